@@ -1,0 +1,34 @@
+"""Segmentation from the attention of text-to-image diffusion models.
+
+snakemake --cores all --resources gpu=2                    paper scale
+snakemake --cores all --configfile config/mini.yaml        mini scale
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/pseudo_masks.smk"
+include: "workflow/rules/segmentation.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/tables.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand("<results>/{target}.csv", target=config["targets"]),
+        "<results>/report.zip",
+
+
+rule all_tables:
+    input:
+        expand("<results>/{target}.csv", target=AVAILABLE_TARGETS),
+        "<results>/report.zip",

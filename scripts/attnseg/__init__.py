@@ -1,0 +1,1 @@
+"""attnseg: segmentation from the attention of text-to-image diffusion models."""

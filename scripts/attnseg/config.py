@@ -1,0 +1,259 @@
+"""The workflow's configuration: reading, checking, and what a named variant or segmentor means.
+
+A mistake in a configuration file is one line that names the file, the line in it, the key, and the
+nearest valid key or the value that would do.
+"""
+
+import copy
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import yaml
+
+from attnseg.errors import UserError
+
+Keys = tuple[str | int, ...]  # the way to a value: ("datasets", "voc", "splits", "val")
+
+
+def read_config(*files: str | Path, schema: str | Path) -> dict:
+    """The configuration in `files`, later ones over earlier ones, checked, with every default set."""
+    config: dict = {}
+    for file in files:
+        try:
+            content = yaml.safe_load(Path(file).read_text())
+        except OSError as error:
+            raise UserError(f"{file}: {error.strerror}; name an existing configuration file") from None
+        except yaml.YAMLError as error:
+            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+            raise UserError(f"{file}:{line}: not valid YAML: {error.problem}") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{file}: empty or not a mapping; write `key: value` lines")
+        config = merge(config, content)
+    return prepare(config, schema, files)
+
+
+def prepare(config: dict, schema: str | Path, files: Iterable[str | Path] = ()) -> dict:
+    """`config` checked against `schema`, inheritance resolved, defaults set. Changes nothing in place.
+
+    `files` are the files it was read from, for the messages.
+    """
+    files = list(files)
+    rules = yaml.safe_load(Path(schema).read_text())
+    config = copy.deepcopy(dict(config))
+    _reject_unknown_keys(config, rules, files)
+    config["segmentors"] = {
+        name: resolve_segmentor(config, name) for name in config.get("segmentors") or {}
+    }
+    config = _validated(config, rules, files)
+    _check_references(config, files)
+    return config
+
+
+def merge(base: Mapping, over: Mapping) -> dict:
+    """`base` with the values of `over` in place of its own, mapping by mapping."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else copy.deepcopy(value)
+    return merged
+
+
+def resolve_variant(config: Mapping, name: str) -> dict:
+    """All settings of the extraction under the variant `name`.
+
+    The keys of `extraction`, and with them `seed`, `profile`, `cross_blocks` and `self_block`, which
+    a variant may override as well.
+    """
+    variants = config["variants"]
+    if name not in variants:
+        raise UserError(
+            f"unknown variant {name!r}{_nearest(name, variants)}; a variant is an entry of "
+            f"`variants` in the configuration ({', '.join(variants)})"
+        )
+    base = {
+        **config["extraction"],
+        "seed": config["seed"],
+        "profile": config["profile"],
+        "cross_blocks": config["model"]["cross_blocks"],
+        "self_block": config["model"]["self_block"],
+    }
+    return merge(base, variants[name] or {})
+
+
+def resolve_segmentor(config: Mapping, name: str) -> dict:
+    """The settings of a segmentor, those that it `extends` filled in."""
+    seen: list[str] = []
+    chain: list[Mapping] = []
+    segmentors = config["segmentors"]
+    while name is not None:
+        if name in seen:
+            raise UserError(f"segmentors {', '.join(seen)} extend each other; remove one `extends`")
+        if name not in segmentors:
+            where = f"segmentors.{seen[-1]}.extends: " if seen else ""
+            raise UserError(
+                f"{where}no segmentor {name!r}{_nearest(name, segmentors)}; "
+                f"configured are {', '.join(segmentors)}"
+            )
+        seen.append(name)
+        chain.append(segmentors[name] or {})
+        name = chain[-1].get("extends")
+    resolved: dict = {}
+    for settings in reversed(chain):
+        resolved = merge(resolved, settings)
+    resolved.pop("extends", None)
+    return resolved
+
+
+# -- checks
+
+
+def _reject_unknown_keys(config: dict, rules: dict, files: list) -> None:
+    for keys, valid in _unknown(config, rules, rules, ()):
+        *above, key = keys
+        hint = _nearest(str(key), valid) or f"; valid are {', '.join(sorted(valid))}"
+        raise UserError(f"{_where(keys, files)}: unknown key `{_dotted(keys)}`{hint}")
+
+
+def _unknown(value: object, schema: dict, root: dict, at: Keys) -> Iterator[tuple[Keys, list[str]]]:
+    """Each key of `value` that `schema` does not know, and the keys valid in its place."""
+    branches = list(_branches(schema, root))
+    if isinstance(value, list):
+        items = next((branch["items"] for branch in branches if "items" in branch), {})
+        for i, item in enumerate(value):
+            yield from _unknown(item, items, root, (*at, i))
+    if not isinstance(value, Mapping):
+        return
+    mappings = [branch for branch in branches if "properties" in branch or "object" in _types(branch)]
+    properties: dict = {}
+    others: object = True if not mappings else False
+    for branch in mappings:
+        properties |= branch.get("properties", {})
+        others = branch.get("additionalProperties", others)
+    for key, item in value.items():
+        if key in properties:
+            yield from _unknown(item, properties[key], root, (*at, key))
+        elif isinstance(others, dict):
+            yield from _unknown(item, others, root, (*at, key))
+        elif not others:
+            yield (*at, key), list(properties)
+
+
+def _branches(schema: dict, root: dict) -> Iterator[dict]:
+    """`schema` itself, what it refers to and its alternatives."""
+    if "$ref" in schema:
+        yield from _branches(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root)
+    for option in schema.get("anyOf", []) + schema.get("oneOf", []):
+        yield from _branches(option, root)
+    yield schema
+
+
+def _types(schema: dict) -> list[str]:
+    types = schema.get("type", [])
+    return [types] if isinstance(types, str) else types
+
+
+def _validated(config: dict, rules: dict, files: list) -> dict:
+    # imported here, so that a program that only resolves variants needs no jsonschema
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+    from jsonschema.validators import extend
+
+    check_properties = Draft202012Validator.VALIDATORS["properties"]
+
+    def set_defaults(validator, properties, instance, schema):
+        if isinstance(instance, dict):
+            for key, value in properties.items():
+                if "default" in value:
+                    instance.setdefault(key, copy.deepcopy(value["default"]))
+        yield from check_properties(validator, properties, instance, schema)
+
+    validator = extend(Draft202012Validator, {"properties": set_defaults})(rules)
+    error = best_match(validator.iter_errors(config))
+    if error is not None:
+        keys = tuple(error.absolute_path)
+        place = f"`{_dotted(keys)}`" if keys else "the configuration"
+        raise UserError(f"{_where(keys, files)}: {place}: {_reason(error)}")
+    return config
+
+
+def _reason(error) -> str:
+    """A schema violation in words."""
+    value = repr(error.instance) if len(repr(error.instance)) < 60 else "this value"
+    match error.validator:
+        case "enum":
+            near = _nearest(str(error.instance), map(str, error.validator_value))
+            return f"{value} is none of {', '.join(map(str, error.validator_value))}{near}"
+        case "type":
+            types = error.validator_value
+            names = [types] if isinstance(types, str) else types
+            return f"{value} is no {' or '.join(names)}"
+        case "minimum" | "exclusiveMinimum":
+            return f"{value} is too small; at least {error.validator_value}"
+        case "maximum":
+            return f"{value} is too large; at most {error.validator_value}"
+    return error.message
+
+
+def _check_references(config: dict, files: list) -> None:
+    """Names that point at another part of the configuration exist there."""
+    for name, segmentor in config["segmentors"].items():
+        train = segmentor["train"]
+        at = ("segmentors", name, "train")
+        _require(train["dataset"], config["datasets"], (*at, "dataset"), files)
+        splits = config["datasets"][train["dataset"]]["splits"]
+        _require(train["split"], splits, (*at, "split"), files)
+        if train["masks"] != "truth":
+            variant, _, refinement = train["masks"].partition("/")
+            _require(variant, config["variants"], (*at, "masks"), files)
+            _require(refinement, config["refinements"], (*at, "masks"), files)
+
+
+def _require(name: str, known: Mapping, keys: Keys, files: list) -> None:
+    if name not in known:
+        raise UserError(
+            f"{_where(keys, files)}: `{_dotted(keys)}`: {name!r} is not configured"
+            f"{_nearest(name, known)}; configured are {', '.join(known)}"
+        )
+
+
+def _nearest(name: str, valid: Iterable[str]) -> str:
+    """'; did you mean ...' where something similar is valid, else ''."""
+    names = [str(key) for key in valid]
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean `{match[0]}`?" if match else ""
+
+
+def _dotted(keys: Keys) -> str:
+    return ".".join(map(str, keys))
+
+
+def _where(keys: Keys, files: list) -> str:
+    """The file and line that set the value at `keys`, the last file first; `config` where none did."""
+    for file in reversed(files):
+        line = line_of(file, keys)
+        if line is not None:
+            return f"{file}:{line}"
+    return "config"
+
+
+def line_of(file: str | Path, keys: Keys) -> int | None:
+    """The line, from 1, at which `keys` stands in a YAML file; None where it does not."""
+    try:
+        node = yaml.compose(Path(file).read_text())
+    except (OSError, yaml.YAMLError):
+        return None
+    line = None
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == str(key)]
+            if not found:
+                return None
+            line = found[0][0].start_mark.line + 1
+            node = found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+        else:
+            return None
+    return line

@@ -1,0 +1,1 @@
+"""Data sets, one file an on-disk layout."""

@@ -1,0 +1,47 @@
+"""Photos and masks as arrays, with errors that name the file."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from attnseg.errors import UserError
+from attnseg.files import write_atomically
+
+
+def read_image(path: Path) -> np.ndarray:
+    """[H, W, 3] uint8 RGB."""
+    return np.asarray(_open(path).convert("RGB"))
+
+
+def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """[H, W] uint8 class numbers. `size`: the (H, W) it must have."""
+    image = _open(path)
+    if image.mode not in ("P", "L"):
+        raise UserError(f"{path}: a mask must be a palette or grey PNG, this is {image.mode}")
+    mask = np.asarray(image)
+    if size is not None and mask.shape != tuple(size):
+        raise UserError(
+            f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels and its photo "
+            f"{size[1]}x{size[0]}: make them anew from one source"
+        )
+    return mask
+
+
+def _open(path: Path) -> Image.Image:
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file: check the data set with scripts/tools/check_datasets.py")
+    try:
+        image = Image.open(path)
+        image.load()
+    except (OSError, SyntaxError, ValueError) as problem:
+        raise UserError(f"{path}: not a readable image ({problem}): download it again") from None
+    return image
+
+
+def write_mask(path: Path, mask: np.ndarray, palette: np.ndarray) -> None:
+    """A palette PNG of class numbers, atomically. `palette`: [256, 3] uint8."""
+    image = Image.fromarray(mask.astype(np.uint8), "P")
+    image.putpalette(palette.astype(np.uint8).tobytes())
+    with write_atomically(path) as partial:
+        image.save(partial, format="PNG")

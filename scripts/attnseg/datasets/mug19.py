@@ -1,0 +1,189 @@
+"""Mug19: mugs, scenes of mugs, and questions about them (Text2Mask, Section 4).
+
+The layout that is read here; whatever archive the data comes in is brought into it::
+
+    mug19/
+      subjects.json   {"<subject>": {"class": "mug", "series": "<name of its series>"}, ...}
+      scenes.json     {"<scene>": {"instances": [{"subject": "<subject>"}, ...],
+                                   "views": ["<view>", ...]}, ...}
+      triplets.json   [{"id": "<unique>", "scene": "<scene>", "view": "<view>",
+                        "instance": 1, "subject": "<subject>",
+                        "description": "the mug filled with cola",
+                        "splits": ["all", "semantic_distractor"]}, ...]
+      subjects/<subject>/*.jpg or *.png       photos, 5 to 10 a subject (640x640 in Mug19)
+      scenes/<scene>/<view>.jpg or .png       photos of a scene (1137x640 in Mug19)
+      masks/<scene>/<view>.png                grey or palette: 0 background, n the n-th of `instances`
+      subject_masks/<subject>/<photo>.png     optional: 0 background, 1 the subject
+
+`instance` counts from 1 in the order of the scene's `instances`. `subject` is whose photos may be
+used: in the variant split a sibling of the series, in all other splits the instance's own. The
+description names the class by its word, in whose place a query puts "<new1> <class>". Further keys
+are allowed everywhere and not read here (the mini twin keeps each instance's traits).
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from attnseg.datasets.images import read_image, read_mask
+from attnseg.errors import UserError
+
+SPLITS = ("all", "semantic_distractor", "visual_distractor", "variant")
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """A question: where in this view is the mug that the subject and the words mean?"""
+
+    id: str
+    scene: str
+    view: str
+    instance: int  # 1-based, the value in the view's mask
+    subject: str
+    description: str
+    splits: tuple[str, ...]
+
+    @property
+    def variant(self) -> bool:
+        """Whether it asks by a sibling's photos."""
+        return "variant" in self.splits
+
+
+@dataclass
+class Mug19:
+    """The index of a data set folder: photos are read when asked for."""
+
+    root: Path
+    subjects: dict[str, dict]
+    scenes: dict[str, dict]
+    triplets: list[Triplet] = field(default_factory=list)
+
+    def class_of(self, subject: str) -> str:
+        return self.subjects[subject].get("class", "mug")
+
+    def photos(self, subject: str) -> list[Path]:
+        """The subject's photos, sorted."""
+        return photos_in(self.root / "subjects" / subject)
+
+    def instances(self, scene: str) -> list[str]:
+        """The subjects of a scene's instances 1, 2, ..."""
+        return [instance["subject"] for instance in self.scenes[scene]["instances"]]
+
+    def views(self) -> list[tuple[str, str]]:
+        """(scene, view) of every photo of a scene."""
+        return [(name, view) for name, scene in self.scenes.items() for view in scene["views"]]
+
+    def view_path(self, scene: str, view: str) -> Path:
+        folder = self.root / "scenes" / scene
+        found = [p for p in (folder / f"{view}{suffix}" for suffix in SUFFIXES) if p.is_file()]
+        return found[0] if found else folder / f"{view}.jpg"
+
+    def read_view(self, scene: str, view: str) -> np.ndarray:
+        """[H, W, 3] uint8."""
+        return read_image(self.view_path(scene, view))
+
+    def read_masks(self, scene: str, view: str, size: tuple[int, int] | None = None) -> np.ndarray:
+        """[I, H, W] bool, the visible part of each instance of the scene."""
+        numbers = read_mask(self.root / "masks" / scene / f"{view}.png", size)
+        count = len(self.scenes[scene]["instances"])
+        return numbers == np.arange(1, count + 1)[:, None, None]
+
+    def subject_mask_path(self, photo: Path) -> Path:
+        return self.root / "subject_masks" / photo.parent.name / f"{photo.stem}.png"
+
+    def groups(self) -> dict[tuple[str, str, bool], list[Triplet]]:
+        """(scene, view, by variants?) -> its triplets: those assigned together for af_acc."""
+        groups: dict[tuple[str, str, bool], list[Triplet]] = {}
+        for triplet in self.triplets:
+            groups.setdefault((triplet.scene, triplet.view, triplet.variant), []).append(triplet)
+        return groups
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The photos of a folder, sorted by name. Hidden files are none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of photos")
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def read_mug19(root: str | Path) -> Mug19:
+    """The index of a Mug19 folder, checked.
+
+    Raises:
+        UserError: one line that names the file and the entry which is missing or contradictory.
+    """
+    root = Path(root)
+    data = Mug19(root, _read(root / "subjects.json", dict), _read(root / "scenes.json", dict))
+    try:
+        for name, scene in data.scenes.items():
+            for subject in data.instances(name):
+                if subject not in data.subjects:
+                    raise UserError(
+                        f"{root / 'scenes.json'}: scene {name} holds {subject!r}, which is no "
+                        "subject of subjects.json"
+                    )
+            if len(set(scene["views"])) < len(scene["views"]):
+                raise UserError(f"{root / 'scenes.json'}: scene {name} lists a view twice")
+        for entry in _read(root / "triplets.json", list):
+            fields = {**entry, "splits": tuple(entry["splits"])}
+            triplet = Triplet(**{name: fields[name] for name in Triplet.__dataclass_fields__})
+            _check(triplet, data)
+            data.triplets.append(triplet)
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{root}: an entry of scenes.json or triplets.json lacks {error}; the layout is "
+            "described in attnseg.datasets.mug19"
+        ) from None
+    repeated = [name for name, count in Counter(t.id for t in data.triplets).items() if count > 1]
+    if repeated:
+        raise UserError(f"{root / 'triplets.json'}: the id {repeated[0]!r} is there more than once")
+    for key, group in data.groups().items():
+        if len({triplet.instance for triplet in group}) < len(group):
+            raise UserError(
+                f"{root / 'triplets.json'}: scene {key[0]}, view {key[1]}: an instance is asked for "
+                "twice; keep one question an instance, and one by variants"
+            )
+    return data
+
+
+def _check(triplet: Triplet, data: Mug19) -> None:
+    where = f"{data.root / 'triplets.json'}: triplet {triplet.id!r}"
+    scene = data.scenes.get(triplet.scene)
+    if scene is None or triplet.view not in scene["views"]:
+        raise UserError(f"{where}: scenes.json has no view {triplet.view} of scene {triplet.scene!r}")
+    subjects = data.instances(triplet.scene)
+    if not 1 <= triplet.instance <= len(subjects):
+        raise UserError(f"{where}: its scene has instances 1 to {len(subjects)}, no {triplet.instance}")
+    if triplet.subject not in data.subjects:
+        raise UserError(f"{where}: {triplet.subject!r} is no subject of subjects.json")
+    unknown = set(triplet.splits) - set(SPLITS)
+    if unknown or not triplet.splits:
+        raise UserError(f"{where}: its splits must be some of {', '.join(SPLITS)}")
+    target = subjects[triplet.instance - 1]
+    if triplet.variant == (triplet.subject == target):
+        whose = "a sibling's" if triplet.variant else "the instance's own"
+        raise UserError(f"{where}: asks by {triplet.subject!r} for {target!r}; it must be {whose}")
+    if data.class_of(triplet.subject) not in triplet.description.split():
+        raise UserError(f"{where}: its description does not name the class")
+
+
+def _read(path: Path, kind: type):
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; a Mug19 folder is laid out as attnseg.datasets.mug19 says"
+        )
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: damaged JSON ({error})") from None
+    if not isinstance(content, kind):
+        raise UserError(f"{path}: holds a {type(content).__name__}, a {kind.__name__} is needed")
+    return content

@@ -1,0 +1,1 @@
+"""The diffusion model: loading, attention, extraction, generation and fine-tuning."""

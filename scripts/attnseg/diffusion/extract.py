@@ -1,0 +1,216 @@
+"""Attention of real photos: from a photo and its labels to low-resolution maps (Section 3.4)."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from attnseg.diffusion.attention import attention_maps, min_max
+from attnseg.diffusion.geometry import Fit, model_input, official_fit, own_fit
+from attnseg.errors import UserError
+from attnseg.masks.clusters import cbp_scores
+from attnseg.prompts import Query, encode_text, text_query, token_positions
+
+
+@dataclass(frozen=True)
+class Options:
+    """How attention is extracted; the defaults are the paper's."""
+
+    cross_blocks: tuple[int, ...] = (4, 5, 6, 7, 8)
+    self_block: int = 11
+    timestep: int = 150
+    iterations: int = 2
+    noises: int = 1
+    resize: str = "official"  # or "none": the photo's own size
+    composed: bool = True  # one query for all classes, or one a class
+    synonyms: bool = True
+    background_words: bool = True
+    profile: str = "paper"
+    box_threshold: float | None = None
+    cbp: bool = False  # also store the scores of CBP clustering (Table 5)
+    seed: int = 0
+
+    def parameters(self) -> dict:
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+@dataclass
+class Sample:
+    """A photo [H, W, 3] uint8 and the classes present in it."""
+
+    id: str
+    image: np.ndarray
+    classes: list[str]
+
+
+@dataclass
+class _Unit:
+    """One query of one sample: `columns` are the classes it asks for."""
+
+    sample: int
+    columns: list[int]
+    tokens: torch.Tensor  # [L]
+    positions: list[list[int]]
+
+
+def sample_noise(shape: Sequence[int], *names: object) -> torch.Tensor:
+    """Standard normal noise that depends on the names alone: run seed, image id, noise index."""
+    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return torch.randn(tuple(shape), generator=generator)
+
+
+def fit_of(image: np.ndarray, parts, options: Options) -> Fit:
+    height, width = image.shape[:2]
+    if options.resize == "official":
+        return official_fit(height, width)
+    latent = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    return own_fit(height, width, latent * 2 ** (len(parts.unet.down_blocks) - 1))
+
+
+def queries_of(classes: list[str], options: Options) -> list[tuple[list[int], Query]]:
+    """The queries of an image: the columns (indices in `classes`) each asks for, and its text."""
+
+    def ask(columns: list[int]) -> Query:
+        return text_query(
+            [classes[c] for c in columns],
+            synonyms=options.synonyms,
+            background=options.background_words,
+            profile=options.profile,
+        )
+
+    groups = [list(range(len(classes)))] if options.composed else [[c] for c in range(len(classes))]
+    return [(columns, ask(columns)) for columns in groups]
+
+
+@torch.no_grad()
+def extract(
+    parts,
+    samples: Sequence[Sample],
+    options: Options,
+    batch_size: int = 16,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    """Maps "<id>/cross", "<id>/selfcross" [K, h', w'] float16, and a manifest entry a sample.
+
+    The maps are means over noises of min-max maps. A sample without classes has none. `skipped`
+    names, a sample, the classes whose map was constant in some noise: there it counts as 0.
+
+    Raises:
+        UserError: names the sample where a query does not fit the text encoder's window.
+    """
+    fits = [fit_of(sample.image, parts, options) for sample in samples]
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, sample in enumerate(samples):
+        if sample.classes:
+            groups.setdefault(fits[i].padded, []).append(i)
+    batches = [
+        members[start : start + batch_size]
+        for members in groups.values()
+        for start in range(0, len(members), batch_size)
+    ]
+    tensors: dict[str, torch.Tensor] = {}
+    items = [
+        {
+            "id": sample.id,
+            "classes": sample.classes,
+            "image_size": list(sample.image.shape[:2]),
+            "content": list(fit.content),
+            "padded": list(fit.padded),
+            "grid": None,
+            "noises": options.noises,
+            "skipped": [],
+        }
+        for sample, fit in zip(samples, fits, strict=True)
+    ]
+    for batch in progress(batches):
+        latents = encode_photos(parts, [(samples[i], fits[i]) for i in batch], options.seed)
+        units = [
+            unit for row, i in enumerate(batch) for unit in units_of(parts, samples[i], row, options)
+        ]
+        sums = accumulate(parts, [samples[i] for i in batch], latents, units, options, batch_size)
+        for i, (kinds, constant) in zip(batch, sums, strict=True):
+            for kind, maps in kinds.items():
+                tensors[f"{samples[i].id}/{kind}"] = (maps / options.noises).half()
+                items[i]["grid"] = list(maps.shape[1:])
+            items[i]["skipped"] = [samples[i].classes[c] for c in sorted(constant)]
+    return tensors, items
+
+
+def encode_photos(parts, photos: list[tuple[Sample, Fit]], seed: int) -> torch.Tensor:
+    """Scaled latents, one posterior sample a photo: [B, C, h, w]."""
+    pixels = torch.stack([model_input(sample.image, fit) for sample, fit in photos])
+    posterior = parts.vae.encode(pixels.to(parts.vae.device, parts.vae.dtype)).latent_dist
+    mean, std = posterior.mean.float().cpu(), posterior.std.float().cpu()
+    draws = [sample_noise(mean.shape[1:], seed, sample.id, "latent") for sample, _ in photos]
+    return (mean + std * torch.stack(draws)) * parts.vae.config.scaling_factor
+
+
+def units_of(parts, sample: Sample, row: int, options: Options) -> list[_Unit]:
+    """The queries of one sample, with their token positions."""
+    units = []
+    for columns, query in queries_of(sample.classes, options):
+        try:
+            positions = token_positions(parts.tokenizer, query)
+        except UserError as error:
+            raise UserError(f"image {sample.id}: {error}") from None
+        units.append(_Unit(row, columns, encode_text(parts.tokenizer, [query.text])[0], positions))
+    return units
+
+
+def accumulate(
+    parts, samples: list[Sample], latents: torch.Tensor, units: list[_Unit], options: Options, batch_size: int
+) -> list[tuple[dict[str, torch.Tensor], set[int]]]:
+    """Per sample the sums over noises of its min-max maps, and the classes that were constant."""
+    device, dtype = parts.unet.device, parts.unet.dtype
+    texts = torch.cat(
+        [
+            parts.text_encoder(torch.stack([u.tokens for u in units[s : s + 64]]).to(device))[0]
+            for s in range(0, len(units), 64)
+        ]
+    )
+    abar = parts.scheduler.alphas_cumprod[options.timestep].float()
+    noise = {
+        (row, n): sample_noise(latents.shape[1:], options.seed, samples[row].id, n)
+        for row in range(len(samples))
+        for n in range(options.noises)
+    }
+    jobs = [(u, n) for u in range(len(units)) for n in range(options.noises)]
+    sums: list[tuple[dict[str, torch.Tensor], set[int]]] = [({}, set()) for _ in samples]
+    for start in range(0, len(jobs), batch_size):
+        part = jobs[start : start + batch_size]
+        noisy = torch.stack(
+            [
+                abar.sqrt() * latents[units[u].sample]
+                + (1 - abar).sqrt() * noise[units[u].sample, n]
+                for u, n in part
+            ]
+        )
+        results = attention_maps(
+            parts.unet,
+            noisy.to(device, dtype),
+            options.timestep,
+            texts[[u for u, _ in part]],
+            [units[u].positions for u, _ in part],
+            cross_blocks=options.cross_blocks,
+            self_block=options.self_block,
+            iterations=options.iterations,
+            box_threshold=options.box_threshold,
+            with_affinity=options.cbp,
+        )
+        for (u, _), maps in zip(part, results, strict=True):
+            unit = units[u]
+            kinds, constant = sums[unit.sample]
+            found = {"cross": min_max(maps.cross), "selfcross": min_max(maps.selfcross)}
+            if options.cbp:
+                found["cbp"] = cbp_scores(maps.affinity, maps.cross, seed=options.seed)
+            for kind, values in found.items():
+                if kind not in kinds:
+                    count = len(samples[unit.sample].classes)
+                    kinds[kind] = torch.zeros(count, *values.shape[1:])
+                kinds[kind][unit.columns] += values
+            flat = found["selfcross"].flatten(1).amax(1) == 0
+            constant.update(unit.columns[k] for k in flat.nonzero().flatten().tolist())
+    return sums

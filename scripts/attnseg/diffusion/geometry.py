@@ -1,0 +1,67 @@
+"""Photos to the sizes a model takes, and maps back to the photo's pixels (method A, step 1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+PADDING = (123, 117, 104)  # the mean colour, RGB
+# the long side is 64 n pixels for an aspect ratio of at most r
+LONG_SIDES = ((12 / 10, 11), (13 / 9, 12), (14 / 8, 13), (15 / 8, 14), (16 / 7, 15))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a photo lies in a model's input, in pixels: resized to `content`, padded to `padded`."""
+
+    content: tuple[int, int]  # height, width
+    padded: tuple[int, int]
+
+
+def official_fit(height: int, width: int, multiple: int = 64) -> Fit:
+    """The authors' sizes: 500x375 becomes 768x576. The short side keeps the ratio."""
+    ratio = max(height, width) / min(height, width)
+    n = next((n for limit, n in LONG_SIDES if ratio <= limit), 16)
+    scale = 64 * n / max(height, width)
+    return _padded(max(1, round(height * scale)), max(1, round(width * scale)), multiple)
+
+
+def own_fit(height: int, width: int, multiple: int) -> Fit:
+    """The photo's own size."""
+    return _padded(height, width, multiple)
+
+
+def _padded(height: int, width: int, multiple: int) -> Fit:
+    padded = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
+    return Fit((height, width), padded)
+
+
+def model_input(image: np.ndarray, fit: Fit) -> torch.Tensor:
+    """[H, W, 3] uint8 -> [3, *fit.padded] float32 in [-1, 1], padded at the right and bottom."""
+    height, width = fit.content
+    if image.shape[:2] != fit.content:
+        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+        image = np.asarray(resized)
+    canvas = np.empty((*fit.padded, 3), np.float32)
+    canvas[:] = PADDING
+    canvas[:height, :width] = image
+    return torch.from_numpy(canvas / 127.5 - 1).permute(2, 0, 1)
+
+
+def to_photo(maps: torch.Tensor, fit: Fit, size: tuple[int, int]) -> torch.Tensor:
+    """Bilinear from the model's grid to the photo's pixels: [K, h, w] -> [K, *size].
+
+    The padding is left out; with none, this is interpolation with align_corners False.
+    """
+    if fit.content == fit.padded:
+        return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+    rows, columns = (
+        2 * (torch.arange(pixels) + 0.5) / pixels * content / padded - 1
+        for pixels, content, padded in zip(size, fit.content, fit.padded, strict=True)
+    )
+    places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)  # [*size, (x, y)]
+    return F.grid_sample(
+        maps[None], places[None], mode="bilinear", padding_mode="border", align_corners=False
+    )[0]

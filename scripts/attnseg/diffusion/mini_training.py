@@ -1,0 +1,222 @@
+"""Training the miniature Stable Diffusion: autoencoder first, then U-Net and text encoder.
+
+Both loops are resumable: they save everything they need, random state included, and go on from
+the last checkpoint.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDPMScheduler
+from diffusers.models.attention_processor import AttnProcessor2_0
+
+VAE_LEARNING_RATE = 1e-3
+VAE_BATCH = 16
+LEARNING_RATE = 1e-3
+BATCH = 32
+UNCONDITIONAL = 0.1  # share of captions left out, for classifier-free guidance
+EMA = 0.9995
+SNR_CAP = 5.0  # Min-SNR weighting of the noise prediction (Hang et al. 2023)
+
+
+def save_atomically(state: dict, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int = 200, tail: float = 0.3) -> float:
+    """Linear warm-up, a plateau, and a linear fall over the last `tail` of the steps."""
+    fall = min(1.0, max(0.02, (steps - step) / (tail * steps)))
+    return peak * min(1.0, (step + 1) / warmup) * fall
+
+
+def to_unit(images: torch.Tensor) -> torch.Tensor:
+    """[B, 64, 64, 3] uint8 -> [B, 3, 64, 64] float32 in [-1, 1]."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class PlainAttention:
+    """Attention as two matrix products at the autocast precision.
+
+    On the CPU, PyTorch 2.13's fused attention has a bfloat16 backward slower than all the rest.
+    """
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, *_, **__):
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        batch, length, _ = hidden_states.shape
+
+        def heads(x: torch.Tensor) -> torch.Tensor:
+            return x.view(batch, -1, attn.heads, x.shape[-1] // attn.heads).transpose(1, 2)
+
+        query, key = heads(attn.to_q(hidden_states)), heads(attn.to_k(context))
+        value = heads(attn.to_v(context))
+        weights = (query * attn.scale @ key.transpose(-1, -2)).softmax(-1)
+        mixed = (weights.to(value.dtype) @ value).transpose(1, 2).reshape(batch, length, -1)
+        return attn.to_out[0](mixed)
+
+
+def train_autoencoder(
+    vae: AutoencoderKL, images: np.ndarray, steps: int, folder: Path, device: str, log: Callable
+) -> None:
+    """Fit `vae` in place to images [N, 64, 64, 3] uint8, and set its scaling factor."""
+    checkpoint = folder / "vae.pt"
+    optimizer = torch.optim.AdamW(vae.parameters(), VAE_LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0)
+    vae.to(device).train()
+    first, pixels = 0, torch.from_numpy(images)
+    generator = torch.Generator().manual_seed(0)
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        vae.load_state_dict(state["vae"])
+        optimizer.load_state_dict(state["optimizer"])
+        generator.set_state(state["generator"].cpu())
+        first = state["step"]
+    started, running = time.time(), 0.0
+    for step in range(first, steps):
+        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, VAE_LEARNING_RATE, tail=0.5)
+        batch = torch.randint(len(pixels), (VAE_BATCH,), generator=generator)
+        target = to_unit(pixels[batch].to(device))
+        with torch.autocast(device, dtype=torch.bfloat16):
+            posterior = vae.encode(target).latent_dist
+            decoded = vae.decode(posterior.sample()).sample
+        error = decoded.float() - target
+        loss = error.abs().mean() + 2 * error.square().mean()
+        loss = loss + 3e-4 * posterior.kl().float().mean() / posterior.mean[0].numel()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        running += float(error.detach().square().mean())
+        if (step + 1) % 100 == 0:
+            rate = (step + 1 - first) * VAE_BATCH / (time.time() - started)
+            psnr = 10 * np.log10(4 / (running / 100))
+            log(f"autoencoder step {step + 1}/{steps} PSNR {psnr:.2f} dB, {rate:.0f} scenes/s")
+            running = 0.0
+        if (step + 1) % 500 == 0 or step + 1 == steps:
+            state = {
+                "vae": vae.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "generator": generator.get_state(),
+                "step": step + 1,
+            }
+            save_atomically(state, checkpoint)
+    vae.eval()
+    spread = encode(vae, images[:2000], device).std().item()
+    vae.register_to_config(scaling_factor=1 / spread)
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, images: np.ndarray, device: str) -> torch.Tensor:
+    """Posterior means of images [N, 64, 64, 3] uint8: [N, 8, 16, 16] float32, unscaled."""
+    means = []
+    for start in range(0, len(images), 64):
+        batch = to_unit(torch.from_numpy(images[start : start + 64]).to(device))
+        means.append(vae.encode(batch).latent_dist.mean.float().cpu())
+    return torch.cat(means)
+
+
+def train_denoiser(
+    parts: dict,
+    latents: torch.Tensor,
+    tokens: torch.Tensor,
+    steps: int,
+    folder: Path,
+    device: str,
+    evaluate: Callable[[], dict],
+    log: Callable,
+    evaluate_every: int = 5000,
+    checkpoint_every: int = 500,
+) -> list[dict]:
+    """Fit `parts["unet"]` and `parts["text_encoder"]` in place to captioned latents.
+
+    `latents`: [V, N, 8, 16, 16] scaled, V views of N scenes. `tokens`: [N, C, L] int64, captions of
+    each scene; the empty caption's tokens are `parts["empty"]`: [L]. Returns the history, one
+    record an evaluation. The weights left in `parts` are the moving average.
+    """
+    unet, encoder = parts["unet"].to(device).train(), parts["text_encoder"].to(device).train()
+    unet.set_attn_processor(PlainAttention())
+    weights = [*unet.parameters(), *encoder.parameters()]
+    average = [w.detach().clone() for w in weights]
+    optimizer = torch.optim.AdamW(
+        weights, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
+    )
+    generator = torch.Generator().manual_seed(0)
+    noising = DDPMScheduler.from_config(parts["scheduler"].config)
+    abar = noising.alphas_cumprod
+    importance = ((abar / (1 - abar)).clamp(max=SNR_CAP) / (abar / (1 - abar))).to(device)
+    history, first, checkpoint = [], 0, folder / "denoiser.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        for mine, kept in zip(weights + average, state["weights"] + state["average"], strict=True):
+            mine.data.copy_(kept)
+        optimizer.load_state_dict(state["optimizer"])
+        generator.set_state(state["generator"].cpu())
+        history, first = state["history"], state["step"]
+        log(f"going on from step {first}")
+    views, scenes, captions = latents.shape[0], latents.shape[1], tokens.shape[1]
+    started, running, counted = time.time(), 0.0, 0
+    for step in range(first, steps):
+        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, LEARNING_RATE)
+        which = torch.randint(scenes, (BATCH,), generator=generator)
+        view = torch.randint(views, (BATCH,), generator=generator)
+        said = torch.randint(captions, (BATCH,), generator=generator)
+        words = tokens[which, said]
+        silent = torch.rand(BATCH, generator=generator) < UNCONDITIONAL
+        words = torch.where(silent[:, None], parts["empty"], words).to(device)
+        clean = latents[view, which].float().to(device)
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        t = torch.randint(1000, (BATCH,), generator=generator).to(device)
+        with torch.autocast(device, dtype=torch.bfloat16):
+            text = encoder(words).last_hidden_state
+            predicted = unet(noising.add_noise(clean, noise, t), t, text).sample
+        error = (predicted.float() - noise).square().mean((1, 2, 3))
+        loss = (error * importance[t]).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        decay = min(EMA, (1 + step) / (10 + step))
+        torch._foreach_lerp_(average, [w.detach() for w in weights], 1 - decay)
+        running, counted = running + float(error.detach().mean()), counted + 1
+        done = step + 1
+        if done % checkpoint_every == 0 or done == steps:
+            rate = (done - first) * BATCH / (time.time() - started)
+            log(f"step {done}/{steps} loss {running / counted:.4f} {rate:.0f} scenes/s")
+            if done % evaluate_every == 0 or done == steps:
+                with swapped(weights, average):
+                    measured = evaluate()
+                history.append({"step": done, "loss": running / counted, **measured})
+                log("  ".join(f"{key} {value:.3f}" for key, value in history[-1].items()))
+            running, counted = 0.0, 0
+            state = {
+                "weights": [w.detach() for w in weights],
+                "average": average,
+                "optimizer": optimizer.state_dict(),
+                "generator": generator.get_state(),
+                "history": history,
+                "step": done,
+            }
+            save_atomically(state, checkpoint)
+    for mine, kept in zip(weights, average, strict=True):
+        mine.data.copy_(kept)
+    unet.set_attn_processor(AttnProcessor2_0())
+    return history
+
+
+@contextlib.contextmanager
+def swapped(weights: list[torch.Tensor], average: list[torch.Tensor]) -> Iterator[None]:
+    """The moving average in place of the weights, for an evaluation."""
+    kept = [w.detach().clone() for w in weights]
+    for mine, mean in zip(weights, average, strict=True):
+        mine.data.copy_(mean)
+    try:
+        yield
+    finally:
+        for mine, mean in zip(weights, kept, strict=True):
+            mine.data.copy_(mean)

@@ -1,0 +1,20 @@
+"""Errors that a user can cause: one line that says what is wrong, where, and what to do."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A mistake in the input or the environment. Programs print it without a traceback."""
+
+
+def run(main: Callable[[], int]) -> int:
+    """The exit status of a program: a `UserError` becomes one line on stderr and status 1."""
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept; run the same command again", file=sys.stderr)
+        return 130

@@ -1,0 +1,1 @@
+"""Measuring segmentations: IoU from counts an image, and masks against the truth."""

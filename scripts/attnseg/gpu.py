@@ -1,0 +1,180 @@
+"""Which device a program computes on, and a GPU of its own for each process of one machine.
+
+`snakemake --resources gpu=2` runs two jobs at a time and tells neither which GPU is its own. A lease
+does: one lock file a device, held by `flock` and so given up when its process dies, however it dies.
+A scheduler that has set CUDA_VISIBLE_DEVICES (SLURM) is obeyed and nothing is locked.
+"""
+
+import fcntl
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+
+from attnseg.errors import UserError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+# The same for every process of the machine: TMPDIR may differ from job to job.
+LOCKS = "/tmp/attnseg-gpus"
+HOW_WITHOUT = "configure `device: cpu` and `resources: {gpu_per_job: 0}` to compute without a GPU"
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`: auto (a GPU where there is one), cpu or cuda.
+
+    Raises:
+        UserError: for cuda where PyTorch sees no GPU.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"no device {name!r}: choose auto, cpu or cuda")
+    if name == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if name == "auto":
+        return torch.device("cpu")
+    raise UserError(f"a GPU is needed and {_why_none()}; {HOW_WITHOUT}")
+
+
+def pick_dtype(device: torch.device | str) -> torch.dtype:
+    """bfloat16 where the GPU computes in it, else float16; float32 on a CPU."""
+    if torch.device(device).type != "cuda":
+        return torch.float32
+    # Older GPUs emulate bfloat16, slower than float32.
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float16
+
+
+@contextmanager
+def leased_device(name: str = "auto") -> Iterator[torch.device]:
+    """`pick_device`, with a GPU that no other process of this machine has leased."""
+    count = 0 if name == "cpu" or (name == "auto" and not devices()) else 1
+    with lease(count):
+        yield pick_device(name)
+
+
+@contextmanager
+def lease(count: int = 1, *, wait: float = 0.2) -> Iterator[list[str]]:
+    """`count` GPUs for this process alone, in CUDA_VISIBLE_DEVICES while the block runs.
+
+    Enter it before CUDA is first used: a process reads the variable once. Where the variable is
+    already set, its devices are yielded as they are. Waits, looking every `wait` seconds, while too
+    few devices are free; takes all or none, so that two processes never wait for each other.
+
+    Raises:
+        UserError: where the machine has fewer than `count` GPUs.
+    """
+    if VISIBLE in os.environ:
+        yield [device for device in os.environ[VISIBLE].split(",") if device]
+        return
+    if count == 0:
+        yield []
+        return
+    every = devices()
+    if len(every) < count:
+        have = f"this machine has {len(every)}" if every else _why_none()
+        raise UserError(f"{count} GPU{'s' * (count > 1)} asked for and {have}; {HOW_WITHOUT}")
+    with ExitStack() as held:
+        mine = _try_lease(every, count, held)
+        if not mine:
+            print(f"waiting for {count} of {len(every)} GPUs to be free", file=sys.stderr, flush=True)
+        while not mine:
+            time.sleep(wait * random.uniform(0.5, 1.5))
+            mine = _try_lease(every, count, held)
+        os.environ[VISIBLE] = ",".join(mine)
+        try:
+            yield mine
+        finally:
+            os.environ.pop(VISIBLE, None)
+
+
+def devices() -> list[str]:
+    """Names of this machine's GPUs as CUDA_VISIBLE_DEVICES takes them; CUDA is not initialised.
+
+    ATTNSEG_GPUS, a number or names between commas, stands in for the machine's own.
+    """
+    told = os.environ.get("ATTNSEG_GPUS")
+    if told is not None:
+        names = [name.strip() for name in told.split(",") if name.strip()]
+        return [str(i) for i in range(int(told))] if told.strip().isdigit() else names
+    try:
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return parse_listing(listing)
+
+
+def parse_listing(listing: str) -> list[str]:
+    """UUIDs in the output of ``nvidia-smi -L``; of a partitioned GPU those of its MIG parts.
+
+    UUIDs and not numbers: CUDA counts from the fastest GPU, nvidia-smi along the bus.
+    """
+    found: list[list[str]] = []
+    for line in listing.splitlines():
+        match = re.search(r"UUID: ((?:GPU|MIG)-[^)\s]+)", line)
+        if match is None:
+            continue
+        if match[1].startswith("GPU-"):
+            found.append([match[1]])
+        elif found:
+            if found[-1][0].startswith("GPU-"):
+                found[-1].clear()
+            found[-1].append(match[1])
+    return [name for names in found for name in names]
+
+
+def _try_lease(every: list[str], count: int, held: ExitStack) -> list[str]:
+    """`count` devices, locked until `held` closes; none where fewer are free."""
+    with ExitStack() as attempt:
+        # One process at a time looks for devices, so that none takes some of what another needs.
+        if not _lock("choosing", attempt, block=True):
+            return []
+        taken, kept = [], ExitStack()
+        for device in every:
+            if len(taken) < count and _lock(device, kept):
+                taken.append(device)
+        if len(taken) < count:
+            kept.close()
+            return []
+        held.push(kept)
+        return taken
+
+
+def _lock(name: str, stack: ExitStack, block: bool = False) -> bool:
+    """Whether this process now holds the lock file called `name`, until `stack` closes."""
+    folder = Path(os.environ.get("ATTNSEG_GPU_LOCKS", LOCKS))
+    path = folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.lock"
+    try:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o1777)  # other users of the machine lock here as well
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; remove it or set ATTNSEG_GPU_LOCKS to a folder")
+    stack.callback(os.close, handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if block else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _why_none() -> str:
+    if os.environ.get(VISIBLE) == "":
+        return f"{VISIBLE} is set to none"
+    if devices() and not torch.cuda.is_available():
+        build = torch.version.cuda or "none (a CPU build)"
+        return f"PyTorch cannot use this machine's (its CUDA: {build})"
+    return "this machine has none"

@@ -1,0 +1,47 @@
+"""Dense CRF of Krähenbühl and Koltun 2011, through pydensecrf."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pydensecrf.densecrf as densecrf
+
+MEAN_BGR = np.array((104.008, 116.669, 122.675), np.float32)
+LEAST_SCORE = 1e-5
+
+
+@dataclass(frozen=True)
+class CrfOptions:
+    """Widths in pixels (sxy) and grey levels (srgb); the defaults are the authors'."""
+
+    iterations: int = 10
+    gaussian_sxy: float = 1
+    gaussian_compat: float = 3
+    bilateral_sxy: float = 67
+    bilateral_srgb: float = 3
+    bilateral_compat: float = 4
+    wrapped_image: bool = False  # the official code's image: mean-subtracted BGR, cast to uint8
+
+
+def crf_probabilities(image: np.ndarray, scores: np.ndarray, options: CrfOptions) -> np.ndarray:
+    """Label probabilities after mean-field inference: [L, H, W] float32.
+
+    `image`: [H, W, 3] uint8 RGB. `scores`: [L, H, W], not necessarily normalised; the unary is
+    -log(score), clipped at 1e-5.
+    """
+    labels, height, width = scores.shape
+    if options.wrapped_image:
+        image = (image[..., ::-1] - MEAN_BGR).astype(np.int16).astype(np.uint8)
+    if labels == 1:
+        return np.ones((1, height, width), np.float32)
+    field = densecrf.DenseCRF2D(width, height, labels)
+    unary = -np.log(np.clip(scores, LEAST_SCORE, None)).reshape(labels, -1)
+    field.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
+    field.addPairwiseGaussian(sxy=options.gaussian_sxy, compat=options.gaussian_compat)
+    field.addPairwiseBilateral(
+        sxy=options.bilateral_sxy,
+        srgb=options.bilateral_srgb,
+        rgbim=np.ascontiguousarray(image, np.uint8),
+        compat=options.bilateral_compat,
+    )
+    marginals = np.asarray(field.inference(options.iterations), np.float32)
+    return marginals.reshape(labels, height, width)

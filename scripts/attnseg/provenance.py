@@ -1,0 +1,144 @@
+"""Where a result comes from: revision, configuration, packages, data, device, time and memory."""
+
+import csv
+import hashlib
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from attnseg.errors import UserError
+from attnseg.files import sha256
+
+
+def _output(command: Sequence[str]) -> str | None:
+    """What a program prints, None where it is absent or fails."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def git_state(folder: str | os.PathLike | None = None) -> dict[str, str | bool | None]:
+    """{revision, dirty} of the working tree at `folder` (the code's own); null outside of one."""
+    git = ["git", "-C", str(folder or Path(__file__).resolve().parent)]
+    revision = _output([*git, "rev-parse", "--verify", "HEAD"])
+    changes = _output([*git, "status", "--porcelain"])
+    return {
+        "revision": revision.strip() if revision else None,
+        "dirty": None if changes is None else bool(changes.strip()),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Every installed distribution and its version."""
+    found = {d.metadata["Name"]: d.version for d in metadata.distributions() if d.metadata["Name"]}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def device(name: str | None = None) -> dict[str, object]:
+    """The machine: `name` as configured, processor, cores, and GPUs where nvidia-smi is there."""
+    processor = platform.processor() or platform.machine()
+    try:
+        information = Path("/proc/cpuinfo").read_text()
+        processor = re.search(r"model name\s*:\s*(.+)", information).group(1).strip()
+    except (OSError, AttributeError):
+        pass
+    gpus = _output(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
+    return {
+        "device": name,
+        "system": platform.platform(),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "gpus": gpus.strip().splitlines() if gpus else [],
+    }
+
+
+def digest(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file, or of a folder's relative names and contents, in sorted order."""
+    path = Path(path)
+    if path.is_file():
+        return sha256(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or folder")
+    files = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    listing = "".join(f"{sha256(path / name)}  {name}\n" for name in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def hashes(named: Mapping[str, str]) -> dict[str, str]:
+    """Values that are no SHA-256 already are taken as paths and replaced by their digest."""
+    return {
+        name: value if re.fullmatch(r"[0-9a-f]{64}", value) else digest(value)
+        for name, value in named.items()
+    }
+
+
+def benchmarks(paths: Sequence[str | os.PathLike]) -> dict[str, float | int | None]:
+    """Snakemake's benchmark files summed up: seconds of all jobs, the largest resident memory.
+
+    A column that was not measured ("NA", "-") counts as absent, a file that is gone in `not_timed`.
+    """
+    seconds: list[float] = []
+    memory: list[float] = []
+    found = [path for path in map(Path, paths) if path.is_file()]
+    for path in found:
+        with open(path, newline="") as file:
+            lines = list(csv.DictReader(file, delimiter="\t"))
+        for line in lines:
+            for column, values in (("s", seconds), ("max_rss", memory)):
+                try:
+                    values.append(float(line[column]))
+                except (KeyError, TypeError, ValueError):
+                    pass
+    return {
+        "jobs": len(paths),
+        "not_timed": len(paths) - len(found),
+        "wall_time_s": round(sum(seconds), 1) if seconds else None,
+        "peak_memory_mib": round(max(memory), 1) if memory else None,
+    }
+
+
+def own_peak_memory_mib() -> float:
+    """The largest resident memory of this process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
+
+
+def record(
+    *,
+    wall_time_s: float,
+    config: object = None,
+    data: Mapping[str, str] | None = None,
+    models: Mapping[str, str] | None = None,
+    device_name: str | None = None,
+    benchmark_files: Sequence[str | os.PathLike] = (),
+    **more: object,
+) -> dict[str, object]:
+    """The content of <target>.provenance.json.
+
+    wall_time_s and peak_memory_mib are those of the jobs in `benchmark_files`, else this program's.
+    `data` and `models` are {name: SHA-256 or path}; `more` is added as it is.
+    """
+    jobs = benchmarks(benchmark_files)
+    own = {"wall_time_s": round(wall_time_s, 1), "peak_memory_mib": own_peak_memory_mib()}
+    return {
+        **more,
+        "git": git_state(),
+        "config": config,
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "data": hashes(data or {}),
+        "models": hashes(models or {}),
+        "device": device(device_name),
+        **(jobs if benchmark_files else benchmarks([]) | own),
+    }

@@ -1,0 +1,74 @@
+"""Which photos and masks a segmentor is trained and tested on."""
+
+import hashlib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from attnseg.errors import UserError
+
+LAYOUTS = ("voc",)  # modules of attnseg.datasets with CLASSES, PALETTE, read_split, ..._path
+
+
+def layout(dataset: str) -> ModuleType:
+    """The module of attnseg.datasets that reads `dataset`."""
+    if dataset not in LAYOUTS:
+        raise UserError(f"--dataset {dataset}: no such layout; known are {', '.join(LAYOUTS)}")
+    return importlib.import_module(f"attnseg.datasets.{dataset}")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Photos and masks of a split: ids, and as many paths of each."""
+
+    ids: Sequence[str]
+    photos: Sequence[Path]
+    masks: Sequence[Path]
+
+    def check(self, hint: str) -> None:
+        """Raise UserError unless every file is there; `hint` says what makes the masks."""
+        for paths, what in ((self.photos, "check the data set"), (self.masks, hint)):
+            missing = [path for path in paths if not path.is_file()]
+            if missing:
+                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+                raise UserError(f"{missing[0]}{more}: no such file; {what}")
+
+    def fingerprint(self) -> str:
+        """Changes with the list, with the masks' sizes in bytes, and with their manifest."""
+        digest = hashlib.sha256()
+        for image_id, photo, mask in zip(self.ids, self.photos, self.masks, strict=True):
+            digest.update(f"{image_id} {photo.stat().st_size} {mask.stat().st_size}\n".encode())
+        manifest = self.masks[0].parent / "manifest.json"
+        if manifest.is_file():
+            digest.update(manifest.read_bytes())
+        return digest.hexdigest()
+
+
+def split_pairs(
+    dataset: str, root: Path, split: str, masks: Path | None = None
+) -> tuple[list[str], Pairs]:
+    """(class names, background first; the split's files). `masks`: a folder instead of the truth."""
+    reader = layout(dataset)
+    ids = reader.read_split(root, split)
+    photos = [reader.image_path(root, image_id) for image_id in ids]
+    if masks is None:
+        paths = [reader.mask_path(root, image_id) for image_id in ids]
+    else:
+        paths = [Path(masks) / f"{image_id}.png" for image_id in ids]
+    return ["background", *reader.CLASSES], Pairs(ids, photos, paths)
+
+
+def pick_device(name: str) -> str:
+    """cpu or cuda; `auto` is cuda where there is one."""
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if available else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: choose auto, cpu or cuda")
+    if name == "cuda" and not available:
+        raise UserError("--device cuda: PyTorch sees no CUDA device; use --device cpu")
+    return name

@@ -1,0 +1,230 @@
+"""The parts that mmseg lacks, registered under their class names."""
+
+import contextlib
+import math
+import random
+from collections.abc import Iterator, Sequence
+
+import cv2
+import mmseg.datasets.transforms  # noqa: F401  registers mmseg's transforms
+import mmseg.models  # noqa: F401  registers mmseg's models
+import numpy as np
+import torch
+from mmcv.cnn import build_norm_layer
+from mmcv.transforms import Resize
+from mmengine.dataset import InfiniteSampler
+from mmengine.hooks import Hook
+from mmseg.datasets import BaseSegDataset
+from mmseg.models.backbones import ResNet
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.models.utils import resize
+from mmseg.registry import DATA_SAMPLERS, DATASETS, HOOKS, MODELS, TRANSFORMS
+from torch import Tensor, nn
+from tqdm import tqdm
+
+IGNORED = 255
+
+
+@MODELS.register_module()
+class DeepLabV2Head(BaseDecodeHead):
+    """Atrous spatial pyramid pooling of DeepLabV2: parallel dilated 3x3 classifiers, summed."""
+
+    def __init__(self, dilations: Sequence[int], **kwargs):
+        super().__init__(
+            channels=1,  # of BaseDecodeHead's own classifier, which goes
+            dropout_ratio=0,
+            init_cfg={"type": "Normal", "std": 0.01, "layer": "Conv2d"},
+            **kwargs,
+        )
+        del self.conv_seg
+        self.classifiers = nn.ModuleList(
+            nn.Conv2d(self.in_channels, self.out_channels, 3, padding=d, dilation=d)
+            for d in dilations
+        )
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Features of all stages -> logits [B, C, h, w]."""
+        features = self._transform_inputs(inputs)
+        return sum(classifier(features) for classifier in self.classifiers)
+
+
+@MODELS.register_module()
+class SmallImageResNet(ResNet):
+    """ResNet whose stem is one 3x3 convolution of stride 2: for images of some 64 pixels."""
+
+    def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
+        self.conv1 = nn.Conv2d(in_channels, stem_channels, 3, stride=2, padding=1, bias=False)
+        self.norm1_name, norm1 = build_norm_layer(self.norm_cfg, stem_channels, postfix=1)
+        self.add_module(self.norm1_name, norm1)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.Identity()
+
+
+@MODELS.register_module()
+class Segmentor(EncoderDecoder):
+    """EncoderDecoder with DeepLabV2's multi-scale loss and bfloat16 arithmetic as options.
+
+    loss_scales: the loss is the sum of the cross-entropies of the logits at each scale and of their
+    maximum, against labels resized to the logits; [1] is mmseg's loss at the labels' resolution.
+    """
+
+    def __init__(self, *, loss_scales: Sequence[float] = (1.0,), bfloat16: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.loss_scales = sorted(loss_scales, reverse=True)
+        self.bfloat16 = bfloat16
+
+    def _arithmetic(self, inputs: Tensor) -> contextlib.AbstractContextManager:
+        return torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Normalised images [B, 3, H, W] -> logits [B, C, h, w] float32."""
+        with self._arithmetic(inputs):
+            return self.decode_head(self.extract_feat(inputs)).float()
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        return self.decode_head.predict_by_feat(self.logits(inputs), batch_img_metas)
+
+    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+        if self.loss_scales != [1.0]:
+            return self._multi_scale_loss(inputs, data_samples)
+        losses = {}
+        with self._arithmetic(inputs):
+            features = self.extract_feat(inputs)
+            logits = self.decode_head(features)
+            if self.with_auxiliary_head:
+                losses |= self._auxiliary_head_forward_train(features, data_samples)
+        decoded = self.decode_head.loss_by_feat(logits.float(), data_samples)
+        return losses | {f"decode.{name}": value for name, value in decoded.items()}
+
+    def _multi_scale_loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+        logits = [
+            self.logits(inputs if s == 1 else resize(inputs, scale_factor=s, mode="bilinear"))
+            for s in self.loss_scales
+        ]
+        size = logits[0].shape[2:]
+        resized = [resize(one, size, mode="bilinear", align_corners=False) for one in logits]
+        logits.append(torch.stack(resized).amax(0))
+        labels = self.decode_head._stack_batch_gt(data_samples).float()  # [B, 1, H, W]
+        losses = {}
+        for name, one in zip([*self.loss_scales, "maximum"], logits, strict=True):
+            target = resize(labels, one.shape[2:], mode="nearest")[:, 0].long()
+            losses[f"decode.loss_{name}"] = self.decode_head.loss_decode(
+                one, target, ignore_index=IGNORED
+            )
+        return losses
+
+
+@DATASETS.register_module()
+class PhotosAndMasks(BaseSegDataset):
+    """Photos and masks by path, as (photo, mask) pairs.
+
+    An index of `NumberedSampler` carries its place in the training. Augmentations are drawn from a
+    generator of that place, so that they depend neither on the workers nor on interruptions.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, str]], seed: int = 0, **kwargs):
+        self.pairs = pairs
+        self.seed = seed
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        return [
+            {
+                "img_path": photo,
+                "seg_map_path": mask,
+                "label_map": None,
+                "reduce_zero_label": False,
+                "seg_fields": [],
+            }
+            for photo, mask in self.pairs
+        ]
+
+    def __getitem__(self, index: int | tuple[int, int]) -> dict:
+        if isinstance(index, tuple):
+            index, place = index
+            state = int(np.random.SeedSequence([self.seed, place]).generate_state(1)[0])
+            np.random.seed(state)
+            random.seed(state)
+        return super().__getitem__(index)
+
+
+@DATA_SAMPLERS.register_module()
+class NumberedSampler(InfiniteSampler):
+    """Shuffled passes without an end; yields (index, place in the sequence)."""
+
+    def _infinite_indices(self) -> Iterator[tuple[int, int]]:
+        return ((index, place) for place, index in enumerate(super()._infinite_indices()))
+
+
+@TRANSFORMS.register_module()
+class ResizeByOneOf(Resize):
+    """Resize photo and mask by one of `factors`, drawn anew each time."""
+
+    def __init__(self, factors: Sequence[float]):
+        super().__init__(scale_factor=1.0, keep_ratio=True)
+        self.factors = list(factors)
+
+    def transform(self, results: dict) -> dict:
+        factor = float(np.random.choice(self.factors))
+        self.scale_factor = (factor, factor)
+        return super().transform(results)
+
+    def _resize_seg(self, results: dict) -> None:
+        # the photo's size, to the pixel: both are rounded from the same one
+        size = results["img"].shape[1::-1]
+        results["gt_seg_map"] = cv2.resize(
+            results["gt_seg_map"], size, interpolation=cv2.INTER_NEAREST
+        )
+
+
+@HOOKS.register_module()
+class SeedEachIteration(Hook):
+    """Dropout, too, depends on the iteration's number and not on what ran before it."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        state = np.random.SeedSequence([self.seed, batch_idx, 1]).generate_state(1)
+        torch.manual_seed(int(state[0]))
+
+
+@HOOKS.register_module()
+class Progress(Hook):
+    """A bar on a terminal, plain lines in a log; raises where the loss is no number."""
+
+    priority = "VERY_LOW"
+
+    def __init__(self, lines: int = 20):
+        self.lines = lines
+
+    def before_train(self, runner) -> None:
+        self.losses: list[Tensor] = []
+        self.bar = tqdm(
+            total=runner.max_iters, initial=runner.iter, desc="train", unit="it", disable=None
+        )
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        self.losses.append(outputs["loss"].detach())
+        self.bar.update()
+        done = batch_idx + 1
+        if done % max(1, runner.max_iters // self.lines):
+            return
+        loss = float(torch.stack(self.losses).mean())  # waits for the device
+        self.losses.clear()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} near iteration {done}")
+        rates = [group["lr"] for group in runner.optim_wrapper.param_groups]
+        line = f"loss {loss:.4f}, learning rate {min(rates):.3g} to {max(rates):.3g}"
+        if self.bar.disable:
+            print(f"iteration {done} of {runner.max_iters}: {line}", flush=True)
+        else:
+            self.bar.set_postfix_str(line)
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        if metrics:
+            tqdm.write(f"iteration {runner.iter}: validation mIoU {metrics['mIoU']:.1f}")
+
+    def after_train(self, runner) -> None:
+        self.bar.close()

@@ -1,0 +1,207 @@
+"""What a segmentor is and how it is trained and tested, checked."""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+
+from attnseg.errors import UserError
+
+ARCHITECTURES = {"deeplabv2": "DeepLabV2", "deeplabv3plus": "DeepLabv3+"}
+BACKBONES = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
+RATES = {  # by architecture and output stride
+    ("deeplabv2", 8): [6, 12, 18, 24],
+    ("deeplabv3plus", 8): [1, 12, 24, 36],
+    ("deeplabv3plus", 16): [1, 6, 12, 18],
+}
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """Predictions are the mean of the probabilities over `scales` and, with `flip`, the mirror.
+
+    `crf`: whether the dense CRF is applied, or its parameters; true stands for the usual ones.
+    """
+
+    scales: list[float] = field(default_factory=lambda: [0.5, 0.75, 1.0, 1.25, 1.5])
+    flip: bool = True
+    crf: bool | dict = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The defaults are DeepLabV2's public recipe for VOC (Text2Mask, Section 4.1), on one device.
+
+    architecture, backbone: see ARCHITECTURES, BACKBONES
+    width: channels of the first stage; 64 is the usual ResNet
+    stem: "imagenet" (7x7 and pooling, stride 4) or "small" (3x3, stride 2) for small images
+    output_stride: pixels a feature; later stages are dilated instead of strided
+    rates: dilations of the head's branches; null for the architecture's own
+    pretrained: torchvision://resnet101, an https address or a file; null for random weights
+    frozen_norm: whether batch norm stays as pretrained; null: where DeepLabV2 is pretrained
+    crop, batch, iterations: pixels, images an iteration, number of them
+    optimizer: "sgd" or "adamw"
+    lr, min_lr, poly_power, warmup: lr decays as (1 - i / iterations)^poly_power to min_lr after
+        `warmup` iterations of linear increase
+    classifier_lr_factor: of the head's rate; DeepLabV2's biases get twice that and no decay
+    scales: a training image is resized by one of these
+    loss_scales: DeepLabV2's multi-scale loss, the sum over these and the maximum; [1] for none
+    photometric: random brightness, contrast, saturation and hue
+    auxiliary: weight of DeepLabv3+'s second loss on the third stage; 0 for none
+    precision: "float32" or "bfloat16"
+    workers: processes that read training images
+    checkpoint_interval: iterations between checkpoints that an interrupted training resumes from
+    """
+
+    architecture: str = "deeplabv2"
+    backbone: str = "resnet101"
+    width: int = 64
+    stem: str = "imagenet"
+    output_stride: int = 8
+    rates: list[int] | None = None
+    pretrained: str | None = None
+    frozen_norm: bool | None = None
+    crop: int = 321
+    batch: int = 10
+    iterations: int = 20000
+    optimizer: str = "sgd"
+    lr: float = 2.5e-4
+    min_lr: float = 0.0
+    poly_power: float = 0.9
+    warmup: int = 0
+    classifier_lr_factor: float = 10.0
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    scales: list[float] = field(default_factory=lambda: [0.5, 0.75, 1.0, 1.25, 1.5])
+    loss_scales: list[float] = field(default_factory=lambda: [0.5, 0.75, 1.0])
+    photometric: bool = False
+    auxiliary: float = 0.0
+    precision: str = "float32"
+    workers: int = 4
+    checkpoint_interval: int = 1000
+    seed: int = 0
+    test: PredictionSettings = field(default_factory=PredictionSettings)
+
+    @property
+    def depth(self) -> int:
+        return BACKBONES[self.backbone]
+
+    @property
+    def dilations(self) -> list[int]:
+        """Of the head's branches."""
+        if self.rates is not None:
+            return self.rates
+        return RATES[self.architecture, self.output_stride]
+
+    @property
+    def norm_is_frozen(self) -> bool:
+        if self.frozen_norm is None:
+            return self.architecture == "deeplabv2" and self.pretrained is not None
+        return self.frozen_norm
+
+    @property
+    def name(self) -> str:
+        """As tables print it: DeepLabV2 ResNet-101."""
+        width = "" if self.width == 64 else f" ({self.width} channels)"
+        return f"{ARCHITECTURES[self.architecture]} ResNet-{self.depth}{width}"
+
+    def asdict(self) -> dict:
+        return asdict(self)
+
+
+def read_settings(values: Mapping, where: str = "segmentor") -> Settings:
+    """Settings from a plain mapping; `train`, what it is trained on, is the caller's.
+
+    Raises UserError, one line, for an unknown key or a value that cannot be; `where` begins it.
+    """
+    values = {key: value for key, value in values.items() if key != "train"}
+    test = values.pop("test", None) or {}
+    if values.get("seed", 0) is None:
+        del values["seed"]
+    checked = _typed(Settings, values, where)
+    settings = Settings(
+        **checked, test=PredictionSettings(**_typed(PredictionSettings, test, f"{where}.test"))
+    )
+    _check(settings, where)
+    return settings
+
+
+def _typed(kind: type, values: Mapping, where: str) -> dict:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: a mapping is needed, not {values!r}")
+    hints = typing.get_type_hints(kind)
+    known = {f.name: hints[f.name] for f in fields(kind) if f.name != "test"}
+    checked = {}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise UserError(f"{where}.{key}: no such key; {hint}")
+        if known[key] is float and type(value) is int:
+            value = float(value)
+        if not _fits(value, known[key]):
+            raise UserError(f"{where}.{key}: {value!r} is no {_words(known[key])}; correct it")
+        checked[key] = value
+    return checked
+
+
+def _fits(value: object, hint: object) -> bool:
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) is list:
+        item = typing.get_args(hint)[0]
+        return isinstance(value, list) and len(value) > 0 and all(_fits(v, item) for v in value)
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is hint
+
+
+def _words(hint: object) -> str:
+    if isinstance(hint, types.UnionType):
+        return " or ".join(_words(option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) is list:
+        return f"list of {_words(typing.get_args(hint)[0])}"
+    return {int: "whole number", float: "number", bool: "true or false", str: "text",
+            dict: "mapping", type(None): "null"}[hint]  # fmt: skip
+
+
+def _check(s: Settings, where: str) -> None:
+    def need(right: bool, key: str, what: str) -> None:
+        if not right:
+            value = getattr(s.test if key.startswith("test.") else s, key.split(".")[-1])
+            raise UserError(f"{where}.{key}: {value!r} must be {what}")
+
+    need(s.architecture in ARCHITECTURES, "architecture", f"one of {', '.join(ARCHITECTURES)}")
+    need(s.backbone in BACKBONES, "backbone", f"one of {', '.join(BACKBONES)}")
+    need(s.stem in ("imagenet", "small"), "stem", "imagenet or small")
+    need(s.optimizer in ("sgd", "adamw"), "optimizer", "sgd or adamw")
+    need(s.precision in ("float32", "bfloat16"), "precision", "float32 or bfloat16")
+    strides = (4, 8, 16, 32) if s.stem == "imagenet" else (2, 4, 8, 16)
+    need(s.output_stride in strides, "output_stride", f"one of {strides} with stem {s.stem}")
+    need(
+        s.rates is not None or (s.architecture, s.output_stride) in RATES,
+        "rates",
+        f"set: {s.architecture} has none of its own at output stride {s.output_stride}",
+    )
+    if s.rates is not None:
+        need(all(r >= 1 for r in s.rates), "rates", "1 or more each")
+    for key in ("width", "batch", "iterations", "checkpoint_interval"):
+        need(getattr(s, key) >= 1, key, "1 or more")
+    need(s.crop >= 16, "crop", "16 or more")
+    for key in ("lr", "classifier_lr_factor"):
+        need(getattr(s, key) > 0, key, "greater than 0")
+    for key in ("min_lr", "poly_power", "momentum", "weight_decay", "auxiliary", "workers", "seed"):
+        need(getattr(s, key) >= 0, key, "0 or more")
+    need(0 <= s.warmup < s.iterations, "warmup", "fewer than the iterations, and not negative")
+    for key in ("scales", "loss_scales"):
+        need(min(getattr(s, key)) > 0, key, "greater than 0 each")
+    need(max(s.loss_scales) == 1, "loss_scales", "1 and smaller scales")
+    need(min(s.test.scales) > 0, "test.scales", "greater than 0 each")
+    need(
+        not (s.norm_is_frozen and s.pretrained is None), "frozen_norm", "false without `pretrained`"
+    )
+    need(
+        s.architecture == "deeplabv2" or s.loss_scales == [1.0], "loss_scales", "[1] for DeepLabv3+"
+    )
+    need(s.architecture == "deeplabv3plus" or s.auxiliary == 0, "auxiliary", "0 for DeepLabV2")

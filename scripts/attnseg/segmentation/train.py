@@ -1,0 +1,168 @@
+"""Training a segmentor on a folder of masks, through mmengine's Runner."""
+
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import mmengine.device.utils
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from attnseg.errors import UserError
+from attnseg.files import parameters_hash
+from attnseg.segmentation.data import Pairs
+from attnseg.segmentation.model import (
+    load_pretrained,
+    model_config,
+    parameter_groups,
+    save_segmentor,
+)
+from attnseg.segmentation.settings import Settings
+
+
+def train(
+    settings: Settings,
+    pairs: Pairs,
+    classes: Sequence[str],
+    output: Path,
+    *,
+    device: str = "cpu",
+    validation: Pairs | None = None,
+    about: dict | None = None,
+) -> None:
+    """Train, and write the final weights to `output` with `about` in their metadata.
+
+    Checkpoints lie in a folder beside `output` whose name depends on all that shapes the result: the
+    same call resumes an interrupted training and arrives at the same weights, another one begins
+    anew. The folder goes when the weights are written. `validation` is only printed: nothing is
+    chosen by it.
+    """
+    output = Path(output)
+    # mmengine takes the device from here and nowhere else
+    mmengine.device.utils.DEVICE = device
+    identity = {
+        "settings": {k: v for k, v in settings.asdict().items() if k not in ("test", "workers")},
+        "masks": pairs.fingerprint(),
+        "classes": list(classes),
+    }
+    folder = output.parent / f"training-{parameters_hash(identity)}"
+    runner = Runner.from_cfg(runner_config(settings, pairs, classes, folder, device, validation))
+    if settings.pretrained is not None:
+        runner.model.init_weights()  # the Runner's own call then does nothing
+        load_pretrained(runner.model, settings.pretrained)
+    try:
+        runner.train()
+    except FloatingPointError as problem:
+        raise UserError(f"training of {output}: {problem}; lower `lr`") from None
+    save_segmentor(output, runner.model, settings, classes=list(classes), **(about or {}))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def runner_config(
+    settings: Settings,
+    pairs: Pairs,
+    classes: Sequence[str],
+    folder: Path,
+    device: str,
+    validation: Pairs | None,
+) -> Config:
+    """mmengine's configuration of the whole training."""
+    s = settings
+    load = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
+    pack = [{"type": "PackSegInputs"}]
+    augment = [
+        {"type": "ResizeByOneOf", "factors": s.scales},
+        {"type": "RandomCrop", "crop_size": (s.crop, s.crop)},
+        {"type": "RandomFlip", "prob": 0.5},
+        *([{"type": "PhotoMetricDistortion"}] if s.photometric else []),
+    ]
+    optimizer = {"lr": s.lr, "weight_decay": s.weight_decay}
+    if s.optimizer == "sgd":
+        optimizer |= {"type": "SGD", "momentum": s.momentum}
+    else:
+        optimizer |= {"type": "AdamW", "betas": (s.momentum, 0.999)}
+    schedule = [
+        {
+            "type": "PolyLR",
+            "power": s.poly_power,
+            "eta_min": s.min_lr,
+            "begin": s.warmup,
+            "end": s.iterations,
+            "by_epoch": False,
+        }
+    ]
+    if s.warmup:
+        warmup = {"type": "LinearLR", "start_factor": 0.01, "begin": 0, "end": s.warmup}
+        schedule.insert(0, warmup | {"by_epoch": False})
+    config = {
+        "default_scope": "mmseg",
+        "work_dir": str(folder),
+        "experiment_name": uuid.uuid4().hex,  # mmengine keeps globals by this name
+        "model": model_config(s, len(classes)),
+        "train_dataloader": {
+            "batch_size": s.batch,
+            "num_workers": s.workers,
+            "persistent_workers": s.workers > 0,
+            "drop_last": True,
+            "sampler": {"type": "NumberedSampler", "shuffle": True, "seed": s.seed},
+            "dataset": _dataset(pairs, classes, [*load, *augment, *pack], s.seed),
+        },
+        "train_cfg": {
+            "type": "IterBasedTrainLoop",
+            "max_iters": s.iterations,
+            "val_interval": max(1, s.iterations // 4),
+        },
+        "optim_wrapper": {
+            "type": "OptimWrapper",
+            "optimizer": optimizer,
+            "paramwise_cfg": {"custom_keys": parameter_groups(s)},
+        },
+        "param_scheduler": schedule,
+        "resume": True,
+        "randomness": {"seed": s.seed},
+        "log_level": "ERROR",
+        "default_hooks": {
+            "timer": None,
+            "logger": None,
+            "checkpoint": {
+                "type": "CheckpointHook",
+                "by_epoch": False,
+                "interval": s.checkpoint_interval,
+                "max_keep_ckpts": 2,  # the older one is still whole while the newer is written
+                "save_last": False,
+            },
+        },
+        "custom_hooks": [
+            {"type": "SeedEachIteration", "seed": s.seed},
+            {"type": "Progress"},
+        ],
+        "visualizer": {"type": "Visualizer", "vis_backends": []},
+        "env_cfg": {"dist_cfg": {"backend": "gloo"}},
+    }
+    if validation is not None:
+        test_pipeline = [load[0], load[1], pack[0]]
+        config |= {
+            "val_dataloader": {
+                "batch_size": 1,  # photos differ in size
+                "num_workers": s.workers,
+                "sampler": {"type": "DefaultSampler", "shuffle": False},
+                "dataset": _dataset(validation, classes, test_pipeline, s.seed, test_mode=True),
+            },
+            "val_cfg": {"type": "ValLoop"},
+            "val_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
+        }
+    return Config(config)
+
+
+def _dataset(
+    pairs: Pairs, classes: Sequence[str], pipeline: list, seed: int, test_mode: bool = False
+) -> dict:
+    return {
+        "type": "PhotosAndMasks",
+        "pairs": [(str(p), str(m)) for p, m in zip(pairs.photos, pairs.masks, strict=True)],
+        "seed": seed,
+        "metainfo": {"classes": list(classes)},
+        "pipeline": pipeline,
+        "test_mode": test_mode,
+    }

@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""Write the mini world's data sets in the official layouts.
+
+The same seed writes the same bytes. Existing files are replaced.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from attnseg.errors import run
+from attnseg.files import write_json
+from attnseg.mini_world.splits import VOC_SPLITS
+from attnseg.mini_world.voc_layout import write_voc
+
+LAYOUTS = {"voc": ("VOCdevkit/VOC2012", write_voc)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--seed", type=int, default=0, help="of every scene (default 0)")
+    parser.add_argument(
+        "--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS), help="which data sets"
+    )
+    args = parser.parse_args(argv)
+    for layout in args.layouts:
+        name, write = LAYOUTS[layout]
+        write(args.output / name, args.seed)
+        splits = {split: count for split, (_, count) in VOC_SPLITS.items()}
+        write_json(args.output / f"{layout}.json", {"seed": args.seed, "splits": splits})
+        print(f"wrote {layout} in {args.output / name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

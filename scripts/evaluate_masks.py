@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Score a folder of masks against the ground truth: IoU a class, mIoU, pixel accuracy.
+
+    python scripts/evaluate_masks.py --dataset voc --root resources/VOCdevkit/VOC2012 \\
+        --split train --masks work/masks/voc/train/base/crf \\
+        --output work/evaluation/masks/voc/train/base/crf
+
+Writes metrics.json and per_image.npz. Model, seed and parameters are taken from the manifest.json
+beside the masks, where there is one; the flags win.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from attnseg.errors import UserError, run
+from attnseg.evaluation.iou import write_metrics
+from attnseg.evaluation.masks import READERS, evaluate_masks
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--dataset", required=True, choices=list(READERS), help="the layout on disk")
+    p.add_argument(
+        "--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012"
+    )
+    p.add_argument("--split", required=True, help="a list of the data set, as in train")
+    p.add_argument("--masks", required=True, type=Path, help="folder of <id>.png")
+    p.add_argument("--output", required=True, type=Path, help="folder for the results")
+    p.add_argument(
+        "--dataset-name", help="the name in the results (default: --dataset), as in mini_voc"
+    )
+    p.add_argument("--model", help="the model's name in the results (default: the manifest's)")
+    p.add_argument("--seed", type=int, help="the run's seed (default: the manifest's)")
+    return p
+
+
+def manifest_parameters(masks: Path) -> dict:
+    """How the masks were made, {} where no manifest says it."""
+    path = masks / "manifest.json"
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()).get("parameters") or {})
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): refine the masks again") from error
+
+
+def from_parameters(parameters: dict, key: str) -> object:
+    """`key` of the parameters, or of those of the stage before, which they may hold in turn."""
+    if parameters.get(key) is not None:
+        return parameters[key]
+    for value in parameters.values():
+        if isinstance(value, dict) and (found := from_parameters(value, key)) is not None:
+            return found
+    return None
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    if not args.masks.is_dir():
+        raise UserError(f"{args.masks}: no such folder of masks")
+    truth = READERS[args.dataset](args.root, args.split)
+    tp, fp, fn = evaluate_masks(args.masks, truth)
+    parameters = manifest_parameters(args.masks)
+    model = args.model or from_parameters(parameters, "model")
+    if isinstance(model, dict):
+        model = model.get("path")
+    seed = args.seed if args.seed is not None else from_parameters(parameters, "seed")
+    metrics = write_metrics(
+        args.output,
+        truth.ids,
+        tp,
+        fp,
+        fn,
+        dataset=args.dataset_name or args.dataset,
+        split=args.split,
+        classes=truth.classes,
+        model=model if model is None else str(model),
+        seed=seed,
+        parameters=parameters,
+    )
+    print(
+        f"{metrics['dataset']} {metrics['split']}: {metrics['n_images']} images, "
+        f"mIoU {metrics['miou']:.1f}, pixel accuracy {metrics['pixel_accuracy']:.1f}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Make one table of the papers: published values beside what was measured here.
+
+    python scripts/make_table.py voc_table1 \\
+        --evaluation masks/voc/train/base/crf=work/evaluation/masks/voc/train/base/crf/metrics.json \\
+        --output results/voc_table1.csv
+
+Writes the tidy CSV, and beside it <target>.provenance.json and <target>.html (as in the paper).
+Evaluations that are not given leave their cells `not run`, with the reason in the note;
+--needs prints the names of the evaluations that the table takes.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from attnseg import provenance
+from attnseg.errors import UserError, run
+from attnseg.files import sha256, write_atomically, write_json
+from attnseg.tables import TABLES, evaluations_needed, find, render
+from attnseg.tables.build import read_evaluations, read_published, table_rows, write_rows
+
+PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("target", metavar="TARGET", help=f"one of: {', '.join(TABLES)}")
+    p.add_argument(
+        "--published",
+        type=Path,
+        metavar="CSV",
+        help="method,metric,paper,note (default: config/published/TARGET.csv)",
+    )
+    p.add_argument(
+        "--evaluation",
+        "--evaluations",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=FILE",
+        help="a metrics.json and the evaluation's name; may be repeated",
+    )
+    p.add_argument("--output", type=Path, metavar="CSV", help="results/TARGET.csv")
+    p.add_argument(
+        "--config", type=Path, metavar="JSON", help="the resolved configuration, for the provenance"
+    )
+    p.add_argument(
+        "--data",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=HASH",
+        help="SHA-256 of a data set, or a path to take it of",
+    )
+    p.add_argument(
+        "--model",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=HASH",
+        help="SHA-256 of a model, or a path to take it of",
+    )
+    p.add_argument("--device", metavar="TEXT", help="the device of the run, for the provenance")
+    p.add_argument(
+        "--benchmark",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="TSV",
+        help="Snakemake's benchmark files: wall time and peak memory of the run",
+    )
+    p.add_argument("--needs", action="store_true", help="print the evaluations' names and stop")
+    p.add_argument("--show", action="store_true", help="print the table too")
+    return p
+
+
+def named(values: list[str], flag: str) -> dict[str, str]:
+    """["NAME=VALUE", ...] as a dictionary."""
+    pairs: dict[str, str] = {}
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not (name and equals and rest):
+            raise UserError(f"{flag} {value}: write it as NAME=VALUE")
+        if name in pairs:
+            raise UserError(f"{flag} {name} is given twice")
+        pairs[name] = rest
+    return pairs
+
+
+def main(argv: list[str] | None = None) -> int:
+    started = time.monotonic()
+    args = parser().parse_args(argv)
+    table = find(args.target)
+    if args.needs:
+        print("\n".join(evaluations_needed(table.target)))
+        return 0
+    if args.output is None or args.output.suffix != ".csv":
+        raise UserError("--output must name a .csv file, as in --output results/voc_table1.csv")
+
+    files = named(args.evaluation, "--evaluation")
+    published = read_published(args.published or PUBLISHED / f"{table.target}.csv", table)
+    rows = table_rows(table, published, read_evaluations(files, table))
+    try:
+        config = json.loads(args.config.read_text()) if args.config else None
+    except (OSError, ValueError) as error:
+        raise UserError(f"--config {args.config}: {error}") from error
+    record = provenance.record(
+        target=table.target,
+        table=table.number,
+        evaluations={name: {"file": path, "sha256": sha256(path)} for name, path in files.items()},
+        config=config,
+        data=named(args.data, "--data"),
+        models=named(args.model, "--model"),
+        device_name=args.device,
+        benchmark_files=args.benchmark,
+        wall_time_s=time.monotonic() - started,
+    )
+
+    write_rows(args.output, rows)
+    with write_atomically(args.output.with_suffix(".html")) as partial:
+        partial.write_text(render.html(args.output), encoding="utf-8")
+    write_json(args.output.with_suffix(".provenance.json"), record)
+    status = Counter(row["status"] for row in rows)
+    counts = ", ".join(f"{status[s]} {s}" for s in ("measured", "published", "not run"))
+    print(f"{args.output}: {counts}")
+    if args.show:
+        print(render.text(args.output), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

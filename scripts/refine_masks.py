@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""Turn stored attention into pseudo masks: upsample, dense CRF, arg max.
+
+One palette PNG a photo, and manifest.json when all are there. With --train-output a second copy in
+which pixels below --confidence are 255, ignored by the segmentor's training. Interrupted, it goes on
+with the photos that are missing.
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from attnseg.datasets import voc
+from attnseg.diffusion.geometry import Fit
+from attnseg.errors import UserError, run
+from attnseg.files import parameters_hash, write_json
+from attnseg.masks.crf import CrfOptions
+from attnseg.masks.refine import SOURCES, RefineOptions, refine, source_maps
+from attnseg.shards import read_shards
+
+DATASETS = {"voc": voc}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", choices=DATASETS, default="voc")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--attention", type=Path, required=True, help="folder of the shards")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
+    parser.add_argument("--train-output", type=Path, help="folder of the copy that trains")
+    parser.add_argument("--source", choices=SOURCES, default="selfcross", help="maps to use")
+    parser.add_argument("--crf", default="none", help="none, or JSON of the CRF's parameters")
+    parser.add_argument("--background-threshold", type=float, default=1.0)
+    parser.add_argument("--background-power", type=float, default=2.0)
+    parser.add_argument("--confidence", type=float, default=0.95)
+    parser.add_argument("--profile", choices=("paper", "official"), default="paper")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    args = parser.parse_args(argv)
+    official = args.profile == "official"
+    options = RefineOptions(
+        source=args.source,
+        background_threshold=args.background_threshold,
+        background_power=args.background_power,
+        crf=crf_options(args.crf, official),
+        confidence=args.confidence,
+        labels_at_grid=official,
+    )
+    shards = sorted(args.attention.glob("shard-*.json"))
+    made_with = {
+        "options": repr(options),
+        "attention": [json.loads(path.read_text())["sha256"] for path in shards],
+    }
+    folders = [args.output, *([args.train_output] if args.train_output else [])]
+    for folder in folders:
+        keep_only_if_made_with(folder, made_with)
+    work = functools.partial(
+        refine_one, DATASETS[args.dataset], args.root, args.output, args.train_output, options
+    )
+    items = []
+    with multiprocessing.get_context("fork").Pool(
+        args.processes, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        jobs = ((item, numpy_maps(kinds)) for item, kinds in read_shards(args.attention))
+        bar = tqdm(desc="masks", unit="photo", mininterval=2, disable=not sys.stderr.isatty())
+        for item in pool.imap(work, jobs, chunksize=8):
+            if "error" in item:
+                raise UserError(item["error"])
+            items.append(item)
+            bar.update()
+        bar.close()
+    for folder in folders:
+        write_json(folder / "manifest.json", {"parameters": made_with, "items": items})
+    ignored = np.mean([item["ignored"] for item in items]) if items else 0
+    print(f"{len(items)} masks in {args.output}; {100 * ignored:.1f} % of pixels are not confident")
+    return 0
+
+
+def crf_options(text: str, official: bool) -> CrfOptions | None:
+    """`none`, or the configuration's `crf` section as JSON."""
+    if text == "none":
+        return None
+    try:
+        section = json.loads(text)
+        gaussian, bilateral = section["gaussian"], section["bilateral"]
+        return CrfOptions(
+            iterations=section["iterations"],
+            gaussian_sxy=gaussian["sxy"],
+            gaussian_compat=gaussian["compat"],
+            bilateral_sxy=bilateral["sxy"],
+            bilateral_srgb=bilateral["srgb"],
+            bilateral_compat=bilateral["compat"],
+            wrapped_image=official,
+        )
+    except (json.JSONDecodeError, KeyError, TypeError) as problem:
+        raise UserError(f"--crf: not the configuration's crf section as JSON ({problem})") from None
+
+
+def keep_only_if_made_with(folder: Path, made_with: dict) -> None:
+    """Empty a folder whose masks were made with other parameters; remember these."""
+    kept = folder / "parameters.json"
+    wanted = parameters_hash(made_with)
+    if folder.exists() and (not kept.exists() or json.loads(kept.read_text()).get("hash") != wanted):
+        shutil.rmtree(folder)
+    write_json(kept, {"hash": wanted})
+
+
+def numpy_maps(kinds: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {kind: maps.numpy() for kind, maps in kinds.items()}
+
+
+def refine_one(
+    dataset, root: Path, output: Path, train_output: Path | None, options: RefineOptions, job: tuple
+) -> dict:
+    """Write one photo's masks; returns its manifest entry, or {"error": ...}."""
+    item, kinds = job
+    try:
+        return masks_of(dataset, root, output, train_output, options, item, kinds)
+    except UserError as error:
+        return {"error": str(error)}
+
+
+def masks_of(dataset, root, output, train_output, options, item, kinds) -> dict:
+    path = output / f"{item['id']}.png"
+    train_path = train_output / path.name if train_output else None
+    entry = {"id": item["id"], "ignored": 0.0}
+    size = tuple(item["image_size"])
+    if not item["classes"]:
+        for target in filter(None, (path, train_path)):
+            dataset.write_mask(target, np.zeros(size, np.uint8), dataset.PALETTE)
+        return entry
+    if path.exists() and (train_path is None or train_path.exists()):
+        if train_path:
+            entry["ignored"] = float((dataset.read_mask(train_path) == dataset.IGNORED).mean())
+        return entry
+    image = dataset.read_image(dataset.image_path(root, item["id"]))
+    if image.shape[:2] != size:
+        raise UserError(
+            f"{dataset.image_path(root, item['id'])}: the photo is {image.shape[1]}x{image.shape[0]} "
+            f"and its attention was made from {size[1]}x{size[0]}: run extract_attention again"
+        )
+    tensors = {kind: torch.from_numpy(maps) for kind, maps in kinds.items()}
+    try:
+        maps = source_maps(tensors, options.source)
+    except KeyError as missing:
+        raise UserError(
+            f"{item['id']}: the shards hold no {missing} maps: set `cbp: true` in this variant"
+        ) from None
+    fit = Fit(tuple(item["content"]), tuple(item["padded"]))
+    labels, confidence = refine(image, maps, fit, options)
+    numbers = np.array([0, *(1 + dataset.CLASSES.index(name) for name in item["classes"])], np.uint8)
+    labels = numbers[labels]
+    dataset.write_mask(path, labels, dataset.PALETTE)
+    if train_path:
+        sure = np.where(confidence < options.confidence, dataset.IGNORED, labels)
+        dataset.write_mask(train_path, sure, dataset.PALETTE)
+        entry["ignored"] = float((confidence < options.confidence).mean())
+    return entry
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

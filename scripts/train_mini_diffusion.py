@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Train the miniature Stable Diffusion on captioned scenes of the mini world.
+
+Images and captions are all it sees; masks serve only to print, along the training, what its
+attention is worth on mini dev. Interrupted, it goes on from its last checkpoint (every few
+minutes), which lies in --workdir. The result is a folder for StableDiffusionPipeline.from_pretrained.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from attnseg.diffusion import mini_sd, mini_training
+from attnseg.diffusion.mini_evaluation import dev_evaluation
+from attnseg.errors import run
+from attnseg.files import write_json
+from attnseg.mini_world.training import training_scenes
+from attnseg.prompts import encode_text
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of the finished model")
+    parser.add_argument("--workdir", type=Path, required=True, help="scenes and checkpoints")
+    parser.add_argument("--scenes", type=int, default=30000, help="training scenes")
+    parser.add_argument("--vae-steps", type=int, default=2000, help="autoencoder steps of 16 scenes")
+    parser.add_argument("--steps", type=int, default=20000, help="denoiser steps of 32 scenes")
+    parser.add_argument("--evaluate-every", type=int, default=2500, help="steps between evaluations")
+    parser.add_argument("--seed", type=int, default=0, help="of the world and of the weights")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+
+    def log(line: str) -> None:
+        print(f"[{(time.time() - started) / 60:6.1f} min] {line}", flush=True)
+
+    images, captions = cached_scenes(args.workdir, args.seed, args.scenes, args.threads, log)
+    tokenizer = mini_sd.train_tokenizer([c for texts in captions for c in texts], args.workdir / "tokenizer")
+    torch.manual_seed(args.seed)
+    vae = mini_sd.new_autoencoder().to(memory_format=torch.channels_last)
+    mini_training.train_autoencoder(vae, images, args.vae_steps, args.workdir, args.device, log)
+    vae.requires_grad_(False)
+    parts = {
+        "tokenizer": tokenizer,
+        "vae": vae,
+        "text_encoder": mini_sd.new_text_encoder(tokenizer),
+        "unet": mini_sd.new_unet(),
+        "scheduler": mini_sd.new_scheduler(),
+        "empty": encode_text(tokenizer, [""])[0],
+    }
+    latents = cached_latents(args.workdir, vae, images, args.device, log)
+    tokens = torch.stack([encode_text(tokenizer, texts) for texts in captions])
+    history = mini_training.train_denoiser(
+        parts, latents, tokens, args.steps, args.workdir, args.device,
+        dev_evaluation(parts, args.seed, args.device), log, args.evaluate_every,
+    )  # fmt: skip
+    save(parts, history, args.output)
+    log(f"saved {args.output}")
+    return 0
+
+
+def cached_scenes(folder: Path, seed: int, count: int, threads: int, log) -> tuple:
+    """The training scenes, rendered once."""
+    kept_images, kept_captions = folder / "images.npy", folder / "captions.json"
+    if not kept_captions.exists():
+        log(f"rendering {count} scenes")
+        images, captions = training_scenes(seed, count, threads)
+        np.save(kept_images, images)
+        kept_captions.write_text(json.dumps(captions))
+    return np.load(kept_images), json.loads(kept_captions.read_text())
+
+
+def cached_latents(folder: Path, vae, images: np.ndarray, device: str, log) -> torch.Tensor:
+    """[2, N, 8, 16, 16] float16, scaled: the scenes as they are and mirrored."""
+    kept = folder / "latents.npy"
+    if not kept.exists():
+        log("encoding the scenes")
+        views = [mini_training.encode(vae, view, device) for view in (images, images[:, :, ::-1].copy())]
+        np.save(kept, (torch.stack(views) * vae.config.scaling_factor).half().numpy())
+    return torch.from_numpy(np.load(kept))
+
+
+def save(parts: dict, history: list[dict], output: Path) -> None:
+    """The pipeline in float16 and the training's history, moved into place when complete."""
+    partial = output.with_name(output.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipeline = mini_sd.pipeline(
+        parts["vae"], parts["text_encoder"], parts["tokenizer"], parts["unet"]
+    )
+    pipeline.to(torch.float16).save_pretrained(partial, safe_serialization=True)
+    write_json(partial / "training.json", history)
+    shutil.rmtree(output, ignore_errors=True)
+    partial.rename(output)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,115 @@
+"""Train a segmentor (DeepLabV2 or DeepLabv3+) on a folder of masks.
+
+The masks are palette PNG files, <id>.png, with 255 where a pixel is to be ignored. An interrupted
+training resumes from its last checkpoint when the same command is run again.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from attnseg.errors import UserError, run
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config",
+        help="the segmentor's settings: a JSON file, or JSON itself (keys: config/README.md, segmentors)",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings over those of --config; values are JSON or plain text (iterations=500 lr=0.01)",
+    )
+    parser.add_argument("--dataset", default="voc", help="layout of the data set (default: voc)")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    parser.add_argument(
+        "--train-masks",
+        type=Path,
+        help="folder of the masks (default: the data set's true masks)",
+    )
+    parser.add_argument("--train-split", required=True, help="split to train on, such as trainaug")
+    parser.add_argument(
+        "--val-split", help="split whose mIoU, single scale, is printed during the training"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="weights to write (.safetensors)"
+    )
+    parser.add_argument("--seed", type=int, help="of weights and batches (default: the settings')")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    return parser.parse_args(argv)
+
+
+def read_values(config: str | None, assignments: list[str]) -> dict:
+    """The settings' mapping of --config with those of --set over it."""
+    values: dict = {}
+    if config is not None:
+        literal = config.lstrip().startswith("{")
+        try:
+            values = json.loads(config if literal else Path(config).read_text())
+        except OSError as problem:
+            raise UserError(f"--config {config}: {problem.strerror}; name a JSON file") from None
+        except ValueError as problem:
+            name = "--config" if literal else f"--config {config}"
+            raise UserError(f"{name}: not JSON ({problem}); correct it") from None
+        if not isinstance(values, dict):
+            raise UserError(f'--config {config}: a mapping is needed; write {{"key": value}}')
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: write KEY=VALUE")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        inner = values
+        *above, key = key.split(".")
+        for name in above:
+            inner = inner.setdefault(name, {})
+        inner[key] = value
+    return values
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    from attnseg.segmentation.data import pick_device, split_pairs
+    from attnseg.segmentation.settings import read_settings
+
+    values = read_values(args.config, args.set)
+    if args.seed is not None:
+        values["seed"] = args.seed
+    settings = read_settings(values)
+    classes, pairs = split_pairs(args.dataset, args.root, args.train_split, args.train_masks)
+    pairs.check("make the masks first" if args.train_masks else "check the data set")
+    validation = None
+    if args.val_split:
+        _, validation = split_pairs(args.dataset, args.root, args.val_split)
+        validation.check("check the data set")
+    device = pick_device(args.device)
+
+    from attnseg.segmentation.train import train  # seconds of imports
+
+    about = {
+        "dataset": args.dataset,
+        "train": {
+            "split": args.train_split,
+            "images": len(pairs.ids),
+            "masks": str(args.train_masks or "truth"),
+            "fingerprint": pairs.fingerprint(),
+        },
+    }
+    train(settings, pairs, classes, args.output, device=device, validation=validation, about=about)
+    print(
+        f"{settings.name}, {settings.iterations} iterations on {len(pairs.ids)} images: {args.output}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Check that shards are complete and list what they hold.
+
+Names each damaged shard; delete it and run extract_attention again, which makes it anew, alone.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from attnseg.errors import UserError, run
+from attnseg.files import write_json
+from attnseg.shards import manifest_path, problem_with
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shards", type=Path, nargs="+", help="shard-NNNNN.safetensors files")
+    parser.add_argument("--output", type=Path, required=True, help="JSON list of what they hold")
+    parser.add_argument("--images", type=int, help="how many photos there must be")
+    args = parser.parse_args(argv)
+    problems = [f"{path}: {problem}" for path in args.shards if (problem := problem_with(path))]
+    if problems:
+        raise UserError(
+            "; ".join(problems) + ": delete what is damaged and run extract_attention again"
+        )
+    manifests = [json.loads(manifest_path(path).read_text()) for path in args.shards]
+    items = [item for manifest in manifests for item in manifest["items"]]
+    ids = [item["id"] for item in items]
+    if len(set(ids)) != len(ids) or (args.images is not None and len(ids) != args.images):
+        raise UserError(
+            f"{args.shards[0].parent}: the shards hold {len(set(ids))} photos, "
+            f"{args.images} are expected: delete the folder and run extract_attention again"
+        )
+    skipped = [item["id"] for item in items if item["skipped"]]
+    unlabelled = [item["id"] for item in items if not item["classes"]]
+    write_json(
+        args.output,
+        {
+            "images": len(items),
+            "shards": {p.name: m["sha256"] for p, m in zip(args.shards, manifests, strict=True)},
+            "parameters": {k: v for k, v in manifests[0]["parameters"].items() if k != "ids"},
+            "skipped": skipped,
+            "unlabelled": unlabelled,
+        },
+    )
+    print(f"{len(items)} photos, {len(skipped)} with a constant map, {len(unlabelled)} without labels")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,231 @@
+"""attention_maps against a naive computation: full matrices, explicit products, the whole U-Net."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from attnseg.diffusion.attention import (
+    attention_maps,
+    describe_blocks,
+    min_max,
+    propagate,
+    transformer_blocks,
+)
+from attnseg.errors import UserError
+
+WINDOW, WIDTH = 20, 24
+
+
+@pytest.fixture(scope="module")
+def unet() -> UNet2DConditionModel:
+    """Stable Diffusion 1.x's topology, 16 transformer blocks, at a small width."""
+    torch.manual_seed(0)
+    model = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=2,
+        block_out_channels=(8, 16, 24, 24),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    )
+    with torch.no_grad():  # sharper attention than the initial, nearly uniform one
+        for block in transformer_blocks(model):
+            for attention in (block.attn1, block.attn2):
+                attention.to_q.weight.mul_(4)
+    return model.eval()
+
+
+def naive_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """align_corners False, clamped at the border; [h, w] -> size."""
+    h, w = image.shape
+    out = np.zeros(size)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            sy = min(max((y + 0.5) * h / size[0] - 0.5, 0), h - 1)
+            sx = min(max((x + 0.5) * w / size[1] - 0.5, 0), w - 1)
+            y0, x0 = int(sy), int(sx)
+            y1, x1 = min(y0 + 1, h - 1), min(x0 + 1, w - 1)
+            a, b = sy - y0, sx - x0
+            top = image[y0, x0] * (1 - b) + image[y0, x1] * b
+            out[y, x] = top * (1 - a) + (image[y1, x0] * (1 - b) + image[y1, x1] * b) * a
+    return out
+
+
+def naive_box_mask(image: np.ndarray, threshold: float) -> np.ndarray:
+    """Flood fill of the strong pixels; boxes whose last row and column are left out at the edge."""
+    h, w = image.shape
+    levels = np.floor(image * 255)
+    strong = levels > int(threshold * levels.max())
+    mask, seen = np.zeros((h, w)), np.zeros((h, w), bool)
+    for sy in range(h):
+        for sx in range(w):
+            if not strong[sy, sx] or seen[sy, sx]:
+                continue
+            todo, cells = [(sy, sx)], []
+            seen[sy, sx] = True
+            while todo:
+                y, x = todo.pop()
+                cells.append((y, x))
+                for ny in range(max(y - 1, 0), min(y + 2, h)):
+                    for nx in range(max(x - 1, 0), min(x + 2, w)):
+                        if strong[ny, nx] and not seen[ny, nx]:
+                            seen[ny, nx] = True
+                            todo.append((ny, nx))
+            ys, xs = zip(*cells, strict=True)
+            mask[min(ys) : min(max(ys) + 1, h - 1), min(xs) : min(max(xs) + 1, w - 1)] = 1
+    return mask if mask.any() else np.ones((h, w))
+
+
+def naive_maps(unet, latents, t, text, positions, cross_blocks, self_block, iterations, box=None):
+    """Both maps of each sample from hooks on the projections of an ordinary forward pass."""
+    blocks = transformer_blocks(unet)
+    seen = {}
+
+    def keep(name):
+        return lambda module, inputs, output: seen.__setitem__(name, output.double().numpy())
+
+    hooks = [
+        getattr(getattr(block, attention), projection).register_forward_hook(
+            keep((i, attention, projection))
+        )
+        for i, block in enumerate(blocks)
+        for attention in ("attn1", "attn2")
+        for projection in ("to_q", "to_k")
+    ]
+    with torch.no_grad():
+        unet(latents, t, encoder_hidden_states=text)
+    for hook in hooks:
+        hook.remove()
+
+    def matrix(i: int, attention: str, sample: int) -> np.ndarray:
+        heads = getattr(blocks[i], attention).heads
+        query, key = (seen[i, attention, p][sample] for p in ("to_q", "to_k"))
+        width = query.shape[1] // heads
+        total = 0
+        for head in range(heads):
+            part = slice(head * width, (head + 1) * width)
+            scores = query[:, part] @ key[:, part].T / np.sqrt(width)
+            weights = np.exp(scores - scores.max(1, keepdims=True))
+            total = total + weights / weights.sum(1, keepdims=True)
+        return total / heads
+
+    def grid(cells: int) -> tuple[int, int]:
+        h, w = latents.shape[-2:]
+        return next(
+            (-(-h // 2**i), -(-w // 2**i))
+            for i in range(4)
+            if -(-h // 2**i) * -(-w // 2**i) == cells
+        )
+
+    results = []
+    for sample, classes in enumerate(positions):
+        affinity = matrix(self_block, "attn1", sample)
+        h, w = grid(len(affinity))
+        crosses, spreads = [], []
+        for tokens in classes:
+            layers = []
+            for i in cross_blocks:
+                tokens_map = matrix(i, "attn2", sample)
+                chosen = sum(tokens_map[:, token] for token in tokens) / len(tokens)
+                layers.append(naive_bilinear(chosen.reshape(grid(len(chosen))), (h, w)))
+            cross = sum(layers) / len(layers)
+            seed = cross
+            if box is not None:
+                seed = (cross - cross.min()) / (cross.max() - cross.min())
+                seed = seed * naive_box_mask(seed.astype(np.float32), box)
+            power = np.linalg.matrix_power(affinity, iterations)
+            crosses.append(cross)
+            spreads.append((power @ seed.ravel()).reshape(h, w))
+        results.append((np.stack(crosses), np.stack(spreads)))
+    return results
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 16), (10, 14)], ids=str)
+@pytest.mark.parametrize("noises", [1, 3])
+@pytest.mark.parametrize("box", [None, 0.2], ids=["paper", "box"])
+def test_maps_equal_a_naive_computation(unet, size, noises, box):
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(noises, 4, *size, generator=generator)
+    text = torch.randn(1, WINDOW, WIDTH, generator=generator).expand(noises, -1, -1)
+    positions = [[[4], [6, 7, 8]]] * noises
+    ours = attention_maps(unet, latents, 150, text, positions, box_threshold=box)
+    naive = naive_maps(unet, latents, 150, text, positions, (4, 5, 6, 7, 8), 11, 2, box)
+    for maps, (cross, selfcross) in zip(ours, naive, strict=True):
+        assert maps.cross.shape == maps.selfcross.shape == cross.shape
+        for mine, theirs in ((maps.cross, cross), (maps.selfcross, selfcross)):
+            scale = np.abs(theirs).max()
+            np.testing.assert_allclose(mine.numpy() / scale, theirs / scale, atol=1e-4)
+    mean_mine = torch.stack([min_max(maps.selfcross) for maps in ours]).mean(0)
+    mean_naive = sum(
+        (s - s.min((1, 2), keepdims=True)) / np.ptp(s, axis=(1, 2), keepdims=True) for _, s in naive
+    ) / len(naive)
+    np.testing.assert_allclose(mean_mine.numpy(), mean_naive, atol=1e-4)
+
+
+def test_cross_blocks_after_the_self_block_and_other_iterations(unet):
+    latents, text = torch.randn(1, 4, 16, 16), torch.randn(1, WINDOW, WIDTH)
+    options = {"cross_blocks": (2, 15), "self_block": 4}
+    for iterations in (0, 1, 3):
+        (ours,) = attention_maps(
+            unet, latents, 500, text, [[[3, 5]]], iterations=iterations, **options
+        )
+        ((_, naive),) = naive_maps(
+            unet, latents, 500, text, [[[3, 5]]], (2, 15), 4, iterations
+        )
+        np.testing.assert_allclose(ours.selfcross, naive, atol=1e-4 * naive.max())
+
+
+def test_samples_with_different_numbers_of_classes_do_not_mix(unet):
+    generator = torch.Generator().manual_seed(2)
+    latents = torch.randn(2, 4, 16, 16, generator=generator)
+    text = torch.randn(2, WINDOW, WIDTH, generator=generator)
+    together = attention_maps(unet, latents, 150, text, [[[2]], [[3], [4], [5]]])
+    alone = attention_maps(unet, latents[1:], 150, text[1:], [[[3], [4], [5]]])[0]
+    assert together[0].cross.shape[0] == 1 and together[1].cross.shape[0] == 3
+    torch.testing.assert_close(together[1].selfcross, alone.selfcross, atol=1e-6, rtol=1e-4)
+
+
+def test_the_pass_stops_after_the_last_watched_block_and_leaves_no_trace(unet):
+    before = unet.attn_processors
+    late = []
+    hook = transformer_blocks(unet)[12].register_forward_hook(lambda *_: late.append(1))
+    attention_maps(unet, torch.randn(1, 4, 16, 16), 150, torch.randn(1, WINDOW, WIDTH), [[[1]]])
+    hook.remove()
+    assert not late
+    assert unet.attn_processors == before
+
+
+def test_affinity_rows_sum_to_one_and_propagate_like_the_matrix(unet):
+    (maps,) = attention_maps(
+        unet, torch.randn(1, 4, 16, 16), 150, torch.randn(1, WINDOW, WIDTH), [[[1], [2]]],
+        with_affinity=True,
+    )  # fmt: skip
+    torch.testing.assert_close(maps.affinity.sum(1), torch.ones(64))
+    expected = (maps.affinity @ maps.affinity @ maps.cross.flatten(1).T).T
+    torch.testing.assert_close(maps.selfcross.flatten(1), expected, atol=1e-6, rtol=1e-4)
+
+
+def test_more_classes_than_the_width_of_a_head_propagate():
+    query, key = torch.randn(1, 2, 9, 4), torch.randn(1, 2, 9, 4)
+    maps = torch.rand(1, 9, 11)
+    affinity = (query @ key.transpose(-1, -2) / 2).softmax(-1).mean(1)
+    torch.testing.assert_close(propagate(query, key, maps, 2), affinity @ affinity @ maps)
+
+
+def test_min_max_of_a_constant_map_is_zero_not_nan():
+    maps = torch.stack([torch.full((3, 3), 0.7), torch.arange(9.0).view(3, 3)])
+    scaled = min_max(maps)
+    assert not scaled[0].any() and scaled[1].min() == 0 and scaled[1].max() == 1
+
+
+def test_a_block_the_unet_lacks_is_refused_with_the_list(unet):
+    assert describe_blocks(unet) == (
+        "0-1: 1/1, 2-3: 1/2, 4-5: 1/4, 6: 1/8, 7-9: 1/4, 10-12: 1/2, 13-15: 1/1"
+    )
+    with pytest.raises(UserError, match=r"\[16\].*0 to 15.*10-12: 1/2"):
+        attention_maps(
+            unet, torch.randn(1, 4, 16, 16), 1, torch.randn(1, WINDOW, WIDTH), [[[1]]], self_block=16
+        )

@@ -1,0 +1,199 @@
+"""Loading a Stable Diffusion folder: what is there works, what is wrong is one line."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from attnseg.diffusion.load import load_parts, weight_files, weight_hashes
+from attnseg.diffusion.mini_sd import train_tokenizer
+from attnseg.errors import UserError
+from attnseg.files import sha256
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    """A tiny model in Stable Diffusion's layout, with random weights."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tokenizer = train_tokenizer(["a photo including dog, and cat."] * 50, folder / "tokenizer")
+    torch.manual_seed(0)
+    CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+            num_attention_heads=2, max_position_embeddings=64, projection_dim=16,
+        )
+    ).save_pretrained(folder / "text_encoder")  # fmt: skip
+    AutoencoderKL(
+        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4,
+    ).save_pretrained(folder / "vae")  # fmt: skip
+    UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16, attention_head_dim=2,
+    ).save_pretrained(folder / "unet")  # fmt: skip
+    PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(
+        folder / "scheduler"
+    )
+    return folder
+
+
+@pytest.fixture
+def folder(original, tmp_path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "model"))
+
+
+def test_every_part_is_loaded_frozen_in_the_dtype_of_the_device(folder):
+    parts = load_parts(folder, device="cpu")
+    saved = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(parts.unet.state_dict()[key], saved[key]) for key in saved)
+    for network in (parts.text_encoder, parts.vae, parts.unet):
+        assert not network.training
+        assert all(p.dtype == torch.float32 and not p.requires_grad for p in network.parameters())
+    assert isinstance(parts.scheduler, PNDMScheduler)
+    assert len(parts.scheduler.alphas_cumprod) == 1000
+    assert parts.tokenizer("dog").input_ids[0] == parts.tokenizer.bos_token_id
+    assert (parts.name, parts.folder) == (str(folder), folder)
+    assert (parts.device.type, parts.dtype) == ("cpu", torch.float32)
+
+
+def test_a_dtype_that_is_asked_for_is_used(folder):
+    assert load_parts(folder, device="cpu", dtype="bfloat16").text_encoder.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("component", ["tokenizer", "text_encoder", "vae", "unet", "scheduler"])
+def test_a_missing_component_is_named_with_its_folder(folder, component):
+    shutil.rmtree(folder / component)
+    with pytest.raises(UserError, match=component) as error:
+        load_parts(folder, device="cpu")
+    assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "vae", "unet"])
+def test_a_pickle_is_never_read(folder, component):
+    (weights,) = weight_files(folder, component)
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(UserError, match=f"{component}/ has only .*a pickle"):
+        load_parts(folder, device="cpu")
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "vae", "unet"])
+def test_a_cut_weight_file_is_named(folder, component):
+    (weights,) = weight_files(folder, component)
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(UserError, match=f"{component}/ cannot be loaded") as error:
+        load_parts(folder, device="cpu")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "vae", "unet"])
+def test_weights_that_are_not_all_there_are_refused_rather_than_left_random(folder, component):
+    (file,) = weight_files(folder, component)
+    weights = load_file(file)
+    weights.pop(sorted(weights)[0])
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=f"{component}/ lacks 1 weights"):
+        load_parts(folder, device="cpu")
+
+
+def test_the_attention_names_of_stable_diffusion_1_4s_autoencoder_are_understood(folder):
+    (file,) = weight_files(folder, "vae")
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = load_file(file)
+    for new, name in old.items():
+        for key in [key for key in weights if f".{new}." in key]:
+            weights[key.replace(f".{new}.", f".{name}.")] = weights.pop(key)
+    before = load_parts(folder, device="cpu").vae.state_dict()
+    save_file(weights, file, metadata={"format": "pt"})
+    after = load_parts(folder, device="cpu").vae.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_the_key_names_of_stable_diffusion_1_4s_text_encoder_are_understood(folder):
+    (file,) = weight_files(folder, "text_encoder")
+    before = load_parts(folder, device="cpu").text_encoder.state_dict()
+    weights = {
+        key if key.startswith("text_model.") else f"text_model.{key}": value
+        for key, value in load_file(file).items()
+    }
+    weights["text_model.embeddings.position_ids"] = torch.arange(64)[None]
+    save_file(weights, file, metadata={"format": "pt"})
+    after = load_parts(folder, device="cpu").text_encoder.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_weights_kept_only_as_a_half_precision_variant_are_found(folder):
+    for component in ("text_encoder", "vae", "unet"):
+        (file,) = weight_files(folder, component)
+        file.rename(file.with_suffix(".fp16.safetensors"))
+    assert load_parts(folder, device="cpu").dtype == torch.float32
+
+
+def test_full_weights_are_preferred_to_a_variant(folder):
+    (file,) = weight_files(folder, "unet")
+    shutil.copy(file, file.with_suffix(".fp16.safetensors"))
+    assert weight_files(folder, "unet") == [file]
+
+
+def test_blocks_that_the_unet_does_not_have_are_refused_with_those_it_has(folder):
+    load_parts(folder, device="cpu", cross_blocks=[0, 1], self_block=2)
+    with pytest.raises(UserError, match=r"\[16\]: this U-Net has blocks 0 to .*1/2"):
+        load_parts(folder, device="cpu", cross_blocks=[0], self_block=16)
+
+
+def test_a_path_that_is_no_folder_needs_a_revision(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        load_parts(tmp_path / "nothing", "133a221b", device="cpu")
+    with pytest.raises(UserError, match="model.revision"):
+        load_parts("CompVis/stable-diffusion-v1-4", device="cpu")
+
+
+def test_the_hub_out_of_reach_is_one_line(monkeypatch):
+    def refuse(*_, **__):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(UserError, match="not to be had from the Hugging Face hub") as error:
+        load_parts("some/model", "133a221b", device="cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_only_what_is_read_is_asked_of_the_hub(monkeypatch, original):
+    import fnmatch
+
+    asked = {}
+
+    def fetch(name, revision, allow_patterns, ignore_patterns):
+        asked.update(name=name, revision=revision, allow=allow_patterns, ignore=ignore_patterns)
+        return str(original)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    assert load_parts("some/model", "133a221b", device="cpu").name == "some/model@133a221b"
+
+    def taken(file):
+        return any(fnmatch.fnmatch(file, p) for p in asked["allow"]) and not any(
+            fnmatch.fnmatch(file, p) for p in asked["ignore"]
+        )
+
+    assert taken("unet/diffusion_pytorch_model.safetensors") and taken("tokenizer/merges.txt")
+    assert taken("text_encoder/model.safetensors") and taken("scheduler/scheduler_config.json")
+    for file in (
+        "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors",
+        "safety_checker/model.safetensors", "sd-v1-4.ckpt",
+    ):  # fmt: skip
+        assert not taken(file)
+
+
+def test_hashes_are_those_of_the_weight_files(folder):
+    hashes = weight_hashes(folder)
+    assert set(hashes) == {
+        "text_encoder/model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.safetensors",
+    }
+    assert all(sha256(folder / file) == value for file, value in hashes.items())

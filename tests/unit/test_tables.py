@@ -1,0 +1,344 @@
+"""Descriptions of the tables, their CSVs and how they are laid out."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from attnseg.errors import UserError
+from attnseg.tables import TABLES, attn2mask, evaluations_needed, render, text2mask
+from attnseg.tables.build import COLUMNS, read_evaluations, read_published, table_rows, write_rows
+from attnseg.tables.description import Source
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ["background", *(name for name in attn2mask.VOC_COLUMNS.values() if name != "background")]
+
+
+def evaluation(miou=50.0, **more):
+    return {
+        "dataset": "mini_voc",
+        "split": "train",
+        "n_images": 400,
+        "classes": CLASSES,
+        "iou": [float(i) for i in range(21)],
+        "miou": miou,
+        "pixel_accuracy": 80.0,
+        "model": "mini_sd",
+        "seed": 0,
+        "parameters": {},
+    } | more
+
+
+def rows_of(target, evaluations):
+    table = TABLES[target]
+    published = read_published(ROOT / "config" / "published" / f"{target}.csv", table)
+    return {(r["method"], r["metric"]): r for r in table_rows(table, published, evaluations)}
+
+
+# descriptions
+
+
+@pytest.mark.parametrize("target", TABLES)
+def test_a_layout_is_rectangular_and_holds_each_cell_once(target):
+    table = TABLES[target]
+    assert len(set(table.cells)) == len(table.cells)
+    assert all(len(row.cells) == len(table.columns) for row in table.rows)
+    assert all(len(row.heads) == len(table.heads) for row in table.rows)
+    assert set(table.ours) <= set(table.cells)
+
+
+@pytest.mark.parametrize("target", TABLES)
+def test_our_rows_have_a_source_and_the_others_have_none(target):
+    for method, metric in TABLES[target].cells:
+        ours = re.search(r"^ours|\(ours\)|^attn2mask", method, re.I) is not None
+        printed = read_published(ROOT / "config" / "published" / f"{target}.csv", TABLES[target])
+        if ours and (method, metric) in printed:
+            assert (method, metric) in TABLES[target].ours
+    names = {m for m, _ in TABLES[target].ours}
+    assert not names & {
+        "IRN",
+        "CLIP-ES",
+        "PiCIE",
+        "ReCAM (full)",
+        "BigDatasetGAN",
+        "PALAVRA+SelfCross",
+    }
+
+
+def test_names_of_evaluations_are_the_agreed_ones():
+    masks = "masks/voc/train"
+    assert set(evaluations_needed("voc_table1")) == {
+        f"{masks}/{variant}/{refinement}"
+        for variant in ("one_noise", "base")
+        for refinement in ("none", "crf")
+    }
+    assert evaluations_needed("voc_coco_table2") == [
+        "masks/voc/trainaug/base/none",
+        "masks/voc/trainaug/base/crf",
+    ]
+    assert evaluations_needed("voc_table3") == [
+        "segmentors/deeplabv2_voc/val",
+        "segmentors/deeplabv2_voc/test",
+    ]
+    assert evaluations_needed("coco_table4") == []
+    names = "cross_none cross_crf cbp_none cbp_crf none crf both_none both_crf".split()
+    assert set(evaluations_needed("voc_table5")) == {f"{masks}/one_noise/{name}" for name in names}
+    assert evaluations_needed("voc_table_b8") == [
+        f"{masks}/seed_{seed}/crf" for seed in range(40, 45)
+    ]
+
+
+def test_table_6_numbers_its_variants_by_composed_synonyms_background():
+    expected = {
+        "none": "000",
+        "Syn.": "010",
+        "BG.": "001",
+        "Syn.+BG.": "011",
+        "Comp.": "100",
+        "Comp.+Syn.": "110",
+        "Comp.+BG.": "101",
+        "Comp.+Syn.+BG.": "111",
+    }
+    ours = TABLES["voc_table6"].ours
+    for method, bits in expected.items():
+        assert ours[method, "mIoU"].evaluations == (f"masks/voc/train/prompt_{bits}/crf",)
+        assert ours[method, "boat"] == Source((f"masks/voc/train/prompt_{bits}/crf",), "iou/boat")
+
+
+def test_what_the_workflow_cannot_make_yet_is_asked_for_only_on_request():
+    assert evaluations_needed("mug19_table7") == []
+    everything = evaluations_needed("mug19_table7", pending=True)
+    assert len(everything) == len(text2mask.MUG19_METHODS) * len(text2mask.MUG19_SPLITS)
+    assert "masks/coco/train/one_noise/crf" in evaluations_needed("voc_coco_table2", pending=True)
+
+
+def test_an_unknown_target_is_an_error_that_lists_the_tables():
+    with pytest.raises(UserError, match="voc_table1"):
+        evaluations_needed("voc_table9")
+
+
+def test_the_descriptions_need_the_standard_library_only():
+    code = (
+        "import sys; before = set(sys.modules); import attnseg.tables, attnseg.tables.render;"
+        "new = {m.split('.')[0] for m in set(sys.modules) - before};"
+        "print(sorted(m for m in new if m not in sys.stdlib_module_names and m != 'attnseg'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=ROOT / "scripts", capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# values
+
+
+def test_without_evaluations_nothing_is_measured_and_every_gap_has_its_reason():
+    for target in TABLES:
+        for (method, metric), row in rows_of(target, {}).items():
+            assert row["ours"] == ""
+            assert row["status"] in ("published", "not run")
+            assert (row["status"] == "not run") == ((method, metric) in TABLES[target].ours)
+            if row["status"] == "not run":
+                assert row["note"]
+            assert row["dataset"] == row["n_images"] == row["model"] == row["seed"] == ""
+
+
+def test_a_measured_cell_says_what_it_was_measured_on():
+    rows = rows_of("voc_table1", {"masks/voc/train/base/crf": evaluation(61.26)})
+    assert rows["Ours (10 times)", "dCRF"] == {
+        "method": "Ours (10 times)",
+        "metric": "dCRF",
+        "paper": "76.1",
+        "ours": "61.3",
+        "status": "measured",
+        "dataset": "mini_voc",
+        "split": "train",
+        "n_images": "400",
+        "model": "mini_sd",
+        "seed": "0",
+        "note": "",
+    }
+    assert rows["Ours (10 times)", "Initial"]["status"] == "not run"
+    assert rows["CLIP-ES", "dCRF"]["status"] == "published"
+    assert ("CLIP-ES", "RW") not in rows
+
+
+def test_a_class_is_found_by_its_name():
+    rows = rows_of("attn2mask_voc_table1", {"segmentors/real_voc/val": evaluation()})
+    for label, name in attn2mask.VOC_COLUMNS.items():
+        assert rows["Real-supervised", label]["ours"] == f"{CLASSES.index(name)}.0"
+    assert rows["Real-supervised", "mean"]["ours"] == "50.0"
+    assert rows["Attn2mask (ours)", "bg"]["status"] == "not run"
+
+
+def test_a_class_that_occurs_nowhere_is_not_run():
+    values = [None if name == "bird" else 10.0 for name in CLASSES]
+    rows = rows_of("voc_table6", {"masks/voc/train/prompt_000/crf": evaluation(iou=values)})
+    assert (rows["none", "bird"]["status"], rows["none", "bird"]["ours"]) == ("not run", "")
+    assert rows["none", "boat"]["ours"] == "10.0"
+
+
+def test_the_average_over_seeds_is_taken_before_rounding():
+    values = [50.04, 50.04, 50.04, 50.04, 50.34]
+    given = {
+        f"masks/voc/train/seed_{seed}/crf": evaluation(value, seed=seed)
+        for seed, value in zip(range(40, 45), values, strict=True)
+    }
+    row = rows_of("voc_table_b8", given)["Ours", "Average"]
+    assert row["ours"] == "50.1"
+    assert row["seed"] == "40 41 42 43 44" and row["dataset"] == "mini_voc"
+    assert row["note"] == "ours ± 0.1 over 5 runs; ± 0.2 over the five seeds"
+    del given["masks/voc/train/seed_42/crf"]
+    row = rows_of("voc_table_b8", given)["Ours", "Average"]
+    assert row["status"] == "not run" and "seed_42" in row["note"] and "seed_41" not in row["note"]
+
+
+def test_without_labels_the_test_row_says_why_and_with_them_it_is_measured():
+    missing = rows_of("voc_table3", {})["Ours R101 V2", "Test"]
+    assert missing["status"] == "not run" and "server" in missing["note"]
+    name = "segmentors/deeplabv2_voc/test"
+    archived = evaluation(None, split="test", note="submission archive written")
+    assert rows_of("voc_table3", {name: archived})["Ours R101 V2", "Test"]["note"].startswith(
+        "submission archive written"
+    )
+    measured = rows_of("voc_table3", {name: evaluation(44.4, split="test")})["Ours R101 V2", "Test"]
+    assert (measured["ours"], measured["status"], measured["split"]) == ("44.4", "measured", "test")
+
+
+def test_accuracies_come_from_their_own_keys():
+    name = "mug19/visual_distractor/custom_selfcross"
+    given = {
+        name: {
+            "dataset": "mug19",
+            "split": "visual_distractor",
+            "miou": 1.0,
+            "bf_acc": 2.0,
+            "af_acc": 3.0,
+        }
+    }
+    rows = rows_of("mug19_table7", given)
+    got = [rows["Ours", f"Visual Distractor {m}"]["ours"] for m in ("mIoU", "bf_acc", "af_acc")]
+    assert got == ["1.0", "2.0", "3.0"]
+    with pytest.raises(UserError, match="has no bf_acc"):
+        rows_of("mug19_table7", {name: evaluation()})
+
+
+# reading
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("method,metric,paper\nIRN,dCRF,54.3\n", "columns must be"),
+        ("method,metric,paper,note\nIRN,dCRF\n", "line 2: 4 values"),
+        ("method,metric,paper,note\nIRN [46],dCRF,54.3,\n", r"no cell 'IRN \[46\]'"),
+        ("method,metric,paper,note\nIRN,dCRF,5x,\n", "'5x' is no number"),
+        ("method,metric,paper,note\nIRN,dCRF,54.3,\nIRN,dCRF,54.3,\n", "line 3.*twice"),
+    ],
+)
+def test_a_wrong_line_of_published_values_is_named(tmp_path, lines, says):
+    (tmp_path / "p.csv").write_text(lines)
+    with pytest.raises(UserError, match=says):
+        read_published(tmp_path / "p.csv", TABLES["voc_table1"])
+
+
+def test_evaluations_are_read_and_misspelled_ones_refused(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(evaluation()))
+    name = "masks/voc/train/base/crf"
+    assert read_evaluations({name: path}, TABLES["voc_table1"])[name]["miou"] == 50.0
+    with pytest.raises(UserError, match="did you mean masks/voc/train/base/crf"):
+        read_evaluations({"masks/voc/train/basis/crf": path}, TABLES["voc_table1"])
+    with pytest.raises(UserError, match="No such file"):
+        read_evaluations({name: tmp_path / "none.json"}, TABLES["voc_table1"])
+    path.write_text("{")
+    with pytest.raises(UserError, match="no JSON"):
+        read_evaluations({name: path}, TABLES["voc_table1"])
+
+
+# layout
+
+
+def write(tmp_path, target, evaluations):
+    path = tmp_path / f"{target}.csv"
+    write_rows(path, list(rows_of(target, evaluations).values()))
+    return path
+
+
+def test_the_csv_has_the_agreed_columns_and_survives_reading(tmp_path):
+    path = write(tmp_path, "voc_table3", {})
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        lines = list(reader)
+    assert (
+        reader.fieldnames
+        == list(COLUMNS)
+        == [
+            *("method", "metric", "paper", "ours", "status", "dataset", "split"),
+            *("n_images", "model", "seed", "note"),
+        ]
+    )
+    assert len(lines) == 32 and "CLIP-ES R101 V2‡" in {line["method"] for line in lines}
+    assert b"\r" not in path.read_bytes()
+
+
+def numbers_of(printed):
+    return sorted(re.findall(r"(?<![\w.])\d+\.\d(?![\w.])", printed))
+
+
+@pytest.mark.parametrize("target", TABLES)
+@pytest.mark.parametrize("width", [60, 100, 400])
+def test_every_published_value_is_printed_within_the_width(tmp_path, target, width):
+    path = write(tmp_path, target, {})
+    body = render.text(path, width).split("Not run")[0].split("\n", 1)[1]
+    heads = numbers_of(" ".join(head for row in TABLES[target].rows for head in row.heads))
+    printed = numbers_of(body)
+    repeats = (len(printed) - len(rows_of(target, {}))) // max(1, len(heads)) if heads else 0
+    expected = [row["paper"] for row in rows_of(target, {}).values()] + heads * repeats
+    assert printed == sorted(expected)
+    assert all(len(line) <= width for line in body.splitlines())
+
+
+@pytest.mark.parametrize("target", TABLES)
+def test_the_page_holds_every_published_value_and_nothing_from_outside(tmp_path, target):
+    page = render.html(write(tmp_path, target, {}))
+    cells = re.findall(r'<span class="paper">([^<]*)</span>', page)
+    assert sorted(c for c in cells if c != "-") == sorted(
+        row["paper"] for row in rows_of(target, {}).values()
+    )
+    assert not re.search(r"https?://|<script|src=", page)
+
+
+def test_table_1_is_printed_with_the_methods_side_by_side(tmp_path):
+    given = {"masks/voc/train/base/crf": evaluation(61.26)}
+    lines = render.text(write(tmp_path, "voc_table1", given), 300).splitlines()
+    assert re.split(r"\s{2,}", lines[2])[-2:] == ["Ours (1 time)", "Ours (10 times)"]
+    dcrf = next(line for line in lines if line.startswith("dCRF"))
+    assert dcrf.endswith("76.1 | 61.3") and "74.4 | –" in dcrf
+    assert next(line for line in lines if line.startswith("RW")).split()[-3:] == ["-", "-", "-"]
+    assert "Ours: mini_voc train, 400 images, mini_sd, seed 0" in lines
+
+
+def test_table_2_groups_the_methods_under_their_data(tmp_path):
+    lines = render.text(write(tmp_path, "voc_coco_table2", {}), 100).splitlines()
+    assert lines[2].split("  ")[-1].strip() == "COCO 2014 train" and "VOC 2012 trainaug" in lines[2]
+    assert lines[3].split() == ["Method", "CLIP-ES", "Ours", "CLIP-ES", "Ours"]
+    assert lines[5].split() == ["Initial", "65.9", "70.3", "|", "–", "39.7", "43.7", "|", "–"]
+
+
+def test_an_unknown_csv_is_laid_out_by_method_and_metric(tmp_path):
+    rows = list(rows_of("voc_table5", {}).values())
+    write_rows(tmp_path / "mine.csv", rows)
+    lines = render.text(tmp_path / "mine.csv", 100).splitlines()
+    assert lines[0].startswith("mine")
+    assert lines[2].split() == ["Method", "Initial", "dCRF"]
+    assert lines[4].split() == ["Cross", "61.7", "|", "–", "67.1", "|", "–"]
+
+
+def test_a_page_escapes_what_it_is_given(tmp_path):
+    given = {"masks/voc/train/base/crf": evaluation(model="<b>&")}
+    page = render.html(write(tmp_path, "voc_table1", given))
+    assert "&lt;b&gt;&amp;" in page and "<b>&" not in page and "M&amp;L" in page

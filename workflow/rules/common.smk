@@ -1,0 +1,492 @@
+"""The checked configuration, and what rules derive from it."""
+
+import json
+import math
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+REPOSITORY = Path(str(workflow.basedir))
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+
+from attnseg.config import prepare, resolve_segmentor, resolve_variant
+from attnseg.errors import UserError
+from attnseg.tables import TABLES, evaluations_needed
+
+# `python` in a rule is the interpreter that runs Snakemake, unless a conda env puts its own first
+os.environ.update(
+    PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+)
+
+
+def checked_config():
+    """The configuration with its defaults. A mistake in it ends the run with one line."""
+    schema = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
+    try:
+        return prepare(config, schema, workflow.configfiles)
+    except UserError as error:
+        raise SystemExit(f"error: {error}")
+
+
+config.update(checked_config())
+
+
+pathvars:
+    results=config["paths"]["results"],
+    work=config["paths"]["work"],
+    resources=config["paths"]["resources"],
+    logs=f"{config['paths']['work']}/logs",
+    benchmarks=f"{config['paths']['work']}/benchmarks",
+    # of the repository, which need not be the working directory
+    scripts=os.path.relpath(REPOSITORY / "scripts"),
+    assets=os.path.relpath(REPOSITORY / "assets"),
+    published=os.path.relpath(REPOSITORY / "config" / "published"),
+    captions=os.path.relpath(REPOSITORY / "workflow" / "report"),
+
+
+wildcard_constraints:
+    dataset="|".join(config["datasets"]),
+    split=r"\w+",
+    variant="|".join(config["variants"]),
+    refinement="|".join(config["refinements"]),
+    segmentor="|".join(config["segmentors"]),
+    shard=r"\d{5}",
+    target="|".join(TABLES),
+
+
+# -- resources
+
+
+def gpus(wildcards):
+    """GPUs of a job that needs one; a run that grants too few is refused, not slowed down."""
+    needed = config["resources"]["gpu_per_job"]
+    granted = workflow.global_resources.get("gpu").value
+    if config["device"] != "cpu" and granted is not None and granted < needed:
+        raise WorkflowError(
+            f"this job needs {needed} GPU and the run grants {granted} (--resources gpu={granted}); "
+            f"grant gpu={needed}, or set `device: cpu` in the configuration"
+        )
+    return needed
+
+
+def device():
+    """What programs are told: with a GPU granted to the job, no quiet fall back on the CPU."""
+    if config["device"] == "auto" and config["resources"]["gpu_per_job"] > 0:
+        return "cuda"
+    return config["device"]
+
+
+def growing(amount):
+    """A resource that grows with every retry of a job."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+# -- data sets
+
+
+SPLIT_LISTS = {
+    "voc": "ImageSets/Segmentation/{split}.txt",
+    "coco": "annotations/instances_{split}2014.json",
+}
+TRUE_MASKS = {"voc": "SegmentationClassAug", "coco": "masks"}
+
+
+def split_settings(dataset, split):
+    """What is configured for a split."""
+    splits = config["datasets"][dataset]["splits"]
+    if split not in splits:
+        raise WorkflowError(
+            f"datasets.{dataset}.splits has no {split!r}; configured are {', '.join(splits)}"
+        )
+    return splits[split]
+
+
+def dataset_manifest(dataset, split):
+    """The manifest that says a data set is there, with every split that is configured."""
+    split_settings(dataset, split)
+    return f"<resources>/{dataset}.json"
+
+
+def split_manifest(wildcards):
+    """The same, as an input."""
+    return dataset_manifest(wildcards.dataset, wildcards.split)
+
+
+def images_listed(wildcards):
+    """How many images a split lists."""
+    return split_settings(wildcards.dataset, wildcards.split)["images"]
+
+
+def split_lists(datasets):
+    """The lists of every split of data sets."""
+    return [
+        f"{config['datasets'][dataset]['root']}/{SPLIT_LISTS[dataset].format(split=split)}"
+        for dataset in datasets
+        for split in config["datasets"][dataset]["splits"]
+    ]
+
+
+def download_flags(wildcards):
+    """What a data set must hold, and where."""
+    settings = config["datasets"][wildcards.dataset]
+    return flags(
+        dataset=wildcards.dataset,
+        root=settings["root"],
+        source=settings["source"],
+        splits=[
+            f"{name}={split['images']}" for name, split in settings["splits"].items()
+        ],
+    )
+
+
+def dataset_flags(wildcards):
+    """The flags of every program that reads a split."""
+    return flags(
+        dataset=wildcards.dataset,
+        root=config["datasets"][wildcards.dataset]["root"],
+        split=wildcards.split,
+    )
+
+
+def photo_flags(wildcards):
+    """The flags of a program that reads the photos named by an earlier one."""
+    root = config["datasets"][wildcards.dataset]["root"]
+    return flags(dataset=wildcards.dataset, root=root)
+
+
+def dataset_name(dataset):
+    """The name printed in tables."""
+    return config["datasets"][dataset]["name"] or dataset
+
+
+def mask_labels(wildcards):
+    """What tables print beside a number: which data set, which model."""
+    return flags(
+        dataset_name=dataset_name(wildcards.dataset), model=config["model"]["path"]
+    )
+
+
+# -- models
+
+
+def model_folder():
+    """The folder that the model is loaded from."""
+    if config["model"]["revision"] is None:
+        return config["model"]["path"]
+    name = "--".join(Path(config["model"]["path"]).parts)
+    return f"{config['paths']['resources']}/models/{name}"
+
+
+def model_files(wildcards):
+    """The model as an input: its index, and the weights where they are here already."""
+    folder = Path(model_folder())
+    weights = []
+    if config["model"]["revision"] is None:
+        weights = sorted(map(str, folder.glob("*/*.safetensors")))
+    return [str(folder / "model_index.json"), *weights]
+
+
+def backbone_weights(wildcards):
+    """The file of a segmentor's ImageNet weights, "" where it starts from random ones."""
+    pretrained = segmentor_settings(wildcards.segmentor)["pretrained"]
+    if pretrained is None:
+        return ""
+    if pretrained.startswith("https:"):
+        return f"<resources>/models/{Path(pretrained).stem}.safetensors"
+    return pretrained
+
+
+def backbone_input(wildcards):
+    """The same, as an input."""
+    return backbone_weights(wildcards) or []
+
+
+def backbone_address(wildcards):
+    """The address of a file of backbone weights."""
+    for settings in config["segmentors"].values():
+        if Path(settings["pretrained"] or "").stem == wildcards.backbone:
+            return settings["pretrained"]
+    raise WorkflowError(
+        f"no segmentor is configured with the weights {wildcards.backbone}"
+    )
+
+
+# -- attention and masks
+
+
+def flags(**values):
+    """Command line flags: key=value becomes --key value, True a bare flag, None and False nothing."""
+    words = []
+    for key, value in values.items():
+        if value is None or value is False:
+            continue
+        words.append(f"--{key.replace('_', '-')}")
+        if isinstance(value, (list, tuple)):
+            words += map(str, value)
+        elif isinstance(value, dict):
+            words.append(json.dumps(value, sort_keys=True, separators=(",", ":")))
+        elif value is not True:
+            words.append(str(value))
+    return shlex.join(words)
+
+
+def shards(wildcards):
+    """The shards of a split under a variant."""
+    count = math.ceil(images_listed(wildcards) / resolve_variant(config, wildcards.variant)["shard_size"])
+    return expand(
+        "<work>/attention/{dataset}/{split}/{variant}/shard-{shard:05d}.safetensors",
+        dataset=wildcards.dataset,
+        split=wildcards.split,
+        variant=wildcards.variant,
+        shard=range(count),
+    )
+
+
+def label_source(dataset, profile):
+    """Where image-level labels are read; the official code takes them from the true masks."""
+    return "mask" if profile == "official" else config["datasets"][dataset]["labels"]
+
+
+def extraction_flags(wildcards):
+    """What decides the content of a shard."""
+    settings = resolve_variant(config, wildcards.variant)
+    return flags(
+        labels=label_source(wildcards.dataset, settings["profile"]),
+        shard=int(wildcards.shard),
+        shard_size=settings["shard_size"],
+        images=images_listed(wildcards),
+        model=model_folder(),
+        timestep=settings["timestep"],
+        cross_blocks=settings["cross_blocks"],
+        self_block=settings["self_block"],
+        iterations=settings["iterations"],
+        noises=settings["noises"],
+        profile=settings["profile"],
+        no_composed=not settings["query"]["composed"],
+        no_synonyms=not settings["query"]["synonyms"],
+        no_background_words=not settings["query"]["background_words"],
+        cbp=settings["cbp"],
+        resize=settings["resize"],
+        seed=settings["seed"],
+    )
+
+
+def speed_flags(wildcards):
+    """What decides how fast a shard is made, and nothing else."""
+    return flags(
+        batch_size=resolve_variant(config, wildcards.variant)["batch_size"],
+        device=device(),
+    )
+
+
+def refinement_flags(wildcards):
+    """What turns attention into masks."""
+    settings = config["refinements"][wildcards.refinement]
+    return flags(
+        source=settings["source"],
+        crf=config["crf"] if settings["crf"] else "none",
+        background_threshold=settings["background"]["threshold"],
+        background_power=settings["background"]["power"],
+        confidence=settings["confidence"],
+        profile=resolve_variant(config, wildcards.variant)["profile"],
+    )
+
+
+# -- segmentors
+
+
+def segmentor_settings(name):
+    """The settings of a segmentor."""
+    return resolve_segmentor(config, name)
+
+
+def training_masks(wildcards):
+    """The manifest that says a segmentor's training masks are complete."""
+    train = segmentor_settings(wildcards.segmentor)["train"]
+    if train["masks"] == "truth":
+        return dataset_manifest(train["dataset"], train["split"])
+    return f"<work>/masks/{train['dataset']}/{train['split']}/{train['masks']}-train/manifest.json"
+
+
+def training_list(wildcards):
+    """The list of a segmentor's training images."""
+    train = segmentor_settings(wildcards.segmentor)["train"]
+    return dataset_manifest(train["dataset"], train["split"])
+
+
+def training_flags(wildcards):
+    """What decides a segmentor's weights."""
+    settings = segmentor_settings(wildcards.segmentor)
+    train = settings.pop("train")
+    settings.pop("test")
+    root = config["datasets"][train["dataset"]]["root"]
+    if train["masks"] == "truth":
+        masks = f"{root}/{TRUE_MASKS[train['dataset']]}"
+    else:  # the copy in which unsure pixels are ignored
+        masks = f"{config['paths']['work']}/masks/{train['dataset']}/{train['split']}/{train['masks']}-train"
+    settings["seed"] = config["seed"] if settings["seed"] is None else settings["seed"]
+    weights = backbone_weights(wildcards)
+    settings["pretrained"] = (
+        weights.replace("<resources>", config["paths"]["resources"]) or None
+    )
+    return flags(
+        config=settings,
+        dataset=train["dataset"],
+        root=root,
+        train_split=train["split"],
+        train_masks=masks,
+    )
+
+
+def test_flags(wildcards):
+    """How a segmentor is evaluated."""
+    settings = segmentor_settings(wildcards.segmentor)["test"]
+    return flags(
+        scales=settings["scales"],
+        flip=settings["flip"],
+        crf=config["crf"] if settings["crf"] else "none",
+    )
+
+
+def tested_list(wildcards):
+    """The list of the images that a segmentor is evaluated on, of the data set it is trained on."""
+    dataset = segmentor_settings(wildcards.segmentor)["train"]["dataset"]
+    return dataset_manifest(dataset, wildcards.split)
+
+
+def tested_flags(wildcards):
+    """The images that a segmentor is evaluated on."""
+    dataset = segmentor_settings(wildcards.segmentor)["train"]["dataset"]
+    return flags(
+        dataset=dataset,
+        dataset_name=dataset_name(dataset),
+        root=config["datasets"][dataset]["root"],
+        split=wildcards.split,
+    )
+
+
+# -- tables
+
+
+def measured_in(target):
+    """The evaluations of a table that this configuration can make; the rest of its cells say why not."""
+    names = []
+    for name in evaluations_needed(target):
+        kind, *parts = name.split("/")
+        if kind == "segmentors" and parts[0] in config["segmentors"]:
+            dataset = segmentor_settings(parts[0])["train"]["dataset"]
+            if config["datasets"][dataset]["splits"].get(parts[1], {}).get("truth"):
+                names.append(name)
+        elif kind == "masks" and parts[0] in config["datasets"]:
+            if parts[1] in config["datasets"][parts[0]]["splits"]:
+                names.append(name)
+    return names
+
+
+def metrics(wildcards):
+    """The evaluations of a table, as an input."""
+    return [
+        f"<work>/evaluation/{name}/metrics.json" for name in measured_in(wildcards.target)
+    ]
+
+
+def references(wildcards):
+    """Segmentors trained on the true masks: printed beside the tables, in none of them."""
+    return [
+        f"<work>/evaluation/segmentors/{name}/val/metrics.json"
+        for name, settings in config["segmentors"].items()
+        if settings["train"]["masks"] == "truth"
+    ]
+
+
+def submissions(wildcards):
+    """Archives for an evaluation server, in place of what only it can score in a table."""
+    missing = set(evaluations_needed(wildcards.target)) - set(measured_in(wildcards.target))
+    split = [name.split("/") for name in sorted(missing)]
+    return [
+        f"<results>/submissions/{parts[1]}/{parts[2]}.tar.gz"
+        for parts in split
+        if parts[0] == "segmentors" and parts[1] in config["segmentors"]
+    ]
+
+
+def evaluation_flags(wildcards, input):
+    """The evaluations of a table and their files."""
+    names = measured_in(wildcards.target)
+    return flags(
+        evaluations=[f"{name}={file}" for name, file in zip(names, input.metrics)]
+    )
+
+
+def provenance_flags(wildcards):
+    """What a table's provenance records beside the evaluations."""
+    manifests = {}
+    for name in measured_in(wildcards.target):
+        kind, first, split, *_ = name.split("/")
+        masks = kind == "masks"
+        dataset = first if masks else segmentor_settings(first)["train"]["dataset"]
+        manifest = dataset_manifest(dataset, split)
+        manifests[dataset] = manifest.replace(
+            "<resources>", config["paths"]["resources"]
+        )
+    return flags(
+        data=[f"{name}={file}" for name, file in manifests.items()] or None,
+        model=[f"{config['model']['path']}={model_folder()}"],
+        device=device(),
+    )
+
+
+def benchmark_flags(wildcards):
+    """The benchmark files of every job behind a table, as flags."""
+    folder = f"{config['paths']['work']}/benchmarks"
+    files = {}
+
+    def masks(dataset, split, variant, refinement=None):
+        images = split_settings(dataset, split)["images"]
+        count = math.ceil(images / resolve_variant(config, variant)["shard_size"])
+        at = f"{dataset}/{split}/{variant}"
+        for shard in range(count):
+            files[f"{folder}/extract_attention/{at}/{shard:05d}.tsv"] = None
+        files[f"{folder}/verify_shards/{at}.tsv"] = None
+        files[f"{folder}/refine_masks/{at}/{refinement}.tsv"] = None
+
+    for name in measured_in(wildcards.target):
+        kind, *parts = name.split("/")
+        if kind == "masks":
+            masks(*parts)
+            files[f"{folder}/evaluate_masks/{'/'.join(parts)}.tsv"] = None
+        else:
+            train = segmentor_settings(parts[0])["train"]
+            if train["masks"] != "truth":
+                masks(train["dataset"], train["split"], *train["masks"].split("/"))
+            files[f"{folder}/train_segmentor/{parts[0]}.tsv"] = None
+            files[f"{folder}/evaluate_segmentor/{'/'.join(parts)}.tsv"] = None
+    return flags(benchmark=list(files) or None)
+
+
+def paper_of(wildcards):
+    """The paper whose table it is."""
+    return TABLES[wildcards.target].number.split(",")[0]
+
+
+def number_of(wildcards):
+    """Its number there."""
+    return TABLES[wildcards.target].number.split(", ")[-1]
+
+
+def caption_of(wildcards):
+    """The text under a table in the report."""
+    return (REPOSITORY / "workflow" / "report" / f"{wildcards.target}.rst").read_text()
+
+
+# tables with at least one value that the workflow can make today
+AVAILABLE_TARGETS = [target for target in TABLES if measured_in(target)]
+
+for target in config["targets"]:
+    if target not in TABLES:
+        raise WorkflowError(
+            f"config: targets: {target} is no table; they are {', '.join(TABLES)}"
+        )

@@ -1,0 +1,60 @@
+"""Data sets, in their official layouts."""
+
+COMPOSED = [
+    name
+    for name, settings in config["datasets"].items()
+    if settings["source"] == "mini_world"
+]
+
+
+if COMPOSED:
+
+    rule build_mini_world:
+        input:
+            script=ancient("<scripts>/build_mini_world.py"),
+            sprites=["<assets>/sprites/atlas.json", "<assets>/sprites/atlas.png"],
+        output:
+            expand("<resources>/{dataset}.json", dataset=COMPOSED),
+            lists=split_lists(COMPOSED),
+        log:
+            "<logs>/build_mini_world/build_mini_world.log",
+        benchmark:
+            "<benchmarks>/build_mini_world/build_mini_world.tsv"
+        conda:
+            "../../envs/diffusion.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(2000),
+            runtime=growing(30),
+            gpu=0,
+        params:
+            flags=flags(seed=config["seed"], layouts=COMPOSED),
+            folder=lambda wildcards, output: Path(output[0]).parent,
+        shell:
+            "python {input.script} --output {params.folder} {params.flags} > {log} 2>&1"
+
+
+# The data itself is no output: Snakemake deletes outputs before it runs a job, and a data set may
+# have been put there by hand.
+rule download_dataset:
+    input:
+        script=ancient("<scripts>/download_dataset.py"),
+    output:
+        "<resources>/{dataset}.json",
+    log:
+        "<logs>/download_dataset/{dataset}.log",
+    benchmark:
+        "<benchmarks>/download_dataset/{dataset}.tsv"
+    wildcard_constraints:
+        dataset="|".join(set(config["datasets"]) - set(COMPOSED)) or "(?!)",
+    conda:
+        "../../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(720),
+        gpu=0,
+    params:
+        flags=download_flags,
+    shell:
+        "python {input.script} {params.flags} --output {output} > {log} 2>&1"

@@ -1,0 +1,58 @@
+"""A trained segmentor -> its quality."""
+
+
+rule evaluate_segmentor:
+    input:
+        weights="<work>/segmentors/{segmentor}/weights.safetensors",
+        images=tested_list,
+        script="<scripts>/evaluate_segmentor.py",
+    output:
+        metrics="<work>/evaluation/segmentors/{segmentor}/{split}/metrics.json",
+        images="<work>/evaluation/segmentors/{segmentor}/{split}/per_image.npz",
+    log:
+        "<logs>/evaluate_segmentor/{segmentor}/{split}.log",
+    benchmark:
+        "<benchmarks>/evaluate_segmentor/{segmentor}/{split}.tsv"
+    conda:
+        "../../envs/segmentation.yaml"
+    threads: 16
+    resources:
+        mem_mb=growing(16000),
+        runtime=growing(240),
+        gpu=gpus,
+        device=device(),
+    params:
+        flags=tested_flags,
+        method=test_flags,
+        folder=lambda wildcards, output: Path(output.metrics).parent,
+    shell:
+        "python {input.script} --weights {input.weights} {params.flags} {params.method}"
+        " --processes {threads} --device {resources.device} --output {params.folder} > {log} 2>&1"
+
+
+# for splits whose true masks only an evaluation server has
+rule make_submission:
+    input:
+        weights="<work>/segmentors/{segmentor}/weights.safetensors",
+        images=tested_list,
+        script="<scripts>/evaluate_segmentor.py",
+    output:
+        "<results>/submissions/{segmentor}/{split}.tar.gz",
+    log:
+        "<logs>/make_submission/{segmentor}/{split}.log",
+    benchmark:
+        "<benchmarks>/make_submission/{segmentor}/{split}.tsv"
+    conda:
+        "../../envs/segmentation.yaml"
+    threads: 16
+    resources:
+        mem_mb=growing(16000),
+        runtime=growing(240),
+        gpu=gpus,
+        device=device(),
+    params:
+        flags=tested_flags,
+        method=test_flags,
+    shell:
+        "python {input.script} --weights {input.weights} {params.flags} {params.method}"
+        " --processes {threads} --device {resources.device} --submission {output} > {log} 2>&1"

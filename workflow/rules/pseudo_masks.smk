@@ -1,0 +1,116 @@
+"""Real images and their labels -> attention -> pseudo masks -> their quality."""
+
+
+rule extract_attention:
+    input:
+        split_manifest,
+        script=ancient("<scripts>/extract_attention.py"),
+        model=model_files,
+    output:
+        maps="<work>/attention/{dataset}/{split}/{variant}/shard-{shard}.safetensors",
+        manifest="<work>/attention/{dataset}/{split}/{variant}/shard-{shard}.json",
+    log:
+        "<logs>/extract_attention/{dataset}/{split}/{variant}/{shard}.log",
+    benchmark:
+        "<benchmarks>/extract_attention/{dataset}/{split}/{variant}/{shard}.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 4
+    resources:
+        mem_mb=growing(16000),
+        runtime=growing(120),
+        gpu=gpus,
+        # no param: another batch size or device gives the same maps and is no reason to rerun
+        speed=speed_flags,
+    params:
+        data=dataset_flags,
+        method=extraction_flags,
+    shell:
+        "python {input.script} {params.data} {params.method} {resources.speed}"
+        " --output {output.maps} > {log} 2>&1"
+
+
+rule verify_shards:
+    input:
+        shards=shards,
+        script=ancient("<scripts>/verify_shards.py"),
+    output:
+        "<work>/attention/{dataset}/{split}/{variant}/manifest.json",
+    log:
+        "<logs>/verify_shards/{dataset}/{split}/{variant}.log",
+    benchmark:
+        "<benchmarks>/verify_shards/{dataset}/{split}/{variant}.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        images=images_listed,
+    shell:
+        "python {input.script} {input.shards} --images {params.images} --output {output} > {log} 2>&1"
+
+
+# A manifest is written last and stands for its folder; the masks beside it are no outputs, so that
+# an interrupted job goes on with those that are missing.
+rule refine_masks:
+    input:
+        split_manifest,
+        attention="<work>/attention/{dataset}/{split}/{variant}/manifest.json",
+        script=ancient("<scripts>/refine_masks.py"),
+    output:
+        masks="<work>/masks/{dataset}/{split}/{variant}/{refinement}/manifest.json",
+        # the copy in which pixels are ignored that are not confident
+        training="<work>/masks/{dataset}/{split}/{variant}/{refinement}-train/manifest.json",
+    log:
+        "<logs>/refine_masks/{dataset}/{split}/{variant}/{refinement}.log",
+    benchmark:
+        "<benchmarks>/refine_masks/{dataset}/{split}/{variant}/{refinement}.tsv"
+    conda:
+        "../../envs/crf.yaml"
+    threads: 16
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(480),
+        gpu=0,
+    params:
+        data=photo_flags,
+        method=refinement_flags,
+        attention=lambda wildcards, input: Path(input.attention).parent,
+        masks=lambda wildcards, output: Path(output.masks).parent,
+        training=lambda wildcards, output: Path(output.training).parent,
+    shell:
+        "python {input.script} {params.data} --attention {params.attention} {params.method}"
+        " --processes {threads} --output {params.masks} --train-output {params.training}"
+        " > {log} 2>&1"
+
+
+rule evaluate_masks:
+    input:
+        split_manifest,
+        masks="<work>/masks/{dataset}/{split}/{variant}/{refinement}/manifest.json",
+        script="<scripts>/evaluate_masks.py",
+    output:
+        metrics="<work>/evaluation/masks/{dataset}/{split}/{variant}/{refinement}/metrics.json",
+        images="<work>/evaluation/masks/{dataset}/{split}/{variant}/{refinement}/per_image.npz",
+    log:
+        "<logs>/evaluate_masks/{dataset}/{split}/{variant}/{refinement}.log",
+    benchmark:
+        "<benchmarks>/evaluate_masks/{dataset}/{split}/{variant}/{refinement}.tsv"
+    conda:
+        "../../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(120),
+        gpu=0,
+    params:
+        data=dataset_flags,
+        labels=mask_labels,
+        masks=lambda wildcards, input: Path(input.masks).parent,
+        folder=lambda wildcards, output: Path(output.metrics).parent,
+    shell:
+        "python {input.script} {params.data} {params.labels} --masks {params.masks}"
+        " --output {params.folder} > {log} 2>&1"
