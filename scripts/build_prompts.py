@@ -28,7 +28,9 @@ def main(argv: list[str] | None = None) -> int:
         "--source", choices=("coco", "mini_world", "imagenet_s", "cityscapes"), required=True
     )
     parser.add_argument("--output", type=Path, required=True, help="prompts file (.jsonl)")
-    parser.add_argument("--count", type=int, help="prompts; without it, every caption of --captions")
+    parser.add_argument(
+        "--count", type=int, help="prompts; without it, every caption of --captions"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the order and of the samples")
     parser.add_argument("--captions", type=Path, help="coco: captions_train2014.json")
     parser.add_argument(
@@ -37,7 +39,9 @@ def main(argv: list[str] | None = None) -> int:
         default="all",
         help="coco: man, woman, child, ... name a person, or person and people alone",
     )
-    parser.add_argument("--root", type=Path, help="imagenet_s: folder with the categories and names")
+    parser.add_argument(
+        "--root", type=Path, help="imagenet_s: folder with the categories and names"
+    )
     parser.add_argument(
         "--adapted", action="store_true", help="cityscapes: the domain token sks of the LoRA"
     )
@@ -63,15 +67,11 @@ def build(args: argparse.Namespace) -> list[prompt_sets.Prompt]:
     if args.count is None:
         raise UserError(f"--source {args.source} needs --count")
     if args.source == "mini_world":
-        captions = prompt_sets.mini_world_captions(args.count, args.seed)
-        kept = prompt_sets.named_captions(captions)
-        return prompt_sets.numbered("voc", args.seed, prompt_sets.cycled(kept), args.count)
+        return prompt_sets.mini_world_prompts(args.count, args.seed)
     if args.source == "imagenet_s":
         if args.root is None:
             raise UserError("--source imagenet_s needs --root: the folder of the data set")
-        return prompt_sets.imagenet_s_prompts(
-            imagenet_s.synonyms(args.root), args.count, args.seed
-        )
+        return prompt_sets.imagenet_s_prompts(imagenet_s.synonyms(args.root), args.count, args.seed)
     return prompt_sets.cityscapes_prompts(args.count, args.seed, args.adapted)
 
 

@@ -1,94 +1,209 @@
 #!/usr/bin/env python3
-"""Check that a data set lies where the configuration says, and write a manifest of its splits.
+"""Bring a data set to where the configuration says, complete and checked, and write its manifest.
 
     python scripts/download_dataset.py --dataset voc --root resources/VOCdevkit/VOC2012 \\
         --splits train=1464 trainaug=10582 val=1449 --output resources/voc.json
 
-Downloads nothing yet: what is missing is refused, with where to get it and the key of the
-configuration that names a folder where it already lies.
+What lies there already is used. What is missing is downloaded (cut downloads are resumed, checksums
+compared), unpacked, and what is derived (VOC's SegmentationClassAug, COCO's semantic masks) is
+built. Data sets that need an account are unpacked from archives in --downloads, or refused with
+what to do. Sources, terms and checksums: config/datasets.yaml.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+from attnseg import downloads
+from attnseg.datasets import coco, registry, voc_aug
 from attnseg.errors import UserError, run
 from attnseg.files import sha256, write_json
 
-VOC_SITE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
-SBD_SITE = "http://home.bharathh.info/pubs/codes/SBD/download.html"
-COCO_SITE = "https://cocodataset.org/#download"
-
-# on-disk layout -> (a split's list, what to get)
-LAYOUTS = {
-    "voc": (
-        "ImageSets/Segmentation/{split}.txt",
-        f"PASCAL VOC 2012 from {VOC_SITE}, its SBD annotations (trainaug) from {SBD_SITE}",
-    ),
-    "coco": (
-        "annotations/instances_{split}2014.json",
-        f"COCO 2014's images and annotations from {COCO_SITE}",
-    ),
-}
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument("--dataset", required=True, choices=list(LAYOUTS), help="the layout on disk")
-    p.add_argument("--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012")
-    p.add_argument("--source", default="download", choices=["download", "folder"], help="`folder`: it must lie there already")
-    p.add_argument("--splits", required=True, nargs="+", metavar="NAME=IMAGES", help="splits and the number of images each must list")
-    p.add_argument("--output", required=True, type=Path, help="the manifest, a JSON file")
-    return p
-
-
-def listed(path: Path) -> int:
-    """The number of images in a split's list."""
-    if path.suffix != ".json":
-        return len(path.read_text().split())
-    try:
-        content = json.loads(path.read_text())
-        return len({annotation["image_id"] for annotation in content["annotations"]})
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no COCO annotation file ({error}); download it again") from None
-
-
-def check_splits(dataset: str, root: Path, splits: dict[str, int]) -> dict[str, dict]:
-    """{split: {list, images, sha256}}. Raises UserError for a missing list or a wrong number."""
-    pattern, source = LAYOUTS[dataset]
-    lists = {name: root / pattern.format(split=name) for name in splits}
-    missing = [str(path) for path in lists.values() if not path.is_file()]
-    if missing:
-        raise UserError(
-            f"{', '.join(missing)} missing: put {source} in {root}, "
-            f"or set datasets.{dataset}.root to where it lies"
-        )
-    for name, path in lists.items():
-        if listed(path) != splits[name]:
-            raise UserError(
-                f"{path} lists {listed(path)} images, datasets.{dataset}.splits.{name}.images says "
-                f"{splits[name]}: correct the number, or get the official list"
-            )
-    return {
-        name: {"list": str(path), "images": splits[name], "sha256": sha256(path)}
-        for name, path in lists.items()
-    }
-
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", required=True, help="its name in the registry")
+    parser.add_argument(
+        "--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012"
+    )
+    parser.add_argument(
+        "--source",
+        default="download",
+        choices=["download", "folder"],
+        help="`folder`: it must lie there already",
+    )
+    parser.add_argument(
+        "--splits",
+        required=True,
+        nargs="+",
+        metavar="NAME=IMAGES",
+        help="splits and the number of images each must list",
+    )
+    parser.add_argument("--output", required=True, type=Path, help="the manifest, a JSON file")
+    parser.add_argument(
+        "--downloads", type=Path, help="folder of the archives (default: downloads beside --output)"
+    )
+    parser.add_argument("--registry", type=Path, default=registry.REGISTRY)
+    parser.add_argument("--processes", type=int, default=1, help="masks built at a time")
+    args = parser.parse_args(argv)
+    splits = parse_splits(args.splits)
+    entries = registry.read_registry(args.registry)
+    if args.dataset not in entries:
+        raise UserError(f"no data set {args.dataset!r}; {args.registry} has {', '.join(entries)}")
+    entry = entries[args.dataset]
+    states = check(args.dataset, entry, args.root, splits)
+    if args.source == "download" and any(state.problem for state in states.values()):
+        archives = args.downloads or args.output.parent / "downloads"
+        get_parts(entry, args.root, splits, archives, args.processes)
+        states = check(args.dataset, entry, args.root, splits)
+    write_json(args.output, manifest(args.dataset, entry, args.root, splits, states))
+    return 0
+
+
+def parse_splits(texts: list[str]) -> dict[str, int]:
     splits = {}
-    for text in args.splits:
+    for text in texts:
         name, _, images = text.partition("=")
         if not images.isdigit():
             raise UserError(f"--splits {text}: write it as NAME=IMAGES")
         splits[name] = int(images)
-    manifest = {"dataset": args.dataset, "root": str(args.root)}
-    write_json(args.output, manifest | {"splits": check_splits(args.dataset, args.root, splits)})
-    return 0
+    return splits
+
+
+def check(dataset: str, entry: dict, root: Path, splits: dict[str, int]) -> dict:
+    """split -> what of it is on the disk."""
+    without = entry.get("splits_without_masks", [])
+    return {
+        name: registry.split_state(dataset, root, name, images, masks=name not in without)
+        for name, images in splits.items()
+    }
+
+
+def manifest(dataset: str, entry: dict, root: Path, splits: dict, states: dict) -> dict:
+    """What is there. A missing split is refused, unless nothing but itself waits for it."""
+    optional = {
+        split
+        for part in entry["parts"].values()
+        if part.get("optional")
+        for split in part.get("splits", [])
+    }
+    problems = {name: state.problem for name, state in states.items() if state.problem}
+    for name, problem in problems.items():
+        if name not in optional:
+            raise UserError(f"{problem}; {help_for(dataset, entry)}")
+        print(f"warning: split {name} is left out: {problem}", file=sys.stderr)
+    return {
+        "dataset": dataset,
+        "title": entry["title"],
+        "version": entry["version"],
+        "licence": entry["licence"],
+        "root": str(root),
+        "splits": {
+            name: {"images": images, **split_list(dataset, root, name, states[name].ids)}
+            for name, images in splits.items()
+            if name not in problems
+        },
+        "missing": problems,
+    }
+
+
+def split_list(dataset: str, root: Path, split: str, ids: list[str]) -> dict:
+    """The file that lists a split and its hash; without a file the hash of the ids."""
+    if dataset == "voc":
+        path = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    elif dataset == "coco":
+        path = root / "annotations" / f"instances_{coco.full_split(root, split)}.json"
+    else:
+        return {"sha256": voc_aug.ids_hash(ids)}
+    return {"list": str(path), "sha256": sha256(path)}
+
+
+def help_for(dataset: str, entry: dict) -> str:
+    how = f"{entry['how']}; " if "how" in entry else ""
+    return f"{how}{entry['site']}, or set datasets.{dataset}.root to where it lies complete"
+
+
+def get_parts(
+    entry: dict, root: Path, splits: dict[str, int], archives: Path, processes: int
+) -> None:
+    """Download, unpack and build the parts that `splits` need and that are not there."""
+    parts = registry.parts_of(entry, list(splits))
+    lacking = {
+        name: part
+        for name, part in parts.items()
+        if registry.part_problem(root, part) or not part.get("holds")
+    }
+    lacking = {
+        name: part for name, part in lacking.items() if "for" not in part or part["for"] in lacking
+    }
+    fetched = {name: part for name, part in lacking.items() if "urls" in part}
+    if fetched:
+        print(
+            f"{entry['title']}: {entry['licence']} {entry['site']}\n"
+            "Downloading it means accepting these terms.",
+            file=sys.stderr,
+            flush=True,
+        )
+        # the archives, and about as much again unpacked
+        here = {name for name, part in fetched.items() if archive_of(part, archives).exists()}
+        needed = sum(
+            part.get("bytes", 0) * (1 + (name not in here)) for name, part in fetched.items()
+        )
+        downloads.check_space(root, needed, f"{entry['title']} (archives and content)")
+    for part in lacking.values():
+        try:
+            get_part(part, root, splits, archives, processes)
+        except UserError as error:
+            if not part.get("optional"):
+                raise
+            print(f"warning: {part['what']}: {error}", file=sys.stderr)
+
+
+def archive_of(part: dict, archives: Path) -> Path:
+    return archives / (part.get("archive") or part["urls"][0].rpartition("/")[2])
+
+
+def get_part(
+    part: dict, root: Path, splits: dict[str, int], archives: Path, processes: int
+) -> None:
+    if part.get("build") == "voc_aug":
+        images = splits.get("trainaug", voc_aug.TRAINAUG)
+        voc_aug.build(root, root / "SBD", images=images, processes=processes)
+        return
+    if part.get("build") == "coco_masks":
+        for split in splits:
+            coco.build_masks(root, split)
+        return
+    if "urls" not in part and "archive" not in part:
+        return  # to be put there by hand: the check that follows says what is missing
+    archive = archive_of(part, archives)
+    if "urls" in part:
+        download_from_any(part, archive, archives.parent / "downloads.lock.json")
+    elif not archive.exists():
+        return
+    print(f"unpacking {archive}", file=sys.stderr, flush=True)
+    downloads.extract(
+        archive,
+        root / part.get("into", "."),
+        strip=part.get("strip", ""),
+        only=part.get("only", ()),
+    )
+
+
+def download_from_any(part: dict, archive: Path, lock: Path) -> None:
+    """The archive from the first address that has it."""
+    checksums = {key: part[key] for key in ("sha256", "md5") if key in part}
+    for i, url in enumerate(part["urls"]):
+        try:
+            downloads.download(url, archive, lock=lock, **checksums)
+            return
+        except UserError as error:
+            last = i == len(part["urls"]) - 1
+            if last:
+                raise UserError(f"{error}; or put the file in {archive.parent} by hand") from None
+            print(f"{error}; trying {part['urls'][i + 1]}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from attnseg.datasets import voc
 from attnseg.diffusion.attention import check_blocks
 from attnseg.diffusion.extract import Options, Sample, extract
-from attnseg.diffusion.load import load_parts
+from attnseg.diffusion.load import load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.shards import members, problem_with, write_shard
 
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--timestep", type=int, default=Options.timestep, help="0 to 999")
     parser.add_argument("--iterations", type=int, default=Options.iterations)
     parser.add_argument("--noises", type=int, default=10, help="maps averaged a photo")
-    parser.add_argument("--resize", choices=("official", "none"), default=Options.resize)
+    parser.add_argument("--resize", choices=("official", "native", "none"), default=Options.resize)
     parser.add_argument("--profile", choices=("paper", "official"), default=Options.profile)
     for name, text in (
         ("composed", "one query for all classes of a photo"),
@@ -89,9 +89,13 @@ def main(argv: list[str] | None = None) -> int:
     parts = load_parts(args.model, revision=args.revision, device=args.device)
     check_blocks(parts.unet, options.cross_blocks, options.self_block)
     parameters = {
-        **options.parameters(), "model": parts.name, "labels": source, "dataset": args.dataset,
-        "split": args.split, "ids": ids,
-    }  # fmt: skip
+        **options.parameters(),
+        "model": weight_hashes(parts.folder),
+        "labels": source,
+        "dataset": args.dataset,
+        "split": args.split,
+        "ids": ids,
+    }
     if problem_with(args.output, parameters) is None:
         print(f"{args.output} is complete")
         return 0

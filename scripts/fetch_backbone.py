@@ -4,18 +4,17 @@
     python scripts/fetch_backbone.py https://download.pytorch.org/models/resnet101-63fe2227.pth \\
         --output resources/models/resnet101-63fe2227.safetensors
 
-The digits behind the name's last dash must begin the file's SHA-256, as in PyTorch's model zoo.
+Goes on where an interrupted download stopped. The digits behind the name's last dash must begin the file's SHA-256, as in PyTorch's model zoo.
 """
 
 import argparse
 import re
 import sys
-import tempfile
-import urllib.request
 from pathlib import Path
 
+from attnseg.downloads import download
 from attnseg.errors import UserError, run
-from attnseg.files import sha256, write_atomically
+from attnseg.files import write_atomically
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,24 +31,16 @@ def main(argv: list[str] | None = None) -> int:
     digits = re.search(r"-([0-9a-f]{8,64})\.pth$", args.address)
     if not digits:
         raise UserError(f"{args.address}: the name must end in -<digits of its SHA-256>.pth")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "weights.pth")
-        try:
-            urllib.request.urlretrieve(args.address, file)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{args.address} could not be downloaded ({error}): run again, or set `pretrained` "
-                "of the segmentor to a local safetensors file"
-            ) from None
-        if not sha256(file).startswith(digits[1]):
-            raise UserError(f"{args.address}: its SHA-256 does not begin with {digits[1]}; run again")
+    file = args.output.with_name(args.address.rsplit("/", 1)[-1])
+    download(args.address, file, sha256=digits[1])
 
-        import torch
-        from safetensors.torch import save_file
+    import torch
+    from safetensors.torch import save_file
 
-        weights = torch.load(file, map_location="cpu", weights_only=True)
+    weights = torch.load(file, map_location="cpu", weights_only=True)
     with write_atomically(args.output) as partial:
         save_file({name: value.contiguous() for name, value in weights.items()}, partial)
+    file.unlink()
     return 0
 
 

@@ -11,7 +11,6 @@ import functools
 import json
 import multiprocessing
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     for folder in folders:
         keep_only_if_made_with(folder, made_with)
     work = functools.partial(
-        refine_one, DATASETS[args.dataset], args.root, args.output, args.train_output, options
+        refine_one, args.dataset, args.root, args.output, args.train_output, options
     )
     items = []
     with multiprocessing.get_context("fork").Pool(
@@ -107,11 +106,16 @@ def crf_options(text: str, official: bool) -> CrfOptions | None:
 
 
 def keep_only_if_made_with(folder: Path, made_with: dict) -> None:
-    """Empty a folder whose masks were made with other parameters; remember these."""
+    """Empty a folder of masks made with other parameters; remember these."""
     kept = folder / "parameters.json"
     wanted = parameters_hash(made_with)
-    if folder.exists() and (not kept.exists() or json.loads(kept.read_text()).get("hash") != wanted):
-        shutil.rmtree(folder)
+    if kept.exists():
+        if json.loads(kept.read_text()).get("hash") == wanted:
+            return
+        for path in folder.glob("*.png"):
+            path.unlink()
+    elif folder.exists() and any(folder.glob("*.png")):
+        raise UserError(f"{folder}: holds PNG files that are not this program's: name a new folder")
     write_json(kept, {"hash": wanted})
 
 
@@ -120,12 +124,12 @@ def numpy_maps(kinds: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 
 def refine_one(
-    dataset, root: Path, output: Path, train_output: Path | None, options: RefineOptions, job: tuple
+    dataset: str, root: Path, output: Path, train_output: Path | None, options: RefineOptions, job: tuple
 ) -> dict:
     """Write one photo's masks; returns its manifest entry, or {"error": ...}."""
     item, kinds = job
     try:
-        return masks_of(dataset, root, output, train_output, options, item, kinds)
+        return masks_of(DATASETS[dataset], root, output, train_output, options, item, kinds)
     except UserError as error:
         return {"error": str(error)}
 

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 from attnseg.errors import UserError, run
+from attnseg.segmentation.data import split_pairs
+from attnseg.segmentation.settings import read_settings
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -68,18 +70,14 @@ def read_values(config: str | None, assignments: list[str]) -> dict:
             value = json.loads(text)
         except ValueError:
             value = text
-        inner = values
-        *above, key = key.split(".")
-        for name in above:
-            inner = inner.setdefault(name, {})
-        inner[key] = value
+        values[key] = value
     return values
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    from attnseg.segmentation.data import pick_device, split_pairs
-    from attnseg.segmentation.settings import read_settings
+    # here and not above: seconds, which --help and a wrong argument need not take
+    from attnseg.gpu import leased_device
 
     values = read_values(args.config, args.set)
     if args.seed is not None:
@@ -91,10 +89,6 @@ def main(argv: list[str] | None = None) -> int:
     if args.val_split:
         _, validation = split_pairs(args.dataset, args.root, args.val_split)
         validation.check("check the data set")
-    device = pick_device(args.device)
-
-    from attnseg.segmentation.train import train  # seconds of imports
-
     about = {
         "dataset": args.dataset,
         "train": {
@@ -104,7 +98,18 @@ def main(argv: list[str] | None = None) -> int:
             "fingerprint": pairs.fingerprint(),
         },
     }
-    train(settings, pairs, classes, args.output, device=device, validation=validation, about=about)
+    with leased_device(args.device) as device:
+        from attnseg.segmentation.train import train
+
+        train(
+            settings,
+            pairs,
+            classes,
+            args.output,
+            device=device.type,
+            validation=validation,
+            about=about,
+        )
     print(
         f"{settings.name}, {settings.iterations} iterations on {len(pairs.ids)} images: {args.output}"
     )

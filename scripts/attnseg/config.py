@@ -6,6 +6,7 @@ nearest valid key or the value that would do.
 
 import copy
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def read_config(*files: str | Path, schema: str | Path) -> dict:
         try:
             content = yaml.safe_load(Path(file).read_text())
         except OSError as error:
-            raise UserError(f"{file}: {error.strerror}; name an existing configuration file") from None
+            raise UserError(
+                f"{file}: {error.strerror}; name an existing configuration file"
+            ) from None
         except yaml.YAMLError as error:
             line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
             raise UserError(f"{file}:{line}: not valid YAML: {error.problem}") from None
@@ -111,7 +114,7 @@ def resolve_segmentor(config: Mapping, name: str) -> dict:
 def _reject_unknown_keys(config: dict, rules: dict, files: list) -> None:
     for keys, valid in _unknown(config, rules, rules, ()):
         *above, key = keys
-        hint = _nearest(str(key), valid) or f"; valid are {', '.join(sorted(valid))}"
+        hint = _nearest(str(key), valid, above) or f"; valid are {', '.join(sorted(valid))}"
         raise UserError(f"{_where(keys, files)}: unknown key `{_dotted(keys)}`{hint}")
 
 
@@ -124,7 +127,9 @@ def _unknown(value: object, schema: dict, root: dict, at: Keys) -> Iterator[tupl
             yield from _unknown(item, items, root, (*at, i))
     if not isinstance(value, Mapping):
         return
-    mappings = [branch for branch in branches if "properties" in branch or "object" in _types(branch)]
+    mappings = [
+        branch for branch in branches if "properties" in branch or "object" in _types(branch)
+    ]
     properties: dict = {}
     others: object = True if not mappings else False
     for branch in mappings:
@@ -173,7 +178,7 @@ def _validated(config: dict, rules: dict, files: list) -> dict:
     if error is not None:
         keys = tuple(error.absolute_path)
         place = f"`{_dotted(keys)}`" if keys else "the configuration"
-        raise UserError(f"{_where(keys, files)}: {place}: {_reason(error)}")
+        raise UserError(f"{_where(keys, files, error.instance)}: {place}: {_reason(error)}")
     return config
 
 
@@ -197,9 +202,10 @@ def _reason(error) -> str:
 
 def _check_references(config: dict, files: list) -> None:
     """Names that point at another part of the configuration exist there."""
+    uses = {("report",): config["report"]}
     for name, segmentor in config["segmentors"].items():
-        train = segmentor["train"]
-        at = ("segmentors", name, "train")
+        uses["segmentors", name, "train"] = segmentor["train"]
+    for at, train in uses.items():
         _require(train["dataset"], config["datasets"], (*at, "dataset"), files)
         splits = config["datasets"][train["dataset"]]["splits"]
         _require(train["split"], splits, (*at, "split"), files)
@@ -217,43 +223,49 @@ def _require(name: str, known: Mapping, keys: Keys, files: list) -> None:
         )
 
 
-def _nearest(name: str, valid: Iterable[str]) -> str:
-    """'; did you mean ...' where something similar is valid, else ''."""
+def _nearest(name: str, valid: Iterable[str], above: Iterable[str | int] = ()) -> str:
+    """'; did you mean ...' where something similar is valid, else ''. `above` is put before it."""
     names = [str(key) for key in valid]
     match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean `{match[0]}`?" if match else ""
+    return f"; did you mean `{_dotted((*above, match[0]))}`?" if match else ""
 
 
 def _dotted(keys: Keys) -> str:
     return ".".join(map(str, keys))
 
 
-def _where(keys: Keys, files: list) -> str:
-    """The file and line that set the value at `keys`, the last file first; `config` where none did."""
+def _where(keys: Keys, files: list, value: object = None) -> str:
+    """The file and line that set the value at `keys`, the last file first; `config` where none did.
+
+    With a `value`, only a file that has this value there counts: --config may have set another.
+    """
     for file in reversed(files):
-        line = line_of(file, keys)
-        if line is not None:
-            return f"{file}:{line}"
+        line, found = line_of(file, keys)
+        if line is not None and value in (None, found):
+            name = os.path.relpath(file)
+            return f"{file if name.startswith('..') else name}:{line}"
     return "config"
 
 
-def line_of(file: str | Path, keys: Keys) -> int | None:
-    """The line, from 1, at which `keys` stands in a YAML file; None where it does not."""
+def line_of(file: str | Path, keys: Keys) -> tuple[int | None, object]:
+    """(the line, from 1, at which `keys` stands in a YAML file, its value); (None, None) without."""
     try:
-        node = yaml.compose(Path(file).read_text())
+        text = Path(file).read_text()
+        node, value = yaml.compose(text), yaml.safe_load(text)
     except (OSError, yaml.YAMLError):
-        return None
+        return None, None
     line = None
     for key in keys:
         if isinstance(node, yaml.MappingNode):
             found = [(k, v) for k, v in node.value if k.value == str(key)]
-            if not found:
-                return None
+            if not found or key not in value:
+                return None, None
             line = found[0][0].start_mark.line + 1
             node = found[0][1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
             node = node.value[key]
             line = node.start_mark.line + 1
         else:
-            return None
-    return line
+            return None, None
+        value = value[key]
+    return line, value

@@ -84,7 +84,9 @@ def lease(count: int = 1, *, wait: float = 0.2) -> Iterator[list[str]]:
     with ExitStack() as held:
         mine = _try_lease(every, count, held)
         if not mine:
-            print(f"waiting for {count} of {len(every)} GPUs to be free", file=sys.stderr, flush=True)
+            print(
+                f"waiting for {count} of {len(every)} GPUs to be free", file=sys.stderr, flush=True
+            )
         while not mine:
             time.sleep(wait * random.uniform(0.5, 1.5))
             mine = _try_lease(every, count, held)
@@ -162,7 +164,9 @@ def _lock(name: str, stack: ExitStack, block: bool = False) -> bool:
         except FileNotFoundError:
             handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; remove it or set ATTNSEG_GPU_LOCKS to a folder")
+        raise UserError(
+            f"{path}: {error.strerror}; remove it or set ATTNSEG_GPU_LOCKS to a folder"
+        ) from None
     stack.callback(os.close, handle)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if block else fcntl.LOCK_EX | fcntl.LOCK_NB)

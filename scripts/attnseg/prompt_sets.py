@@ -68,7 +68,9 @@ def read_prompts(path: Path) -> list[Prompt]:
                 raise ValueError("classes and spans differ in number")
             prompt.prompt.encode(), int(prompt.seed)
         except (TypeError, ValueError, AttributeError) as problem:
-            raise UserError(f"{path}, line {number}: not a prompt ({problem}): build it anew") from None
+            raise UserError(
+                f"{path}, line {number}: not a prompt ({problem}): build it anew"
+            ) from None
         if prompt.id in seen:
             raise UserError(f"{path}, line {number}: id {prompt.id!r} comes twice: build it anew")
         seen.add(prompt.id)
@@ -111,7 +113,9 @@ def shuffled(items: Sequence, seed: int) -> Iterator:
         turn += 1
 
 
-def numbered(name: str, seed: int, texts: Iterator[tuple[str, list, list]], count: int) -> list[Prompt]:
+def numbered(
+    name: str, seed: int, texts: Iterator[tuple[str, list, list]], count: int
+) -> list[Prompt]:
     """`count` prompts of (text, classes, spans), with ids and seeds."""
     prompts = []
     for index in range(count):
@@ -209,10 +213,14 @@ def cityscapes_prompts(
     return numbered(name, seed, texts(), count)
 
 
-def mini_world_captions(count: int, seed: int) -> list[str]:
-    """Captions of scenes like those of the mini model's training, and none of them."""
-    captions = []
-    for index in range(count):
-        rng = np.random.default_rng([seed, MINI_STREAM, index])
-        captions.append(caption(rng, object_scene(rng, VOC_CLASSES)))
-    return captions
+def mini_world_prompts(count: int, seed: int, name: str = "voc") -> list[Prompt]:
+    """Prompts from captions of scenes like those of the mini model's training, and none of them."""
+
+    def texts() -> Iterator[tuple[str, list, list]]:
+        index = 0
+        while True:
+            rng = np.random.default_rng([seed, MINI_STREAM, index])
+            yield from named_captions([caption(rng, object_scene(rng, VOC_CLASSES))])
+            index += 1
+
+    return numbered(name, seed, texts(), count)

@@ -7,6 +7,7 @@ from diffusers import UNet2DConditionModel
 
 from attnseg.diffusion.attention import (
     attention_maps,
+    default_blocks,
     describe_blocks,
     min_max,
     propagate,
@@ -39,19 +40,18 @@ def unet() -> UNet2DConditionModel:
 
 
 def naive_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """align_corners False, clamped at the border; [h, w] -> size."""
-    h, w = image.shape
-    out = np.zeros(size)
-    for y in range(size[0]):
-        for x in range(size[1]):
-            sy = min(max((y + 0.5) * h / size[0] - 0.5, 0), h - 1)
-            sx = min(max((x + 0.5) * w / size[1] - 0.5, 0), w - 1)
-            y0, x0 = int(sy), int(sx)
-            y1, x1 = min(y0 + 1, h - 1), min(x0 + 1, w - 1)
-            a, b = sy - y0, sx - x0
-            top = image[y0, x0] * (1 - b) + image[y0, x1] * b
-            out[y, x] = top * (1 - a) + (image[y1, x0] * (1 - b) + image[y1, x1] * b) * a
-    return out
+    """align_corners False, clamped at the border, as two matrices of weights; [h, w] -> size."""
+
+    def weights(source: int, target: int) -> np.ndarray:
+        matrix = np.zeros((target, source))
+        for i in range(target):
+            place = min(max((i + 0.5) * source / target - 0.5, 0), source - 1)
+            low = int(place)
+            matrix[i, low] += 1 - (place - low)
+            matrix[i, min(low + 1, source - 1)] += place - low
+        return matrix
+
+    return weights(image.shape[0], size[0]) @ image @ weights(image.shape[1], size[1]).T
 
 
 def naive_box_mask(image: np.ndarray, threshold: float) -> np.ndarray:
@@ -225,6 +225,7 @@ def test_a_block_the_unet_lacks_is_refused_with_the_list(unet):
     assert describe_blocks(unet) == (
         "0-1: 1/1, 2-3: 1/2, 4-5: 1/4, 6: 1/8, 7-9: 1/4, 10-12: 1/2, 13-15: 1/1"
     )
+    assert default_blocks(unet) == ((4, 5, 6, 7, 8), 11)
     with pytest.raises(UserError, match=r"\[16\].*0 to 15.*10-12: 1/2"):
         attention_maps(
             unet, torch.randn(1, 4, 16, 16), 1, torch.randn(1, WINDOW, WIDTH), [[[1]]], self_block=16

@@ -37,9 +37,9 @@ def original(tmp_path_factory) -> Path:
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=16, attention_head_dim=2,
     ).save_pretrained(folder / "unet")  # fmt: skip
-    PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(
-        folder / "scheduler"
-    )
+    PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+    ).save_pretrained(folder / "scheduler")
     return folder
 
 
@@ -168,7 +168,7 @@ def test_only_what_is_read_is_asked_of_the_hub(monkeypatch, original):
 
     asked = {}
 
-    def fetch(name, revision, allow_patterns, ignore_patterns):
+    def fetch(name, revision, local_dir, allow_patterns, ignore_patterns):
         asked.update(name=name, revision=revision, allow=allow_patterns, ignore=ignore_patterns)
         return str(original)
 

@@ -47,11 +47,15 @@ pathvars:
     captions=os.path.relpath(REPOSITORY / "workflow" / "report"),
 
 
+# masks that take no model, to know what a mean IoU is worth
+REFERENCES = ["all_background", "random_labels"]
+
+
 wildcard_constraints:
     dataset="|".join(config["datasets"]),
     split=r"\w+",
-    variant="|".join(config["variants"]),
-    refinement="|".join(config["refinements"]),
+    variant="|".join([*config["variants"], "reference"]),
+    refinement="|".join([*config["refinements"], *REFERENCES]),
     segmentor="|".join(config["segmentors"]),
     shard=r"\d{5}",
     target="|".join(TABLES),
@@ -163,10 +167,21 @@ def dataset_name(dataset):
 
 
 def mask_labels(wildcards):
-    """What tables print beside a number: which data set, which model."""
+    """What tables print beside a number: which data set, which model, which seed."""
+    reference = wildcards.variant == "reference"
     return flags(
-        dataset_name=dataset_name(wildcards.dataset), model=config["model"]["path"]
+        dataset_name=dataset_name(wildcards.dataset),
+        model=wildcards.refinement if reference else config["model"]["path"],
+        seed=(config if reference else resolve_variant(config, wildcards.variant))[
+            "seed"
+        ],
     )
+
+
+def reference_flags(wildcards):
+    """How reference masks are made."""
+    labels = label_source(wildcards.dataset, config["profile"])
+    return flags(kind=wildcards.refinement, labels=labels, seed=config["seed"])
 
 
 # -- models
@@ -235,7 +250,10 @@ def flags(**values):
 
 def shards(wildcards):
     """The shards of a split under a variant."""
-    count = math.ceil(images_listed(wildcards) / resolve_variant(config, wildcards.variant)["shard_size"])
+    count = math.ceil(
+        images_listed(wildcards)
+        / resolve_variant(config, wildcards.variant)["shard_size"]
+    )
     return expand(
         "<work>/attention/{dataset}/{split}/{variant}/shard-{shard:05d}.safetensors",
         dataset=wildcards.dataset,
@@ -389,25 +407,45 @@ def measured_in(target):
 def metrics(wildcards):
     """The evaluations of a table, as an input."""
     return [
-        f"<work>/evaluation/{name}/metrics.json" for name in measured_in(wildcards.target)
+        f"<work>/evaluation/{name}/metrics.json"
+        for name in measured_in(wildcards.target)
     ]
 
 
 def references(wildcards):
-    """Segmentors trained on the true masks: printed beside the tables, in none of them."""
-    return [
-        f"<work>/evaluation/segmentors/{name}/val/metrics.json"
+    """Printed beside the tables, in none of them: masks without a model, segmentors of true masks."""
+    masks, segmentors = {}, {}
+    for target in config["targets"]:
+        for name in measured_in(target):
+            kind, first, split, *_ = name.split("/")
+            if kind == "segmentors":
+                segmentors[split] = segmentor_settings(first)["train"]["dataset"]
+                first = segmentors[split]
+            masks.update(
+                {
+                    f"{first}/{split}/reference/{reference}": None
+                    for reference in REFERENCES
+                }
+            )
+    true_masks = [
+        f"segmentors/{name}/{split}"
         for name, settings in config["segmentors"].items()
+        for split, dataset in segmentors.items()
         if settings["train"]["masks"] == "truth"
+        and settings["train"]["dataset"] == dataset
     ]
+    names = [*(f"masks/{name}" for name in masks), *true_masks]
+    return [f"<work>/evaluation/{name}/metrics.json" for name in names]
 
 
 def submissions(wildcards):
     """Archives for an evaluation server, in place of what only it can score in a table."""
-    missing = set(evaluations_needed(wildcards.target)) - set(measured_in(wildcards.target))
+    missing = set(evaluations_needed(wildcards.target)) - set(
+        measured_in(wildcards.target)
+    )
     split = [name.split("/") for name in sorted(missing)]
     return [
-        f"<results>/submissions/{parts[1]}/{parts[2]}.tar.gz"
+        f"<results>/submissions/{parts[1]}/{parts[2]}.tgz"
         for parts in split
         if parts[0] == "segmentors" and parts[1] in config["segmentors"]
     ]
@@ -465,6 +503,32 @@ def benchmark_flags(wildcards):
             files[f"{folder}/train_segmentor/{parts[0]}.tsv"] = None
             files[f"{folder}/evaluate_segmentor/{'/'.join(parts)}.tsv"] = None
     return flags(benchmark=list(files) or None)
+
+
+def pictured_masks(wildcards):
+    """The pseudo masks that the report shows."""
+    shown = config["report"]
+    return f"<work>/masks/{shown['dataset']}/{shown['split']}/{shown['masks']}/manifest.json"
+
+
+def pictured_attention(wildcards):
+    """The attention that they are made from."""
+    shown = config["report"]
+    variant = shown["masks"].split("/")[0]
+    return (
+        f"<work>/attention/{shown['dataset']}/{shown['split']}/{variant}/manifest.json"
+    )
+
+
+def picture_flags(wildcards):
+    """Which images the report shows."""
+    shown = config["report"]
+    return flags(
+        pictures=shown["pictures"],
+        dataset=shown["dataset"],
+        root=config["datasets"][shown["dataset"]]["root"],
+        split=shown["split"],
+    )
 
 
 def paper_of(wildcards):

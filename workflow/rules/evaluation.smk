@@ -37,7 +37,7 @@ rule make_submission:
         images=tested_list,
         script="<scripts>/evaluate_segmentor.py",
     output:
-        "<results>/submissions/{segmentor}/{split}.tar.gz",
+        "<results>/submissions/{segmentor}/{split}.tgz",
     log:
         "<logs>/make_submission/{segmentor}/{split}.log",
     benchmark:

@@ -68,6 +68,8 @@ rule refine_masks:
         "<logs>/refine_masks/{dataset}/{split}/{variant}/{refinement}.log",
     benchmark:
         "<benchmarks>/refine_masks/{dataset}/{split}/{variant}/{refinement}.tsv"
+    wildcard_constraints:
+        variant="|".join(config["variants"]),
     conda:
         "../../envs/crf.yaml"
     threads: 16
@@ -85,6 +87,33 @@ rule refine_masks:
         "python {input.script} {params.data} --attention {params.attention} {params.method}"
         " --processes {threads} --output {params.masks} --train-output {params.training}"
         " > {log} 2>&1"
+
+
+rule make_reference_masks:
+    input:
+        split_manifest,
+        script=ancient("<scripts>/make_reference_masks.py"),
+    output:
+        "<work>/masks/{dataset}/{split}/reference/{refinement}/manifest.json",
+    log:
+        "<logs>/make_reference_masks/{dataset}/{split}/{refinement}.log",
+    benchmark:
+        "<benchmarks>/make_reference_masks/{dataset}/{split}/{refinement}.tsv"
+    wildcard_constraints:
+        refinement="|".join(REFERENCES),
+    conda:
+        "../../envs/crf.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        data=dataset_flags,
+        method=reference_flags,
+        masks=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python {input.script} {params.data} {params.method} --output {params.masks} > {log} 2>&1"
 
 
 rule evaluate_masks:

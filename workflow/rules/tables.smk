@@ -5,19 +5,19 @@
 rule record_config:
     output:
         "<work>/config.json",
-    params:
-        config=json.dumps(config, sort_keys=True, indent=1),
     log:
         "<logs>/record_config/record_config.log",
     benchmark:
         "<benchmarks>/record_config/record_config.tsv"
+    conda:
+        "../../envs/workflow.yaml"
     threads: 1
     resources:
         mem_mb=500,
         runtime=5,
         gpu=0,
-    conda:
-        "../../envs/workflow.yaml"
+    params:
+        config=json.dumps(config, sort_keys=True, indent=1),
     shell:
         "printf '%s\\n' {params.config:q} > {output} 2> {log}"
 
@@ -64,6 +64,8 @@ rule make_report:
         tables=expand("<results>/{target}.csv", target=config["targets"]),
         captions=expand("<captions>/{target}.rst", target=config["targets"]),
         references=references,
+        attention=pictured_attention,
+        masks=pictured_masks,
         script="<scripts>/make_report.py",
     output:
         report(
@@ -83,6 +85,11 @@ rule make_report:
         mem_mb=growing(4000),
         runtime=growing(60),
         gpu=0,
+    params:
+        pictures=picture_flags,
+        attention=lambda wildcards, input: Path(input.attention).parent,
+        masks=lambda wildcards, input: Path(input.masks).parent,
     shell:
         "python {input.script} --tables {input.tables} --captions {input.captions}"
-        " --references {input.references} --output {output} > {log} 2>&1"
+        " --references {input.references} {params.pictures} --attention {params.attention}"
+        " --masks {params.masks} --output {output} > {log} 2>&1"

@@ -5,6 +5,7 @@ Only the blocks asked for are watched, everything else keeps its fast attention,
 stopped after the last watched attention.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -83,21 +84,41 @@ def check_blocks(unet: torch.nn.Module, cross_blocks: Sequence[int], self_block:
         )
 
 
+def block_levels(unet: torch.nn.Module) -> list[int]:
+    """A block how often the latent's grid is halved there: 0, 0, 1, 1, 2, 2, 3, 2, ..."""
+    depth = len(unet.down_blocks)
+    levels = [*range(depth), depth - 1, *reversed(range(depth))]
+    parts = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    return [
+        level
+        for part, level in zip(parts, levels, strict=True)
+        if part is not None
+        for module in part.modules()
+        if isinstance(module, BasicTransformerBlock)
+    ]
+
+
+def default_blocks(unet: torch.nn.Module) -> tuple[tuple[int, ...], int]:
+    """Cross blocks and the Self block to use where none are configured.
+
+    The paper's for Stable Diffusion's 16 blocks; else Self is the last block of the finest grid,
+    and Cross are all the blocks with coarser ones.
+    """
+    levels = block_levels(unet)
+    if len(levels) == 16:
+        return (4, 5, 6, 7, 8), 11
+    finest = min(levels)
+    cross = tuple(i for i, level in enumerate(levels) if level > finest)
+    return cross or tuple(range(len(levels))), len(levels) - 1 - levels[::-1].index(finest)
+
+
 def describe_blocks(unet: torch.nn.Module) -> str:
     """The blocks and their share of the latent's resolution, as ``0-1: 1/1, 2-3: 1/2, ...``."""
-    levels = []
-    for i, part in enumerate(unet.down_blocks):
-        levels.append((part, i))
-    levels.append((unet.mid_block, len(unet.down_blocks) - 1))
-    for i, part in enumerate(unet.up_blocks):
-        levels.append((part, len(unet.up_blocks) - 1 - i))
     told, first = [], 0
-    for part, level in levels:
-        count = sum(isinstance(m, BasicTransformerBlock) for m in part.modules()) if part else 0
-        if count:
-            last = first + count - 1
-            told.append(f"{first}{f'-{last}' if count > 1 else ''}: 1/{2**level}")
-            first += count
+    for level, group in itertools.groupby(block_levels(unet)):
+        last = first + len(list(group)) - 1
+        told.append(f"{first}{f'-{last}' if last > first else ''}: 1/{2**level}")
+        first = last + 1
     return ", ".join(told)
 
 

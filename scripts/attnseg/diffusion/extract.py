@@ -8,7 +8,13 @@ import numpy as np
 import torch
 
 from attnseg.diffusion.attention import attention_maps, min_max
-from attnseg.diffusion.geometry import Fit, model_input, official_fit, own_fit
+from attnseg.diffusion.geometry import (
+    Fit,
+    model_input,
+    native_fit,
+    official_fit,
+    own_fit,
+)
 from attnseg.errors import UserError
 from attnseg.masks.clusters import cbp_scores
 from attnseg.prompts import Query, encode_text, text_query, token_positions
@@ -23,7 +29,7 @@ class Options:
     timestep: int = 150
     iterations: int = 2
     noises: int = 1
-    resize: str = "official"  # or "none": the photo's own size
+    resize: str = "official"  # or "none", the photo's own size, or "native", the model's
     composed: bool = True  # one query for all classes, or one a class
     synonyms: bool = True
     background_words: bool = True
@@ -67,7 +73,10 @@ def fit_of(image: np.ndarray, parts, options: Options) -> Fit:
     if options.resize == "official":
         return official_fit(height, width)
     latent = 2 ** (len(parts.vae.config.block_out_channels) - 1)
-    return own_fit(height, width, latent * 2 ** (len(parts.unet.down_blocks) - 1))
+    multiple = latent * 2 ** (len(parts.unet.down_blocks) - 1)
+    if options.resize == "native":
+        return native_fit(height, width, parts.unet.config.sample_size * latent, multiple)
+    return own_fit(height, width, multiple)
 
 
 def queries_of(classes: list[str], options: Options) -> list[tuple[list[int], Query]]:

@@ -33,6 +33,12 @@ def own_fit(height: int, width: int, multiple: int) -> Fit:
     return _padded(height, width, multiple)
 
 
+def native_fit(height: int, width: int, long_side: int, multiple: int) -> Fit:
+    """The long side as the model was trained; the short side keeps the ratio."""
+    scale = long_side / max(height, width)
+    return _padded(max(1, round(height * scale)), max(1, round(width * scale)), multiple)
+
+
 def _padded(height: int, width: int, multiple: int) -> Fit:
     padded = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
     return Fit((height, width), padded)

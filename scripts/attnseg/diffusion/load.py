@@ -30,7 +30,11 @@ HUB_FILES = [
     "model_index.json",
     "tokenizer/*",
     "scheduler/*",
-    *(f"{network}/{pattern}" for network in NETWORKS for pattern in ("config.json", "*.safetensors*")),
+    *(
+        f"{network}/{pattern}"
+        for network in NETWORKS
+        for pattern in ("config.json", "*.safetensors*")
+    ),
 ]
 # A repository often holds its weights twice: in full, and halved for those who ask.
 HUB_IGNORED = ["*.fp16.safetensors", "*.non_ema.safetensors", "*.fp16-*.safetensors"]
@@ -108,20 +112,29 @@ def find_model(path: str | Path, revision: str | None = None) -> Path:
             f"{path}: no such folder; set model.path to a folder in diffusers' layout, or to an id "
             "on the Hugging Face hub with its commit in model.revision"
         )
+    return fetch(str(path), revision)
+
+
+def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
+    """A model of the hub, in `folder` or in the hub's cache; what is there is not fetched again."""
     from huggingface_hub import snapshot_download
 
     try:
         return Path(
             snapshot_download(
-                str(path), revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED
+                name,
+                revision=revision,
+                local_dir=folder,
+                allow_patterns=HUB_FILES,
+                ignore_patterns=HUB_IGNORED,
             )
         )
     except Exception as error:  # of the network, the cache or the hub: many types, one remedy
         reason = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
-            f"{path} at {revision}: no such folder, and not to be had from the Hugging Face hub "
-            f"({type(error).__name__}: {reason}); download it where there is a network and set "
-            "model.path to its folder"
+            f"{name} at {revision}: no such folder, and not to be had from the Hugging Face hub "
+            f"({type(error).__name__}: {reason}); run again where there is a network, or set "
+            "model.path to its folder and model.revision to null"
         ) from None
 
 

@@ -131,7 +131,7 @@ def train_denoiser(
     evaluate: Callable[[], dict],
     log: Callable,
     evaluate_every: int = 5000,
-    checkpoint_every: int = 500,
+    checkpoint_every: int = 250,
 ) -> list[dict]:
     """Fit `parts["unet"]` and `parts["text_encoder"]` in place to captioned latents.
 

@@ -40,7 +40,7 @@ def crf_probabilities(image: np.ndarray, scores: np.ndarray, options: CrfOptions
     field.addPairwiseBilateral(
         sxy=options.bilateral_sxy,
         srgb=options.bilateral_srgb,
-        rgbim=np.ascontiguousarray(image, np.uint8),
+        rgbim=np.array(image, np.uint8, order="C"),  # a copy: it must be writable
         compat=options.bilateral_compat,
     )
     marginals = np.asarray(field.inference(options.iterations), np.float32)

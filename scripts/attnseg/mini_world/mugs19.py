@@ -63,7 +63,9 @@ def scene_mugs(rng: np.random.Generator, kind: str) -> list[tuple[int, str | Non
     """The mugs of a scene: (design, content), three to five."""
     count = int(rng.choice([3, 4, 5], p=[0.35, 0.45, 0.2]))
     every = range(len(HELD_OUT_MUGS))
-    contents = choose(rng, [*MUG_CONTENTS, None], 6)
+    # Cola in a dark mug looks like nothing in it: a scene has the one or the other.
+    dark = "cola" if rng.random() < 0.5 else None
+    contents = choose(rng, [dark, *(c for c in MUG_CONTENTS if c != "cola")], len(MUG_CONTENTS))
     if kind == "semantic":
         shared = [contents[i // 2 % 2] for i in range(count)]  # a, a, b, b, a
         return list(zip(choose(rng, every, count), shared, strict=True))

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import torch
-
 from attnseg.errors import UserError
-
-LAYOUTS = ("voc",)  # modules of attnseg.datasets with CLASSES, PALETTE, read_split, ..._path
 
 
 def layout(dataset: str) -> ModuleType:
-    """The module of attnseg.datasets that reads `dataset`."""
-    if dataset not in LAYOUTS:
-        raise UserError(f"--dataset {dataset}: no such layout; known are {', '.join(LAYOUTS)}")
-    return importlib.import_module(f"attnseg.datasets.{dataset}")
+    """The module of attnseg.datasets for `dataset`: CLASSES, PALETTE, read_split, image_path, ..."""
+    try:
+        module = importlib.import_module(f"attnseg.datasets.{dataset}")
+    except ModuleNotFoundError:
+        module = None
+    if not all(hasattr(module, name) for name in ("CLASSES", "read_split", "mask_path")):
+        raise UserError(f"--dataset {dataset}: no such data set of masks; voc is one")
+    return module
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,11 @@ class Pairs:
     photos: Sequence[Path]
     masks: Sequence[Path]
 
-    def check(self, hint: str) -> None:
-        """Raise UserError unless every file is there; `hint` says what makes the masks."""
+    def check(self, hint: str, masks: bool = True) -> None:
+        """Raise UserError unless every file is there; `hint` says what to do without the masks."""
         for paths, what in ((self.photos, "check the data set"), (self.masks, hint)):
+            if paths is self.masks and not masks:
+                continue
             missing = [path for path in paths if not path.is_file()]
             if missing:
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -60,15 +62,3 @@ def split_pairs(
     else:
         paths = [Path(masks) / f"{image_id}.png" for image_id in ids]
     return ["background", *reader.CLASSES], Pairs(ids, photos, paths)
-
-
-def pick_device(name: str) -> str:
-    """cpu or cuda; `auto` is cuda where there is one."""
-    available = torch.cuda.is_available()
-    if name == "auto":
-        return "cuda" if available else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise UserError(f"--device {name}: choose auto, cpu or cuda")
-    if name == "cuda" and not available:
-        raise UserError("--device cuda: PyTorch sees no CUDA device; use --device cpu")
-    return name

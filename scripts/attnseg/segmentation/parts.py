@@ -200,6 +200,8 @@ class Progress(Hook):
         self.lines = lines
 
     def before_train(self, runner) -> None:
+        if runner.iter:
+            print(f"resumed after iteration {runner.iter}", flush=True)
         self.losses: list[Tensor] = []
         self.bar = tqdm(
             total=runner.max_iters, initial=runner.iter, desc="train", unit="it", disable=None
@@ -215,7 +217,7 @@ class Progress(Hook):
         self.losses.clear()
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} near iteration {done}")
-        rates = [group["lr"] for group in runner.optim_wrapper.param_groups]
+        rates = [group["lr"] for group in runner.optim_wrapper.optimizer.param_groups]
         line = f"loss {loss:.4f}, learning rate {min(rates):.3g} to {max(rates):.3g}"
         if self.bar.disable:
             print(f"iteration {done} of {runner.max_iters}: {line}", flush=True)

@@ -1,10 +1,10 @@
-"""What a segmentor is and how it is trained and tested, checked."""
+"""What a segmentor is and how it is trained, checked."""
 
 import difflib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 
 from attnseg.errors import UserError
 
@@ -15,18 +15,6 @@ RATES = {  # by architecture and output stride
     ("deeplabv3plus", 8): [1, 12, 24, 36],
     ("deeplabv3plus", 16): [1, 6, 12, 18],
 }
-
-
-@dataclass(frozen=True)
-class PredictionSettings:
-    """Predictions are the mean of the probabilities over `scales` and, with `flip`, the mirror.
-
-    `crf`: whether the dense CRF is applied, or its parameters; true stands for the usual ones.
-    """
-
-    scales: list[float] = field(default_factory=lambda: [0.5, 0.75, 1.0, 1.25, 1.5])
-    flip: bool = True
-    crf: bool | dict = True
 
 
 @dataclass(frozen=True)
@@ -81,7 +69,6 @@ class Settings:
     workers: int = 4
     checkpoint_interval: int = 1000
     seed: int = 0
-    test: PredictionSettings = field(default_factory=PredictionSettings)
 
     @property
     def depth(self) -> int:
@@ -111,39 +98,27 @@ class Settings:
 
 
 def read_settings(values: Mapping, where: str = "segmentor") -> Settings:
-    """Settings from a plain mapping; `train`, what it is trained on, is the caller's.
+    """Settings from a plain mapping, without `train` and `test`, which are the callers' matter.
 
     Raises UserError, one line, for an unknown key or a value that cannot be; `where` begins it.
     """
-    values = {key: value for key, value in values.items() if key != "train"}
-    test = values.pop("test", None) or {}
-    if values.get("seed", 0) is None:
-        del values["seed"]
-    checked = _typed(Settings, values, where)
-    settings = Settings(
-        **checked, test=PredictionSettings(**_typed(PredictionSettings, test, f"{where}.test"))
-    )
-    _check(settings, where)
-    return settings
-
-
-def _typed(kind: type, values: Mapping, where: str) -> dict:
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: a mapping is needed, not {values!r}")
-    hints = typing.get_type_hints(kind)
-    known = {f.name: hints[f.name] for f in fields(kind) if f.name != "test"}
+    known = typing.get_type_hints(Settings)
     checked = {}
     for key, value in values.items():
+        if key in ("train", "test") or (key == "seed" and value is None):
+            continue
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
             raise UserError(f"{where}.{key}: no such key; {hint}")
-        if known[key] is float and type(value) is int:
-            value = float(value)
         if not _fits(value, known[key]):
             raise UserError(f"{where}.{key}: {value!r} is no {_words(known[key])}; correct it")
         checked[key] = value
-    return checked
+    settings = Settings(**checked)
+    _check(settings, where)
+    return settings
 
 
 def _fits(value: object, hint: object) -> bool:
@@ -162,15 +137,13 @@ def _words(hint: object) -> str:
         return " or ".join(_words(option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is list:
         return f"list of {_words(typing.get_args(hint)[0])}"
-    return {int: "whole number", float: "number", bool: "true or false", str: "text",
-            dict: "mapping", type(None): "null"}[hint]  # fmt: skip
+    return {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "null"}[hint]  # fmt: skip
 
 
 def _check(s: Settings, where: str) -> None:
     def need(right: bool, key: str, what: str) -> None:
         if not right:
-            value = getattr(s.test if key.startswith("test.") else s, key.split(".")[-1])
-            raise UserError(f"{where}.{key}: {value!r} must be {what}")
+            raise UserError(f"{where}.{key}: {getattr(s, key)!r} must be {what}")
 
     need(s.architecture in ARCHITECTURES, "architecture", f"one of {', '.join(ARCHITECTURES)}")
     need(s.backbone in BACKBONES, "backbone", f"one of {', '.join(BACKBONES)}")
@@ -197,7 +170,6 @@ def _check(s: Settings, where: str) -> None:
     for key in ("scales", "loss_scales"):
         need(min(getattr(s, key)) > 0, key, "greater than 0 each")
     need(max(s.loss_scales) == 1, "loss_scales", "1 and smaller scales")
-    need(min(s.test.scales) > 0, "test.scales", "greater than 0 each")
     need(
         not (s.norm_is_frozen and s.pretrained is None), "frozen_norm", "false without `pretrained`"
     )

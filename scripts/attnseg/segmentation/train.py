@@ -42,7 +42,7 @@ def train(
     # mmengine takes the device from here and nowhere else
     mmengine.device.utils.DEVICE = device
     identity = {
-        "settings": {k: v for k, v in settings.asdict().items() if k not in ("test", "workers")},
+        "settings": {k: v for k, v in settings.asdict().items() if k != "workers"},
         "masks": pairs.fingerprint(),
         "classes": list(classes),
     }
@@ -88,7 +88,7 @@ def runner_config(
             "power": s.poly_power,
             "eta_min": s.min_lr,
             "begin": s.warmup,
-            "end": s.iterations,
+            "end": s.iterations + 1,  # mmengine reaches min_lr one iteration early
             "by_epoch": False,
         }
     ]
@@ -119,7 +119,7 @@ def runner_config(
             "paramwise_cfg": {"custom_keys": parameter_groups(s)},
         },
         "param_scheduler": schedule,
-        "resume": True,
+        "resume": (folder / "last_checkpoint").is_file(),
         "randomness": {"seed": s.seed},
         "log_level": "ERROR",
         "default_hooks": {

@@ -1,0 +1,52 @@
+# Everything runs from a virtual environment in .venv, which the first target that needs it makes.
+# After that nothing touches the network.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+# python3.11 where there is one, else a newer python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+INSTALLED := .venv/.installed
+MINI := --cores all --configfile config/mini.yaml
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)/scripts
+
+.PHONY: help mini mini-all test lint ship-mini install
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+mini: $(INSTALLED) ## Text2Mask's core tables at mini scale: minutes on two cores
+	@scripts/tools/run_mini.sh all
+	@scripts/tools/check_expected.py tests/expected/mini.csv results/mini
+
+mini-all: $(INSTALLED) ## every table at mini scale
+	@scripts/tools/run_mini.sh all_tables
+	@scripts/tools/check_expected.py tests/expected/mini.csv results/mini
+
+test: $(INSTALLED) ## the tests
+	@python -m pytest -q -n $(or $(JOBS),2)
+
+lint: $(INSTALLED) ## ruff, snakefmt, snakemake --lint
+	@ruff check scripts tests
+	@ruff format --check scripts tests
+	@snakefmt --check Snakefile workflow
+	@snakemake --lint
+
+ship-mini: $(INSTALLED) ## train the miniature Stable Diffusion (hours) and put it in assets/mini_sd
+	@snakemake work/mini/mini_sd/model_index.json $(MINI) --rerun-incomplete
+	@rm -rf assets/mini_sd.new && cp -r work/mini/mini_sd assets/mini_sd.new
+	@rm -rf assets/mini_sd && mv assets/mini_sd.new assets/mini_sd
+
+install: $(INSTALLED) ## only the virtual environment
+
+# torch first and alone: its version decides which build is taken; --no-deps because the lock is
+# complete and mmcv-lite would pull the original mmengine over the maintained fork
+$(INSTALLED): envs/requirements.lock
+	@"$(PYTHON)" -c 'import sys; sys.exit("error: Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
+	@command -v g++ > /dev/null || { echo "error: g++ is needed to build pydensecrf2; install it (Debian: apt install g++)" >&2; exit 1; }
+	@test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' $<)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@

@@ -1,0 +1,160 @@
+"""VOC 2012's segmentation masks with those of SBD: SegmentationClassAug and its list trainaug.
+
+    <sbd>/cls/<id>.mat       GTcls.Segmentation: [H, W] uint8, 0 background, 1 to 20, nothing ignored
+    <sbd>/train.txt, val.txt
+
+trainaug is what SBD or VOC's train has and VOC's val has not: 10,582 ids. VOC's own masks stand
+where VOC has one, because they are finer and have an ignored border; SBD's elsewhere. VOC's val
+masks are copied as well, so that one folder holds the masks of every split.
+"""
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import loadmat
+
+from attnseg.datasets import voc
+from attnseg.errors import UserError
+from attnseg.files import write_atomically, write_json
+
+TRAINAUG = 10582
+# SHA-256 of the sorted ids, a newline between two: of the list train_aug that DeepLab made common
+TRAINAUG_SHA256 = "855dff350b7f447bf43cb98ea626a32e0d0b3b7c5786e03b2712a21355b635bf"
+
+
+def build(
+    root: Path,
+    sbd: Path,
+    *,
+    images: int = TRAINAUG,
+    processes: int = 1,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict:
+    """Write SegmentationClassAug/ and the list trainaug in `root`; what is in them.
+
+    Masks that are there are kept and checked with the new ones. The list is written last, when
+    every mask is right.
+
+    Args:
+        root: the folder VOCdevkit/VOC2012.
+        sbd: the folder benchmark_RELEASE/dataset.
+        images: how many ids trainaug must have.
+
+    Raises:
+        UserError: for a missing file, another number of ids, or a mask that is none.
+    """
+    root, sbd = Path(root), Path(sbd)
+    ids = trainaug_ids(root, sbd, images)
+    val = voc.read_split(root, "val")
+    own = {*voc.read_split(root, "train"), *val}
+    work = partial(_make, root, sbd, own)
+    every = sorted({*ids, *val})
+    with ProcessPoolExecutor(processes) as pool:
+        try:
+            done = list(progress(pool.map(work, every, chunksize=16)))
+        except UserError:
+            pool.shutdown(cancel_futures=True)
+            raise
+    sources, ignored = Counter(source for source, _ in done), sum(bool(n) for _, n in done)
+    summary = {
+        "trainaug": len(ids),
+        "val": len(val),
+        "masks": len(every),
+        "from_voc": sources["voc"],
+        "from_sbd": sources["sbd"],
+        "with_ignored_pixels": ignored,
+        "trainaug_sha256": ids_hash(ids),
+    }
+    write_json(root / "SegmentationClassAug.json", summary)
+    with write_atomically(voc.split_path(root, "trainaug")) as temporary:
+        temporary.write_text("".join(f"{i}\n" for i in ids))
+    return summary
+
+
+def trainaug_ids(root: Path, sbd: Path, images: int = TRAINAUG) -> list[str]:
+    """The ids of trainaug, sorted."""
+    listed: set[str] = set()
+    for name in ("train", "val"):
+        path = Path(sbd) / f"{name}.txt"
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no list of SBD; --sbd is the folder benchmark_RELEASE/dataset"
+            )
+        listed |= set(path.read_text().split())
+    ids = sorted((listed | set(voc.read_split(root, "train"))) - set(voc.read_split(root, "val")))
+    if len(ids) != images:
+        raise UserError(
+            f"{sbd}: with VOC's train list and without its val list {len(ids)} ids, trainaug has "
+            f"{images}; get the official lists of SBD (train.txt, val.txt) and of VOC 2012"
+        )
+    if images == TRAINAUG and ids_hash(ids) != TRAINAUG_SHA256:
+        raise UserError(f"{sbd}: {images} ids, but not trainaug's; get the official lists of SBD")
+    return ids
+
+
+def ids_hash(ids: Iterable[str]) -> str:
+    """SHA-256 of the sorted ids."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def read_sbd_mask(path: Path) -> np.ndarray:
+    """[H, W] uint8 class numbers of one of SBD's files."""
+    try:
+        mask = loadmat(path, simplify_cells=True)["GTcls"]["Segmentation"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such mask; unpack SBD's archive again") from None
+    except Exception as error:  # scipy raises a dozen types for damaged files
+        raise UserError(
+            f"{path}: no mask of SBD ({type(error).__name__}: {error}); unpack its archive again"
+        ) from None
+    return np.asarray(mask)
+
+
+def _make(root: Path, sbd: Path, own: set[str], image_id: str) -> tuple[str, int]:
+    """One mask; its source and the number of its ignored pixels."""
+    path = voc.mask_path(root, image_id)
+    source = "voc" if image_id in own else "sbd"
+    if not path.exists():
+        if source == "sbd":
+            mask = read_sbd_mask(sbd / "cls" / f"{image_id}.mat")
+            if mask.ndim != 2 or mask.min() < 0 or mask.max() > len(voc.CLASSES):
+                raise UserError(f"{sbd}/cls/{image_id}.mat: not a map of classes 0 to 20")
+            voc.write_mask(path, mask, voc.PALETTE)
+        else:
+            original = root / "SegmentationClass" / f"{image_id}.png"
+            if not original.is_file():
+                raise UserError(f"{original}: no such mask; unpack VOC's archive again")
+            with write_atomically(path) as temporary:
+                shutil.copyfile(original, temporary)
+    return source, _ignored(root, image_id)
+
+
+def _ignored(root: Path, image_id: str) -> int:
+    """The ignored pixels of a mask, after it passed for one: palette, classes, size."""
+    path = voc.mask_path(root, image_id)
+    with Image.open(path) as image:
+        colours = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
+    mask = voc.read_mask(path)
+    counts = np.bincount(mask.ravel(), minlength=256)
+    strange = [int(n) for n in np.nonzero(counts)[0] if n > len(voc.CLASSES) and n != voc.IGNORED]
+    if strange:
+        raise UserError(f"{path}: values {strange}; VOC has 0 to 20 and 255. Remove it, run again")
+    used = np.nonzero(counts)[0]
+    if len(colours) <= used.max() or (colours[used] != voc.PALETTE[used]).any():
+        raise UserError(f"{path}: its colours are not VOC's; remove it and run again")
+    photo = voc.image_path(root, image_id)
+    if photo.exists():
+        with Image.open(photo) as image:
+            if image.size != mask.shape[::-1]:
+                raise UserError(
+                    f"{path}: {mask.shape[1]}x{mask.shape[0]} pixels, its photo has "
+                    f"{image.width}x{image.height}; remove the wrong one and get it again"
+                )
+    return int(counts[voc.IGNORED])

@@ -1,0 +1,335 @@
+"""DreamBooth with low-rank adapters: a word for the look of a target domain (attn2mask, Domain
+adaptive image-mask generation; Ruiz et al. 2023; Hu et al. 2022).
+
+The training images need no labels: all are called by one instance prompt, which holds the domain
+token `sks`. The prior may be preserved with images of the unadapted model under the class prompt.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from attnseg.datasets.images import read_image
+from attnseg.errors import UserError
+from attnseg.files import parameters_hash, write_atomically
+from attnseg.prompt_sets import sample_seed
+from attnseg.prompts import encode_text
+
+UNET_MODULES = ["to_q", "to_k", "to_v", "to_out.0"]
+TEXT_MODULES = ["q_proj", "k_proj", "v_proj", "out_proj"]
+BASE_KEY = "attnseg_base_model"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """The paper names neither rank nor schedule: peft's DreamBooth guide's, where it has any."""
+
+    instance_prompt: str = "a photo of sks cityscape"
+    class_prompt: str | None = None  # with class images: prior preservation
+    prior_weight: float = 1.0
+    rank: int = 16
+    steps: int = 800
+    batch_size: int = 1
+    learning_rate: float = 1e-4
+    text_encoder: bool = False
+    size: int | None = None  # side of the square crops; None: the model's own
+    seed: int = 0
+
+
+def target_images(paths: Sequence[Path]) -> list[Path]:
+    """The images in folders (at any depth) and files, sorted.
+
+    Raises:
+        UserError: where a path is missing or none is an image.
+    """
+    found = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += [p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UserError(f"{path}: no such file or folder of target images")
+    if not found:
+        raise UserError(f"{', '.join(map(str, paths))}: no {', '.join(IMAGE_SUFFIXES)} images")
+    return sorted(found)
+
+
+def read_targets(paths: Sequence[Path], side: int) -> list[np.ndarray]:
+    """The images [H, W, 3] uint8, with their shorter side at `side`; an unreadable one is named."""
+    images = []
+    for path in paths:
+        image = Image.fromarray(read_image(path))
+        scale = side / min(image.size)
+        size = [max(side, round(s * scale)) for s in image.size]
+        images.append(np.asarray(image.resize(size, Image.Resampling.LANCZOS)))
+    return images
+
+
+def random_crop(image: np.ndarray, side: int, generator: torch.Generator) -> torch.Tensor:
+    """A square of an image, mirrored half the time: [3, side, side] float32 in [-1, 1]."""
+    top = int(torch.randint(image.shape[0] - side + 1, (1,), generator=generator))
+    left = int(torch.randint(image.shape[1] - side + 1, (1,), generator=generator))
+    crop = torch.from_numpy(image[top : top + side, left : left + side].copy())
+    if torch.rand(1, generator=generator) < 0.5:
+        crop = crop.flip(1)
+    return crop.permute(2, 0, 1).float() / 127.5 - 1
+
+
+def base_signature(unet: torch.nn.Module) -> list[float]:
+    """Some of a U-Net's weights, by which it is known again; adapters leave them as they are."""
+    return [round(w, 6) for w in unet.conv_in.weight.detach().flatten()[:64].float().tolist()]
+
+
+def same_base(signature: Sequence[float], unet: torch.nn.Module) -> bool:
+    """Whether a signature is this U-Net's, be it in float32, float16 or bfloat16."""
+    here, there = np.array(base_signature(unet)), np.array(signature)
+    return here.shape == there.shape and np.abs(here - there).max() <= 0.01 * np.abs(there).max()
+
+
+def add_adapters(parts, options: LoraOptions) -> dict[str, torch.nn.Module]:
+    """Put fresh adapters on the U-Net (and the text encoder); returns the adapted networks."""
+    networks = {"unet": (parts.unet, UNET_MODULES)}
+    if options.text_encoder:
+        networks["text_encoder"] = (parts.text_encoder, TEXT_MODULES)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        for network, modules in networks.values():
+            network.requires_grad_(False)
+            network.add_adapter(
+                LoraConfig(
+                    r=options.rank,
+                    lora_alpha=options.rank,
+                    init_lora_weights="gaussian",
+                    target_modules=modules,
+                )
+            )
+    for network, _ in networks.values():
+        for weight in network.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()  # adapters train in full precision
+    return {name: network for name, (network, _) in networks.items()}
+
+
+def batch_latents(
+    parts, images: list[np.ndarray], side: int, count: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Scaled latents of random crops of random images, one posterior sample each: [B, C, h, w]."""
+    chosen = torch.randint(len(images), (count,), generator=generator).tolist()
+    pixels = torch.stack([random_crop(images[i], side, generator) for i in chosen])
+    with torch.no_grad():
+        posterior = parts.vae.encode(pixels.to(parts.vae.device, parts.vae.dtype)).latent_dist
+    mean, std = posterior.mean.float().cpu(), posterior.std.float().cpu()
+    return (
+        mean + std * torch.randn(mean.shape, generator=generator)
+    ) * parts.vae.config.scaling_factor
+
+
+def train(
+    parts,
+    images: list[np.ndarray],
+    class_images: list[np.ndarray],
+    options: LoraOptions,
+    checkpoint: Path,
+    checkpoint_every: int = 100,
+    log: Callable[[int, float], None] = lambda step, loss: None,
+) -> dict[str, torch.nn.Module]:
+    """Train adapters on `parts` in place; returns the adapted networks.
+
+    All randomness of a step comes from the seed and the step's number, so that training resumed
+    from `checkpoint` ends in the same weights as training without a break.
+
+    Raises:
+        UserError: where the prior is asked for without images, or the loss is not finite.
+    """
+    if (options.class_prompt is not None) != bool(class_images):
+        raise UserError(
+            "prior preservation needs a class prompt and class images: give both or none"
+        )
+    device, unet = parts.unet.device, parts.unet
+    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    side = options.size or parts.unet.config.sample_size * factor
+    adapted = add_adapters(parts, options)
+    weights = [w for network in adapted.values() for w in network.parameters() if w.requires_grad]
+    optimizer = torch.optim.AdamW(weights, options.learning_rate)
+    made_with = parameters_hash(asdict(options) | {"base": base_signature(unet)})
+    first = restore(adapted, optimizer, checkpoint, made_with)
+    noising = DDPMScheduler.from_config(parts.scheduler.config)
+    groups = [(images, options.instance_prompt, 1.0)]
+    if class_images:
+        groups.append((class_images, options.class_prompt, options.prior_weight))
+    texts = [text for _, text, _ in groups for _ in range(options.batch_size)]
+    tokens = encode_text(parts.tokenizer, texts, device)
+    with torch.no_grad():
+        text = parts.text_encoder(tokens)[0]
+    for step in range(first, options.steps):
+        generator = torch.Generator().manual_seed(sample_seed(options.seed, "lora", step))
+        clean = torch.cat(
+            [
+                batch_latents(parts, pool, side, options.batch_size, generator)
+                for pool, _, _ in groups
+            ]
+        )
+        noise = torch.randn(clean.shape, generator=generator)
+        t = torch.randint(noising.config.num_train_timesteps, (len(clean),), generator=generator)
+        noisy = noising.add_noise(clean, noise, t)
+        target = noising.get_velocity(clean, noise, t) if is_velocity(noising) else noise
+        if options.text_encoder:
+            text = parts.text_encoder(tokens)[0]
+        predicted = unet(noisy.to(device, unet.dtype), t.to(device), text.to(unet.dtype)).sample
+        errors = F.mse_loss(predicted.float(), target.to(device), reduction="none").mean((1, 2, 3))
+        loss = sum(
+            weight * part.mean()
+            for (_, _, weight), part in zip(groups, errors.split(options.batch_size), strict=True)
+        )
+        if not loss.isfinite():
+            raise UserError(f"the loss is not finite at step {step + 1}: lower the learning rate")
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        log(step + 1, loss.item())
+        if (step + 1) % checkpoint_every == 0 or step + 1 == options.steps:
+            save_checkpoint(adapted, optimizer, step + 1, made_with, checkpoint)
+    return adapted
+
+
+def is_velocity(scheduler) -> bool:
+    return scheduler.config.prediction_type == "v_prediction"
+
+
+def save_checkpoint(adapted, optimizer, step: int, made_with: str, path: Path) -> None:
+    state = {
+        "step": step,
+        "made_with": made_with,
+        "optimizer": optimizer.state_dict(),
+        "weights": {name: get_peft_model_state_dict(network) for name, network in adapted.items()},
+    }
+    with write_atomically(path) as partial:
+        torch.save(state, partial)
+
+
+def restore(adapted, optimizer, path: Path, made_with: str) -> int:
+    """Load a checkpoint of the same training, if there is one; returns the steps it has done."""
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for a damaged file
+        raise UserError(
+            f"{path}: the checkpoint is damaged ({type(error).__name__}): delete it"
+        ) from None
+    if state.get("made_with") != made_with:
+        return 0
+    for name, network in adapted.items():
+        set_peft_model_state_dict(network, state["weights"][name])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def save_lora(path: Path, parts, adapted: dict[str, torch.nn.Module], options: LoraOptions) -> None:
+    """One safetensors file for `pipeline.load_lora_weights`, with the base model's signature."""
+    states = {
+        f"{name}_lora_layers": convert_state_dict_to_diffusers(get_peft_model_state_dict(network))
+        for name, network in adapted.items()
+    }
+    with write_atomically(path) as partial:
+        StableDiffusionPipeline.save_lora_weights(
+            partial.parent,
+            **states,
+            weight_name=partial.name,
+            **{
+                f"{name}_lora_adapter_metadata": _plain(network.peft_config["default"])
+                for name, network in adapted.items()
+            },
+        )
+        with safe_open(partial, "pt") as file:
+            metadata = dict(file.metadata() or {})
+        metadata[BASE_KEY] = json.dumps(base_signature(parts.unet))
+        metadata["attnseg_options"] = json.dumps(asdict(options))
+        save_file(load_file(partial), partial, metadata)
+
+
+def _plain(config: LoraConfig) -> dict:
+    """A LoRA configuration as JSON can hold it."""
+    return {
+        key: sorted(value) if isinstance(value, set) else value
+        for key, value in config.to_dict().items()
+    }
+
+
+def load_lora(parts, path: Path) -> None:
+    """Activate a LoRA on the networks of `parts`, in place.
+
+    Raises:
+        UserError: where the file is unreadable, no LoRA, or made for another base model.
+    """
+    wrong = UserError(
+        f"{path}: this LoRA is for another base model than {getattr(parts, 'name', 'the one given')}: "
+        "use the model that it was trained on, or train it anew"
+    )
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path}: not a readable safetensors file ({error}): train the LoRA again"
+        ) from None
+    if BASE_KEY in metadata and not same_base(json.loads(metadata[BASE_KEY]), parts.unet):
+        raise wrong
+    pipeline, place = pipeline_of(parts), {"weight_name": Path(path).name}
+    try:
+        state, *_ = pipeline.lora_state_dict(Path(path).parent, **place)
+    except ValueError as error:
+        raise UserError(f"{path}: no LoRA of Stable Diffusion ({error})") from None
+    if not fits(state, parts.unet):
+        raise wrong
+    try:
+        pipeline.load_lora_weights(Path(path).parent, **place)
+    except (ValueError, RuntimeError, KeyError):
+        raise wrong from None
+    for network in (parts.unet, parts.text_encoder):
+        network.eval().requires_grad_(False)
+
+
+def fits(state: dict[str, torch.Tensor], unet: torch.nn.Module) -> bool:
+    """Whether every adapter of the U-Net has its layer there, of the right width."""
+    modules = dict(unet.named_modules())
+    keys = [key for key in state if key.startswith("unet.")]
+    for key in keys:
+        name, _, kind = key.removeprefix("unet.").partition(".lora")
+        layer = modules.get(name.removesuffix(".processor"))
+        weight = getattr(layer, "weight", None)
+        if weight is None:
+            return False
+        if kind.startswith(("_A", ".down")) and state[key].shape[1] != weight.shape[1]:
+            return False
+        if kind.startswith(("_B", ".up")) and state[key].shape[0] != weight.shape[0]:
+            return False
+    return bool(keys)
+
+
+def pipeline_of(parts) -> StableDiffusionPipeline:
+    """The parts as a pipeline that shares their networks."""
+    return StableDiffusionPipeline(
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer,
+        unet=parts.unet,
+        scheduler=parts.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )

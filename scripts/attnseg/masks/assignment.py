@@ -1,0 +1,59 @@
+"""Which segment is whose: alone, all together, and in truth (Text2Mask, Section 5.3).
+
+`correlation`: [I, S], how much each of I queries has to do with each of S segments. Assignments are
+[I] int64 segment numbers, `NONE` for a query that gets none (S < I).
+"""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+NONE = -1
+
+
+def alone(correlation: np.ndarray) -> np.ndarray:
+    """Each query takes its best segment, whatever the others take."""
+    if correlation.shape[1] == 0:
+        return np.full(len(correlation), NONE)
+    return correlation.argmax(1)
+
+
+def together(correlation: np.ndarray) -> np.ndarray:
+    """Every segment goes to one query at most, so that the sum of the correlations is largest."""
+    rows, columns = linear_sum_assignment(correlation, maximize=True)
+    return _filled(len(correlation), rows, columns)
+
+
+def true_segments(segments: np.ndarray, instances: np.ndarray) -> np.ndarray:
+    """The segment of each instance, by the positions of their centres.
+
+    `segments`: [S, H, W] bool, `instances`: [I, H, W] bool. Segments and instances are paired so
+    that the sum of the distances between their centres is smallest. An empty segment is nobody's.
+    """
+    kept = np.flatnonzero(segments.any((1, 2)))
+    distances = np.linalg.norm(centres(instances)[:, None] - centres(segments[kept])[None], axis=-1)
+    rows, columns = linear_sum_assignment(distances)
+    return _filled(len(instances), rows, kept[columns])
+
+
+def centres(regions: np.ndarray) -> np.ndarray:
+    """Mean row and column of each region's pixels: [R, H, W] bool -> [R, 2] float64."""
+    found = [np.argwhere(region).mean(0) if region.any() else (np.inf, np.inf) for region in regions]
+    if np.isinf(found).any():
+        raise ValueError("an empty region has no centre")
+    return np.asarray(found, np.float64).reshape(len(regions), 2)
+
+
+def bf_acc(correlation: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the instances found when each is looked for on its own."""
+    return float((alone(correlation) == truth)[truth != NONE].sum() / len(truth))
+
+
+def af_acc(correlation: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the instances found when all are assigned together."""
+    return float((together(correlation) == truth)[truth != NONE].sum() / len(truth))
+
+
+def _filled(count: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    assigned = np.full(count, NONE)
+    assigned[rows] = columns
+    return assigned

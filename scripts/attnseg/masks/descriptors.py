@@ -1,0 +1,121 @@
+"""Baselines that compare pictures: features of a subject's photos against those of a scene.
+
+They know nothing of words. Features are [D, h, w]; a similarity is a cosine.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from attnseg.errors import UserError
+
+Features = Callable[[np.ndarray], torch.Tensor]  # [H, W, 3] uint8 -> [D, h, w], unit length a cell
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalised(image: np.ndarray) -> torch.Tensor:
+    """[H, W, 3] uint8 -> [1, 3, H, W], as ImageNet's networks take it."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (pixels - mean) / std
+
+
+def segmentor_features(weights: Path, stage: int = 2) -> tuple[Features, str]:
+    """Features of a stage (1 to 4) of the backbone of a segmentor that this workflow trained.
+
+    Returns them and their name.
+    """
+    from attnseg.segmentation.model import load_segmentor
+
+    model, about = load_segmentor(weights)
+
+    @torch.no_grad()
+    def features(image: np.ndarray) -> torch.Tensor:
+        # small photos are enlarged: a mug of 20 pixels would have few cells
+        pixels = F.interpolate(normalised(image), scale_factor=2, mode="bilinear")
+        return F.normalize(model.backbone(pixels)[stage - 1][0].float(), dim=0)
+
+    settings = about["settings"]
+    return features, f"{settings['backbone']} of a {settings['architecture']} of {about.get('dataset')}"
+
+
+class DinoFeatures:
+    """Keys of a layer of a self-supervised ViT (Amir et al. 2021: layer 9 of DINO ViT-S/8)."""
+
+    def __init__(self, model: torch.nn.Module, layer: int = 9, side: int = 448):
+        if not 0 <= layer < len(model.layers):
+            raise UserError(f"the ViT has layers 0 to {len(model.layers) - 1}, no {layer}")
+        self.model, self.layer, self.side = model.eval(), layer, side
+        self.saliency: torch.Tensor | None = None  # [h, w], of the last photo
+
+    @torch.no_grad()
+    def __call__(self, image: np.ndarray) -> torch.Tensor:
+        """The photo's short side becomes `side`; also sets `saliency`, the class token's attention."""
+        patch = self.model.config.patch_size
+        scale = self.side / min(image.shape[:2])
+        size = [max(1, round(n * scale / patch)) * patch for n in image.shape[:2]]
+        pixels = F.interpolate(normalised(image), size, mode="bilinear", antialias=True)
+        seen: dict[str, torch.Tensor] = {}
+        attention, last = self.model.layers[self.layer].attention, self.model.layers[-1].attention
+        hooks = [
+            attention.k_proj.register_forward_hook(lambda *a: seen.update(described=a[2])),
+            last.q_proj.register_forward_hook(lambda *a: seen.update(query=a[2])),
+            last.k_proj.register_forward_hook(lambda *a: seen.update(key=a[2])),
+        ]
+        try:
+            device = next(self.model.parameters()).device
+            self.model(pixels.to(device), interpolate_pos_encoding=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        grid = (size[0] // patch, size[1] // patch)
+        heads = last.num_attention_heads
+        query, key = (seen[name][0].float().unflatten(-1, (heads, -1)) for name in ("query", "key"))
+        weights = torch.einsum("hd,nhd->hn", query[0], key) / key.shape[-1] ** 0.5  # of the CLS token
+        self.saliency = weights.softmax(-1).mean(0)[1:].unflatten(0, grid).cpu()
+        described = seen["described"][0, 1:].float().cpu()
+        return F.normalize(described.T.unflatten(1, grid), dim=0)
+
+
+def load_dino(path: str, device: torch.device | str = "cpu", **options) -> DinoFeatures:
+    """`path`: a folder or hub id of a ViTModel, as facebook/dino-vits8."""
+    from transformers import ViTModel
+
+    try:
+        model = ViTModel.from_pretrained(path, add_pooling_layer=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:150]
+        raise UserError(f"{path}: no ViT can be loaded from there ({reason})") from None
+    return DinoFeatures(model.to(device), **options)
+
+
+def inside(features: torch.Tensor, mask: np.ndarray) -> torch.Tensor:
+    """The cells that a mask covers, or the one it covers most: [D, h, w], [H, W] bool -> [D, n]."""
+    share = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), features.shape[1:])[0]
+    chosen = share >= min(0.5, float(share.max()))
+    return features[:, chosen]
+
+
+def box_of(mask: np.ndarray) -> np.ndarray:
+    """The bounding box of a mask, filled: [H, W] bool -> [H, W] bool."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = np.zeros_like(mask)
+    if len(rows):
+        box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return box
+
+
+def pooled_similarity(subject: Sequence[torch.Tensor], region: torch.Tensor) -> float:
+    """Cosine of the means of a subject's photos, each [D, n], and of a region [D, m]; their mean."""
+    seen = F.normalize(region.mean(1), dim=0)
+    return float(np.mean([float(F.normalize(cells.mean(1), dim=0) @ seen) for cells in subject]))
+
+
+def dense_similarity(subject: Sequence[torch.Tensor], region: torch.Tensor) -> float:
+    """How well the cells of a region [D, m] are found among those of the photos: mean best cosine."""
+    known = torch.cat(list(subject), 1)  # [D, n]
+    return float((known.T @ region).amax(0).mean())

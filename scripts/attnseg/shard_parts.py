@@ -1,0 +1,60 @@
+"""A shard made batch by batch: what is finished is kept, so that an interruption costs one batch."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from attnseg.files import parameters_hash, write_atomically, write_json
+from attnseg.shards import write_shard
+
+Batch = tuple[dict[str, torch.Tensor], list[dict]]  # tensors by name, manifest items
+
+
+def build_shard(
+    output: Path,
+    samples: Sequence,
+    work: Callable[[Sequence], Batch],
+    parameters: dict,
+    batch_size: int,
+    still_valid: Callable[[list[dict]], bool] = lambda items: True,
+    progress: Callable[[int], object] = lambda count: None,
+) -> tuple[list[dict], int]:
+    """Write the shard of `samples`; returns its items and how many of them were made just now.
+
+    `work` makes a batch. Finished batches lie in a hidden folder beside `output`, named after the
+    parameters, until the shard is complete; those whose items are not `still_valid` are made again.
+    """
+    folder = output.with_name(f".{output.stem}-{parameters_hash(parameters)}")
+    tensors: dict[str, torch.Tensor] = {}
+    items: list[dict] = []
+    fresh = 0
+    for start in range(0, len(samples), batch_size):
+        part = samples[start : start + batch_size]
+        kept = folder / f"{start:08d}-{len(part)}"
+        batch = _kept(kept)
+        if batch is None or not still_valid(batch[1]):
+            batch = work(part)
+            fresh += len(part)
+            with write_atomically(kept.with_suffix(".safetensors")) as partial:
+                save_file(batch[0], partial)
+            write_json(kept.with_suffix(".json"), batch[1])  # last: it makes the batch count
+        tensors |= batch[0]
+        items += batch[1]
+        progress(len(part))
+    write_shard(output, tensors, items, parameters)
+    shutil.rmtree(folder, ignore_errors=True)
+    return items, fresh
+
+
+def _kept(path: Path) -> Batch | None:
+    """A batch that an earlier run has finished."""
+    try:
+        items = json.loads(path.with_suffix(".json").read_text())
+        return load_file(path.with_suffix(".safetensors")), items
+    except (OSError, ValueError, SafetensorError):
+        return None

@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""Rasterise COCO's instances to semantic masks, and index each split's images and classes.
+
+    python scripts/build_coco_masks.py --root resources/coco --splits train val
+
+Masks are palette PNGs in <root>/masks: 0 background, 1 to 80 the categories in the order of their
+ids. Where instances overlap the smaller is on top, crowds are below. Masks that are there are kept.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from attnseg.datasets import coco
+from attnseg.errors import run
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True, help="COCO's folder")
+    parser.add_argument(
+        "--splits", nargs="+", default=["train", "val"], help="as in train2014, or train"
+    )
+    args = parser.parse_args(argv)
+
+    def progress(images):
+        return tqdm(images, desc="masks", unit="", mininterval=2, disable=not sys.stderr.isatty())
+
+    for split in args.splits:
+        done = coco.build_masks(args.root, split, progress)
+        print(
+            f"{done['split']}: {done['images']} images, {done['made']} masks made "
+            f"-> {args.root / 'masks'}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

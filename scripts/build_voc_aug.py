@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Build VOC 2012's SegmentationClassAug and the list trainaug from VOC's and SBD's own files.
+
+    python scripts/build_voc_aug.py --root resources/VOCdevkit/VOC2012 \\
+        --sbd resources/VOCdevkit/VOC2012/SBD
+
+10,582 ids: what SBD or VOC's train has and VOC's val has not. VOC's masks where there are any,
+SBD's elsewhere. What is there already is kept, and every mask is checked: palette, classes, size.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from attnseg.datasets import voc_aug
+from attnseg.errors import run
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True, help="the folder VOCdevkit/VOC2012")
+    parser.add_argument(
+        "--sbd", type=Path, required=True, help="the folder benchmark_RELEASE/dataset of SBD"
+    )
+    parser.add_argument(
+        "--images", type=int, default=voc_aug.TRAINAUG, help="ids that trainaug must have (10582)"
+    )
+    parser.add_argument("--processes", type=int, default=1, help="masks made at a time")
+    args = parser.parse_args(argv)
+
+    def progress(masks):
+        return tqdm(masks, desc="masks", unit="", mininterval=2, disable=not sys.stderr.isatty())
+
+    summary = voc_aug.build(
+        args.root, args.sbd, images=args.images, processes=args.processes, progress=progress
+    )
+    print(
+        f"{summary['masks']} masks ({summary['from_voc']} of VOC, {summary['from_sbd']} of SBD, "
+        f"{summary['with_ignored_pixels']} with ignored pixels), "
+        f"{summary['trainaug']} ids in trainaug -> {args.root / 'SegmentationClassAug'}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,152 @@
+"""Test a segmentor on a split: IoU a class, mIoU, pixel accuracy.
+
+    python scripts/evaluate_segmentor.py --weights work/segmentors/deeplabv2_voc/weights.safetensors \\
+        --dataset voc --root resources/VOCdevkit/VOC2012 --split val \\
+        --scales 0.5 0.75 1 1.25 1.5 --flip --crf '{}' --output work/evaluation/deeplabv2_voc
+
+A prediction is the mean of the probabilities over the scales and the mirrored photo, refined by the
+dense CRF. Writes metrics.json and per_image.npz to --output. Where the truth is secret (VOC test),
+--submission writes the archive that the evaluation server takes.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from attnseg.errors import UserError, run
+from attnseg.evaluation.iou import counts, write_metrics
+from attnseg.masks.crf import CrfOptions
+from attnseg.segmentation.data import layout, split_pairs
+from attnseg.segmentation.settings import read_settings
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", type=Path, required=True, help="of train_segmentor.py")
+    parser.add_argument("--dataset", default="voc", help="layout of the data set (default: voc)")
+    parser.add_argument("--dataset-name", help="its name in the results (default: --dataset)")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--split", required=True, help="split to test on, such as val")
+    parser.add_argument(
+        "--scales", type=float, nargs="+", default=[1.0], help="of the photo (default: 1)"
+    )
+    parser.add_argument("--flip", action="store_true", help="also the mirrored photo")
+    parser.add_argument(
+        "--crf", default="none", help="none, or JSON of the CRF's parameters ('{}': the usual ones)"
+    )
+    parser.add_argument("--output", type=Path, help="folder for metrics.json and per_image.npz")
+    parser.add_argument("--save-predictions", type=Path, help="folder for palette PNG files")
+    parser.add_argument("--submission", type=Path, help=".tgz for VOC's evaluation server")
+    parser.add_argument("--processes", type=int, help="of the CRF (default: the cores)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    args = parser.parse_args(argv)
+    if not (args.output or args.save_predictions or args.submission):
+        raise UserError("nothing to write: name --output, --save-predictions or --submission")
+    if min(args.scales) <= 0:
+        raise UserError(f"--scales {min(args.scales)}: scales are greater than 0")
+    if args.processes is not None and args.processes < 1:
+        raise UserError(f"--processes {args.processes}: at least 1")
+    return args
+
+
+def crf_options(text: str) -> CrfOptions | None:
+    """`none`, or the configuration's `crf` section as JSON; what is absent is as usual."""
+    if text == "none":
+        return None
+    try:
+        values = json.loads(text)
+        options = {
+            f"{kernel}_{key}": float(value)
+            for kernel in ("gaussian", "bilateral")
+            for key, value in values.pop(kernel, {}).items()
+        }
+        return CrfOptions(**values, **options)
+    except (ValueError, TypeError, AttributeError) as problem:
+        raise UserError(f"--crf: not the configuration's crf section as JSON ({problem})") from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    # here and not above: the CRF's processes import this file, and need no torch
+    from attnseg.gpu import leased_device
+
+    crf = crf_options(args.crf)
+    reader = layout(args.dataset)
+    classes, pairs = split_pairs(args.dataset, args.root, args.split)
+    pairs.check("use --submission alone where the truth is secret", masks=bool(args.output))
+    truth = dict(zip(pairs.ids, pairs.masks, strict=True))
+    started, found = time.time(), {}
+    with contextlib.ExitStack() as stack:
+        device = stack.enter_context(leased_device(args.device))
+
+        from attnseg.segmentation.model import load_segmentor
+        from attnseg.segmentation.predict import Submission, predictions, usable_cores
+
+        model, about = load_segmentor(args.weights, device)
+        settings = read_settings(about["settings"], str(args.weights))
+        if about["classes"] != classes:
+            raise UserError(
+                f"{args.weights}: trained on the classes of {about.get('dataset')}, not of "
+                f"{args.dataset}; name that data set"
+            )
+        archive = args.submission and stack.enter_context(
+            Submission(args.submission, reader.PALETTE)
+        )
+        photos = ((i, reader.read_image(p)) for i, p in zip(pairs.ids, pairs.photos, strict=True))
+        predicted = predictions(
+            model,
+            photos,
+            scales=args.scales,
+            flip=args.flip,
+            crf=crf,
+            processes=args.processes or usable_cores(),
+        )
+        bar = tqdm(predicted, total=len(pairs.ids), desc="test", unit="photo", disable=None)
+        for image_id, labels in bar:
+            if args.output:
+                expected = reader.read_mask(truth[image_id], labels.shape)
+                found[image_id] = counts(labels, expected, len(classes))
+            if args.save_predictions:
+                reader.write_mask(args.save_predictions / f"{image_id}.png", labels, reader.PALETTE)
+            if archive:
+                archive.add(image_id, labels)
+    seconds = time.time() - started
+    print(f"{len(pairs.ids)} photos in {seconds:.1f} s")
+    if args.output:
+        tp, fp, fn = (np.stack(arrays) for arrays in zip(*found.values(), strict=True))
+        metrics = write_metrics(
+            args.output,
+            list(found),
+            tp,
+            fp,
+            fn,
+            dataset=args.dataset_name or args.dataset,
+            split=args.split,
+            classes=classes,
+            model=settings.name,
+            seed=settings.seed,
+            parameters={
+                "scales": args.scales,
+                "flip": args.flip,
+                "crf": None if crf is None else vars(crf),
+                "segmentor": settings.asdict(),
+                "train": about.get("train"),
+            },
+        )
+        print(
+            f"{metrics['dataset']} {args.split}: {settings.name}, mIoU {metrics['miou']:.1f}, "
+            f"pixel accuracy {metrics['pixel_accuracy']:.1f}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""Generate one shard of training images from prompts, with the cross-attention that made them.
+
+Writes <id>.png (or .jpg) in --images, and the class maps at their own resolution in the shard:
+"<id>/cross" [K, h, w] float16, with a manifest. The defaults are the paper's: DDPM, 100 steps,
+attention of the conditional branch at the 50th. A complete shard made with the same parameters is
+left as it is; an interrupted one goes on after its last batch. A sample whose prompt names no class,
+whose class is past the text window, or whose latents are not finite is skipped and listed.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from attnseg.diffusion.dreambooth_lora import load_lora
+from attnseg.diffusion.generate import Generated, Sampling, generate
+from attnseg.diffusion.load import load_parts
+from attnseg.errors import UserError, run
+from attnseg.files import parameters_hash, sha256, write_atomically
+from attnseg.prompt_sets import Prompt, read_prompts
+from attnseg.shard_parts import Batch, build_shard
+from attnseg.shards import manifest_path, members, problem_with
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    defaults = Sampling()
+    parser.add_argument("--prompts", type=Path, required=True, help="file of build_prompts")
+    parser.add_argument("--limit", type=int, help="use this many prompts, from the first on")
+    parser.add_argument("--shard", type=int, default=0, help="number of the shard")
+    parser.add_argument("--shard-size", type=int, default=500)
+    parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
+    parser.add_argument("--revision", help="of a hub id")
+    parser.add_argument("--lora", type=Path, help="weights of train_dreambooth_lora")
+    parser.add_argument("--output", type=Path, required=True, help="shard-NNNNN.safetensors")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--image-format", choices=("png", "jpg"), default="png")
+    parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--attention-step", type=int, default=defaults.attention_step)
+    parser.add_argument("--guidance", type=float, default=defaults.guidance)
+    parser.add_argument("--cross-blocks", type=int, nargs="+", help="default: all of the U-Net")
+    parser.add_argument(
+        "--size", type=int, nargs="+", help="side, or height and width (default: the model's)"
+    )
+    parser.add_argument("--batch-size", type=int, default=8, help="images at a time")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the networks; auto: float32 on a CPU, half on a GPU",
+    )
+    args = parser.parse_args(argv)
+    if args.steps < 1 or args.batch_size < 1:
+        raise UserError("--steps and --batch-size must be at least 1")
+    sampling = Sampling(
+        steps=args.steps,
+        attention_step=args.attention_step,
+        guidance=args.guidance,
+        cross_blocks=tuple(args.cross_blocks) if args.cross_blocks else None,
+        size=(args.size[0], args.size[-1]) if args.size else None,
+    )
+    prompts = members(read_prompts(args.prompts)[: args.limit], args.shard, args.shard_size)
+    parts = load_parts(
+        args.model, args.revision, args.device, None if args.precision == "auto" else args.precision
+    )
+    parameters = {
+        **sampling.parameters(), "model": parts.name, "lora": None, "format": args.image_format,
+        "precision": str(parts.dtype), "prompts": parameters_hash({"all": [asdict(p) for p in prompts]}),
+    }  # fmt: skip
+    if args.lora:
+        load_lora(parts, args.lora)
+        parameters["lora"] = sha256(args.lora)
+    if complete(args.output, args.images, parameters):
+        print(f"{args.output} is complete")
+        return 0
+    parts.unet.to(memory_format=torch.channels_last)
+    started = time.time()
+
+    def work(batch: list[Prompt]) -> Batch:
+        (results,) = generate(parts, batch, sampling, len(batch))
+        return saved(results, args.images, args.image_format)
+
+    with tqdm(
+        total=len(prompts), desc="images", unit="image", mininterval=2,
+        disable=not sys.stderr.isatty(),
+    ) as bar:  # fmt: skip
+        items, fresh = build_shard(
+            args.output, prompts, work, parameters, args.batch_size,
+            lambda items: images_there(items, args.images), bar.update,
+        )  # fmt: skip
+    seconds = time.time() - started
+    skipped = [item for item in items if item["skipped"]]
+    for item in skipped:
+        print(f"skipped {item['id']}: {item['skipped'][0]}")
+    print(
+        f"{len(items) - len(skipped)} images, {len(skipped)} skipped, {fresh} of them now in "
+        f"{seconds:.1f} s ({fresh / seconds:.2f} a second) -> {args.output}"
+    )
+    return 0
+
+
+def complete(output: Path, images: Path, parameters: dict) -> bool:
+    """Whether the shard and all its images are there."""
+    if problem_with(output, parameters) is not None:
+        return False
+    return images_there(json.loads(manifest_path(output).read_text())["items"], images)
+
+
+def images_there(items: list[dict], images: Path) -> bool:
+    return all((images / item["image"]).is_file() for item in items if item["image"])
+
+
+def manifest_item(prompt: Prompt, result: Generated, image: str) -> dict:
+    """One sample's entry; a skipped one has no image and the reason in `skipped`."""
+    entry = {
+        "id": prompt.id,
+        "prompt": prompt.prompt,
+        "classes": prompt.classes,
+        "seed": prompt.seed,
+    }
+    if result.skipped:
+        return entry | {
+            "image": None,
+            "image_size": None,
+            "grid": None,
+            "skipped": [result.skipped],
+        }
+    return entry | {
+        "image": image,
+        "image_size": list(result.image.shape[:2]),
+        "grid": list(result.cross.shape[1:]),
+        "skipped": [],
+    }
+
+
+def saved(results: list[Generated], images: Path, suffix: str) -> Batch:
+    """Write a batch's images; returns its maps and manifest items."""
+    tensors, items = {}, []
+    for result in results:
+        name = f"{result.prompt.id}.{suffix}"
+        items.append(manifest_item(result.prompt, result, name))
+        if not result.skipped:
+            tensors[f"{result.prompt.id}/cross"] = result.cross.half()
+            with write_atomically(images / name) as partial:
+                options = {"quality": 95, "subsampling": 0} if suffix == "jpg" else {}
+                Image.fromarray(result.image).save(partial, **options)
+    return tensors, items
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

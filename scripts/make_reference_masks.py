@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Write masks that need no model, to know what a mean IoU is worth.
+
+The kinds:
+    all_background   every pixel is background
+    random_labels    every pixel is the background or a class of the image, each as likely
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from attnseg.datasets import voc
+from attnseg.errors import UserError, run
+from attnseg.files import parameters_hash, write_json
+from PIL import Image
+
+DATASETS = {"voc": voc}
+KINDS = ("all_background", "random_labels")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--dataset", choices=DATASETS, default="voc", help="the layout on disk")
+    p.add_argument(
+        "--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012"
+    )
+    p.add_argument("--split", required=True, help="name of the split's list")
+    p.add_argument("--kind", required=True, choices=KINDS, help="which masks")
+    p.add_argument(
+        "--labels", default="xml", choices=("xml", "mask"), help="source of the image labels"
+    )
+    p.add_argument("--seed", type=int, default=0, help="of the run")
+    p.add_argument(
+        "--output", required=True, type=Path, help="folder for <id>.png and manifest.json"
+    )
+    return p
+
+
+def random_mask(numbers: list[int], size: tuple[int, int], seed: int, image_id: str) -> np.ndarray:
+    """[height, width] uint8 of `numbers`, each as likely; the same for the same seed and image."""
+    digits = parameters_hash({"seed": seed, "id": image_id})
+    chosen = np.random.default_rng(int(digits, 16)).integers(len(numbers), size=size)
+    return np.asarray(numbers, np.uint8)[chosen]
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    dataset = DATASETS[args.dataset]
+    ids = dataset.read_split(args.root, args.split)
+    for image_id in ids:
+        photo = dataset.image_path(args.root, image_id)
+        try:
+            with Image.open(photo) as image:
+                size = (image.height, image.width)
+        except OSError as error:
+            raise UserError(f"{photo}: {error}; restore it from the data set's archive") from None
+        numbers = [0]
+        if args.kind == "random_labels":
+            names = dataset.labels(args.root, image_id, args.labels)
+            numbers += [1 + list(dataset.CLASSES).index(name) for name in names]
+        mask = random_mask(numbers, size, args.seed, image_id)
+        dataset.write_mask(args.output / f"{image_id}.png", mask, dataset.PALETTE)
+    parameters = {"kind": args.kind, "labels": args.labels, "seed": args.seed}
+    items = [{"id": image_id} for image_id in ids]
+    write_json(args.output / "manifest.json", {"parameters": parameters, "items": items})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

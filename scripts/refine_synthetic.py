@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Turn the stored attention of generated images into masks and reliability maps.
+
+One palette PNG an image, reliability/<id>.png (255 where the mask is to be trusted, else 0), and
+manifest.json when all are there; skipped samples have neither. The defaults are attn2mask's: min-max
+maps, beta 0.2, the dense CRF of SimpleCRF's defaults, r 0.5. Interrupted, it goes on with what is
+missing.
+
+    voc          class numbers 1 to 20, background 0
+    imagenet_s   1 the class of the prompt, background 0
+    cityscapes   train ids 0 to 18; the background is 255, ignored: the data set has none
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from attnseg.datasets import cityscapes, voc
+from attnseg.datasets.images import read_image, write_mask
+from attnseg.errors import UserError, run
+from attnseg.files import parameters_hash, write_atomically, write_json
+from attnseg.masks.crf import CrfOptions
+from attnseg.masks.reliability import NORMALISATIONS
+from attnseg.masks.synthetic import (
+    POSTPROCESSING,
+    SIMPLE_CRF,
+    SyntheticOptions,
+    dataset_labels,
+    synthetic_mask,
+)
+from attnseg.shards import read_shards
+
+DATASETS = ("voc", "imagenet_s", "cityscapes")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    defaults = SyntheticOptions()
+    parser.add_argument("--dataset", choices=DATASETS, required=True, help="whose class numbers")
+    parser.add_argument("--attention", type=Path, required=True, help="folder of the shards")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
+    parser.add_argument("--limit", type=int, help="use this many images, from the first on")
+    parser.add_argument(
+        "--keep-skipped",
+        action="store_true",
+        help="a mask of background for skipped photos (null-text inversion of an evaluated split)",
+    )
+    parser.add_argument("--post", choices=POSTPROCESSING, default=defaults.post)
+    parser.add_argument("--normalise", choices=NORMALISATIONS, default=defaults.normalise)
+    parser.add_argument("--beta", type=float, default=defaults.beta, help="Equation 5")
+    parser.add_argument(
+        "--theta", type=float, default=defaults.theta, help="of 255, with threshold"
+    )
+    parser.add_argument("--reliable", type=float, default=defaults.r, help="r of Equation 6")
+    parser.add_argument("--crf", help="JSON of the CRF's parameters (default: SimpleCRF's)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    args = parser.parse_args(argv)
+    options = SyntheticOptions(
+        post=args.post,
+        normalise=args.normalise,
+        beta=args.beta,
+        theta=args.theta,
+        r=args.reliable,
+        crf=crf_options(args.crf) if args.crf else SIMPLE_CRF,
+    )
+    shards = sorted(args.attention.glob("shard-*.json"))
+    attention = [json.loads(path.read_text()) for path in shards]
+    made_with = {
+        "options": options_record(options),
+        "dataset": args.dataset,
+        "keep_skipped": args.keep_skipped,
+        "model": attention[0]["parameters"].get("model") if attention else None,
+        "attention": [manifest["sha256"] for manifest in attention],
+    }
+    start_folder(args.output, made_with)
+    work = functools.partial(
+        refine_one, args.dataset, args.images, args.output, options, args.keep_skipped
+    )
+    entries = read_shards(args.attention)
+    jobs = ((item, kinds["cross"].numpy() if "cross" in kinds else None) for item, kinds in entries)
+    if args.limit is not None:
+        jobs = (job for job, _ in zip(jobs, range(args.limit), strict=False))
+    items = []
+    with (
+        multiprocessing.get_context("fork").Pool(
+            args.processes, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool,
+        tqdm(desc="masks", unit="image", mininterval=2, disable=not sys.stderr.isatty()) as bar,
+    ):
+        for item in pool.imap(work, jobs, chunksize=8):
+            if "error" in item:
+                raise UserError(item["error"])
+            items.append(item)
+            bar.update()
+    write_json(args.output / "manifest.json", {"parameters": made_with, "items": items})
+    made = [item for item in items if not item["skipped"]]
+    sure = np.mean([item["reliable"] for item in made]) if made else 0
+    print(
+        f"{len(made)} masks, {len(items) - len(made)} skipped, {100 * sure:.1f} % of pixels "
+        f"reliable -> {args.output}"
+    )
+    return 0
+
+
+def crf_options(text: str) -> CrfOptions:
+    """The configuration's CRF section, given as JSON."""
+    try:
+        section = json.loads(text)
+        gaussian, bilateral = section["gaussian"], section["bilateral"]
+        return CrfOptions(
+            iterations=section["iterations"],
+            gaussian_sxy=gaussian["sxy"],
+            gaussian_compat=gaussian["compat"],
+            bilateral_sxy=bilateral["sxy"],
+            bilateral_srgb=bilateral["srgb"],
+            bilateral_compat=bilateral["compat"],
+        )
+    except (json.JSONDecodeError, KeyError, TypeError) as problem:
+        raise UserError(f"--crf: not a crf section as JSON ({problem})") from None
+
+
+def options_record(options: SyntheticOptions) -> dict:
+    """The options for the manifest; only those that change the masks."""
+    record = {
+        "post": options.post,
+        "normalise": options.normalise,
+        "r": options.r,
+        "beta": options.beta,
+    }
+    if options.post == "threshold":
+        record["theta"] = options.theta
+    if options.post == "crf":
+        record["crf"] = {key: value for key, value in vars(options.crf).items()}
+    return record
+
+
+def start_folder(folder: Path, made_with: dict) -> None:
+    """Forget masks that were made with other parameters; remember these."""
+    kept, wanted = folder / "parameters.json", parameters_hash(made_with)
+    if not kept.exists() or json.loads(kept.read_text()).get("hash") != wanted:
+        for path in (*folder.glob("*.png"), *folder.glob("reliability/*.png")):
+            path.unlink()
+        (folder / "manifest.json").unlink(missing_ok=True)
+    write_json(kept, {"hash": wanted})
+
+
+def class_numbers(dataset: str, classes: list[str]) -> tuple[list[int], int, np.ndarray]:
+    """The classes' numbers in a data set's masks, its background's number, and its palette."""
+    if dataset == "imagenet_s":
+        return [1] * len(classes), 0, voc.PALETTE
+    names = voc.CLASSES if dataset == "voc" else cityscapes.CLASSES
+    unknown = [name for name in classes if name not in names]
+    if unknown:
+        raise UserError(f"class {unknown[0]!r} is none of {dataset}: check --dataset")
+    if dataset == "voc":
+        return [1 + names.index(name) for name in classes], 0, voc.PALETTE
+    return [names.index(name) for name in classes], cityscapes.IGNORED, cityscapes.PALETTE
+
+
+def refine_one(
+    dataset: str,
+    images: Path,
+    output: Path,
+    options: SyntheticOptions,
+    keep_skipped: bool,
+    job: tuple,
+) -> dict:
+    """Write one image's mask and reliability; returns its manifest entry, or {"error": ...}."""
+    item, maps = job
+    try:
+        return masks_of(dataset, images, output, options, keep_skipped, item, maps)
+    except UserError as error:
+        return {"error": f"{item['id']}: {error}"}
+
+
+def masks_of(dataset, images, output, options, keep_skipped, item, maps) -> dict:
+    entry = {"id": item["id"], "image": item["image"], "classes": item["classes"], "skipped": None}
+    mask_path = output / f"{item['id']}.png"
+    reliability_path = output / "reliability" / mask_path.name
+    numbers, background, palette = class_numbers(dataset, item["classes"])
+    if item["skipped"] or maps is None:
+        entry["skipped"] = (item["skipped"] or ["no attention"])[0]
+        if keep_skipped:
+            size = item["image_size"]
+            write_mask(mask_path, np.full(size, background, np.uint8), palette)
+            save_reliability(reliability_path, np.zeros(size, bool))
+        return entry
+    if not (mask_path.exists() and reliability_path.exists()):
+        image = read_image(images / item["image"])
+        labels, sure = synthetic_mask(image, torch.from_numpy(maps), options)
+        write_mask(mask_path, dataset_labels(labels, numbers, background), palette)
+        save_reliability(reliability_path, sure)
+    with Image.open(reliability_path) as kept:
+        return entry | {"reliable": round(float(np.mean(np.asarray(kept) > 0)), 4)}
+
+
+def save_reliability(path: Path, sure: np.ndarray) -> None:
+    with write_atomically(path) as partial:
+        Image.fromarray(np.where(sure, 255, 0).astype(np.uint8)).save(partial)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

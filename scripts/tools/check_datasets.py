@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Say which data sets are here, complete or missing, and what each missing thing blocks.
+
+    python scripts/tools/check_datasets.py
+    python scripts/tools/check_datasets.py --configfile config/config.yaml config/mini.yaml
+
+Reads the splits and folders of the configuration, and config/datasets.yaml for where data comes from.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from attnseg.config import read_config
+from attnseg.datasets import registry
+from attnseg.errors import UserError, run
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
+HEAD = ("data set", "split", "list", "photos", "masks", "state", "blocks")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--configfile",
+        type=Path,
+        nargs="+",
+        default=[REPOSITORY / "config" / "config.yaml"],
+        help="configuration files, later ones over earlier ones",
+    )
+    parser.add_argument("--registry", type=Path, default=registry.REGISTRY)
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 1 where something configured is missing"
+    )
+    args = parser.parse_args(argv)
+    config = read_config(*args.configfile, schema=SCHEMA)
+    rows, advice = survey(config, registry.read_registry(args.registry))
+    print(table([HEAD, *rows]))
+    for line in advice:
+        print(line)
+    configured = [row for row in rows if row[5] != "not configured"]
+    return int(args.strict and any(row[5] != "complete" for row in configured))
+
+
+def survey(config: dict, entries: dict) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The table's rows, and what to do about what is not complete, a line each."""
+    rows, advice = [], []
+    for name, settings in config["datasets"].items():
+        entry, root = entries.get(name, {}), Path(settings["root"])
+        if not entry and registry.layout(name) is None:
+            raise UserError(f"datasets.{name}: no such data set; there are {', '.join(entries)}")
+        if not root.is_dir():
+            advice.append(f"{name}: no folder {root}; {remedy(name, settings, entry)}")
+        for split, wanted in settings["splits"].items():
+            masks = wanted["truth"] and split not in entry.get("splits_without_masks", [])
+            state = registry.split_state(name, root, split, wanted["images"], masks=masks)
+            count = wanted["images"]
+            name_and_counts = (
+                name,
+                split,
+                f"{state.listed:,}",
+                f"{state.photos:,}/{count:,}",
+                f"{state.masks:,}/{count:,}" if masks else "-",
+            )
+            if not state.problem:
+                rows.append((*name_and_counts, "complete", ""))
+                continue
+            kind = "incomplete" if state.listed else "missing"
+            blocks = blocked_by(entry, split) if settings["source"] != "mini_world" else "all"
+            rows.append((*name_and_counts, kind, blocks))
+            if root.is_dir():
+                advice.append(f"{name} {split}: {state.problem}; {remedy(name, settings, entry)}")
+    for name, entry in entries.items():
+        if name not in config["datasets"]:
+            rows.append((name, "-", "-", "-", "-", "not configured", entry["needed_for"]))
+    return rows, advice
+
+
+def blocked_by(entry: dict, split: str) -> str:
+    """What waits for a split: what its part says, else what the data set says."""
+    parts = registry.parts_of(entry, [split]) if entry else {}
+    told = [part["needed_for"] for part in parts.values() if "needed_for" in part]
+    return told[0] if told else entry.get("needed_for", "whatever uses it")
+
+
+def remedy(name: str, settings: dict, entry: dict) -> str:
+    if settings["source"] == "mini_world":
+        return "run: make mini (rule build_mini_world)"
+    if settings["source"] == "folder" or not entry:
+        return f"put it in {settings['root']}, or set datasets.{name}.root"
+    if entry.get("account"):
+        return f"{entry['how']}, or set datasets.{name}.root to where it lies"
+    return (
+        f"the rule download_dataset gets it ({entry['site']}), or set datasets.{name}.root to "
+        "where it lies"
+    )
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows as text, columns aligned, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if 2 <= i <= 4 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,87 @@
+"""Fixtures shared by the tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+CAPTIONS = [
+    "a photo of a dog and a cat on the grass",
+    "a photo including bird avian, dining table, potted plant, and person with clothes.",
+    "a picture of an aeroplane in front of the sky",
+    "a photo of road, traffic light, plant, sand, building in sks cityscape by a dashboard camera",
+    "there is a sheep, a horse, and a tv monitor near the sea",
+    "a photo of bottle with a background",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory) -> Path:
+    """A folder with a random Stable Diffusion for 64x64 images, with SD 1.x's 16 blocks.
+
+    Latents are 4x16x16, the text window has 64 tokens, and no network has a million weights. Read
+    only: copy it before changing anything.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from attnseg.diffusion import mini_sd
+
+    folder = tmp_path_factory.mktemp("tiny_sd")
+    tokenizer = mini_sd.train_tokenizer(CAPTIONS, tmp_path_factory.mktemp("tokenizer"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=32,
+                intermediate_size=37,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=tokenizer.model_max_length,
+                projection_dim=32,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(8, 8, 16),
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=64,
+        )
+        unet = UNet2DConditionModel(
+            sample_size=16,
+            in_channels=4,
+            out_channels=4,
+            layers_per_block=2,
+            block_out_channels=(32, 32, 64, 64),
+            down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+            up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+            cross_attention_dim=32,
+            attention_head_dim=4,  # diffusers: the number of heads
+            norm_num_groups=8,
+        )
+    mini_sd.pipeline(vae, text_encoder, tokenizer, unet).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_parts(tiny_sd):
+    """The parts of `tiny_sd` on the CPU. Shared: leave them as they are."""
+    from attnseg.diffusion.load import load_parts
+
+    return load_parts(tiny_sd, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real samples beside the repository; without it the test is skipped."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real samples at {folder}")
+    return folder

@@ -1,0 +1,171 @@
+"""Generation with attention, against the naive formulas and across batches."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+
+from attnseg.caption_matching import classes_and_spans, mentions
+from attnseg.diffusion import generate as g
+from attnseg.diffusion.attention import transformer_blocks
+from attnseg.errors import UserError
+from attnseg.prompt_sets import Prompt, class_positions
+from attnseg.prompts import encode_text
+
+SHORT = g.Sampling(steps=4, attention_step=2)
+
+
+def prompt(text: str, seed: int = 0) -> Prompt:
+    return Prompt(f"p{seed}", text, *classes_and_spans(mentions(text)), seed)
+
+
+PROMPTS = [
+    prompt("a photo of a dog and a cat", 1),
+    prompt("a picture of an aeroplane", 2),
+    prompt("a sheep, a horse, and a tv monitor near the sea, a sheep", 3),
+]
+
+
+def flat(batches):
+    return [result for batch in batches for result in batch]
+
+
+def test_attention_is_read_at_the_fiftieth_of_a_hundred_timesteps(tiny_parts):
+    scheduler = g.ddpm_scheduler(tiny_parts.scheduler, 100)
+    assert scheduler.timesteps.tolist() == list(range(991, 0, -10))
+    assert g.attention_timestep(tiny_parts.scheduler, g.Sampling()) == 501 == scheduler.timesteps[49]
+    assert not scheduler.config.clip_sample
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_the_same_seed_and_prompt_give_the_same_image_whatever_the_batch(tiny_parts, batch_size):
+    together = flat(g.generate(tiny_parts, PROMPTS, SHORT, 3))
+    apart = flat(g.generate(tiny_parts, PROMPTS[::-1], SHORT, batch_size))[::-1]
+    for one, other in zip(together, apart, strict=True):
+        difference = np.abs(one.image.astype(int) - other.image.astype(int))
+        assert difference.max() <= 1
+        torch.testing.assert_close(one.cross, other.cross, rtol=1e-4, atol=1e-7)
+    assert np.abs(together[0].image.astype(int) - together[1].image).max() > 10
+
+
+def test_another_seed_gives_another_image(tiny_parts):
+    one, other = flat(
+        g.generate(tiny_parts, [prompt("a dog", 5), prompt("a dog", 6)], SHORT, 2)
+    )
+    assert np.abs(one.image.astype(int) - other.image).max() > 10
+
+
+def test_images_are_those_of_the_stock_pipeline(tiny_sd, tiny_parts):
+    """diffusers' own pipeline with DDPM and one generator draws the same noise."""
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None)
+    pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(
+        PROMPTS[0].prompt,
+        num_inference_steps=SHORT.steps,
+        guidance_scale=SHORT.guidance,
+        generator=torch.Generator().manual_seed(PROMPTS[0].seed),
+        output_type="np",
+    ).images[0]
+    (result,) = flat(g.generate(tiny_parts, PROMPTS[:1], SHORT, 1))
+    assert np.abs(result.image - 255 * expected).max() < 1.5
+
+
+def test_maps_are_the_conditional_cross_attention_of_all_blocks(tiny_parts):
+    """A naive loop: probabilities of diffusers' own method, head by head, block by block."""
+    unet, blocks = tiny_parts.unet, transformer_blocks(tiny_parts.unet)
+    assert len(blocks) == 16
+    calls = []
+
+    def hook(module, arguments, keywords):
+        calls[-1].append((module, arguments[0], keywords["encoder_hidden_states"]))
+
+    handles = [b.attn2.register_forward_pre_hook(hook, with_kwargs=True) for b in blocks]
+    handles.append(unet.register_forward_pre_hook(lambda *_: calls.append([])))
+    try:
+        (result,) = flat(g.generate(tiny_parts, PROMPTS[2:], SHORT, 1))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert len(calls) == SHORT.steps
+    positions = class_positions(tiny_parts.tokenizer, PROMPTS[2])
+    assert len(positions[0]) > len(positions[1])  # the sheep is named twice
+    expected = torch.zeros(3, 16, 16)
+    for attention, hidden, text in calls[SHORT.attention_step - 1]:
+        query = attention.head_to_batch_dim(attention.to_q(hidden[1:]))
+        key = attention.head_to_batch_dim(attention.to_k(text[1:]))
+        weights = attention.get_attention_scores(query, key).mean(0)  # [N, L]
+        side = int(len(weights) ** 0.5)
+        for k, places in enumerate(positions):
+            image = weights[:, places].mean(1).reshape(1, 1, side, side)
+            grown = F.interpolate(image, (16, 16), mode="bilinear", align_corners=False)
+            expected[k] += grown[0, 0] / 16
+    torch.testing.assert_close(result.cross, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_chosen_blocks_give_the_grid_of_the_finest(tiny_parts):
+    sampling = g.Sampling(steps=2, attention_step=1, cross_blocks=(4, 6))
+    (result,) = flat(g.generate(tiny_parts, PROMPTS[:1], sampling, 1))
+    assert result.cross.shape == (2, 4, 4)
+
+
+def test_only_the_attention_step_leaves_the_stock_attention(tiny_parts, monkeypatch):
+    entered = []
+    original = g.watched
+
+    def counted(*args, **kwargs):
+        entered.append(1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(g, "watched", counted)
+    before = [block.attn2.processor for block in transformer_blocks(tiny_parts.unet)]
+    flat(g.generate(tiny_parts, PROMPTS[:1], SHORT, 1))
+    after = [block.attn2.processor for block in transformer_blocks(tiny_parts.unet)]
+    assert len(entered) == 1
+    assert all(a is b for a, b in zip(before, after, strict=True))
+
+
+def test_unusable_prompts_are_skipped_and_the_others_made(tiny_parts):
+    lost = prompt("a" + " and a cat" * 40 + " and a dog", 8)
+    prompts = [Prompt("none", "the sky", [], [], 7), lost, PROMPTS[0]]
+    results = flat(g.generate(tiny_parts, prompts, SHORT, 3))
+    assert "no class" in results[0].skipped
+    assert "window" in results[1].skipped
+    assert results[0].image is None and results[2].skipped is None
+    (alone,) = flat(g.generate(tiny_parts, PROMPTS[:1], SHORT, 1))
+    assert np.abs(results[2].image.astype(int) - alone.image).max() <= 1
+
+
+def test_a_sample_that_turns_nan_is_skipped_alone(tiny_parts, monkeypatch):
+    original = g.sample_latents
+
+    def broken(*args):
+        latents, maps = original(*args)
+        latents[1, 0, 0, 0] = torch.nan
+        return latents, maps
+
+    monkeypatch.setattr(g, "sample_latents", broken)
+    results = flat(g.generate(tiny_parts, PROMPTS, SHORT, 3))
+    assert [r.skipped for r in results] == [None, "the latents are not finite", None]
+    assert results[1].image is None and results[2].image is not None
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        (g.Sampling(steps=10, attention_step=11), "step 11 of 10"),
+        (g.Sampling(cross_blocks=(3, 16)), r"\[16\].*0 to 15"),
+        (g.Sampling(size=(64, 65)), "multiples of 32"),
+    ],
+)
+def test_what_the_model_cannot_do_is_one_line(tiny_parts, sampling, message):
+    with pytest.raises(UserError, match=message):
+        flat(g.generate(tiny_parts, PROMPTS, sampling, 3))
+
+
+def test_text_states_are_the_encoders(tiny_parts):
+    tokens = encode_text(tiny_parts.tokenizer, ["a dog"])
+    with torch.no_grad():
+        expected = tiny_parts.text_encoder(tokens).last_hidden_state
+    torch.testing.assert_close(g.text_states(tiny_parts, ["a dog"]), expected)

@@ -1,0 +1,142 @@
+"""Null-text inversion on a tiny random Stable Diffusion."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMInverseScheduler, DDIMScheduler
+
+from attnseg.diffusion import invert as inv
+from attnseg.diffusion.attention import attention_maps
+from attnseg.diffusion.generate import decode, text_states
+
+TEXTS = ["a photo including dog and cat.", "a photo including sheep."]
+POSITIONS = [[[4], [6]], [[4, 5]]]
+SHORT = inv.Inversion(steps=8, inner_iterations=6)
+
+
+@pytest.fixture(scope="module")
+def latents(tiny_parts) -> torch.Tensor:
+    """Encoded smooth pictures."""
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.uniform(-1, 1, (2, 3, 4, 4))).float()
+    pixels = torch.nn.functional.interpolate(coarse, (64, 64), mode="bicubic").clamp(-1, 1)
+    with torch.no_grad():
+        return tiny_parts.vae.encode(pixels).latent_dist.mean
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_parts, latents):
+    return inv.invert(tiny_parts, latents, TEXTS, POSITIONS, SHORT)
+
+
+def test_tuned_null_texts_rebuild_the_photo_better_than_plain_inversion(tiny_parts, latents, tuned):
+    plain_settings = inv.Inversion(steps=SHORT.steps, inner_iterations=0)
+    plain = inv.invert(tiny_parts, latents, TEXTS, POSITIONS, plain_settings)
+    photo = torch.from_numpy(decode(tiny_parts, latents))
+    better, worse = (
+        inv.psnr(torch.from_numpy(decode(tiny_parts, run.latents[-1])), photo)
+        for run in (tuned, plain)
+    )
+    assert (better > worse + 1).all(), (better, worse)
+
+
+def test_ddim_steps_are_diffusers(tiny_parts, latents):
+    ddim = inv.Ddim(tiny_parts.scheduler, 10)
+    stock = DDIMScheduler.from_config(tiny_parts.scheduler.config, clip_sample=False)
+    stock.set_timesteps(10)
+    assert ddim.timesteps == stock.timesteps.tolist()
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    for t in ddim.timesteps:
+        expected = stock.step(noise, t, latents, eta=0.0).prev_sample
+        torch.testing.assert_close(ddim.denoised(noise, t, latents), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_noising_undoes_denoising(tiny_parts, latents):
+    ddim = inv.Ddim(tiny_parts.scheduler, 10)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    for t in ddim.timesteps:
+        back = ddim.noised(noise, t, ddim.denoised(noise, t, latents))
+        torch.testing.assert_close(back, latents, rtol=1e-4, atol=1e-4)
+
+
+def test_the_inverse_scheduler_of_diffusers_agrees(tiny_parts, latents):
+    """Up to its own convention for the last step to noise, which it takes at another timestep."""
+    ddim = inv.Ddim(tiny_parts.scheduler, 10)
+    stock = DDIMInverseScheduler.from_config(tiny_parts.scheduler.config, clip_sample=False)
+    stock.set_timesteps(10)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    for t in stock.timesteps.tolist()[1:]:
+        expected = stock.step(noise, t, latents).prev_sample
+        torch.testing.assert_close(ddim.noised(noise, t, latents), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_guidance_the_pivot_is_nearly_met(tiny_parts, latents):
+    settings = inv.Inversion(steps=8, inner_iterations=0, guidance=1.0)
+    run = inv.invert(tiny_parts, latents, TEXTS, POSITIONS, settings)
+    guided = inv.invert(
+        tiny_parts, latents, TEXTS, POSITIONS, inv.Inversion(steps=8, inner_iterations=0)
+    )
+    near = (run.latents[-1] - latents).square().mean()
+    assert near < 0.5 * (guided.latents[-1] - latents).square().mean()
+
+
+def test_the_tuned_embeddings_give_the_trajectory_again(tiny_parts, tuned):
+    ddim = inv.Ddim(tiny_parts.scheduler, SHORT.steps)
+    text = text_states(tiny_parts, TEXTS)
+    again = inv.guided_sampling(
+        tiny_parts.unet, tuned.latents[0], text, tuned.null_texts, ddim, SHORT.guidance
+    )
+    assert len(again) == SHORT.steps + 1
+    for one, other in zip(again, tuned.latents, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_attention_is_read_at_the_step_nearest_the_generations(tiny_parts, tuned):
+    ddim = inv.Ddim(tiny_parts.scheduler, SHORT.steps)
+    assert ddim.timesteps == [876, 751, 626, 501, 376, 251, 126, 1]
+    assert tuned.timestep == 501
+    text = text_states(tiny_parts, TEXTS)
+    cross = attention_maps(
+        tiny_parts.unet, tuned.latents[3], 501, text, POSITIONS,
+        cross_blocks=(13, 14), self_block=13, iterations=0,
+    )  # fmt: skip
+    settings = inv.Inversion(**{**vars(SHORT), "cross_blocks": (13, 14)})
+    run = inv.invert(tiny_parts, inv_latents(tiny_parts, tuned), TEXTS, POSITIONS, settings)
+    assert run.cross.shape == (2, 2, 16, 16)
+    del cross
+    assert tuned.cross.isfinite().all()
+
+
+def inv_latents(tiny_parts, tuned):
+    return tuned.latents[-1]
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "index"), [([981, 501, 21], 1), ([951, 551, 451, 51], 1), ([1], 0)]
+)
+def test_nearest_timestep_prefers_the_noisier_of_two(timesteps, index):
+    assert inv.nearest_timestep(timesteps, 501) == index
+
+
+def test_a_photo_does_not_depend_on_its_neighbours(tiny_parts, latents, tuned):
+    alone = inv.invert(tiny_parts, latents[1:], TEXTS[1:], POSITIONS[1:], SHORT)
+    torch.testing.assert_close(alone.latents[-1][0], tuned.latents[-1][1], rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(alone.cross[0], tuned.cross[1, :1], rtol=1e-2, atol=1e-5)
+
+
+def test_a_step_stops_once_within_its_tolerance(tiny_parts, latents):
+    loose = inv.Inversion(steps=3, inner_iterations=5, tolerance=1e6)
+    calls = []
+    handle = tiny_parts.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        inv.invert(tiny_parts, latents, TEXTS, POSITIONS, loose)
+    finally:
+        handle.remove()
+    # inversion, and a step: conditional, one inner iteration, tuned unconditional
+    assert len(calls) == 3 + 3 * 3
+
+
+def test_psnr_is_the_formula():
+    a = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
+    b = torch.full((1, 4, 4, 3), 16, dtype=torch.uint8)
+    assert inv.psnr(a, b).item() == pytest.approx(20 * np.log10(255 / 16))

@@ -1,0 +1,173 @@
+"""Captions matched to classes, and the prompts built of them."""
+
+import json
+
+import pytest
+
+from attnseg import prompt_sets
+from attnseg.caption_matching import VOC_NAMES, classes_and_spans, mentions, plurals
+from attnseg.errors import UserError
+from attnseg.mini_world.vocabulary import VOC_CLASSES, WORDS
+from attnseg.prompts import SYNONYMS
+
+
+def named(caption: str) -> list[str]:
+    return [mention.name for mention in mentions(caption)]
+
+
+@pytest.mark.parametrize(
+    ("caption", "classes"),
+    [
+        ("A dog eating a hot dog", ["dog"]),
+        ("Two hot dogs and a hot-dog bun", []),
+        ("A busy street in business hours", []),
+        ("Buses and a bus", ["bus", "bus"]),
+        ("a catfish on a table cloth", []),
+        ("Cats, kittens and PUPPIES", ["cat", "cat", "dog"]),
+        ("a dining  room table and three wine bottles", ["diningtable", "bottle"]),
+        ("potted plants near a power plant", ["pottedplant"]),
+        ("People wait at a train station for the train.", ["person", "train"]),
+        ("an old train car and a car", ["train", "car"]),
+        ("a double-decker bus at the bus stop", ["bus", "bus"]),
+        ("women, children and a policeman's horse", ["person", "person", "horse"]),
+        ("geese over sheep and calves", ["bird", "sheep", "cow"]),
+        ("a motorcycle beside a bike", ["motorbike", "bicycle"]),
+        ("scarf, carpet, oxygen, traincase", []),
+        ("", []),
+    ],
+)
+def test_whole_words_plurals_and_phrases_name_classes(caption, classes):
+    assert named(caption) == classes
+
+
+def test_every_occurrence_of_a_class_is_found_at_its_characters():
+    caption = "A man and his dog: the Man pets dogs."
+    classes, spans = classes_and_spans(mentions(caption))
+    assert classes == ["person", "dog"]
+    assert [[caption[s:e] for s, e in group] for group in spans] == [["man", "Man"], ["dog", "dogs"]]
+
+
+@pytest.mark.parametrize(
+    ("noun", "forms"),
+    [
+        ("bus", ("buses", "busses")),
+        ("puppy", ("puppies",)),
+        ("boy", ("boys",)),
+        ("couch", ("couches",)),
+        ("dining table", ("dining tables",)),
+        ("gentleman", ("gentlemen",)),
+        ("person with clothes", ("people with clothes",)),
+        ("sheep", ()),
+    ],
+)
+def test_plurals(noun, forms):
+    assert plurals(noun) == forms
+
+
+def test_the_words_of_the_queries_and_of_the_mini_world_are_known():
+    for name in VOC_CLASSES:
+        for word in (*WORDS[name], SYNONYMS.get(name, name)):
+            assert named(f"a photo of {word}.") == [name], word
+    assert set(VOC_NAMES) == set(VOC_CLASSES)
+
+
+def test_caption_prompts_are_heads_of_larger_sets_and_repeat_with_new_seeds():
+    captions = ["a dog", "two cats", "nothing here", "a red car by a boat"]
+    few, many = (prompt_sets.caption_prompts(captions, n, seed=3) for n in (2, 8))
+    assert many[:2] == few
+    assert sorted(p.prompt for p in many[:3]) == ["a dog", "a red car by a boat", "two cats"]
+    assert len({p.seed for p in many}) == len({p.id for p in many}) == 8
+    assert len(prompt_sets.caption_prompts(captions, None, seed=3)) == 3
+    assert prompt_sets.caption_prompts(captions, 8, seed=4)[0].seed != many[0].seed
+
+
+def test_imagenet_s_template_takes_all_classes_and_their_synonyms():
+    names = {"n1": ("tench", "Tinca tinca"), "n2": ("hen",), "n3": ("ox",)}
+    prompts = prompt_sets.imagenet_s_prompts(names, 60, seed=0)
+    words = {p.prompt[p.spans[0][0][0] : p.spans[0][0][1]] for p in prompts}
+    assert words == {"tench", "Tinca tinca", "hen", "ox"}
+    assert all(p.prompt.startswith("a photo of ") for p in prompts)
+    assert all(p.prompt.endswith(" with a background") for p in prompts)
+    counts = [sum(p.classes == [name] for p in prompts) for name in names]
+    assert counts == [20, 20, 20]
+
+
+def test_cityscapes_template_replaces_two_words_and_may_hold_the_domain_token():
+    plain = prompt_sets.cityscapes_prompts(200, seed=0)
+    adapted = prompt_sets.cityscapes_prompts(200, seed=0, adapted=True)
+    assert {len(p.classes) for p in plain} == set(range(1, 9))
+    assert {name for p in plain for name in p.classes} == set(prompt_sets.STREET_CLASSES)
+    for one, other in zip(plain, adapted, strict=True):
+        assert one.prompt.endswith(" in cityscape by a dashboard camera")
+        assert other.prompt == one.prompt.replace(" in cityscape", " in sks cityscape")
+        assert (one.classes, one.seed, one.spans) == (other.classes, other.seed, other.spans)
+        for name, ((start, end),) in zip(one.classes, one.spans, strict=True):
+            word = {"terrain": "sand", "vegetation": "plant"}.get(name, name)
+            assert one.prompt[start:end] == word
+
+
+def test_mini_world_prompts_name_the_classes_they_say():
+    prompts = prompt_sets.mini_world_prompts(40, seed=0)
+    assert prompt_sets.mini_world_prompts(10, seed=0) == prompts[:10]
+    for prompt in prompts:
+        assert prompt.classes == list(dict.fromkeys(named(prompt.prompt)))
+
+
+def test_prompts_survive_the_file(tmp_path):
+    prompts = prompt_sets.cityscapes_prompts(5, seed=1)
+    path = tmp_path / "prompts.jsonl"
+    prompt_sets.write_prompts(path, prompts)
+    assert prompt_sets.read_prompts(path) == prompts
+    assert set(json.loads(path.read_text().splitlines()[0])) == {
+        "id", "prompt", "classes", "spans", "seed",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no prompts"),
+        ('{"id": "a"}\n', "line 1: not a prompt"),
+        ("{\n", "line 1: not a prompt"),
+        ('{"id": "a", "prompt": "a dog", "classes": ["dog"], "spans": [], "seed": 0}\n', "line 1"),
+        (2 * '{"id": "a", "prompt": "a", "classes": [], "spans": [], "seed": 0}\n', "comes twice"),
+    ],
+)
+def test_a_damaged_prompts_file_is_named_with_its_line(tmp_path, content, message):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        prompt_sets.read_prompts(path)
+    assert str(path) in str(caught.value)
+
+
+def test_positions_are_all_tokens_of_all_mentions(tiny_parts):
+    tokenizer = tiny_parts.tokenizer
+    text = "a dog, a potted plant and a dog"
+    prompt = prompt_sets.Prompt("x", text, *classes_and_spans(mentions(text)), 0)
+    tokens = tokenizer(text).input_ids
+    found = prompt_sets.class_positions(tokenizer, prompt)
+    spelled = [
+        "".join(tokenizer.convert_ids_to_tokens([tokens[i] for i in places])) for places in found
+    ]
+    assert [s.replace("</w>", "") for s in spelled] == ["dogdog", "pottedplant"]
+
+
+def test_a_mention_past_the_window_counts_only_where_it_is_the_only_one(tiny_parts):
+    filler = " and a cat" * 40
+    text = f"a dog{filler} and a dog"
+    prompt = prompt_sets.Prompt("x", text, *classes_and_spans(mentions(text)), 0)
+    first = prompt_sets.class_positions(tiny_parts.tokenizer, prompt)[0]
+    alone = prompt_sets.Prompt("x", "a dog", ["dog"], [[[2, 5]]], 0)
+    assert first == prompt_sets.class_positions(tiny_parts.tokenizer, alone)[0]
+    text = f"a{filler} and a dog"
+    lost = prompt_sets.Prompt("x", text, *classes_and_spans(mentions(text)), 0)
+    with pytest.raises(UserError, match="window"):
+        prompt_sets.class_positions(tiny_parts.tokenizer, lost)
+
+
+def test_a_prompt_without_a_class_is_refused(tiny_parts):
+    with pytest.raises(UserError, match="no class"):
+        prompt_sets.class_positions(
+            tiny_parts.tokenizer, prompt_sets.Prompt("x", "sky", [], [], 0)
+        )

@@ -1,0 +1,161 @@
+"""COCO's layout and its semantic masks, on a hand-made annotation file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import build_coco_masks
+from attnseg.datasets import coco
+from attnseg.errors import UserError
+
+# COCO's ids have gaps: 12, 26, 29, 30, 45, 66, 68, 69, 71 and 83 are not used.
+CATEGORY_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
+CATEGORIES = [{"id": i, "name": name} for i, name in zip(CATEGORY_IDS, coco.CLASSES, strict=True)]
+HEIGHT, WIDTH = 40, 60
+PERSON, DOG, TOOTHBRUSH = 1, 18, 90
+
+
+def box(x0, y0, x1, y1):
+    return [[x0, y0, x1, y0, x1, y1, x0, y1]]
+
+
+def instance(image, category, shape, crowd=0):
+    return {
+        "image_id": image, "category_id": category, "segmentation": shape, "iscrowd": crowd,
+    }  # fmt: skip
+
+
+def runs(mask):
+    """COCO's uncompressed code: lengths of runs in column order, zeros first."""
+    counts, value, length = [], 0, 0
+    for pixel in mask.T.ravel():
+        if pixel != value:
+            counts.append(length)
+            value, length = pixel, 0
+        length += 1
+    return {"counts": [*counts, length], "size": list(mask.shape)}
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    images = [
+        {"id": i, "file_name": f"COCO_train2014_{i:012d}.jpg", "height": HEIGHT, "width": WIDTH}
+        for i in (9, 7, 8)
+    ]
+    annotations = [
+        instance(9, DOG, box(15, 15, 25, 25)),
+        instance(9, PERSON, box(10, 10, 40, 30)),
+        instance(7, TOOTHBRUSH, box(0, 0, 10, 10)),
+        instance(7, PERSON, box(5, 5, 8, 8)),
+    ]
+    captions = [
+        {"image_id": 9, "caption": "a person with a dog\n"},
+        {"image_id": 9, "caption": "a dog"},
+    ]
+    coco._split.cache_clear()
+    (tmp_path / "annotations").mkdir()
+    for kind, content in (("instances", annotations), ("captions", captions)):
+        (tmp_path / "annotations" / f"{kind}_train2014.json").write_text(
+            json.dumps({"images": images, "annotations": content, "categories": CATEGORIES})
+        )
+    return tmp_path
+
+
+def test_the_last_category_of_coco_is_class_80():
+    numbers = coco.class_numbers(CATEGORIES[::-1])
+    assert (numbers[PERSON], numbers[DOG], numbers[TOOTHBRUSH]) == (1, 17, 80)
+    assert sorted(numbers.values()) == list(range(1, 81))
+
+
+def test_other_categories_are_refused():
+    with pytest.raises(UserError, match="80 categories expected"):
+        coco.class_numbers(CATEGORIES[:-1])
+
+
+def test_a_split_is_its_images_with_annotations_by_id(root):
+    assert coco.read_split(root, "train") == [
+        "COCO_train2014_000000000007",
+        "COCO_train2014_000000000009",
+    ]
+    assert coco.read_split(root, "train2014") == coco.read_split(root, "train")
+
+
+def test_labels_are_the_annotated_classes_in_coco_s_order(root):
+    assert coco.labels(root, "COCO_train2014_000000000009") == ["person", "dog"]
+    with pytest.raises(UserError, match="no annotation in train2014"):
+        coco.labels(root, "COCO_train2014_000000000008")
+
+
+def test_the_smaller_instance_is_on_top_whatever_the_order():
+    small, large = instance(9, DOG, box(15, 15, 25, 25)), instance(9, PERSON, box(10, 10, 40, 30))
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[10:30, 10:40] = 1
+    expected[15:25, 15:25] = 17
+    numbers = coco.class_numbers(CATEGORIES)
+    for order in ([small, large], [large, small]):
+        assert (coco.rasterise(order, HEIGHT, WIDTH, numbers) == expected).all()
+
+
+def test_a_crowd_lies_below_and_counts_as_its_class():
+    crowd = np.zeros((HEIGHT, WIDTH), np.uint8)
+    crowd[3:5, 2:7] = 1
+    crowd[12, 12] = 1
+    annotations = [
+        instance(9, DOG, box(1, 1, 59, 20)),
+        instance(9, PERSON, runs(crowd), crowd=1),
+        instance(9, TOOTHBRUSH, []),
+    ]
+    numbers = coco.class_numbers(CATEGORIES)
+    alone = coco.rasterise(annotations[1:], HEIGHT, WIDTH, numbers)
+    assert (alone == crowd).all()
+    assert (coco.rasterise(annotations, HEIGHT, WIDTH, numbers)[3:5, 2:7] == 17).all()
+
+
+def test_masks_are_written_with_an_index_that_later_reading_uses(root, capsys):
+    assert build_coco_masks.main(["--root", str(root), "--splits", "train"]) == 0
+    assert "train2014: 2 images, 2 masks made" in capsys.readouterr().out
+    i = "COCO_train2014_000000000009"
+    with Image.open(coco.mask_path(root, i)) as image:
+        assert (image.mode, image.size) == ("P", (WIDTH, HEIGHT))
+        assert set(np.unique(np.array(image))) == {0, 1, 17}
+    assert coco.labels(root, i, "mask") == ["person", "dog"]
+    (root / "annotations" / "instances_train2014.json").write_text("{}")
+    assert coco.read_split(root, "train")[-1] == i
+    assert coco.labels(root, i) == ["person", "dog"]
+
+
+def test_masks_that_are_there_are_not_made_again(root, capsys):
+    flags = ["--root", str(root), "--splits", "train"]
+    build_coco_masks.main(flags)
+    coco.mask_path(root, "COCO_train2014_000000000007").unlink()
+    build_coco_masks.main(flags)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("train2014: 2 images, 1 masks made")
+
+
+def test_captions_are_grouped_by_image(root):
+    assert coco.captions(root, "train")["COCO_train2014_000000000009"] == [
+        "a person with a dog", "a dog",
+    ]  # fmt: skip
+
+
+def test_what_is_missing_or_ambiguous_is_one_line(root):
+    with pytest.raises(UserError, match="instances_val.json: no annotations of split 'val'"):
+        coco.read_split(root, "val")
+    file = root / "annotations" / "instances_train2014.json"
+    (root / "annotations" / "instances_train2017.json").write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match="'train' is train2014 or train2017"):
+        coco.read_split(root, "train")
+    file.write_text("{")
+    with pytest.raises(UserError, match="is no COCO annotation file"):
+        coco.read_split(root, "train2014")
+
+
+def test_photos_are_found_by_the_split_in_their_name(root):
+    assert coco.image_path(root, "COCO_val2014_000000000042").parent.name == "val2014"
+    (root / "val2017").mkdir()
+    Image.new("RGB", (4, 4)).save(root / "val2017" / "000000000042.jpg")
+    assert coco.image_path(root, "000000000042").parent.name == "val2017"
+    assert coco.image_path(root, "000000000043").parent.name == "train2017"

@@ -1,0 +1,141 @@
+"""Extraction: results that do not depend on batches, shards or order; skips; noises."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from attnseg.diffusion.attention import transformer_blocks
+from attnseg.diffusion.extract import Options, Sample, extract, sample_noise
+from attnseg.diffusion.load import load_parts
+from attnseg.errors import UserError
+from attnseg.shards import members, problem_with, read_shards, write_shard
+
+OPTIONS = Options(noises=2, resize="none")
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_sd):
+    """The random model with sharper attention: min-max of a nearly uniform one is rounding noise."""
+    parts = load_parts(tiny_sd, device="cpu")
+    for block in transformer_blocks(parts.unet):
+        for attention in (block.attn1, block.attn2):
+            attention.to_q.weight.mul_(8)
+    return parts
+
+
+def photos(count: int) -> list[Sample]:
+    rng = np.random.default_rng(0)
+    labels = [["dog"], ["dog", "cat"], [], ["bird", "sheep", "horse"]]
+    sizes = [(64, 64), (64, 64), (64, 64), (48, 80)]
+    return [
+        Sample(f"p{i}", rng.integers(0, 256, (*sizes[i % 4], 3), np.uint8), labels[i % 4])
+        for i in range(count)
+    ]
+
+
+def test_batch_size_and_order_do_not_change_the_maps(parts):
+    samples = photos(8)
+    one, _ = extract(parts, samples, OPTIONS, batch_size=1)
+    many, _ = extract(parts, samples[::-1], OPTIONS, batch_size=5)
+    assert one.keys() == many.keys()
+    for name, maps in one.items():
+        torch.testing.assert_close(maps.float(), many[name].float(), atol=2e-3, rtol=0)
+
+
+def test_several_noises_are_the_mean_of_single_ones(parts, monkeypatch):
+    (sample,) = photos(1)
+    two, _ = extract(parts, [sample], OPTIONS)
+    singles = []
+    for shift in range(2):
+        monkeypatch.setattr(
+            "attnseg.diffusion.extract.sample_noise",
+            lambda shape, seed, i, n, shift=shift: sample_noise(
+                shape, seed, i, n if n == "latent" else n + shift
+            ),
+        )
+        singles.append(extract(parts, [sample], Options(noises=1, resize="none"))[0])
+    for name, maps in two.items():
+        mean = sum(single[name].float() for single in singles) / 2
+        torch.testing.assert_close(maps.float(), mean, atol=2e-3, rtol=0)
+
+
+def test_noise_depends_on_every_name_and_on_nothing_else():
+    draw = sample_noise((4, 8, 8), 0, "2007_000032", 3)
+    torch.testing.assert_close(draw, sample_noise((4, 8, 8), 0, "2007_000032", 3))
+    for other in ((1, "2007_000032", 3), (0, "2007_000033", 3), (0, "2007_000032", 4)):
+        assert not torch.equal(draw, sample_noise((4, 8, 8), *other))
+
+
+def test_a_photo_without_labels_has_no_maps_and_is_no_error(parts):
+    tensors, items = extract(parts, photos(3), OPTIONS)
+    assert [item["id"] for item in items] == ["p0", "p1", "p2"]
+    assert items[2]["classes"] == [] and not any(name.startswith("p2/") for name in tensors)
+
+
+def test_separate_queries_give_each_class_its_own_pass(parts):
+    sample = photos(2)[1]
+    separate, _ = extract(parts, [sample], Options(resize="none", composed=False))
+    alone, _ = extract(
+        parts, [Sample(sample.id, sample.image, ["cat"])], Options(resize="none")
+    )
+    torch.testing.assert_close(
+        separate["p1/selfcross"][1].float(), alone["p1/selfcross"][0].float(), atol=2e-3, rtol=0
+    )
+
+
+def test_a_constant_map_counts_as_zero_and_is_listed(parts, monkeypatch):
+    from attnseg.diffusion import extract as module
+
+    real = module.attention_maps
+
+    def flat(*args, **options):
+        results = real(*args, **options)
+        for maps in results:
+            maps.selfcross[0] = 0.25
+        return results
+
+    monkeypatch.setattr(module, "attention_maps", flat)
+    tensors, items = extract(parts, photos(2), OPTIONS)
+    assert items[1]["skipped"] == ["dog"]
+    assert not tensors["p1/selfcross"][0].any() and tensors["p1/selfcross"][1].max() > 0.5
+
+
+def test_a_query_past_the_window_names_the_photo(parts):
+    many = Sample("crowd", np.zeros((64, 64, 3), np.uint8), ["tvmonitor", "person"] * 9)
+    with pytest.raises(UserError, match="image crowd: .* past the text encoder's window"):
+        extract(parts, [many], OPTIONS)
+
+
+def test_cbp_scores_are_stored_where_asked_for(parts):
+    tensors, _ = extract(parts, photos(1), Options(resize="none", cbp=True))
+    assert tensors["p0/cbp"].shape == tensors["p0/cross"].shape
+    assert len(tensors["p0/cbp"].unique()) <= 5
+
+
+def test_shards_partition_the_list():
+    ids = list(range(23))
+    assert sum((members(ids, shard, 5) for shard in range(5)), []) == ids
+    with pytest.raises(UserError, match="23 items"):
+        members(ids, 5, 5)
+
+
+def test_a_shard_is_complete_only_with_its_manifest_parameters_and_bytes(tmp_path, parts):
+    path = tmp_path / "shard-00000.safetensors"
+    tensors, items = extract(parts, photos(2), OPTIONS)
+    write_shard(path, tensors, items, OPTIONS.parameters())
+    assert problem_with(path, OPTIONS.parameters()) is None
+    assert problem_with(path, Options(noises=3).parameters()) == "made with other parameters"
+    read = {item["id"]: kinds for item, kinds in read_shards(tmp_path)}
+    torch.testing.assert_close(read["p1"]["cross"], tensors["p1/cross"])
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    assert problem_with(path) == "the tensors are damaged"
+    with pytest.raises(UserError, match=r"shard-00000\.safetensors: .*damaged: delete it"):
+        list(read_shards(tmp_path))
+    (tmp_path / "shard-00000.json").write_text(json.dumps({}))
+    assert problem_with(path) == "the manifest is damaged"
+    (tmp_path / "shard-00000.json").unlink()
+    assert problem_with(path) == "the manifest is missing"

@@ -1,0 +1,361 @@
+"""The segmentor's parts, its training and its weights on disk, on a few small images."""
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from attnseg.datasets import voc
+from attnseg.errors import UserError, run
+from attnseg.segmentation import parts, predict
+from attnseg.segmentation.data import Pairs, split_pairs
+from attnseg.segmentation.model import (
+    build_model,
+    load_pretrained,
+    load_segmentor,
+    read_about,
+    save_segmentor,
+)
+from attnseg.segmentation.settings import read_settings
+from attnseg.segmentation.train import runner_config, train
+
+CLASSES = ["background", *voc.CLASSES]
+TINY = {
+    "backbone": "resnet18",
+    "width": 8,
+    "stem": "small",
+    "output_stride": 8,
+    "rates": [1, 2],
+    "crop": 32,
+    "batch": 2,
+    "iterations": 8,
+    "lr": 0.05,
+    "loss_scales": [1.0],
+    "photometric": True,
+    "workers": 0,
+    "checkpoint_interval": 3,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The order of additions, and with it the last bits, depends on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A VOC2012 of six photos: a red square (class 1) or a blue one (class 2) on grey."""
+    root = tmp_path_factory.mktemp("VOC2012")
+    generator = np.random.default_rng(0)
+    for folder in ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    ids = [f"2012_{i:06d}" for i in range(6)]
+    for i, image_id in enumerate(ids):
+        height, width = 40 + 2 * i, 36
+        photo = np.full((height, width, 3), 128, np.uint8)
+        mask = np.zeros((height, width), np.uint8)
+        y, x = generator.integers(2, 16, 2)
+        photo[y : y + 18, x : x + 18] = (230, 20, 20) if i % 2 else (20, 20, 230)
+        mask[y : y + 18, x : x + 18] = 1 if i % 2 else 2
+        Image.fromarray(photo).save(voc.image_path(root, image_id), quality=100, subsampling=0)
+        voc.write_mask(voc.mask_path(root, image_id), mask, voc.PALETTE)
+    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids))
+    return root
+
+
+@pytest.fixture(scope="module")
+def pairs(toy) -> Pairs:
+    return split_pairs("voc", toy, "train")[1]
+
+
+@pytest.fixture(scope="module")
+def trained(pairs, tmp_path_factory):
+    """Weights after TINY's eight iterations, never interrupted."""
+    path = tmp_path_factory.mktemp("trained") / "weights.safetensors"
+    train(read_settings(TINY), pairs, CLASSES, path, about={"dataset": "voc"})
+    return path
+
+
+def test_deeplabv2_head_is_the_sum_of_four_dilated_classifiers():
+    torch.manual_seed(0)
+    rates = (6, 12, 18, 24)
+    head = parts.DeepLabV2Head(dilations=rates, in_channels=5, num_classes=3, in_index=0).double()
+    assert sorted(name.split(".")[0] for name, _ in head.named_parameters()) == ["classifiers"] * 8
+    features = torch.randn(1, 5, 41, 37, dtype=torch.double)
+    with torch.no_grad():
+        logits = head([features])[0].numpy()
+    # by the definition, a pixel at a time: taps outside the features count as zero
+    for y, x in [(0, 0), (20, 18), (40, 36), (7, 30)]:
+        expected = np.zeros(3)
+        for rate, classifier in zip(rates, head.classifiers, strict=True):
+            expected += classifier.bias.detach().numpy()
+            for i in range(3):
+                for j in range(3):
+                    v, u = y + (i - 1) * rate, x + (j - 1) * rate
+                    if 0 <= v < 41 and 0 <= u < 37:
+                        tap = classifier.weight[:, :, i, j].detach().numpy()
+                        expected += tap @ features[0, :, v, u].numpy()
+        np.testing.assert_allclose(logits[:, y, x], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("stem", "stride", "architecture"),
+    [
+        ("imagenet", 8, "deeplabv2"),
+        ("imagenet", 16, "deeplabv3plus"),
+        ("small", 4, "deeplabv2"),
+        ("small", 8, "deeplabv3plus"),
+    ],
+)
+def test_features_have_the_output_stride(stem, stride, architecture):
+    settings = read_settings(
+        {**TINY, "stem": stem, "output_stride": stride, "architecture": architecture}
+    )
+    model = build_model(settings, 21).eval()
+    with torch.no_grad():
+        features = model.extract_feat(torch.zeros(1, 3, 64, 96))
+        logits = model.logits(torch.zeros(1, 3, 64, 96))
+    assert features[-1].shape[2:] == (64 // stride, 96 // stride)
+    assert logits.shape[:2] == (1, 21)
+
+
+def test_multi_scale_loss_is_the_sum_over_scales_and_the_maximum():
+    torch.manual_seed(0)
+    settings = read_settings({**TINY, "loss_scales": [0.5, 0.75, 1.0]})
+    model = build_model(settings, 4).eval()
+    torch.nn.init.normal_(model.decode_head.classifiers[0].weight)
+    images = torch.randn(2, 3, 32, 32)
+    labels = torch.randint(0, 4, (2, 1, 32, 32))
+    labels[:, :, :5] = 255
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels]
+    with torch.no_grad():
+        losses = model.loss(images, samples)
+        logits = [
+            model.logits(F.interpolate(images, (s, s), mode="bilinear", align_corners=False))
+            for s in (32, 24, 16)
+        ]
+        size = logits[0].shape[2:]
+        logits.append(
+            torch.stack([F.interpolate(one, size, mode="bilinear") for one in logits]).amax(0)
+        )
+        for loss, one in zip(losses.values(), logits, strict=True):
+            small = F.interpolate(labels.double(), one.shape[2:], mode="nearest")[:, 0].long()
+            expected = F.cross_entropy(one, small, ignore_index=255)
+            assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_augmented_masks_fit_their_photos(pairs):
+    settings = read_settings({**TINY, "photometric": False, "scales": [0.75, 1.0, 1.5]})
+    config = runner_config(settings, pairs, CLASSES, Path("unused"), "cpu", None)
+    from mmseg.registry import DATASETS
+
+    dataset = DATASETS.build(config.train_dataloader.dataset, default_args={"_scope_": "mmseg"})
+    inside = 0
+    for place in range(24):
+        sample = dataset[place % 6, place]
+        blue, _, red = sample["inputs"].float()  # mmcv reads BGR
+        labels = sample["data_samples"].gt_sem_seg.data[0]
+        # away from the edges, where the photo's colours are mixed
+        solid = F.avg_pool2d(labels[None, None].float(), 5, 1, 2)[0, 0]
+        for number, (more, less) in {1: (red, blue), 2: (blue, red)}.items():
+            centre = (labels == number) & (solid == number)
+            inside += int(centre.sum())
+            assert (more[centre] > 200).all() and (less[centre] < 60).all()
+    assert inside > 1000
+
+
+def test_a_sample_depends_on_its_place_and_on_nothing_before(pairs):
+    config = runner_config(read_settings(TINY), pairs, CLASSES, Path("unused"), "cpu", None)
+    from mmseg.registry import DATASETS
+
+    dataset = DATASETS.build(config.train_dataloader.dataset, default_args={"_scope_": "mmseg"})
+    first = dataset[3, 17]["inputs"]
+    np.random.rand(5)
+    assert not torch.equal(dataset[3, 18]["inputs"], first)
+    assert torch.equal(dataset[3, 17]["inputs"], first)
+
+
+def test_learning_rates_follow_the_recipe(pairs, tmp_path, monkeypatch):
+    seen = []
+
+    def record(self, runner, batch_idx, data_batch=None):
+        names = {id(parameter): name for name, parameter in runner.model.named_parameters()}
+        groups = runner.optim_wrapper.optimizer.param_groups
+        seen.append(
+            {names[id(p)]: (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+        )
+        assert len(seen[-1]) == len(names)
+
+    monkeypatch.setattr(parts.SeedEachIteration, "before_train_iter", record)
+    train(read_settings({**TINY, "iterations": 4}), pairs, CLASSES, tmp_path / "w.safetensors")
+    assert len(seen) == 4
+    for i, rates in enumerate(seen):
+        decay = (1 - i / 4) ** 0.9
+        for name, (lr, weight_decay) in rates.items():
+            head, bias = name.startswith("decode_head"), name.endswith(".bias")
+            factor = 1 if not head else 20 if bias else 10
+            assert lr == pytest.approx(0.05 * factor * decay), name
+            assert weight_decay == (0 if head and bias else 5e-4), name
+
+
+def test_weights_on_disk_need_nothing_else(trained, toy):
+    model, about = load_segmentor(trained)
+    assert about["dataset"] == "voc" and about["classes"] == CLASSES
+    settings = read_settings(about["settings"])
+    assert settings == read_settings(TINY)
+    copy = trained.with_name("copy.safetensors")
+    save_segmentor(copy, model, settings, classes=CLASSES)
+    photo = voc.read_image(voc.image_path(toy, "2012_000001"))
+    one = predict.probabilities(model, photo, [1.0], False)
+    two = predict.probabilities(load_segmentor(copy)[0], photo, [1.0], False)
+    np.testing.assert_array_equal(one, two)
+    assert [p.name for p in trained.parent.glob("training-*")] == []
+
+
+def test_an_interrupted_training_resumes_to_the_same_weights(
+    trained, pairs, tmp_path, monkeypatch, capsys
+):
+    output = tmp_path / "weights.safetensors"
+    step = parts.SeedEachIteration.before_train_iter
+
+    def interrupted(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 5:
+            raise KeyboardInterrupt
+        step(self, runner, batch_idx, data_batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.SeedEachIteration, "before_train_iter", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(read_settings(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+    assert not output.exists()
+    assert len(list(tmp_path.glob("training-*"))) == 1
+    train(read_settings(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+    assert "resumed after iteration 3" in capsys.readouterr().out
+    expected, resumed = (load_segmentor(p)[0].state_dict() for p in (trained, output))
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+
+
+def test_other_masks_or_settings_do_not_resume(pairs, toy, tmp_path):
+    other = tmp_path / "masks"
+    shutil.copytree(toy / "SegmentationClassAug", other)
+    (other / "manifest.json").write_text('{"parameters": 1}')
+    _, same_files = split_pairs("voc", toy, "train", other)
+    assert same_files.fingerprint() != pairs.fingerprint()
+
+
+def test_mirroring_the_photo_mirrors_the_prediction(trained, toy):
+    model, _ = load_segmentor(trained)
+    photo = voc.read_image(voc.image_path(toy, "2012_000001"))
+    scores = predict.probabilities(model, photo, [0.5, 1.0, 1.5], True)
+    mirrored = predict.probabilities(model, photo[:, ::-1], [0.5, 1.0, 1.5], True)
+    assert scores.shape == (21, *photo.shape[:2])
+    np.testing.assert_allclose(scores.sum(0), 1, rtol=1e-4)
+    np.testing.assert_allclose(mirrored[:, :, ::-1], scores, atol=1e-5)
+
+
+def test_scales_are_averaged(trained, toy):
+    model, _ = load_segmentor(trained)
+    photo = voc.read_image(voc.image_path(toy, "2012_000002"))
+    alone = [predict.probabilities(model, photo, [s], False) for s in (0.5, 1.0)]
+    both = predict.probabilities(model, photo, [0.5, 1.0], False)
+    np.testing.assert_allclose(both, np.mean(alone, 0), atol=1e-6)
+
+
+def test_backbone_weights_are_taken_by_torchvisions_names(tmp_path):
+    settings = read_settings({**TINY, "stem": "imagenet"})
+    torch.manual_seed(1)
+    source = build_model(settings, 21).backbone.state_dict()
+    torch.save({**source, "fc.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
+    model = build_model(settings, 21)
+    load_pretrained(model, str(tmp_path / "resnet.pth"))
+    assert all(
+        torch.equal(value, source[key]) for key, value in model.backbone.state_dict().items()
+    )
+    source.pop("layer3.1.conv2.weight")
+    torch.save(source, tmp_path / "partial.pth")
+    with pytest.raises(UserError, match="layer3.1.conv2.weight and 0 more of the backbone"):
+        load_pretrained(model, str(tmp_path / "partial.pth"))
+
+
+def test_frozen_norm_keeps_its_statistics(pairs, tmp_path):
+    settings = read_settings({**TINY, "pretrained": str(tmp_path / "resnet.pth"), "iterations": 2})
+    assert settings.norm_is_frozen
+    source = build_model(settings, 21).backbone.state_dict()
+    torch.save(source, tmp_path / "resnet.pth")
+    train(settings, pairs, CLASSES, tmp_path / "weights.safetensors")
+    after = load_segmentor(tmp_path / "weights.safetensors")[0].backbone.state_dict()
+    for key, value in source.items():
+        is_norm = "bn" in key or "downsample.1" in key
+        assert torch.equal(after[key], value) == is_norm, key
+
+
+def test_a_file_that_is_no_segmentor_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(UserError, match="no such file"):
+        read_about(path)
+    for content in (b"", b"not safetensors at all", b"\x02" + bytes(7) + b"{}"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="not a segmentor of train_segmentor.py"):
+            read_about(path)
+
+
+def test_evaluation_agrees_with_its_saved_predictions(trained, toy, tmp_path, capsys):
+    import json
+
+    import evaluate_segmentor
+
+    arguments = [
+        *("--weights", str(trained), "--root", str(toy), "--split", "train", "--device", "cpu"),
+        *("--scales", "1", "--flip", "--crf", '{"bilateral": {"sxy": 5}}', "--processes", "1"),
+        *("--output", str(tmp_path / "out"), "--save-predictions", str(tmp_path / "predictions")),
+        *("--submission", str(tmp_path / "results.tgz")),
+    ]
+    assert run(lambda: evaluate_segmentor.main(arguments)) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["model"] == "DeepLabV2 ResNet-18 (8 channels)" and metrics["n_images"] == 6
+    right = pixels = 0
+    for image_id in voc.read_split(toy, "train"):
+        truth = voc.read_mask(voc.mask_path(toy, image_id))
+        predicted = voc.read_mask(tmp_path / "predictions" / f"{image_id}.png", truth.shape)
+        right, pixels = right + int((truth == predicted).sum()), pixels + truth.size
+    assert metrics["pixel_accuracy"] == pytest.approx(100 * right / pixels)
+    with tarfile.open(tmp_path / "results.tgz") as archive:
+        names = archive.getnames()
+        member = archive.extractfile(names[-1]).read()
+    folder = "results/VOC2012/Segmentation/comp6_test_cls"
+    assert names == [f"{folder}/{i}.png" for i in voc.read_split(toy, "train")]
+    (tmp_path / "member.png").write_bytes(member)
+    with Image.open(tmp_path / "member.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.asarray(image), predicted)
+    assert "mIoU" in capsys.readouterr().out
+
+
+def test_a_wrong_argument_of_the_evaluation_is_one_line(trained, toy, tmp_path, capsys):
+    import evaluate_segmentor
+
+    common = ["--weights", str(trained), "--root", str(toy), "--split", "train"]
+    output = ["--output", str(tmp_path)]
+    for arguments, told in [
+        ([], "nothing to write"),
+        ([*output, "--crf", "{"], "--crf: not the configuration's crf section"),
+        ([*output, "--scales", "0"], "--scales 0.0: scales are greater than 0"),
+        ([*output, "--weights", "absent"], "absent: no such file; train the segmentor first"),
+        ([*output, "--processes", "0"], "--processes 0: at least 1"),
+    ]:
+        assert run(lambda a=arguments: evaluate_segmentor.main([*common, *a])) == 1
+        errors = capsys.readouterr().err
+        assert errors.startswith("error: ") and errors.count("\n") == 1
+        assert told in errors

@@ -1,0 +1,156 @@
+"""What Snakemake plans: no data, no network, nothing run."""
+
+import re
+import subprocess
+import sys
+from math import ceil
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MINI = ("--configfile", "config/mini.yaml")
+
+
+def test_paper_scale_is_planned_without_data(plan):
+    jobs, output = plan("--cores", "all", "--resources", "gpu=2")
+    assert jobs["extract_attention"] == 2 * ceil(1464 / 200) + ceil(10582 / 200)
+    assert jobs["make_table"] == 4
+    assert jobs["make_submission"] == 1  # VOC's test labels are on its server
+    assert "segmentors/deeplabv2_voc/test/metrics.json" not in output
+    assert "train_mini_diffusion" not in jobs and "build_mini_world" not in jobs
+
+
+def test_one_table_of_the_paper_scale_is_planned_without_data(plan):
+    jobs, _ = plan("results/voc_table3.csv", "--cores", "all")
+    assert jobs["extract_attention"] == ceil(10582 / 200)
+    assert jobs["refine_masks"] == jobs["train_segmentor"] == jobs["make_table"] == 1
+
+
+def test_mini_scale_evaluates_the_test_split_and_trains_no_diffusion_model(plan):
+    jobs, output = plan("--cores", "all", *MINI)
+    assert jobs["build_mini_world"] == 1
+    assert jobs["extract_attention"] == 2 * ceil(400 / 200) + ceil(1000 / 200)
+    assert "work/mini/evaluation/segmentors/deeplabv2_voc/test/metrics.json" in output
+    for absent in ("train_mini_diffusion", "download_dataset", "fetch_models", "make_submission"):
+        assert absent not in jobs
+    assert "--device cuda" not in output
+
+
+def test_references_are_planned_beside_the_tables(plan):
+    _, output = plan("--cores", "all", *MINI)
+    for split in ("train", "trainaug", "val", "test"):
+        for kind in ("all_background", "random_labels"):
+            assert f"evaluation/masks/voc/{split}/reference/{kind}/metrics.json" in output
+    assert "evaluation/segmentors/deeplabv2_voc_true_masks/val/metrics.json" in output
+
+
+def test_every_flag_in_a_rule_is_known_to_its_script(plan):
+    commands = set()
+    for arguments in (("--resources", "gpu=2"), MINI):
+        _, output = plan("all_tables", "--cores", "all", *arguments)
+        commands |= set(re.findall(r"python (scripts/\w+\.py) (.*?) > ", output))
+    assert len({script for script, _ in commands}) >= 12
+    known = {script: (REPOSITORY / script).read_text() for script, _ in commands}
+    for script, rest in sorted(commands):
+        for flag in re.findall(r"(?<!\S)--([a-z-]+)", re.sub(r"'.*?'", "", rest)):
+            name = flag.removeprefix("no-")
+            assert f'"--{flag}"' in known[script] or f'"{name}"' in known[script], (script, flag)
+
+
+def test_a_variant_in_a_configuration_file_alone_is_planned(plan, checkout):
+    (checkout / "late.yaml").write_text(
+        "variants:\n  late: {timestep: 300, noises: 1, cross_blocks: [4, 5]}\n"
+        "refinements:\n  steep: {background: {power: 4}}\n"
+        "segmentors:\n  late_r50:\n    extends: deeplabv2_voc\n    backbone: resnet50\n"
+        "    train: {masks: late/steep}\n"
+    )
+    target = "work/evaluation/segmentors/late_r50/val/metrics.json"
+    jobs, output = plan(target, "--cores", "all", "--configfile", "late.yaml")
+    assert jobs["extract_attention"] == ceil(10582 / 200)
+    assert "--timestep 300 --cross-blocks 4 5 --self-block 11" in output
+    assert "--background-threshold 1.0 --background-power 4" in output
+    assert "work/masks/voc/trainaug/late/steep-train" in output
+    assert '"backbone":"resnet50"' in output and '"iterations":20000' in output
+
+
+def test_another_batch_size_or_device_is_no_other_command_but_its_speed(plan, checkout):
+    target = "work/mini/attention/voc/val/base/manifest.json"
+
+    def parameters(batch_size, device):
+        (checkout / "own.yaml").write_text(
+            f"extraction: {{batch_size: {batch_size}}}\ndevice: {device}\n"
+        )
+        _, output = plan(target, "--cores", "all", *MINI, "own.yaml")
+        command = re.search(r"python scripts/extract_attention.py .*", output)[0]
+        assert f"--batch-size {batch_size} --device {device}" in command
+        return command.replace(f"--batch-size {batch_size} --device {device}", "")
+
+    assert parameters(16, "cpu") == parameters(3, "auto")
+
+
+def test_an_unknown_key_is_one_line_with_the_nearest_valid_key(snakemake, checkout):
+    (checkout / "wrong.yaml").write_text("extraction:\n  timestep: 150\n  noizes: 3\n")
+    done = snakemake("-n", "--cores", "all", "--configfile", "wrong.yaml")
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if "profile" not in line]
+    assert lines == [
+        "error: wrong.yaml:3: unknown key `extraction.noizes`; did you mean `extraction.noises`?"
+    ]
+
+
+def test_no_gpu_where_one_is_needed_is_refused(snakemake):
+    arguments = ("-n", "results/voc_table1.csv", "--cores", "all", "--resources", "gpu=0")
+    done = snakemake(*arguments)
+    assert done.returncode != 0
+    assert "this job needs 1 GPU and the run grants 0" in done.stdout + done.stderr
+    assert "device: cpu" in done.stdout + done.stderr
+    assert snakemake(*arguments, "--config", "device=cpu").returncode == 0
+
+
+def test_snakemake_has_nothing_to_say_about_style(snakemake):
+    done = snakemake("--lint")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_rules_are_formatted():
+    snakefmt = Path(sys.executable).with_name("snakefmt")
+    done = subprocess.run(
+        [snakefmt, "--check", "Snakefile", "workflow"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+RULES = [
+    (name, body)
+    for file in sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+    for name, body in re.findall(
+        r"^ *rule (\w+):\n(.*?)(?=^ *rule \w+:|\Z)", file.read_text(), re.M | re.S
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "body"), RULES, ids=[name for name, _ in RULES])
+def test_every_rule_says_what_it_takes(name, body):
+    for directive in ("conda:", "log:", "benchmark:", "threads:", "resources:"):
+        assert re.search(rf"^ +{directive}", body, re.M), f"{name} has no {directive}"
+    for resource in ("mem_mb=", "runtime=", "gpu="):
+        assert resource in body, f"{name} asks for no {resource}"
+    for path in re.findall(r'"<(?:logs|benchmarks)>/(\w+)/', body):
+        assert path == name
+
+
+def test_the_default_profile_leaves_the_choice_of_resources_to_other_profiles():
+    profile = (REPOSITORY / "profiles" / "default" / "config.yaml").read_text()
+    keys = {line.split(":")[0] for line in profile.splitlines() if line and line[0] not in " #"}
+    assert keys <= {"cores", "show-failed-logs", "printshellcmds", "quiet"}
+
+
+def test_make_lists_its_targets():
+    done = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert {line.split()[0] for line in done.stdout.splitlines()} >= {
+        "help", "mini", "mini-all", "test", "lint", "ship-mini",
+    }  # fmt: skip
