@@ -13,7 +13,6 @@ import yaml
 from PIL import Image
 from scipy.io import savemat
 
-import build_mini_world  # noqa: F401  (a script beside the one under test)
 import download_dataset
 from attnseg.datasets import coco, registry, voc
 from attnseg.errors import UserError
@@ -89,7 +88,7 @@ def program(server, tmp_path):
     parts["trainval"]["holds"] = {"JPEGImages": 3, "ImageSets/Segmentation/val.txt": 1}
     parts["sbd"]["holds"] = {"SBD/cls": 1}
     parts["aug"]["holds"] = {"SegmentationClassAug": 3, "ImageSets/Segmentation/trainaug.txt": 2}
-    (tmp_path / "registry.yaml").write_text(yaml.safe_dump(entries))
+    (tmp_path / "registry.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
 
     def run(*splits, dataset="voc", source="download"):
         return download_dataset.main(
@@ -182,7 +181,7 @@ def test_coco_masks_are_built_where_the_photos_are(program, tmp_path):
     Image.new("RGB", (10, 8)).save(root / "val2014" / image["file_name"])
     entries = yaml.safe_load((tmp_path / "registry.yaml").read_text())
     entries["coco"]["parts"]["val"]["holds"] = {"val2014": 1}
-    (tmp_path / "registry.yaml").write_text(yaml.safe_dump(entries))
+    (tmp_path / "registry.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
     assert program("val=1", dataset="coco") == 0
     assert coco.labels(root, "COCO_val2014_000000000001", "mask") == ["bicycle"]
 

@@ -34,7 +34,9 @@ def flat(batches):
 def test_attention_is_read_at_the_fiftieth_of_a_hundred_timesteps(tiny_parts):
     scheduler = g.ddpm_scheduler(tiny_parts.scheduler, 100)
     assert scheduler.timesteps.tolist() == list(range(991, 0, -10))
-    assert g.attention_timestep(tiny_parts.scheduler, g.Sampling()) == 501 == scheduler.timesteps[49]
+    assert (
+        g.attention_timestep(tiny_parts.scheduler, g.Sampling()) == 501 == scheduler.timesteps[49]
+    )
     assert not scheduler.config.clip_sample
 
 
@@ -50,9 +52,7 @@ def test_the_same_seed_and_prompt_give_the_same_image_whatever_the_batch(tiny_pa
 
 
 def test_another_seed_gives_another_image(tiny_parts):
-    one, other = flat(
-        g.generate(tiny_parts, [prompt("a dog", 5), prompt("a dog", 6)], SHORT, 2)
-    )
+    one, other = flat(g.generate(tiny_parts, [prompt("a dog", 5), prompt("a dog", 6)], SHORT, 2))
     assert np.abs(one.image.astype(int) - other.image).max() > 10
 
 

@@ -74,7 +74,11 @@ def test_the_captured_queries_are_those_of_merged_weights(tiny_sd, lora):
     layers = {k.split(".lora")[0] for k in state}
     for name in layers:
         down, up = (
-            next(v for k, v in state.items() if k.startswith(name + ".") and any(e in k for e in ends))
+            next(
+                v
+                for k, v in state.items()
+                if k.startswith(name + ".") and any(e in k for e in ends)
+            )
             for ends in ((".down.", "lora_A"), (".up.", "lora_B"))
         )
         layer = merged.unet.get_submodule(name.removeprefix("unet."))

@@ -44,7 +44,10 @@ def test_every_occurrence_of_a_class_is_found_at_its_characters():
     caption = "A man and his dog: the Man pets dogs."
     classes, spans = classes_and_spans(mentions(caption))
     assert classes == ["person", "dog"]
-    assert [[caption[s:e] for s, e in group] for group in spans] == [["man", "Man"], ["dog", "dogs"]]
+    assert [[caption[s:e] for s, e in group] for group in spans] == [
+        ["man", "Man"],
+        ["dog", "dogs"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +171,4 @@ def test_a_mention_past_the_window_counts_only_where_it_is_the_only_one(tiny_par
 
 def test_a_prompt_without_a_class_is_refused(tiny_parts):
     with pytest.raises(UserError, match="no class"):
-        prompt_sets.class_positions(
-            tiny_parts.tokenizer, prompt_sets.Prompt("x", "sky", [], [], 0)
-        )
+        prompt_sets.class_positions(tiny_parts.tokenizer, prompt_sets.Prompt("x", "sky", [], [], 0))

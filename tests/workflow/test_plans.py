@@ -30,7 +30,7 @@ def test_one_table_of_the_paper_scale_is_planned_without_data(plan):
 def test_mini_scale_evaluates_the_test_split_and_trains_no_diffusion_model(plan):
     jobs, output = plan("--cores", "all", *MINI)
     assert jobs["build_mini_world"] == 1
-    assert jobs["extract_attention"] == 2 * ceil(400 / 200) + ceil(1000 / 200)
+    assert jobs["extract_attention"] == 2 * ceil(400 / 500) + ceil(1000 / 500)
     assert "work/mini/evaluation/segmentors/deeplabv2_voc/test/metrics.json" in output
     for absent in ("train_mini_diffusion", "download_dataset", "fetch_models", "make_submission"):
         assert absent not in jobs

@@ -49,7 +49,7 @@ rule download_dataset:
         dataset="|".join(set(config["datasets"]) - set(COMPOSED)) or "(?!)",
     conda:
         "../../envs/workflow.yaml"
-    threads: 1
+    threads: 8
     resources:
         mem_mb=growing(2000),
         runtime=growing(720),
@@ -57,4 +57,5 @@ rule download_dataset:
     params:
         flags=download_flags,
     shell:
-        "python {input.script} {params.flags} --output {output} > {log} 2>&1"
+        "python {input.script} {params.flags} --processes {threads} --output {output}"
+        " > {log} 2>&1"

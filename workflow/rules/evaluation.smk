@@ -15,7 +15,7 @@ rule evaluate_segmentor:
         "<benchmarks>/evaluate_segmentor/{segmentor}/{split}.tsv"
     conda:
         "../../envs/segmentation.yaml"
-    threads: 16
+    threads: config["resources"]["threads"]["evaluate_segmentor"]
     resources:
         mem_mb=growing(16000),
         runtime=growing(240),
@@ -44,7 +44,7 @@ rule make_submission:
         "<benchmarks>/make_submission/{segmentor}/{split}.tsv"
     conda:
         "../../envs/segmentation.yaml"
-    threads: 16
+    threads: config["resources"]["threads"]["evaluate_segmentor"]
     resources:
         mem_mb=growing(16000),
         runtime=growing(240),

@@ -15,7 +15,7 @@ rule extract_attention:
         "<benchmarks>/extract_attention/{dataset}/{split}/{variant}/{shard}.tsv"
     conda:
         "../../envs/diffusion.yaml"
-    threads: 4
+    threads: config["resources"]["threads"]["extract_attention"]
     resources:
         mem_mb=growing(16000),
         runtime=growing(120),
@@ -72,7 +72,7 @@ rule refine_masks:
         variant="|".join(config["variants"]),
     conda:
         "../../envs/crf.yaml"
-    threads: 16
+    threads: config["resources"]["threads"]["refine_masks"]
     resources:
         mem_mb=growing(8000),
         runtime=growing(480),

@@ -15,7 +15,7 @@ rule train_segmentor:
         "<benchmarks>/train_segmentor/{segmentor}.tsv"
     conda:
         "../../envs/segmentation.yaml"
-    threads: 16
+    threads: config["resources"]["threads"]["train_segmentor"]
     resources:
         mem_mb=growing(32000),
         runtime=growing(1440),

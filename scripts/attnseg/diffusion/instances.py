@@ -11,7 +11,12 @@ import numpy as np
 import torch
 
 from attnseg.diffusion.attention import attention_maps, min_max
-from attnseg.diffusion.custom_diffusion import Personal, check_identifier, personalised, phrase_query
+from attnseg.diffusion.custom_diffusion import (
+    Personal,
+    check_identifier,
+    personalised,
+    phrase_query,
+)
 from attnseg.diffusion.extract import Options, Sample, encode_photos, fit_of, sample_noise
 from attnseg.diffusion.geometry import Fit, to_photo
 from attnseg.errors import UserError

@@ -10,6 +10,7 @@ import mmseg.datasets.transforms  # noqa: F401  registers mmseg's transforms
 import mmseg.models  # noqa: F401  registers mmseg's models
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmcv.transforms import Resize
 from mmengine.dataset import InfiniteSampler
@@ -18,7 +19,6 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.models.backbones import ResNet
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
-from mmseg.models.utils import resize
 from mmseg.registry import DATA_SAMPLERS, DATASETS, HOOKS, MODELS, TRANSFORMS
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -99,16 +99,19 @@ class Segmentor(EncoderDecoder):
 
     def _multi_scale_loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         logits = [
-            self.logits(inputs if s == 1 else resize(inputs, scale_factor=s, mode="bilinear"))
+            self.logits(
+                inputs if s == 1 else F.interpolate(inputs, scale_factor=s, mode="bilinear")
+            )
             for s in self.loss_scales
         ]
         size = logits[0].shape[2:]
-        resized = [resize(one, size, mode="bilinear", align_corners=False) for one in logits]
+        resized = [F.interpolate(one, size, mode="bilinear") for one in logits]
         logits.append(torch.stack(resized).amax(0))
         labels = self.decode_head._stack_batch_gt(data_samples).float()  # [B, 1, H, W]
         losses = {}
         for name, one in zip([*self.loss_scales, "maximum"], logits, strict=True):
-            target = resize(labels, one.shape[2:], mode="nearest")[:, 0].long()
+            # "nearest" would shift them by up to half a pixel of the logits
+            target = F.interpolate(labels, one.shape[2:], mode="nearest-exact")[:, 0].long()
             losses[f"decode.loss_{name}"] = self.decode_head.loss_decode(
                 one, target, ignore_index=IGNORED
             )
@@ -171,10 +174,10 @@ class ResizeByOneOf(Resize):
         return super().transform(results)
 
     def _resize_seg(self, results: dict) -> None:
-        # the photo's size, to the pixel: both are rounded from the same one
+        # INTER_NEAREST, mmcv's choice, shifts labels by up to half a pixel against the photo
         size = results["img"].shape[1::-1]
         results["gt_seg_map"] = cv2.resize(
-            results["gt_seg_map"], size, interpolation=cv2.INTER_NEAREST
+            results["gt_seg_map"], size, interpolation=cv2.INTER_NEAREST_EXACT
         )
 
 

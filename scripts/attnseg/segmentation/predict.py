@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmseg.models.utils import resize
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
@@ -35,10 +35,10 @@ def probabilities(
     total = 0
     for scale in scales:
         size = [max(1, round(side * scale)) for side in photo.shape[:2]]
-        inputs = resize(pixels, size, mode="bilinear", align_corners=False)
+        inputs = F.interpolate(pixels, size, mode="bilinear")
         if flip:
             inputs = torch.cat([inputs, inputs.flip(3)])
-        logits = resize(model.logits(inputs), photo.shape[:2], mode="bilinear", align_corners=False)
+        logits = F.interpolate(model.logits(inputs), photo.shape[:2], mode="bilinear")
         scores = logits.softmax(1)
         if flip:
             scores = torch.stack([scores[0], scores[1].flip(2)])

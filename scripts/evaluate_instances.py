@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Score the answers of segment_instances.py: mIoU, bf_acc and af_acc of every split and method.
+
+Writes <split>/<method>/metrics.json and per_triplet.npz (ids, iou, found_alone, found_together
+[N]) under --output, prints them with what chance would give, and says where the paper's order of
+ours, the subject alone and the context alone does not hold (order.json).
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from attnseg.datasets.mug19 import SPLITS, Mug19, read_mug19
+from attnseg.diffusion.geometry import Fit
+from attnseg.diffusion.instances import Segments
+from attnseg.errors import UserError, run
+from attnseg.evaluation.personalised import order_notes, score, split_metrics
+from attnseg.files import write_atomically, write_json
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True, help="Mug19 folder")
+    parser.add_argument(
+        "--predictions", type=Path, required=True, help="output folder of segment_instances.py"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--dataset-name", default="mug19", help="in the results, as mini_mug19")
+    args = parser.parse_args(argv)
+    data = read_mug19(args.root)
+    manifest, segments = read_predictions(args.predictions)
+    parameters = manifest["parameters"]
+    measured: dict[str, dict[str, dict]] = {}
+    for method, about in manifest["methods"].items():
+        if "not_run" in about:
+            print(f"{method}: not run: {about['not_run']}")
+            continue
+        rows = read_rows(args.predictions / f"{method}.safetensors")
+        scores = score(
+            partial_data(data, rows),
+            segments,
+            rows,
+            threshold=parameters["foreground_threshold"],
+            true_masks=about.get("true_masks", False),
+        )
+        for split in SPLITS:
+            metrics, part = split_metrics(partial_data(data, rows), scores, split)
+            measured.setdefault(split, {})[method] = metrics
+            folder = args.output / split / method
+            content = {
+                "dataset": args.dataset_name, "split": split, "method": method, **metrics,
+                "model": about["model"], "seed": parameters["seed"], "parameters": parameters,
+            }  # fmt: skip
+            with write_atomically(folder / "per_triplet.npz") as partial:
+                np.savez_compressed(
+                    partial, ids=np.asarray(part.ids, str), iou=part.iou,
+                    found_alone=part.found_alone, found_together=part.found_together,
+                )  # fmt: skip
+            write_json(folder / "metrics.json", content)
+    show(measured)
+    notes = order_notes(measured)
+    write_json(args.output / "order.json", notes)
+    print("\n".join(notes) or "the paper's order of ours, subject and context holds")
+    return 0
+
+
+def read_predictions(folder: Path) -> tuple[dict, dict[tuple[str, str], Segments]]:
+    """The manifest and the segments of every view."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        tensors = load_file(folder / "segments.safetensors")
+        segments = {}
+        for name, view in manifest["views"].items():
+            scene, _, number = name.rpartition("/")
+            segments[scene, number] = Segments(
+                tensors[f"{name}/labels"].long(),
+                tensors[f"{name}/foreground"].float(),
+                Fit(tuple(view["content"]), tuple(view["padded"])),
+                tuple(view["size"]),
+            )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(
+            f"{folder}: no complete answers of segment_instances.py ({error}); run it again"
+        ) from None
+    return manifest, segments
+
+
+def read_rows(path: Path) -> dict[str, np.ndarray]:
+    """Triplet id -> its correlation with each segment, [S]."""
+    try:
+        rows: dict[str, torch.Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not readable ({error}); segment the instances again") from None
+    return {name: row.numpy() for name, row in rows.items()}
+
+
+def partial_data(data: Mug19, rows: dict[str, np.ndarray]) -> Mug19:
+    """The data set with the answered triplets only: segment_instances.py may have done some scenes."""
+    answered = [triplet for triplet in data.triplets if triplet.id in rows]
+    if not answered:
+        raise UserError(f"{data.root}: none of its triplets is answered; segment the instances again")
+    return Mug19(data.root, data.subjects, data.scenes, answered)
+
+
+def show(measured: dict[str, dict[str, dict]]) -> None:
+    for split, methods in measured.items():
+        first = next(iter(methods.values()))
+        if not first["n_triplets"]:
+            continue
+        print(f"{split}: {first['n_triplets']} triplets, chance {first['chance']:.1f}")
+        for method, metrics in methods.items():
+            values = "  ".join(f"{name} {metrics[name]:5.1f}" for name in ("miou", "bf_acc", "af_acc"))
+            print(f"  {method:18s}{values}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
