@@ -121,8 +121,8 @@ def split_list(dataset: str, root: Path, split: str, ids: list[str]) -> dict:
 
 
 def help_for(dataset: str, entry: dict) -> str:
-    how = f"{entry['how']}; " if "how" in entry else ""
-    return f"{how}{entry['site']}, or set datasets.{dataset}.root to where it lies complete"
+    how = f"{entry['how']} {entry['site']}" if "how" in entry else entry["site"]
+    return f"{how}; or set datasets.{dataset}.root to where it lies complete"
 
 
 def get_parts(
@@ -200,9 +200,8 @@ def download_from_any(part: dict, archive: Path, lock: Path) -> None:
             downloads.download(url, archive, lock=lock, **checksums)
             return
         except UserError as error:
-            last = i == len(part["urls"]) - 1
-            if last:
-                raise UserError(f"{error}; or put the file in {archive.parent} by hand") from None
+            if i == len(part["urls"]) - 1:
+                raise
             print(f"{error}; trying {part['urls'][i + 1]}", file=sys.stderr, flush=True)
 
 

@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from attnseg.diffusion import load
+from attnseg.diffusion import model_files
 from attnseg.errors import UserError, run
 from attnseg.files import write_json
 
@@ -27,12 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, help="folder of the model")
     args = parser.parse_args(argv)
     print(f"https://huggingface.co/{args.id}: see there for the model's licence", file=sys.stderr)
-    load.fetch(args.id, args.revision, args.output)
-    for component in load.CONFIGURATIONS:
-        load.check_component(args.output, component)
+    model_files.fetch(args.id, args.revision, args.output)
+    for component in model_files.CONFIGURATIONS:
+        model_files.check_component(args.output, component)
     if not (args.output / "model_index.json").is_file():
         raise UserError(f"{args.id} at {args.revision} has no model_index.json: no diffusers model")
-    hashes = load.weight_hashes(args.output)
+    hashes = model_files.weight_hashes(args.output)
     write_json(
         args.output / "weights.json", {"id": args.id, "revision": args.revision, "sha256": hashes}
     )

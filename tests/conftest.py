@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 CAPTIONS = [
     "a photo of a dog and a cat on the grass",
@@ -22,6 +21,7 @@ def tiny_sd(tmp_path_factory) -> Path:
     Latents are 4x16x16, the text window has 64 tokens, and no network has a million weights. Read
     only: copy it before changing anything.
     """
+    import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 

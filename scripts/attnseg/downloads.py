@@ -188,7 +188,7 @@ def _fetch(url: str, part: Path, retries: int, wait: float, timeout: float) -> N
         if failures >= retries:
             raise UserError(
                 f"{url}: {reason}, {retries} times in a row; {size(_length(part))} are kept in {part}: "
-                "run again to go on, or put the file there by hand"
+                f"run again to go on, or put {part.name.removesuffix('.part')} beside it by hand"
             )
         pause = wait * 2 ** max(failures - 1, 0)
         print(f"{url}: {reason}; again in {pause:.0f} s", file=sys.stderr, flush=True)

@@ -94,7 +94,7 @@ def remedy(name: str, settings: dict, entry: dict) -> str:
     if settings["source"] == "folder" or not entry:
         return f"put it in {settings['root']}, or set datasets.{name}.root"
     if entry.get("account"):
-        return f"{entry['how']}, or set datasets.{name}.root to where it lies"
+        return f"{entry['how']} {entry['site']}; or set datasets.{name}.root to where it lies"
     return (
         f"the rule download_dataset gets it ({entry['site']}), or set datasets.{name}.root to "
         "where it lies"

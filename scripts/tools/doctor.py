@@ -290,7 +290,12 @@ def _answers(host: str) -> bool:
 
 
 def model(config: dict) -> Line:
-    from attnseg.diffusion.load import CONFIGURATIONS, check_component, weight_files
+    from attnseg.diffusion.model_files import (
+        CONFIGURATIONS,
+        NETWORKS,
+        check_component,
+        weight_files,
+    )
 
     path, revision = config["model"]["path"], config["model"]["revision"]
     fetched = Path(config["paths"]["resources"]) / "models" / path.replace("/", "--")
@@ -304,9 +309,7 @@ def model(config: dict) -> Line:
         )
     for component in CONFIGURATIONS:
         check_component(folder, component)
-    weights = [
-        file for name in ("text_encoder", "vae", "unet") for file in weight_files(folder, name)
-    ]
+    weights = [file for name in NETWORKS for file in weight_files(folder, name)]
     return OK, f"{folder}, {sum(file.stat().st_size for file in weights) / 1e6:,.0f} MB of weights"
 
 

@@ -82,7 +82,7 @@ def program(server, tmp_path):
     entries = registry.read_registry()
     parts = entries["voc"]["parts"]
     for name, file in (("trainval", "voc.tar"), ("sbd", "sbd.tgz"), ("test", "absent.tar")):
-        parts[name]["urls"] = [f"{server[0]}/moved.tar", f"{server[0]}/{file}"]
+        parts[name]["urls"] = [f"{server[0]}/moved/{file}", f"{server[0]}/{file}"]
         for key in ("sha256", "md5", "bytes"):
             parts[name].pop(key, None)
     parts["trainval"]["holds"] = {"JPEGImages": 3, "ImageSets/Segmentation/val.txt": 1}
@@ -112,7 +112,7 @@ def test_voc_is_downloaded_unpacked_and_augmented(program, tmp_path, capsys):
     assert (voc.read_mask(voc.mask_path(tmp_path / "data", "c")) == 3).all()
     error = capsys.readouterr().err
     assert "terms" in error and error.index("terms") < error.index("unpacking")
-    assert "moved.tar: 404" in error  # the second address was tried
+    assert "moved/voc.tar: 404" in error  # the second address was tried
     assert not (tmp_path / "data" / "SBD" / "img").exists()
     assert len(json.loads((tmp_path / "downloads.lock.json").read_text())) == 2
 

@@ -54,14 +54,14 @@ def test_maps_do_not_depend_on_the_batch_and_are_means_of_min_max_over_noises(ti
     positions = token_positions(tiny_parts.tokenizer, query)
     for scene, (found, nothing), (again, affinity) in zip(scenes, both, alone, strict=True):
         assert nothing is None and affinity.shape == (found.numel(), found.numel())
-        torch.testing.assert_close(found, again, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(found, again, atol=5e-3, rtol=0)
         expected = 0
         for noisy in scene.noisy:
             (maps,) = attention_maps(
                 tiny_parts.unet, noisy[None], 150, text, [positions], cross_blocks=(4, 5), self_block=8
             )
             expected = expected + min_max(maps.selfcross)[0] / 2
-        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
 
 
 def test_an_edit_changes_only_what_follows_from_the_word(tiny_parts):

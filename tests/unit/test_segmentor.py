@@ -88,7 +88,10 @@ def trained(pairs, tmp_path_factory):
 def test_deeplabv2_head_is_the_sum_of_four_dilated_classifiers():
     torch.manual_seed(0)
     rates = (6, 12, 18, 24)
-    head = parts.DeepLabV2Head(dilations=rates, in_channels=5, num_classes=3, in_index=0).double()
+    loss = {"type": "CrossEntropyLoss", "avg_non_ignore": True}
+    head = parts.DeepLabV2Head(
+        dilations=rates, in_channels=5, num_classes=3, in_index=0, loss_decode=loss
+    ).double()
     assert sorted(name.split(".")[0] for name, _ in head.named_parameters()) == ["classifiers"] * 8
     features = torch.randn(1, 5, 41, 37, dtype=torch.double)
     with torch.no_grad():

@@ -1,8 +1,10 @@
 """Settings of a segmentor, and what a wrong one is told."""
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 
 import train_segmentor
 from attnseg.errors import UserError, run
@@ -22,6 +24,16 @@ def test_defaults_are_the_published_recipe():
     assert settings.dilations == [6, 12, 18, 24]
     assert settings.norm_is_frozen
     assert settings.name == "DeepLabV2 ResNet-101"
+
+
+def test_the_configuration_offers_the_same_settings_with_the_same_defaults():
+    schema = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
+    keys = yaml.safe_load(schema.read_text())["$defs"]["segmentor"]["properties"]
+    offered = {k: v["default"] for k, v in keys.items() if k not in ("extends", "train", "test")}
+    assert offered.pop("seed") is None  # that of the run
+    own = Settings().asdict()
+    own.pop("seed")
+    assert offered == own
 
 
 def test_what_a_workflow_keeps_beside_the_settings_is_passed_over():

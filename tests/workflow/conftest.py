@@ -11,19 +11,23 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 
 
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    """The repository without results, data or downloads, and with a model at mini scale."""
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory) -> Path:
+    """The repository without results, data or downloads, and with a model at mini scale.
+
+    Shared: files may be added, under names of their own.
+    """
+    folder = tmp_path_factory.mktemp("checkout")
     for name in ("Snakefile", "workflow", "config", "scripts", "envs", "profiles"):
-        (tmp_path / name).symlink_to(REPOSITORY / name)
-    model = tmp_path / "assets" / "mini_sd"
+        (folder / name).symlink_to(REPOSITORY / name)
+    model = folder / "assets" / "mini_sd"
     model.mkdir(parents=True)
     (model / "model_index.json").write_text("{}")
-    (tmp_path / "assets" / "sprites").symlink_to(REPOSITORY / "assets" / "sprites")
-    return tmp_path
+    (folder / "assets" / "sprites").symlink_to(REPOSITORY / "assets" / "sprites")
+    return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def snakemake(checkout):
     """Runs `snakemake` in the checkout: arguments -> the finished process."""
 
@@ -34,14 +38,17 @@ def snakemake(checkout):
     return call
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plan(snakemake):
     """Plans, without running anything: arguments -> {rule: number of jobs}, and the output."""
+    outputs: dict[tuple[str, ...], str] = {}
 
     def call(*arguments: str) -> tuple[dict[str, int], str]:
-        done = snakemake("-n", "-p", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        output = done.stdout + done.stderr
+        if arguments not in outputs:
+            done = snakemake("-n", "-p", *arguments)
+            assert done.returncode == 0, done.stdout + done.stderr
+            outputs[arguments] = done.stdout + done.stderr
+        output = outputs[arguments]
         block = output.split("Job stats:", 1)[1].split("total", 1)[0]
         return {m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", block, re.M)}, output
 

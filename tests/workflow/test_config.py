@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from attnseg.config import merge, read_config, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
 

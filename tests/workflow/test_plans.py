@@ -48,7 +48,7 @@ def test_references_are_planned_beside_the_tables(plan):
 def test_every_flag_in_a_rule_is_known_to_its_script(plan):
     commands = set()
     for arguments in (("--resources", "gpu=2"), MINI):
-        _, output = plan("all_tables", "--cores", "all", *arguments)
+        _, output = plan("--cores", "all", *arguments)
         commands |= set(re.findall(r"python (scripts/\w+\.py) (.*?) > ", output))
     assert len({script for script, _ in commands}) >= 12
     known = {script: (REPOSITORY / script).read_text() for script, _ in commands}
@@ -78,10 +78,9 @@ def test_another_batch_size_or_device_is_no_other_command_but_its_speed(plan, ch
     target = "work/mini/attention/voc/val/base/manifest.json"
 
     def parameters(batch_size, device):
-        (checkout / "own.yaml").write_text(
-            f"extraction: {{batch_size: {batch_size}}}\ndevice: {device}\n"
-        )
-        _, output = plan(target, "--cores", "all", *MINI, "own.yaml")
+        own = checkout / f"batch{batch_size}.yaml"
+        own.write_text(f"extraction: {{batch_size: {batch_size}}}\ndevice: {device}\n")
+        _, output = plan(target, "--cores", "all", *MINI, own.name)
         command = re.search(r"python scripts/extract_attention.py .*", output)[0]
         assert f"--batch-size {batch_size} --device {device}" in command
         return command.replace(f"--batch-size {batch_size} --device {device}", "")

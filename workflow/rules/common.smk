@@ -14,7 +14,7 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg.config import prepare, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
-from attnseg.tables import TABLES, evaluations_needed
+from attnseg.tables import TABLES, evaluations_needed, find
 
 # `python` in a rule is the interpreter that runs Snakemake, unless a conda env puts its own first
 os.environ.update(
@@ -26,7 +26,10 @@ def checked_config():
     """The configuration with its defaults. A mistake in it ends the run with one line."""
     schema = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
     try:
-        return prepare(config, schema, workflow.configfiles)
+        checked = prepare(config, schema, workflow.configfiles)
+        for target in checked["targets"]:
+            find(target)
+        return checked
     except UserError as error:
         raise SystemExit(f"error: {error}")
 
@@ -440,23 +443,23 @@ def references(wildcards):
 
 def submissions(wildcards):
     """Archives for an evaluation server, in place of what only it can score in a table."""
-    missing = set(evaluations_needed(wildcards.target)) - set(
-        measured_in(wildcards.target)
-    )
-    split = [name.split("/") for name in sorted(missing)]
-    return [
-        f"<results>/submissions/{parts[1]}/{parts[2]}.tgz"
-        for parts in split
-        if parts[0] == "segmentors" and parts[1] in config["segmentors"]
-    ]
+    archives = []
+    for name in evaluations_needed(wildcards.target):
+        kind, segmentor, *split = name.split("/")
+        if kind != "segmentors" or segmentor not in config["segmentors"]:
+            continue
+        dataset = segmentor_settings(segmentor)["train"]["dataset"]
+        settings = config["datasets"][dataset]["splits"].get(split[0])
+        if settings and not settings["truth"]:
+            archives.append(f"<results>/submissions/{segmentor}/{split[0]}.tgz")
+    return archives
 
 
 def evaluation_flags(wildcards, input):
     """The evaluations of a table and their files."""
     names = measured_in(wildcards.target)
-    return flags(
-        evaluations=[f"{name}={file}" for name, file in zip(names, input.metrics)]
-    )
+    pairs = [f"{name}={file}" for name, file in zip(names, input.metrics)]
+    return flags(evaluations=pairs or None)
 
 
 def provenance_flags(wildcards):
@@ -470,8 +473,10 @@ def provenance_flags(wildcards):
         manifests[dataset] = manifest.replace(
             "<resources>", config["paths"]["resources"]
         )
+    if not manifests:
+        return ""
     return flags(
-        data=[f"{name}={file}" for name, file in manifests.items()] or None,
+        data=[f"{name}={file}" for name, file in manifests.items()],
         model=[f"{config['model']['path']}={model_folder()}"],
         device=device(),
     )
@@ -536,11 +541,6 @@ def paper_of(wildcards):
     return TABLES[wildcards.target].number.split(",")[0]
 
 
-def number_of(wildcards):
-    """Its number there."""
-    return TABLES[wildcards.target].number.split(", ")[-1]
-
-
 def caption_of(wildcards):
     """The text under a table in the report."""
     return (REPOSITORY / "workflow" / "report" / f"{wildcards.target}.rst").read_text()
@@ -548,9 +548,3 @@ def caption_of(wildcards):
 
 # tables with at least one value that the workflow can make today
 AVAILABLE_TARGETS = [target for target in TABLES if measured_in(target)]
-
-for target in config["targets"]:
-    if target not in TABLES:
-        raise WorkflowError(
-            f"config: targets: {target} is no table; they are {', '.join(TABLES)}"
-        )

@@ -34,7 +34,7 @@ rule make_table:
             "<results>/{target}.csv",
             caption="../report/table.rst",
             category=paper_of,
-            labels={"table": number_of, "scale": config["paths"]["results"]},
+            labels={"table": "{target}", "scale": config["paths"]["results"]},
         ),
         page="<results>/{target}.html",
         provenance="<results>/{target}.provenance.json",

@@ -101,15 +101,18 @@ def block_levels(unet: torch.nn.Module) -> list[int]:
 def default_blocks(unet: torch.nn.Module) -> tuple[tuple[int, ...], int]:
     """Cross blocks and the Self block to use where none are configured.
 
-    The paper's for Stable Diffusion's 16 blocks; else Self is the last block of the finest grid,
-    and Cross are all the blocks with coarser ones.
+    The paper's for Stable Diffusion's 16 blocks; else Self is where the decoder reaches the finest
+    grid, and Cross are all the blocks with coarser ones.
     """
     levels = block_levels(unet)
     if len(levels) == 16:
         return (4, 5, 6, 7, 8), 11
     finest = min(levels)
     cross = tuple(i for i, level in enumerate(levels) if level > finest)
-    return cross or tuple(range(len(levels))), len(levels) - 1 - levels[::-1].index(finest)
+    first = len(levels)
+    while first and levels[first - 1] == finest:
+        first -= 1
+    return cross or tuple(range(len(levels))), first
 
 
 def describe_blocks(unet: torch.nn.Module) -> str:

@@ -12,32 +12,20 @@ from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from attnseg.diffusion.attention import check_blocks
+from attnseg.diffusion.model_files import (
+    CONFIGURATIONS,
+    check_component,
+    find_model,
+    variant_of,
+    weight_files,
+    weight_hashes,
+)
 from attnseg.errors import UserError
-from attnseg.files import sha256
 from attnseg.gpu import pick_device, pick_dtype
 
-NETWORKS = {"text_encoder": CLIPTextModel, "vae": AutoencoderKL, "unet": UNet2DConditionModel}
-# component -> its configuration; a tokenizer has vocab.json and merges.txt or tokenizer.json
-CONFIGURATIONS = {
-    "tokenizer": "tokenizer_config.json",
-    "text_encoder": "config.json",
-    "vae": "config.json",
-    "unet": "config.json",
-    "scheduler": "scheduler_config.json",
-}
-# What is fetched from the hub: no pickles, no safety checker.
-HUB_FILES = [
-    "model_index.json",
-    "tokenizer/*",
-    "scheduler/*",
-    *(
-        f"{network}/{pattern}"
-        for network in NETWORKS
-        for pattern in ("config.json", "*.safetensors*")
-    ),
-]
-# A repository often holds its weights twice: in full, and halved for those who ask.
-HUB_IGNORED = ["*.fp16.safetensors", "*.non_ema.safetensors", "*.fp16-*.safetensors"]
+__all__ = ["Parts", "load_parts", "weight_files", "weight_hashes"]
+
+CLASSES = {"text_encoder": CLIPTextModel, "vae": AutoencoderKL, "unet": UNet2DConditionModel}
 
 
 @dataclass
@@ -103,97 +91,18 @@ def load_parts(
     )
 
 
-def find_model(path: str | Path, revision: str | None = None) -> Path:
-    """The model's folder; from the hub its cached copy, downloaded where there is none."""
-    if Path(path).is_dir():
-        return Path(path)
-    if revision is None or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
-        raise UserError(
-            f"{path}: no such folder; set model.path to a folder in diffusers' layout, or to an id "
-            "on the Hugging Face hub with its commit in model.revision"
-        )
-    return fetch(str(path), revision)
-
-
-def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
-    """A model of the hub, in `folder` or in the hub's cache; what is there is not fetched again."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                name,
-                revision=revision,
-                local_dir=folder,
-                allow_patterns=HUB_FILES,
-                ignore_patterns=HUB_IGNORED,
-            )
-        )
-    except Exception as error:  # of the network, the cache or the hub: many types, one remedy
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(
-            f"{name} at {revision}: no such folder, and not to be had from the Hugging Face hub "
-            f"({type(error).__name__}: {reason}); run again where there is a network, or set "
-            "model.path to its folder and model.revision to null"
-        ) from None
-
-
-def check_component(folder: Path, component: str) -> None:
-    """Raise a one-line `UserError` where the files of `component` are not all in `folder`."""
-    part = folder / component
-    layout = "a Stable Diffusion 1.x or 2.x folder holds " + ", ".join(CONFIGURATIONS)
-    if not part.is_dir():
-        raise UserError(f"{folder}: no {component}/; {layout}")
-    needed = CONFIGURATIONS[component]
-    if component == "tokenizer" and (part / "vocab.json").is_file():
-        needed = "merges.txt"
-    if not (part / needed).is_file():
-        raise UserError(f"{folder}: {component}/ has no {needed}; {layout}")
-    if component not in NETWORKS:
-        return
-    if not weight_files(folder, component):
-        pickles = [*part.glob("*.bin"), *part.glob("*.ckpt"), *part.glob("*.pt")]
-        what = f"only {pickles[0].name}, a pickle, which is never read" if pickles else "no weights"
-        raise UserError(f"{folder}: {component}/ has {what}; save it as safetensors")
-
-
-def weight_files(folder: str | Path, component: str) -> list[Path]:
-    """The safetensors files of a network that are read: the full ones, else a variant's."""
-    files = sorted((Path(folder) / component).glob("*.safetensors"))
-    plain = [file for file in files if _variant(file) is None]
-    if plain or not files:
-        return plain
-    first = _variant(files[0])
-    return [file for file in files if _variant(file) == first]
-
-
-def weight_hashes(folder: str | Path) -> dict[str, str]:
-    """SHA-256 of every weight file that is read, by ``<component>/<file>``, for the provenance."""
-    return {
-        f"{network}/{file.name}": sha256(file)
-        for network in NETWORKS
-        for file in weight_files(folder, network)
-    }
-
-
-def _variant(file: Path) -> str | None:
-    """``fp16`` of model.fp16.safetensors and model.fp16-00001-of-00002.safetensors."""
-    match = re.fullmatch(r"[^.]+\.(\w+?)(-\d+-of-\d+)?\.safetensors", file.name)
-    return match[1] if match else None
-
-
 def _network(folder: Path, component: str, dtype: torch.dtype) -> torch.nn.Module:
     transformer = component == "text_encoder"
     options = {
         "use_safetensors": True,
         "local_files_only": True,
-        "variant": _variant(weight_files(folder, component)[0]),
+        "variant": variant_of(weight_files(folder, component)[0]),
         "output_loading_info": True,
         "dtype" if transformer else "torch_dtype": dtype,
     }
     where = f"{folder}: {component}/"
     try:
-        network, info = NETWORKS[component].from_pretrained(folder / component, **options)
+        network, info = CLASSES[component].from_pretrained(folder / component, **options)
     except Exception as error:  # a damaged file, a configuration of another class: many types
         reason = re.sub(r"\s+", " ", str(error))[:200]
         raise UserError(f"{where} cannot be loaded ({reason}); fetch the model again") from None

@@ -1,0 +1,291 @@
+"""From a subject's photos to scores: the programs as they are run, on tiny random models."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import evaluate_instances
+import segment_instances
+import train_custom_diffusion
+from attnseg.datasets.mug19 import SPLITS, read_mug19
+from attnseg.diffusion import custom_diffusion as cd
+from attnseg.errors import run
+from attnseg.mini_world import mugs19
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = (
+    "--steps 6 --batch-size 1 --learning-rate 0.01 --size 64 --initial-word dog --checkpoint-every 2 "
+    "--device cpu --threads 1 --seed 3"
+).split()
+EXTRACTION = (
+    "--cross-blocks 4 5 --self-block 10 --resize none --foreground-threshold 0.2 --device cpu"
+).split()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> dict[str, Path]:
+    rng = np.random.default_rng(0)
+    folders = {}
+    for name in ("subject", "class"):
+        folders[name] = tmp_path_factory.mktemp(name)
+        for i in range(3):
+            pixels = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folders[name] / f"{i}.png")
+    return folders
+
+
+def train_arguments(photos: dict, model: Path, output: Path) -> list[str]:
+    return [
+        "--photos", str(photos["subject"]), "--class", "cat", "--model", str(model),
+        "--regularisation", str(photos["class"]), "--output", str(output), *QUICK,
+    ]  # fmt: skip
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / cd.PROJECTIONS) | load_file(folder / "token_1.safetensors")
+
+
+def test_a_training_killed_in_the_middle_ends_with_the_same_weights(photos, tiny_sd, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert train_custom_diffusion.main(train_arguments(photos, tiny_sd, whole)) == 0
+    process = subprocess.Popen(
+        [sys.executable, "scripts/train_custom_diffusion.py", *train_arguments(photos, tiny_sd, killed)],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    for line in process.stdout:  # a line follows each checkpoint
+        if "step 2/6" in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    checkpoint = tmp_path / "killed.checkpoints" / "checkpoint.pt"
+    assert checkpoint.exists() and not (killed / cd.INFO).exists()
+    assert train_custom_diffusion.main(train_arguments(photos, tiny_sd, killed)) == 0
+    assert not checkpoint.parent.exists()
+    first, second = weights(whole), weights(killed)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_images_of_the_class_are_generated_where_none_are_given(photos, tiny_sd, tmp_path, capsys):
+    arguments = train_arguments(photos, tiny_sd, tmp_path / "out")
+    place = arguments.index("--regularisation")
+    del arguments[place : place + 2]
+    arguments += ["--regularisation-images", "2", "--only-regularisation"]
+    started = time.time()
+    assert train_custom_diffusion.main(arguments) == 0
+    made = sorted((tmp_path / "regularisation" / "cat").iterdir())
+    assert [path.name for path in made] == ["generated-00000.png", "generated-00001.png"]
+    assert all(path.stat().st_mtime >= started - 1 for path in made)
+    assert not (tmp_path / "out").exists()
+
+
+def fails(program, arguments: list, capsys) -> str:
+    """The one line that the program prints on its way out with a status of 1."""
+    assert run(lambda: program.main([str(argument) for argument in arguments])) == 1
+    error = capsys.readouterr().err.strip().splitlines()
+    line = [text for text in error if text.startswith("error: ")]
+    assert len(line) == 1 and line[0] == error[-1]
+    return line[0]
+
+
+def test_what_a_user_may_do_wrong_is_one_line(photos, tiny_sd, tmp_path, capsys):
+    good = train_arguments(photos, tiny_sd, tmp_path / "out")
+
+    def changed(name: str, value: object) -> list:
+        place = good.index(name) + 1
+        return [*good[:place], value, *good[place + 1 :]]
+
+    lonely, broken = tmp_path / "lonely", tmp_path / "broken"
+    for folder in (lonely, broken):
+        folder.mkdir()
+        Image.new("RGB", (64, 64)).save(folder / "0.png")
+    (broken / "1.jpg").write_text("no photo")
+    for arguments, said in (
+        (changed("--photos", lonely), "1 photo of the subject"),
+        (changed("--photos", broken), "1.jpg: not a readable image"),
+        (changed("--photos", tmp_path / "none"), "no such folder of photos"),
+        ([*good, "--token", "dog"], "already exists"),
+        ([*good, "--token", "new"], "angle brackets"),
+        ([*good, "--class", "dog"], "give one for each subject"),
+        (changed("--model", tmp_path / "none"), "no such folder"),
+        (changed("--size", 50), "multiple of"),
+        ([*good, "--prompt", "a photo"], "must hold one {}"),
+        (changed("--steps", 0), "must be at least 1"),
+    ):
+        assert said in fails(train_custom_diffusion, arguments, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+# --- from scenes to scores
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A few scenes of mini Mug19."""
+    root = tmp_path_factory.mktemp("mug19")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mugs19, "SCENES", {"semantic": 1, "visual": 1})
+        patch.setattr(mugs19, "VIEWS", 1)
+        patch.setattr(mugs19, "PHOTOS", (2, 2))
+        mugs19.write_mug19(root, 0)
+    return root
+
+
+@pytest.fixture(scope="module")
+def personal(tiny_sd, world, tmp_path_factory) -> Path:
+    """Weights that were not learnt, but are different for every subject."""
+    from attnseg.diffusion.load import load_parts
+
+    folder = tmp_path_factory.mktemp("personal")
+    parts = load_parts(tiny_sd, device="cpu")
+    base = {name: layer.weight for name, layer in cd.text_projections(parts.unet).items()}
+    info = {"classes": {"<new1>": "mug"}, "base": cd.fingerprint(parts), "model": parts.name}
+    for i, subject in enumerate(read_mug19(world).subjects):
+        generator = torch.Generator().manual_seed(i)
+        learnt = {n: w + 0.3 * torch.randn(w.shape, generator=generator) for n, w in base.items()}
+        row = torch.randn(32, generator=generator)
+        cd.save_personal(folder / subject, cd.Personal({"<new1>": row}, learnt, info))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictions(tiny_sd, world, personal, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("predictions")
+    arguments = ["--root", world, "--personal", personal, "--model", tiny_sd, "--output", folder]
+    assert segment_instances.main([*map(str, arguments), *EXTRACTION]) == 0
+    return folder
+
+
+def test_every_method_answers_every_triplet_or_says_why_not(predictions, world):
+    manifest = json.loads((predictions / "manifest.json").read_text())
+    data = read_mug19(world)
+    for method in segment_instances.DIFFUSION:
+        rows = load_file(predictions / f"{method}.safetensors")
+        assert set(rows) == {triplet.id for triplet in data.triplets}
+        assert manifest["methods"][method]["model"]
+    for method in ("dino_vit", "mask_rcnn"):
+        assert manifest["methods"][method]["not_run"]
+    assert "in place of CLIP" in manifest["methods"]["arithmetic"]["model"]
+
+
+def test_the_subject_alone_cannot_tell_copies_apart_and_words_alone_cannot_tell_sharers_apart(
+    predictions, world
+):
+    data = read_mug19(world)
+    subject, context, both = (
+        load_file(predictions / f"{method}.safetensors")
+        for method in ("subject_only", "context_only", "custom_selfcross")
+    )
+    compared = 0
+    for group in data.groups().values():
+        for a in group:
+            for b in group:
+                same_subject, same_words = a.subject == b.subject, a.description == b.description
+                if a.instance < b.instance and (same_subject or same_words):
+                    assert torch.equal(subject[a.id], subject[b.id]) == same_subject
+                    assert torch.equal(context[a.id], context[b.id]) == same_words
+                    assert not torch.equal(both[a.id], both[b.id])
+                    compared += 1
+    assert compared >= 3
+
+
+def test_answers_are_scored_in_every_split(predictions, world, tmp_path, capsys):
+    arguments = ["--root", world, "--predictions", predictions, "--output", tmp_path]
+    assert evaluate_instances.main(list(map(str, arguments))) == 0
+    printed = capsys.readouterr().out
+    assert "mask_rcnn: not run" in printed and "chance" in printed
+    data = read_mug19(world)
+    for split in SPLITS:
+        chosen = [t for t in data.triplets if split in t.splits]
+        for method in segment_instances.DIFFUSION:
+            metrics = json.loads((tmp_path / split / method / "metrics.json").read_text())
+            assert metrics["n_triplets"] == len(chosen) and metrics["split"] == split
+            expected = np.mean([1 / len(data.instances(t.scene)) for t in chosen])
+            assert metrics["chance"] == pytest.approx(100 * expected, abs=1e-3)
+            per = np.load(tmp_path / split / method / "per_triplet.npz")
+            assert per["ids"].tolist() == [t.id for t in chosen]
+            assert metrics["miou"] == pytest.approx(100 * per["iou"].mean(), abs=1e-3)
+            assert metrics["bf_acc"] == pytest.approx(100 * per["found_alone"].mean(), abs=1e-3)
+            assert metrics["af_acc"] == pytest.approx(100 * per["found_together"].mean(), abs=1e-3)
+    assert isinstance(json.loads((tmp_path / "order.json").read_text()), list)
+
+
+def test_perfect_answers_score_full_marks(predictions, world, tmp_path):
+    """Correlations that are 1 on the true segment: every accuracy is 100."""
+    from attnseg.masks.assignment import true_segments
+
+    data = read_mug19(world)
+    _, segments = evaluate_instances.read_predictions(predictions)
+    rows = {}
+    for triplet in data.triplets:
+        masks = segments[triplet.scene, triplet.view].masks(0.2)
+        truth = true_segments(masks, data.read_masks(triplet.scene, triplet.view))
+        row = torch.zeros(len(masks))
+        row[truth[triplet.instance - 1]] = 1
+        rows[triplet.id] = row
+    changed = tmp_path / "predictions"
+    changed.mkdir()
+    manifest = json.loads((predictions / "manifest.json").read_text())
+    manifest["methods"] = {"custom_selfcross": {"model": "the truth"}}
+    (changed / "manifest.json").write_text(json.dumps(manifest))
+    save_file(load_file(predictions / "segments.safetensors"), changed / "segments.safetensors")
+    save_file(rows, changed / "custom_selfcross.safetensors")
+    arguments = ["--root", world, "--predictions", changed, "--output", tmp_path / "out"]
+    assert evaluate_instances.main(list(map(str, arguments))) == 0
+    metrics = json.loads((tmp_path / "out/all/custom_selfcross/metrics.json").read_text())
+    assert metrics["bf_acc"] == metrics["af_acc"] == 100
+    assert 0 < metrics["miou"] < 100
+
+
+def test_mistakes_about_scenes_are_one_line(predictions, tiny_sd, world, personal, tmp_path, capsys):
+    good = ["--root", world, "--model", tiny_sd, "--output", tmp_path / "o", *EXTRACTION]
+    mine = [*good, "--personal", personal]
+    assert "no weights of the subject" in fails(
+        segment_instances, [*good, "--personal", tmp_path], capsys
+    )
+    assert "no triplet of the scenes" in fails(
+        segment_instances, [*mine, "--scenes", "nowhere"], capsys
+    )
+    assert "blocks 0 to 15" in fails(segment_instances, [*mine, "--self-block", "99"], capsys)
+    assert "template" in fails(segment_instances, [*mine, "--template", "a mug"], capsys)
+    assert "no complete answers" in fails(
+        evaluate_instances,
+        ["--root", world, "--predictions", tmp_path, "--output", tmp_path / "o"],
+        capsys,
+    )
+
+
+def test_weights_of_another_base_model_are_refused(tiny_sd, world, personal, tmp_path, capsys):
+    other = tmp_path / "personal"
+    for folder in personal.iterdir():
+        (other / folder.name).mkdir(parents=True)
+        for file in folder.iterdir():
+            (other / folder.name / file.name).write_bytes(file.read_bytes())
+        info = json.loads((other / folder.name / cd.INFO).read_text())
+        (other / folder.name / cd.INFO).write_text(json.dumps(info | {"base": "0" * 16}))
+    arguments = ["--root", world, "--model", tiny_sd, "--output", tmp_path / "o", *EXTRACTION]
+    line = fails(
+        segment_instances,
+        [*arguments, "--personal", other, "--methods", "custom_selfcross"],
+        capsys,
+    )
+    assert "another base model" in line and "mug" in line
