@@ -14,16 +14,17 @@ import json
 import sys
 from pathlib import Path
 
+from attnseg.datasets.layouts import LAYOUTS
 from attnseg.errors import UserError, run
 from attnseg.evaluation.iou import write_metrics
-from attnseg.evaluation.masks import READERS, evaluate_masks
+from attnseg.evaluation.masks import evaluate_masks, truth_of
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--dataset", required=True, choices=list(READERS), help="the layout on disk")
+    p.add_argument("--dataset", required=True, choices=list(LAYOUTS), help="the layout on disk")
     p.add_argument(
         "--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012"
     )
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if not args.masks.is_dir():
         raise UserError(f"{args.masks}: no such folder of masks")
-    truth = READERS[args.dataset](args.root, args.split)
+    truth = truth_of(args.dataset, args.root, args.split)
     tp, fp, fn = evaluate_masks(args.masks, truth)
     parameters = manifest_parameters(args.masks)
     model = args.model or from_parameters(parameters, "model")

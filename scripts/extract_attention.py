@@ -5,20 +5,21 @@ The defaults are the paper's. A complete shard made with the same parameters is 
 """
 
 import argparse
+import functools
 import sys
 import time
 from pathlib import Path
 
 from tqdm import tqdm
 
-from attnseg.datasets import voc
+from attnseg.datasets.layouts import LABELS, LAYOUTS
 from attnseg.diffusion.attention import check_blocks
 from attnseg.diffusion.extract import Options, Sample, extract
-from attnseg.diffusion.load import load_parts, weight_hashes
+from attnseg.diffusion.load import Parts, load_parts, weight_hashes
 from attnseg.errors import UserError, run
+from attnseg.gpu import leased_device
 from attnseg.shards import members, problem_with, write_shard
 
-DATASETS = {"voc": voc}
 BOX_THRESHOLDS = {"voc": 0.2, "coco": 0.5}  # of the official code
 
 
@@ -26,11 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", choices=DATASETS, default="voc")
+    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="name of the split's list")
     parser.add_argument("--images", type=int, help="how many the list must have")
-    parser.add_argument("--labels", choices=("xml", "mask"), help="source of the image labels")
+    parser.add_argument("--labels", choices=("xml", "instances", "mask"), help="source of the image labels")
     parser.add_argument("--shard", type=int, default=0, help="number of the shard")
     parser.add_argument("--shard-size", type=int, default=500)
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--timestep {args.timestep}: it must be between 0 and 999")
     if args.noises < 1 or args.batch_size < 1:
         raise UserError("--noises and --batch-size must be at least 1")
-    dataset = DATASETS[args.dataset]
+    dataset = LAYOUTS[args.dataset]
     official = args.profile == "official"
     options = Options(
         cross_blocks=tuple(args.cross_blocks),
@@ -85,8 +86,15 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.images}: correct datasets.{args.dataset}.splits.{args.split}.images"
         )
     ids = members(ids, args.shard, args.shard_size)
-    source = args.labels or ("mask" if official else "xml")
-    parts = load_parts(args.model, revision=args.revision, device=args.device)
+    source = args.labels or ("mask" if official else LABELS[args.dataset])
+    with leased_device(args.device) as device:
+        extract_shard(args, options, ids, source, load_parts(args.model, args.revision, device))
+    return 0
+
+
+def extract_shard(args, options: Options, ids: list[str], source: str, parts: Parts) -> None:
+    """Read the photos, extract, and write the shard, unless it is there already."""
+    dataset = LAYOUTS[args.dataset]
     check_blocks(parts.unet, options.cross_blocks, options.self_block)
     parameters = {
         **options.parameters(),
@@ -98,16 +106,19 @@ def main(argv: list[str] | None = None) -> int:
     }
     if problem_with(args.output, parameters) is None:
         print(f"{args.output} is complete")
-        return 0
+        return
     samples = [
-        Sample(i, dataset.read_image(dataset.image_path(args.root, i)), dataset.labels(args.root, i, source))
-        for i in ids
+        Sample(
+            image_id,
+            dataset.read_image(dataset.image_path(args.root, image_id)),
+            dataset.labels(args.root, image_id, source),
+        )
+        for image_id in ids
     ]
+    progress = functools.partial(
+        tqdm, desc="attention", unit="batch", mininterval=2, disable=not sys.stderr.isatty()
+    )
     started = time.time()
-
-    def progress(batches):
-        return tqdm(batches, desc="attention", unit="batch", mininterval=2, disable=not sys.stderr.isatty())
-
     tensors, items = extract(parts, samples, options, args.batch_size, progress)
     write_shard(args.output, tensors, items, parameters)
     seconds = time.time() - started
@@ -116,7 +127,6 @@ def main(argv: list[str] | None = None) -> int:
         f"{len(items)} photos in {seconds:.1f} s ({len(items) / seconds:.1f} a second), "
         f"{skipped} with a constant map -> {args.output}"
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from attnseg.datasets import voc
-from attnseg.errors import UserError, run
-from attnseg.files import parameters_hash, write_json
 from PIL import Image
 
-DATASETS = {"voc": voc}
+from attnseg.datasets.layouts import LAYOUTS
+from attnseg.errors import UserError, run
+from attnseg.files import parameters_hash, write_json
+
 KINDS = ("all_background", "random_labels")
 
 
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--dataset", choices=DATASETS, default="voc", help="the layout on disk")
+    p.add_argument("--dataset", choices=LAYOUTS, default="voc", help="the layout on disk")
     p.add_argument(
         "--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012"
     )
@@ -49,7 +49,7 @@ def random_mask(numbers: list[int], size: tuple[int, int], seed: int, image_id: 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    dataset = DATASETS[args.dataset]
+    dataset = LAYOUTS[args.dataset]
     ids = dataset.read_split(args.root, args.split)
     for image_id in ids:
         photo = dataset.image_path(args.root, image_id)

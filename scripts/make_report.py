@@ -10,14 +10,13 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from attnseg.datasets import voc
+from attnseg.datasets.layouts import LAYOUTS
 from attnseg.errors import run
 from attnseg.evaluation.pictures import chosen, figure
 from attnseg.files import write_atomically
 from attnseg.shards import read_shards
 from attnseg.tables import TABLES, render
 
-DATASETS = {"voc": voc}
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>attnseg</title><style>
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 76em; padding: 0 1em; color: #1a1a1a; }
@@ -34,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--captions", type=Path, nargs="*", default=[], help="<target>.rst")
     parser.add_argument("--references", type=Path, nargs="*", default=[], help="metrics.json files")
     parser.add_argument("--pictures", type=int, default=6, help="photos in the figure")
-    parser.add_argument("--dataset", choices=DATASETS, default="voc")
+    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="split of the photos")
     parser.add_argument("--attention", type=Path, required=True, help="folder of its shards")
@@ -45,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch, write_atomically(args.output) as partial:
         picture = Path(scratch) / "attention.png"
         items = chosen(list(read_shards(args.attention)), args.pictures)
-        figure(DATASETS[args.dataset], args.root, items, args.masks, picture)
+        figure(LAYOUTS[args.dataset], args.root, items, args.masks, picture)
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("index.html", index(args.tables, captions, args.references))
             archive.write(picture, "figures/attention.png")

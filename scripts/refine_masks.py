@@ -18,22 +18,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from attnseg.datasets import voc
+from attnseg.datasets.layouts import LAYOUTS
 from attnseg.diffusion.geometry import Fit
 from attnseg.errors import UserError, run
-from attnseg.files import parameters_hash, write_json
+from attnseg.files import parameters_hash, sha256, write_json
 from attnseg.masks.crf import CrfOptions
 from attnseg.masks.refine import SOURCES, RefineOptions, refine, source_maps
-from attnseg.shards import read_shards
-
-DATASETS = {"voc": voc}
+from attnseg.shards import listed_shards, read_shards
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", choices=DATASETS, default="voc")
+    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--attention", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
@@ -55,10 +53,9 @@ def main(argv: list[str] | None = None) -> int:
         confidence=args.confidence,
         labels_at_grid=official,
     )
-    shards = sorted(args.attention.glob("shard-*.json"))
     made_with = {
         "options": repr(options),
-        "attention": [json.loads(path.read_text())["sha256"] for path in shards],
+        "attention": [sha256(path) for path in listed_shards(args.attention)],
     }
     folders = [args.output, *([args.train_output] if args.train_output else [])]
     for folder in folders:
@@ -129,7 +126,7 @@ def refine_one(
     """Write one photo's masks; returns its manifest entry, or {"error": ...}."""
     item, kinds = job
     try:
-        return masks_of(DATASETS[dataset], root, output, train_output, options, item, kinds)
+        return masks_of(LAYOUTS[dataset], root, output, train_output, options, item, kinds)
     except UserError as error:
         return {"error": str(error)}
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from attnseg.diffusion import mini_sd, mini_training
+from attnseg.diffusion.mini_card import write_card
 from attnseg.diffusion.mini_evaluation import dev_evaluation
 from attnseg.errors import run
 from attnseg.files import write_json
@@ -32,9 +33,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of the finished model")
     parser.add_argument("--workdir", type=Path, required=True, help="scenes and checkpoints")
     parser.add_argument("--scenes", type=int, default=30000, help="training scenes")
-    parser.add_argument("--vae-steps", type=int, default=2000, help="autoencoder steps of 16 scenes")
+    parser.add_argument(
+        "--vae-steps", type=int, default=2000, help="autoencoder steps of 16 scenes"
+    )
     parser.add_argument("--steps", type=int, default=20000, help="denoiser steps of 32 scenes")
-    parser.add_argument("--evaluate-every", type=int, default=2500, help="steps between evaluations")
+    parser.add_argument(
+        "--evaluate-every", type=int, default=2500, help="steps between evaluations"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the world and of the weights")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
@@ -47,7 +52,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"[{(time.time() - started) / 60:6.1f} min] {line}", flush=True)
 
     images, captions = cached_scenes(args.workdir, args.seed, args.scenes, args.threads, log)
-    tokenizer = mini_sd.train_tokenizer([c for texts in captions for c in texts], args.workdir / "tokenizer")
+    tokenizer = mini_sd.train_tokenizer(
+        [c for texts in captions for c in texts], args.workdir / "tokenizer"
+    )
     torch.manual_seed(args.seed)
     vae = mini_sd.new_autoencoder().to(memory_format=torch.channels_last)
     mini_training.train_autoencoder(vae, images, args.vae_steps, args.workdir, args.device, log)
@@ -66,7 +73,17 @@ def main(argv: list[str] | None = None) -> int:
         parts, latents, tokens, args.steps, args.workdir, args.device,
         dev_evaluation(parts, args.seed, args.device), log, args.evaluate_every,
     )  # fmt: skip
-    save(parts, history, args.output)
+    facts = {
+        "scenes": args.scenes,
+        "vae_steps": args.vae_steps,
+        "vae_batch": mini_training.VAE_BATCH,
+        "steps": args.steps,
+        "batch": mini_training.BATCH,
+        "hours": history[-1]["hours"],
+        "machine": f"{args.threads} thread(s) of a CPU" if args.device == "cpu" else args.device,
+        "command": "make ship-mini",
+    }
+    save(parts, history, facts, args.output)
     log(f"saved {args.output}")
     return 0
 
@@ -87,20 +104,24 @@ def cached_latents(folder: Path, vae, images: np.ndarray, device: str, log) -> t
     kept = folder / "latents.npy"
     if not kept.exists():
         log("encoding the scenes")
-        views = [mini_training.encode(vae, view, device) for view in (images, images[:, :, ::-1].copy())]
+        views = [
+            mini_training.encode(vae, view, device) for view in (images, images[:, :, ::-1].copy())
+        ]
         np.save(kept, (torch.stack(views) * vae.config.scaling_factor).half().numpy())
     return torch.from_numpy(np.load(kept))
 
 
-def save(parts: dict, history: list[dict], output: Path) -> None:
-    """The pipeline in float16 and the training's history, moved into place when complete."""
+def save(parts: dict, history: list[dict], facts: dict, output: Path) -> None:
+    """The pipeline in float16 with its card and history, moved into place when complete."""
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     pipeline = mini_sd.pipeline(
         parts["vae"], parts["text_encoder"], parts["tokenizer"], parts["unet"]
     )
-    pipeline.to(torch.float16).save_pretrained(partial, safe_serialization=True)
     write_json(partial / "training.json", history)
+    write_card(partial, pipeline, history, facts)
+    pipeline.to(torch.float16).save_pretrained(partial, safe_serialization=True)
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)
 

@@ -53,6 +53,7 @@ def tiny_sd(tmp_path_factory) -> Path:
             latent_channels=4,
             norm_num_groups=4,
             sample_size=64,
+            scaling_factor=4.0,  # latents of about unit variance, as a trained one's
         )
         unet = UNet2DConditionModel(
             sample_size=16,

@@ -41,7 +41,7 @@ def build_shard(
             batch = work(part)
             fresh += len(part)
             with write_atomically(kept.with_suffix(".safetensors")) as partial:
-                save_file(batch[0], partial)
+                save_file({k: t.contiguous() for k, t in batch[0].items()}, partial)
             write_json(kept.with_suffix(".json"), batch[1])  # last: it makes the batch count
         tensors |= batch[0]
         items += batch[1]

@@ -63,12 +63,21 @@ def problem_with(path: Path, parameters: dict | None = None) -> str | None:
     return None
 
 
-def read_shards(folder: Path) -> Iterator[tuple[dict, dict[str, torch.Tensor]]]:
-    """Each item's manifest entry and its tensors by kind ("cross", "selfcross"), in order."""
-    paths = sorted(folder.glob("shard-*.safetensors"))
+def listed_shards(folder: Path) -> list[Path]:
+    """The shards that the folder's manifest.json (verify_shards) names; all where there is none."""
+    manifest = folder / "manifest.json"
+    if manifest.exists():
+        paths = [folder / name for name in json.loads(manifest.read_text())["shards"]]
+    else:
+        paths = sorted(folder.glob("shard-*.safetensors"))
     if not paths:
         raise UserError(f"{folder}: no shards: run extract_attention first")
-    for path in paths:
+    return paths
+
+
+def read_shards(folder: Path) -> Iterator[tuple[dict, dict[str, torch.Tensor]]]:
+    """Each item's manifest entry and its tensors by kind ("cross", "selfcross"), in order."""
+    for path in listed_shards(folder):
         problem = problem_with(path)
         if problem:
             raise UserError(f"{path}: {problem}: delete it and run extract_attention again")

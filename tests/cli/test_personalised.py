@@ -289,3 +289,62 @@ def test_weights_of_another_base_model_are_refused(tiny_sd, world, personal, tmp
         capsys,
     )
     assert "another base model" in line and "mug" in line
+
+
+def test_pictures_are_compared_inside_true_boxes_by_a_segmentors_backbone(
+    tiny_sd, world, personal, tmp_path
+):
+    from attnseg.segmentation.model import build_model, save_segmentor
+    from attnseg.segmentation.settings import Settings
+
+    settings = Settings(backbone="resnet18", width=8, stem="small", crop=64)
+    weights = tmp_path / "weights.safetensors"
+    save_segmentor(weights, build_model(settings, 3), settings, dataset="mini", classes=["a", "b", "c"])
+    arguments = [
+        "--root", world, "--personal", personal, "--model", tiny_sd, "--output", tmp_path / "p",
+        "--methods", "dino_vit", "mask_rcnn", "--features", weights, *EXTRACTION,
+    ]  # fmt: skip
+    assert segment_instances.main(list(map(str, arguments))) == 0
+    arguments = ["--root", world, "--predictions", tmp_path / "p", "--output", tmp_path / "o"]
+    assert evaluate_instances.main(list(map(str, arguments))) == 0
+    for method in ("dino_vit", "mask_rcnn"):
+        metrics = json.loads((tmp_path / "o/all" / method / "metrics.json").read_text())
+        assert "resnet18" in metrics["model"] and "true instance boxes" in metrics["model"]
+        assert metrics["miou"] == pytest.approx(metrics["af_acc"], abs=1e-3)
+        # even random features know most mugs of a design from those of another
+        assert metrics["af_acc"] > metrics["chance"]
+
+
+def test_dino_and_clip_are_used_where_they_are_given(tiny_sd, world, personal, tmp_path):
+    from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
+
+    from attnseg.diffusion.load import load_parts
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 10, "num_attention_heads": 2, "intermediate_size": 16}
+    ViTModel(ViTConfig(**small, image_size=32, patch_size=16)).save_pretrained(tmp_path / "dino")
+    tower = small | {"num_hidden_layers": 1, "hidden_size": 32}
+    words = len(load_parts(tiny_sd, device="cpu").tokenizer)
+    for width in (32, 24):
+        CLIPModel(
+            CLIPConfig(
+                text_config={**tower, "vocab_size": words, "max_position_embeddings": 64},
+                vision_config={**tower, "image_size": 32, "patch_size": 16},
+                projection_dim=width,
+            )
+        ).save_pretrained(tmp_path / f"clip{width}")
+    arguments = [
+        "--root", world, "--personal", personal, "--model", tiny_sd, "--output", tmp_path / "p",
+        "--methods", "arithmetic", "dino_vit", "--dino", tmp_path / "dino",
+        "--scenes", "scene00", *EXTRACTION,
+    ]  # fmt: skip
+    assert segment_instances.main([*map(str, arguments), "--clip", str(tmp_path / "clip32")]) == 0
+    manifest = json.loads((tmp_path / "p" / "manifest.json").read_text())["methods"]
+    assert str(tmp_path / "dino") == manifest["dino_vit"]["model"]
+    assert str(tmp_path / "clip32") in manifest["arithmetic"]["model"]
+    for method in ("arithmetic", "dino_vit"):
+        rows = load_file(tmp_path / "p" / f"{method}.safetensors")
+        assert all(row.isfinite().all() and row.unique().numel() > 1 for row in rows.values())
+    arguments = list(map(str, arguments))
+    line = run(lambda: segment_instances.main([*arguments, "--clip", str(tmp_path / "clip24")]))
+    assert line == 1

@@ -8,41 +8,49 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 from attnseg.diffusion import invert as inv
 from attnseg.diffusion.attention import attention_maps
 from attnseg.diffusion.generate import decode, text_states
+from attnseg.diffusion.load import load_parts
 
 TEXTS = ["a photo including dog and cat.", "a photo including sheep."]
 POSITIONS = [[[4], [6]], [[4, 5]]]
-SHORT = inv.Inversion(steps=8, inner_iterations=6)
+SHORT = inv.Inversion(steps=6)
 
 
 @pytest.fixture(scope="module")
-def latents(tiny_parts) -> torch.Tensor:
+def parts(tiny_sd):
+    """A random U-Net's answer to a small change of its input is wild; a trained one's is not."""
+    parts = load_parts(tiny_sd, device="cpu")
+    parts.unet.conv_out.weight.data *= 0.2
+    return parts
+
+
+@pytest.fixture(scope="module")
+def latents(parts) -> torch.Tensor:
     """Encoded smooth pictures."""
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.uniform(-1, 1, (2, 3, 4, 4))).float()
     pixels = torch.nn.functional.interpolate(coarse, (64, 64), mode="bicubic").clamp(-1, 1)
     with torch.no_grad():
-        return tiny_parts.vae.encode(pixels).latent_dist.mean
+        return parts.vae.encode(pixels).latent_dist.mean * parts.vae.config.scaling_factor
 
 
 @pytest.fixture(scope="module")
-def tuned(tiny_parts, latents):
-    return inv.invert(tiny_parts, latents, TEXTS, POSITIONS, SHORT)
+def tuned(parts, latents):
+    return inv.invert(parts, latents, TEXTS, POSITIONS, SHORT)
 
 
-def test_tuned_null_texts_rebuild_the_photo_better_than_plain_inversion(tiny_parts, latents, tuned):
+def test_tuned_null_texts_rebuild_the_photo_better_than_plain_inversion(parts, latents, tuned):
     plain_settings = inv.Inversion(steps=SHORT.steps, inner_iterations=0)
-    plain = inv.invert(tiny_parts, latents, TEXTS, POSITIONS, plain_settings)
-    photo = torch.from_numpy(decode(tiny_parts, latents))
+    plain = inv.invert(parts, latents, TEXTS, POSITIONS, plain_settings)
+    photo = torch.from_numpy(decode(parts, latents))
     better, worse = (
-        inv.psnr(torch.from_numpy(decode(tiny_parts, run.latents[-1])), photo)
-        for run in (tuned, plain)
+        inv.psnr(torch.from_numpy(decode(parts, run.latents[-1])), photo) for run in (tuned, plain)
     )
     assert (better > worse + 1).all(), (better, worse)
 
 
-def test_ddim_steps_are_diffusers(tiny_parts, latents):
-    ddim = inv.Ddim(tiny_parts.scheduler, 10)
-    stock = DDIMScheduler.from_config(tiny_parts.scheduler.config, clip_sample=False)
+def test_ddim_steps_are_diffusers(parts, latents):
+    ddim = inv.Ddim(parts.scheduler, 10)
+    stock = DDIMScheduler.from_config(parts.scheduler.config, clip_sample=False)
     stock.set_timesteps(10)
     assert ddim.timesteps == stock.timesteps.tolist()
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
@@ -51,18 +59,18 @@ def test_ddim_steps_are_diffusers(tiny_parts, latents):
         torch.testing.assert_close(ddim.denoised(noise, t, latents), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_noising_undoes_denoising(tiny_parts, latents):
-    ddim = inv.Ddim(tiny_parts.scheduler, 10)
+def test_noising_undoes_denoising(parts, latents):
+    ddim = inv.Ddim(parts.scheduler, 10)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     for t in ddim.timesteps:
         back = ddim.noised(noise, t, ddim.denoised(noise, t, latents))
         torch.testing.assert_close(back, latents, rtol=1e-4, atol=1e-4)
 
 
-def test_the_inverse_scheduler_of_diffusers_agrees(tiny_parts, latents):
+def test_the_inverse_scheduler_of_diffusers_agrees(parts, latents):
     """Up to its own convention for the last step to noise, which it takes at another timestep."""
-    ddim = inv.Ddim(tiny_parts.scheduler, 10)
-    stock = DDIMInverseScheduler.from_config(tiny_parts.scheduler.config, clip_sample=False)
+    ddim = inv.Ddim(parts.scheduler, 10)
+    stock = DDIMInverseScheduler.from_config(parts.scheduler.config, clip_sample=False)
     stock.set_timesteps(10)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     for t in stock.timesteps.tolist()[1:]:
@@ -70,33 +78,33 @@ def test_the_inverse_scheduler_of_diffusers_agrees(tiny_parts, latents):
         torch.testing.assert_close(ddim.noised(noise, t, latents), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_without_guidance_the_pivot_is_nearly_met(tiny_parts, latents):
-    settings = inv.Inversion(steps=8, inner_iterations=0, guidance=1.0)
-    run = inv.invert(tiny_parts, latents, TEXTS, POSITIONS, settings)
+def test_without_guidance_the_pivot_is_nearly_met(parts, latents):
+    settings = inv.Inversion(steps=SHORT.steps, inner_iterations=0, guidance=1.0)
+    run = inv.invert(parts, latents, TEXTS, POSITIONS, settings)
     guided = inv.invert(
-        tiny_parts, latents, TEXTS, POSITIONS, inv.Inversion(steps=8, inner_iterations=0)
+        parts, latents, TEXTS, POSITIONS, inv.Inversion(steps=SHORT.steps, inner_iterations=0)
     )
     near = (run.latents[-1] - latents).square().mean()
     assert near < 0.5 * (guided.latents[-1] - latents).square().mean()
 
 
-def test_the_tuned_embeddings_give_the_trajectory_again(tiny_parts, tuned):
-    ddim = inv.Ddim(tiny_parts.scheduler, SHORT.steps)
-    text = text_states(tiny_parts, TEXTS)
+def test_the_tuned_embeddings_give_the_trajectory_again(parts, tuned):
+    ddim = inv.Ddim(parts.scheduler, SHORT.steps)
+    text = text_states(parts, TEXTS)
     again = inv.guided_sampling(
-        tiny_parts.unet, tuned.latents[0], text, tuned.null_texts, ddim, SHORT.guidance
+        parts.unet, tuned.latents[0], text, tuned.null_texts, ddim, SHORT.guidance
     )
     assert len(again) == SHORT.steps + 1
     for one, other in zip(again, tuned.latents, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
-def test_attention_is_read_at_the_step_nearest_the_generations(tiny_parts, tuned):
-    ddim = inv.Ddim(tiny_parts.scheduler, SHORT.steps)
-    assert ddim.timesteps == [876, 751, 626, 501, 376, 251, 126, 1]
-    assert tuned.timestep == 501
+def test_attention_is_read_at_the_step_nearest_the_generations(parts, tuned):
+    ddim = inv.Ddim(parts.scheduler, SHORT.steps)
+    assert ddim.timesteps == [831, 665, 499, 333, 167, 1]
+    assert tuned.timestep == 499
     expected = attention_maps(
-        tiny_parts.unet, tuned.latents[3], 501, text_states(tiny_parts, TEXTS), POSITIONS,
+        parts.unet, tuned.latents[2], 499, text_states(parts, TEXTS), POSITIONS,
         cross_blocks=range(16), self_block=13,
     )  # fmt: skip
     for row, maps in enumerate(expected):
@@ -112,18 +120,18 @@ def test_nearest_timestep_prefers_the_noisier_of_two(timesteps, index):
     assert inv.nearest_timestep(timesteps, 501) == index
 
 
-def test_a_photo_does_not_depend_on_its_neighbours(tiny_parts, latents, tuned):
-    alone = inv.invert(tiny_parts, latents[1:], TEXTS[1:], POSITIONS[1:], SHORT)
+def test_a_photo_does_not_depend_on_its_neighbours(parts, latents, tuned):
+    alone = inv.invert(parts, latents[1:], TEXTS[1:], POSITIONS[1:], SHORT)
     torch.testing.assert_close(alone.latents[-1][0], tuned.latents[-1][1], rtol=1e-2, atol=1e-3)
     torch.testing.assert_close(alone.cross[0], tuned.cross[1, :1], rtol=1e-2, atol=1e-5)
 
 
-def test_a_step_stops_once_within_its_tolerance(tiny_parts, latents):
+def test_a_step_stops_once_within_its_tolerance(parts, latents):
     loose = inv.Inversion(steps=3, inner_iterations=5, tolerance=1e6)
     calls = []
-    handle = tiny_parts.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    handle = parts.unet.register_forward_pre_hook(lambda *_: calls.append(1))
     try:
-        inv.invert(tiny_parts, latents, TEXTS, POSITIONS, loose)
+        inv.invert(parts, latents, TEXTS, POSITIONS, loose)
     finally:
         handle.remove()
     # inversion, and a step: conditional, one inner iteration, tuned unconditional

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from attnseg.masks.clusters import OUTSIDE, cbp_scores, segment_means, spectral_segments
 
 

@@ -154,11 +154,12 @@ def test_the_first_step_is_that_of_a_plain_computation(parts, photos, tmp_path):
     loss.backward()
     rate = settings.learning_rate
     # AdamW's first step is the sign of the gradient, once the weights have decayed
-    clear = weight.grad.abs() > 1e-6
+    clear = weight.grad.abs() > 1e-5
+    assert clear.float().mean() > 0.5
     expected = first * (1 - rate * 0.01) - rate * weight.grad.sign()
     torch.testing.assert_close(personal.projections[name][clear], expected[clear], atol=2e-4, rtol=0)
     expected = start * (1 - rate * 0.01) - rate * table.grad[number].sign()
-    clear = table.grad[number].abs() > 1e-6
+    clear = table.grad[number].abs() > 1e-5
     assert clear.float().mean() > 0.5
     torch.testing.assert_close(
         personal.embeddings["<new1>"][clear], expected[clear], atol=2e-4, rtol=0

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import confusion_matrix, jaccard_score
+
 from attnseg.errors import UserError
 from attnseg.evaluation import iou as E
-from sklearn.metrics import confusion_matrix, jaccard_score
 
 CLASSES = 5
 

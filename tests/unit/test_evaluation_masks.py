@@ -2,13 +2,14 @@
 
 import json
 
-import evaluate_masks as program
 import numpy as np
 import pytest
+from PIL import Image
+
+import evaluate_masks as program
 from attnseg.errors import UserError, run
 from attnseg.evaluation import masks as M
 from attnseg.evaluation.iou import read_metrics
-from PIL import Image
 
 CLASSES = ("background", "cat", "dog")
 SHAPES = {"a": (6, 8), "b": (9, 5), "c": (7, 7)}
@@ -22,7 +23,7 @@ def save(path, mask):
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    """Three photos' truth, predictions in a folder, and a reader registered as `toy`."""
+    """Three photos' truth, predictions in a folder, and a layout named `toy`."""
     rng = np.random.default_rng(0)
     truth = {i: rng.integers(0, 3, shape).astype(np.uint8) for i, shape in SHAPES.items()}
     truth["a"][0] = 255
@@ -32,7 +33,8 @@ def world(tmp_path, monkeypatch):
     for image_id, mask in predictions.items():
         save(folder / f"{image_id}.png", mask)
     reader = M.Truth(list(SHAPES), CLASSES, truth.__getitem__)
-    monkeypatch.setitem(M.READERS, "toy", lambda root, split: reader)
+    monkeypatch.setitem(program.LAYOUTS, "toy", None)
+    monkeypatch.setattr(program, "truth_of", lambda layout, root, split: reader)
     return tmp_path, folder, truth, predictions, reader
 
 

@@ -6,6 +6,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+
 from attnseg.tables import TABLES
 
 FOLDER = Path(__file__).resolve().parents[2] / "config" / "published"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from attnseg.errors import UserError
 from attnseg.tables import TABLES, attn2mask, evaluations_needed, render, text2mask
 from attnseg.tables.build import COLUMNS, read_evaluations, read_published, table_rows, write_rows

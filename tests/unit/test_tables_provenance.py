@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from attnseg import provenance
 from attnseg.errors import UserError
 

@@ -29,6 +29,7 @@ __all__ = [
     "read_image", "read_mask", "read_split", "write_mask",
 ]  # fmt: skip
 
+IGNORED = 255  # in masks that train; the true ones ignore nothing
 # In the order of COCO's category ids.
 CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler
 from diffusers.models.attention_processor import AttnProcessor2_0
 
@@ -31,7 +30,9 @@ def save_atomically(state: dict, path: Path) -> None:
     os.replace(partial, path)
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: int = 200, tail: float = 0.3) -> float:
+def learning_rate(
+    step: int, steps: int, peak: float, warmup: int = 200, tail: float = 0.3
+) -> float:
     """Linear warm-up, a plateau, and a linear fall over the last `tail` of the steps."""
     fall = min(1.0, max(0.02, (steps - step) / (tail * steps)))
     return peak * min(1.0, (step + 1) / warmup) * fall
@@ -67,7 +68,9 @@ def train_autoencoder(
 ) -> None:
     """Fit `vae` in place to images [N, 64, 64, 3] uint8, and set its scaling factor."""
     checkpoint = folder / "vae.pt"
-    optimizer = torch.optim.AdamW(vae.parameters(), VAE_LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0)
+    optimizer = torch.optim.AdamW(
+        vae.parameters(), VAE_LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0
+    )
     vae.to(device).train()
     first, pixels = 0, torch.from_numpy(images)
     generator = torch.Generator().manual_seed(0)
@@ -137,7 +140,7 @@ def train_denoiser(
 
     `latents`: [V, N, 8, 16, 16] scaled, V views of N scenes. `tokens`: [N, C, L] int64, captions of
     each scene; the empty caption's tokens are `parts["empty"]`: [L]. Returns the history, one
-    record an evaluation. The weights left in `parts` are the moving average.
+    record an evaluation; hours count every run of it. The weights left in `parts` are the moving average.
     """
     unet, encoder = parts["unet"].to(device).train(), parts["text_encoder"].to(device).train()
     unet.set_attn_processor(PlainAttention())
@@ -150,14 +153,14 @@ def train_denoiser(
     noising = DDPMScheduler.from_config(parts["scheduler"].config)
     abar = noising.alphas_cumprod
     importance = ((abar / (1 - abar)).clamp(max=SNR_CAP) / (abar / (1 - abar))).to(device)
-    history, first, checkpoint = [], 0, folder / "denoiser.pt"
+    history, first, spent, checkpoint = [], 0, 0.0, folder / "denoiser.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         for mine, kept in zip(weights + average, state["weights"] + state["average"], strict=True):
             mine.data.copy_(kept)
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"].cpu())
-        history, first = state["history"], state["step"]
+        history, first, spent = state["history"], state["step"], state["seconds"]
         log(f"going on from step {first}")
     views, scenes, captions = latents.shape[0], latents.shape[1], tokens.shape[1]
     started, running, counted = time.time(), 0.0, 0
@@ -191,7 +194,10 @@ def train_denoiser(
             if done % evaluate_every == 0 or done == steps:
                 with swapped(weights, average):
                     measured = evaluate()
-                history.append({"step": done, "loss": running / counted, **measured})
+                hours = (spent + time.time() - started) / 3600
+                history.append(
+                    {"step": done, "loss": running / counted, "hours": hours, **measured}
+                )
                 log("  ".join(f"{key} {value:.3f}" for key, value in history[-1].items()))
             running, counted = 0.0, 0
             state = {
@@ -201,6 +207,7 @@ def train_denoiser(
                 "generator": generator.get_state(),
                 "history": history,
                 "step": done,
+                "seconds": spent + time.time() - started,
             }
             save_atomically(state, checkpoint)
     for mine, kept in zip(weights, average, strict=True):

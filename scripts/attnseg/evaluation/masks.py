@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from attnseg.datasets.layouts import LAYOUTS
 from attnseg.errors import UserError
 from attnseg.evaluation.iou import counts
 
@@ -22,18 +23,14 @@ class Truth:
     read: Callable[[str], np.ndarray]  # id -> HW uint8, 255 is ignored
 
 
-def _voc(root: Path, split: str) -> Truth:
-    from attnseg.datasets import voc
-
+def truth_of(layout: str, root: Path, split: str) -> Truth:
+    """The ids, classes and true masks of a split in one of ``attnseg.datasets.layouts``."""
+    data = LAYOUTS[layout]
     return Truth(
-        voc.read_split(root, split),
-        ("background", *voc.CLASSES),
-        lambda image_id: voc.read_mask(voc.mask_path(root, image_id)),
+        data.read_split(root, split),
+        ("background", *data.CLASSES),
+        lambda image_id: data.read_mask(data.mask_path(root, image_id)),
     )
-
-
-# on-disk layout -> (root, split) -> Truth
-READERS: dict[str, Callable[[Path, str], Truth]] = {"voc": _voc}
 
 
 def read_prediction(path: str | os.PathLike) -> np.ndarray:
