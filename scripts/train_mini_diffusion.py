@@ -36,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--vae-steps", type=int, default=2000, help="autoencoder steps of 16 scenes"
     )
-    parser.add_argument("--steps", type=int, default=20000, help="denoiser steps of 32 scenes")
+    parser.add_argument("--steps", type=int, default=9000, help="denoiser steps of 32 scenes")
     parser.add_argument(
-        "--evaluate-every", type=int, default=2500, help="steps between evaluations"
+        "--evaluate-every", type=int, default=1000, help="steps between evaluations"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the world and of the weights")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")

@@ -13,6 +13,7 @@ from attnseg.diffusion.attention import (
     propagate,
     transformer_blocks,
 )
+from attnseg.diffusion.boxes import box_mask
 from attnseg.errors import UserError
 
 WINDOW, WIDTH = 20, 24
@@ -230,3 +231,12 @@ def test_a_block_the_unet_lacks_is_refused_with_the_list(unet):
         attention_maps(
             unet, torch.randn(1, 4, 16, 16), 1, torch.randn(1, WINDOW, WIDTH), [[[1]]], self_block=16
         )
+
+
+def test_a_class_only_in_the_last_row_keeps_its_map_and_is_reported():
+    maps = torch.zeros(2, 6, 6)
+    maps[0, 5, 2] = 1  # its box is clamped to nothing
+    maps[1, 2, 2] = 1
+    boxes, empty = box_mask(maps, 0.2)
+    assert empty == [0] and boxes[0].all()
+    assert boxes[1].sum() == 1 and boxes[1, 2, 2] == 1

@@ -24,11 +24,13 @@ class AttentionMaps:
     """Maps of one sample: [K, h', w'] float32 on the CPU, before min-max.
 
     `affinity` is the self-attention averaged over heads, [N, N] with N = h' w', where asked for.
+    `unboxed` are the classes, by index, that the box mask would have left without a pixel.
     """
 
     cross: torch.Tensor
     selfcross: torch.Tensor
     affinity: torch.Tensor | None = None
+    unboxed: Sequence[int] = ()
 
 
 class _Stop(Exception):
@@ -204,16 +206,20 @@ def attention_maps(
         results = []
         for i, classes in enumerate(token_positions):
             crosses = maps[i, : len(classes)]
-            seeds = crosses
+            seeds, unboxed = crosses, []
             if box_threshold is not None:
                 seeds = min_max(crosses)
-                seeds = seeds * box_mask(seeds.cpu(), box_threshold).to(seeds)
+                boxes, unboxed = box_mask(seeds.cpu(), box_threshold)
+                seeds = seeds * boxes.to(seeds)
             query, key = self_.query[i : i + 1], self_.key[i : i + 1]
             spread = propagate(query, key, seeds.flatten(1).T[None], iterations)[0]
             affinity = self_affinity(query, key)[0].cpu() if with_affinity else None
             results.append(
                 AttentionMaps(
-                    crosses.cpu(), spread.T.unflatten(1, grid).contiguous().cpu(), affinity
+                    cross=crosses.cpu(),
+                    selfcross=spread.T.unflatten(1, grid).contiguous().cpu(),
+                    affinity=affinity,
+                    unboxed=unboxed,
                 )
             )
     return results

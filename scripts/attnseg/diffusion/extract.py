@@ -105,7 +105,8 @@ def extract(
     """Maps "<id>/cross", "<id>/selfcross" [K, h', w'] float16, and a manifest entry a sample.
 
     The maps are means over noises of min-max maps. A sample without classes has none. `skipped`
-    names, a sample, the classes whose map was constant in some noise: there it counts as 0.
+    names, a sample, the classes whose map was constant in some noise: there it counts as 0. `unboxed`
+    counts the maps that the official box mask would have emptied.
 
     Raises:
         UserError: names the sample where a query does not fit the text encoder's window.
@@ -131,6 +132,7 @@ def extract(
             "grid": None,
             "noises": options.noises,
             "skipped": [],
+            "unboxed": 0,
         }
         for sample, fit in zip(samples, fits, strict=True)
     ]
@@ -140,10 +142,11 @@ def extract(
             unit for row, i in enumerate(batch) for unit in units_of(parts, samples[i], row, options)
         ]
         sums = accumulate(parts, [samples[i] for i in batch], latents, units, options, batch_size)
-        for i, (kinds, constant) in zip(batch, sums, strict=True):
+        for i, (kinds, constant, unboxed) in zip(batch, sums, strict=True):
             for kind, maps in kinds.items():
                 tensors[f"{samples[i].id}/{kind}"] = (maps / options.noises).half()
                 items[i]["grid"] = list(maps.shape[1:])
+            items[i]["unboxed"] = len(unboxed)
             items[i]["skipped"] = [samples[i].classes[c] for c in sorted(constant)]
     return tensors, items
 
@@ -171,8 +174,9 @@ def units_of(parts, sample: Sample, row: int, options: Options) -> list[_Unit]:
 
 def accumulate(
     parts, samples: list[Sample], latents: torch.Tensor, units: list[_Unit], options: Options, batch_size: int
-) -> list[tuple[dict[str, torch.Tensor], set[int]]]:
-    """Per sample the sums over noises of its min-max maps, and the classes that were constant."""
+) -> list[tuple[dict[str, torch.Tensor], set[int], list[int]]]:
+    """Per sample the sums over noises of its min-max maps, the classes whose map was constant, and
+    those whose boxes were empty, once a noise."""
     device, dtype = parts.unet.device, parts.unet.dtype
     texts = torch.cat(
         [
@@ -187,7 +191,9 @@ def accumulate(
         for n in range(options.noises)
     }
     jobs = [(u, n) for u in range(len(units)) for n in range(options.noises)]
-    sums: list[tuple[dict[str, torch.Tensor], set[int]]] = [({}, set()) for _ in samples]
+    sums: list[tuple[dict[str, torch.Tensor], set[int], list[int]]] = [
+        ({}, set(), []) for _ in samples
+    ]
     for start in range(0, len(jobs), batch_size):
         part = jobs[start : start + batch_size]
         noisy = torch.stack(
@@ -211,7 +217,8 @@ def accumulate(
         )
         for (u, _), maps in zip(part, results, strict=True):
             unit = units[u]
-            kinds, constant = sums[unit.sample]
+            kinds, constant, unboxed = sums[unit.sample]
+            unboxed.extend(unit.columns[k] for k in maps.unboxed)
             found = {"cross": min_max(maps.cross), "selfcross": min_max(maps.selfcross)}
             if options.cbp:
                 found["cbp"] = cbp_scores(maps.affinity, maps.cross, seed=options.seed)

@@ -1,0 +1,78 @@
+"""The miniature Stable Diffusion that ships: size, format, and results free of batches and shards."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attnseg.diffusion.extract import Options, Sample, extract
+from attnseg.diffusion.geometry import Fit
+from attnseg.diffusion.load import load_parts
+from attnseg.masks.crf import CrfOptions
+from attnseg.masks.refine import RefineOptions, refine
+from attnseg.mini_world.splits import voc_scene
+
+MODEL = Path(__file__).resolve().parents[2] / "assets" / "mini_sd"
+OPTIONS = Options(cross_blocks=tuple(range(7)), self_block=7, noises=2, resize="none")
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return load_parts(MODEL, device="cpu")
+
+
+def test_it_is_small_and_holds_no_pickles():
+    files = [path for path in MODEL.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 25e6
+    assert not [path for path in files if path.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+    assert (MODEL / "README.md").is_file() and (MODEL / "training.json").is_file()
+
+
+def test_it_loads_as_a_stable_diffusion_pipeline_and_draws():
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(MODEL, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    (image,) = pipeline("a photo of a dog", num_inference_steps=3, generator=generator).images
+    assert image.size == (64, 64) and np.asarray(image).std() > 5
+
+
+def masks(parts, samples: list[Sample], batch_size: int, shard_size: int) -> np.ndarray:
+    """[N, 64, 64] labels, extracted shard by shard."""
+    labels = []
+    for start in range(0, len(samples), shard_size):
+        tensors, items = extract(parts, samples[start : start + shard_size], OPTIONS, batch_size)
+        for sample, item in zip(samples[start:], items, strict=False):
+            maps = tensors[f"{sample.id}/selfcross"].float()
+            fit = Fit(tuple(item["content"]), tuple(item["padded"]))
+            options = RefineOptions(crf=CrfOptions(bilateral_sxy=9.7, bilateral_srgb=13))
+            labels.append(refine(sample.image, maps, fit, options)[0])
+    return np.stack(labels)
+
+
+def test_masks_do_not_depend_on_batches_or_shards(parts):
+    scenes = [voc_scene(0, "dev", i) for i in range(24)]
+    samples = [Sample(f"s{i}", s.image, s.classes()) for i, s in enumerate(scenes) if s.things]
+    one = masks(parts, samples, batch_size=1, shard_size=24)
+    many = masks(parts, samples, batch_size=16, shard_size=7)
+    assert (one == many).mean() >= 0.9999
+
+
+def test_attention_finds_what_is_named(parts):
+    """The right class at most pixels of objects in scenes of several: far above chance."""
+    right = total = 0
+    for i in range(30):
+        scene = voc_scene(0, "dev", i)
+        names = scene.classes()
+        if len(names) < 2:
+            continue
+        sample = Sample(str(i), scene.image, names)
+        maps = extract(parts, [sample], OPTIONS)[0][f"{i}/selfcross"].float()
+        grown = torch.nn.functional.interpolate(maps[None], (64, 64), mode="bilinear")[0]
+        best = grown.argmax(0).numpy()
+        for thing in scene.things:
+            right += (best[thing.mask] == names.index(thing.name)).sum()
+            total += thing.mask.sum()
+    assert right / total > 0.6
