@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnseg.diffusion.attention import default_blocks
 from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.diffusion.geometry import Fit
 from attnseg.diffusion.load import load_parts
@@ -14,7 +15,7 @@ from attnseg.masks.refine import RefineOptions, refine
 from attnseg.mini_world.splits import voc_scene
 
 MODEL = Path(__file__).resolve().parents[2] / "assets" / "mini_sd"
-OPTIONS = Options(cross_blocks=tuple(range(7)), self_block=7, noises=2, resize="none")
+OPTIONS = Options(cross_blocks=(5, 6), self_block=7, noises=2, resize="none")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,10 @@ def test_masks_do_not_depend_on_batches_or_shards(parts):
     one = masks(parts, samples, batch_size=1, shard_size=24)
     many = masks(parts, samples, batch_size=16, shard_size=7)
     assert (one == many).mean() >= 0.9999
+
+
+def test_its_default_blocks_are_those_of_the_mini_configuration(parts):
+    assert default_blocks(parts.unet) == (OPTIONS.cross_blocks, OPTIONS.self_block)
 
 
 def test_attention_finds_what_is_named(parts):

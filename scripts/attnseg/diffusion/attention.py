@@ -104,17 +104,15 @@ def default_blocks(unet: torch.nn.Module) -> tuple[tuple[int, ...], int]:
     """Cross blocks and the Self block to use where none are configured.
 
     The paper's for Stable Diffusion's 16 blocks; else Self is where the decoder reaches the finest
-    grid, and Cross are all the blocks with coarser ones.
+    grid, and Cross are the blocks right before it, on a coarser one.
     """
     levels = block_levels(unet)
     if len(levels) == 16:
         return (4, 5, 6, 7, 8), 11
-    finest = min(levels)
-    cross = tuple(i for i, level in enumerate(levels) if level > finest)
-    first = len(levels)
-    while first and levels[first - 1] == finest:
-        first -= 1
-    return cross or tuple(range(len(levels))), first
+    runs = [len(list(group)) for _, group in itertools.groupby(levels)]
+    self_block = len(levels) - runs[-1]
+    first = self_block - runs[-2] if len(runs) > 1 else 0
+    return tuple(range(first, self_block)) or (0,), self_block
 
 
 def describe_blocks(unet: torch.nn.Module) -> str:
