@@ -23,7 +23,7 @@ def figure(dataset, root: Path, items: list[tuple[dict, dict]], masks: Path, pat
     ``attnseg.shards.read_shards`` yields them. A map shown is the strongest over the classes.
     """
     rows = len(items)
-    plot, axes = plt.subplots(rows, 5, figsize=(11, 2.25 * rows), squeeze=False)
+    plot, axes = plt.subplots(rows, 5, figsize=(11, 1.9 * rows), squeeze=False)
     for axis, head in zip(axes[0], HEADS, strict=True):
         axis.set_title(head, fontsize=11)
     for row, (item, kinds) in zip(axes, items, strict=True):
