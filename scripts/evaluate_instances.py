@@ -107,7 +107,9 @@ def partial_data(data: Mug19, rows: dict[str, np.ndarray]) -> Mug19:
     """The data set with the answered triplets only: segment_instances.py may have done some scenes."""
     answered = [triplet for triplet in data.triplets if triplet.id in rows]
     if not answered:
-        raise UserError(f"{data.root}: none of its triplets is answered; segment the instances again")
+        raise UserError(
+            f"{data.root}: none of its triplets is answered; segment the instances again"
+        )
     return Mug19(data.root, data.subjects, data.scenes, answered)
 
 
@@ -118,7 +120,9 @@ def show(measured: dict[str, dict[str, dict]]) -> None:
             continue
         print(f"{split}: {first['n_triplets']} triplets, chance {first['chance']:.1f}")
         for method, metrics in methods.items():
-            values = "  ".join(f"{name} {metrics[name]:5.1f}" for name in ("miou", "bf_acc", "af_acc"))
+            values = "  ".join(
+                f"{name} {metrics[name]:5.1f}" for name in ("miou", "bf_acc", "af_acc")
+            )
             print(f"  {method:18s}{values}")
 
 

@@ -17,12 +17,10 @@ from attnseg.files import write_atomically
 from attnseg.shards import read_shards
 from attnseg.tables import TABLES, render
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>attnseg</title><style>
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 76em; padding: 0 1em; color: #1a1a1a; }
-img { max-width: 100%; } section { border-top: 1px solid #ccc; margin-top: 2em; overflow-x: auto; }
-table { border-collapse: collapse; } td, th { padding: .25em .7em; text-align: right; }
-td:first-child, th:first-child { text-align: left; }
+PAGE = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>attnseg</title><style>{render.STYLE}
+body {{ margin: 2em auto; max-width: 76em; padding: 0 1em; }} img {{ max-width: 100%; }}
+section {{ border-top: 1px solid #ccc; margin-top: 2em; overflow-x: auto; }}
 </style></head><body>
 """
 
@@ -76,14 +74,23 @@ def index(tables: list[Path], captions: dict[str, str], references: list[Path]) 
             f'<a href="tables/{table.stem}.provenance.json">provenance</a></p></section>'
         )
     if references:
-        parts.append("<section><h2>References</h2><table><tr><th>masks</th><th>mIoU</th></tr>")
+        parts.append(
+            "<section><h2>References</h2><p>What a mean IoU on this data set is worth:</p>"
+        )
+        parts.append("<table><tr><th>masks</th><th>mIoU</th></tr>")
         for path in references:
             measured = json.loads(path.read_text())
-            name = " / ".join(path.parent.parts[-4:] if "reference" in path.parts else path.parent.parts[-2:])
+            name = " / ".join(
+                path.parent.parts[-4:] if "reference" in path.parts else path.parent.parts[-2:]
+            )
             parts.append(f"<tr><td>{html.escape(name)}</td><td>{measured['miou']:.1f}</td></tr>")
         parts.append("</table></section>")
-    parts.append('<section><h2>Attention and masks</h2><img src="figures/attention.png" alt="Photo,')
-    parts.append(' Cross, SelfCross, pseudo mask and true mask of several scenes"></section></body></html>')
+    parts.append(
+        '<section><h2>Attention and masks</h2><img src="figures/attention.png" alt="Photo,'
+    )
+    parts.append(
+        ' Cross, SelfCross, pseudo mask and true mask of several scenes"></section></body></html>'
+    )
     return "\n".join(parts)
 
 

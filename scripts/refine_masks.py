@@ -121,7 +121,12 @@ def numpy_maps(kinds: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 
 def refine_one(
-    dataset: str, root: Path, output: Path, train_output: Path | None, options: RefineOptions, job: tuple
+    dataset: str,
+    root: Path,
+    output: Path,
+    train_output: Path | None,
+    options: RefineOptions,
+    job: tuple,
 ) -> dict:
     """Write one photo's masks; returns its manifest entry, or {"error": ...}."""
     item, kinds = job
@@ -159,7 +164,9 @@ def masks_of(dataset, root, output, train_output, options, item, kinds) -> dict:
         ) from None
     fit = Fit(tuple(item["content"]), tuple(item["padded"]))
     labels, confidence = refine(image, maps, fit, options)
-    numbers = np.array([0, *(1 + dataset.CLASSES.index(name) for name in item["classes"])], np.uint8)
+    numbers = np.array(
+        [0, *(1 + dataset.CLASSES.index(name) for name in item["classes"])], np.uint8
+    )
     labels = numbers[labels]
     dataset.write_mask(path, labels, dataset.PALETTE)
     if train_path:

@@ -66,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--clip", help="folder or hub id of the CLIP whose text encoder the model has")
     p.add_argument("--dino", help="folder or hub id of a DINO ViT, as facebook/dino-vits8")
     p.add_argument("--features", type=Path, help="weights of a segmentor of this workflow")
-    p.add_argument("--feature-stage", type=int, choices=range(1, 5), default=2, help="of its backbone")
+    p.add_argument(
+        "--feature-stage", type=int, choices=range(1, 5), default=2, help="of its backbone"
+    )
     p.add_argument("--cross-blocks", type=int, nargs="+", default=list(Options.cross_blocks))
     p.add_argument("--self-block", type=int, default=Options.self_block)
     p.add_argument("--timestep", type=int, default=Options.timestep, help="0 to 999")
@@ -180,7 +182,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def check_subjects(data: Mug19, triplets: list[Triplet], folder: Path, methods: Sequence[str]) -> None:
+def check_subjects(
+    data: Mug19, triplets: list[Triplet], folder: Path, methods: Sequence[str]
+) -> None:
     """Raise before any work where the weights of a subject are not there."""
     if not {"custom_selfcross", "subject_only", "arithmetic"} & set(methods):
         return
@@ -351,7 +355,10 @@ def dino(work: Work, path: str) -> None:
         best = torch.einsum("dn,dhw->nhw", known[triplet.subject], described).amax(0)
         masks = work.segments[view].masks(work.threshold)
         rows[triplet.id] = np.array(
-            [best[share > 0.5].mean() if (share > 0.5).any() else -1.0 for share in shares(masks, best)]
+            [
+                best[share > 0.5].mean() if (share > 0.5).any() else -1.0
+                for share in shares(masks, best)
+            ]
         )
 
 
@@ -371,7 +378,10 @@ def save(work: Work, args: argparse.Namespace, seconds: float) -> None:
         save_file(tensors, partial)
     for method, rows in work.rows.items():
         with write_atomically(args.output / f"{method}.safetensors") as partial:
-            save_file({name: torch.from_numpy(np.asarray(row)).float() for name, row in rows.items()}, partial)
+            save_file(
+                {name: torch.from_numpy(np.asarray(row)).float() for name, row in rows.items()},
+                partial,
+            )
     write_json(
         args.output / "manifest.json",
         {

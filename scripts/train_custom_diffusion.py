@@ -34,8 +34,12 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     default = cd.Settings()
-    p.add_argument("--photos", type=Path, action="append", required=True, help="folder of 5 to 10 photos")
-    p.add_argument("--class", dest="classes", action="append", required=True, help="its word, as mug")
+    p.add_argument(
+        "--photos", type=Path, action="append", required=True, help="folder of 5 to 10 photos"
+    )
+    p.add_argument(
+        "--class", dest="classes", action="append", required=True, help="its word, as mug"
+    )
     p.add_argument("--token", action="append", help="the new word (default <new1>, <new2>, ...)")
     p.add_argument("--output", type=Path, required=True, help="folder for the weights")
     p.add_argument("--model", help=f"folder or hub id of a Stable Diffusion (default {MODEL})")
@@ -48,23 +52,37 @@ def parser() -> argparse.ArgumentParser:
         "(default: beside the output, regularisation/<class>)",
     )
     p.add_argument(
-        "--regularisation-images", type=int, default=200, metavar="N", help="to generate; 0 for no prior preservation"
+        "--regularisation-images",
+        type=int,
+        default=200,
+        metavar="N",
+        help="to generate; 0 for no prior preservation",
     )
     p.add_argument(
-        "--only-regularisation", action="store_true", help="generate the images of the class, and stop"
+        "--only-regularisation",
+        action="store_true",
+        help="generate the images of the class, and stop",
     )
     p.add_argument("--steps", type=int, default=default.steps)
     p.add_argument("--batch-size", type=int, default=default.batch_size, help="photos a step")
     p.add_argument(
-        "--learning-rate", type=float, default=default.learning_rate, help="multiplied by the batch size"
+        "--learning-rate",
+        type=float,
+        default=default.learning_rate,
+        help="multiplied by the batch size",
     )
     p.add_argument("--prior-weight", type=float, default=default.prior_weight)
     p.add_argument("--size", type=int, help="pixels of the square photos (default: the model's)")
     p.add_argument("--prompt", default=default.prompt, help="with {} for the subject")
     p.add_argument(
-        "--initial-word", default=default.initial_word, help="whose embedding the new word starts from"
+        "--initial-word",
+        default=default.initial_word,
+        help="whose embedding the new word starts from",
     )
-    for name, text in (("augment", "shrink and enlarge photos"), ("flip", "mirror half the photos")):
+    for name, text in (
+        ("augment", "shrink and enlarge photos"),
+        ("flip", "mirror half the photos"),
+    ):
         p.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=text)
     p.add_argument("--checkpoint-every", type=int, default=50, metavar="STEPS")
     p.add_argument("--workdir", type=Path, help="for checkpoints (default: <output>.checkpoints)")
@@ -83,7 +101,9 @@ def main(argv: list[str] | None = None) -> int:
     ]
     for name, values in (("class", args.classes), ("token", tokens), ("regularisation", folders)):
         if len(values) != count:
-            raise UserError(f"{count} --photos and {len(values)} --{name}: give one for each subject")
+            raise UserError(
+                f"{count} --photos and {len(values)} --{name}: give one for each subject"
+            )
     if min(args.steps, args.batch_size, args.checkpoint_every) < 1:
         raise UserError("--steps, --batch-size and --checkpoint-every must be at least 1")
     if args.regularisation_images < 0:

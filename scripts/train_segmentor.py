@@ -2,6 +2,10 @@
 
 The masks are palette PNG files, <id>.png, with 255 where a pixel is to be ignored. An interrupted
 training resumes from its last checkpoint when the same command is run again.
+
+With the setting learner=beco two networks are trained together (BECO): on the masks where these are
+reliable, on each other elsewhere. --reliability names their maps, grey PNG files, <id>.png, 0 where
+unsure; without it a mask is reliable where it is not 255. Both networks' weights are in one file.
 """
 
 import argparse
@@ -40,6 +44,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--train-masks",
         type=Path,
         help="folder of the masks (default: the data set's true masks)",
+    )
+    parser.add_argument(
+        "--reliability",
+        type=Path,
+        help="folder of the masks' reliability maps, for learner=beco (default: where a mask is not 255)",
     )
     parser.add_argument("--train-split", help="split to train on, such as trainaug")
     parser.add_argument(
@@ -95,10 +104,14 @@ def main(argv: list[str] | None = None) -> int:
     if args.seed is not None:
         values["seed"] = args.seed
     settings = read_settings(values)
+    if args.reliability and settings.learner != "beco":
+        raise UserError("--reliability: only learner=beco looks at it; set that, or leave it out")
+    masks = (args.train_masks, args.reliability)
     if args.train_images:
-        classes, pairs = listed_pairs(args.dataset, args.train_images, args.train_masks)
+        classes, pairs = listed_pairs(args.dataset, args.train_images, *masks)
     else:
-        classes, pairs = split_pairs(args.dataset, args.root, args.train_split, args.train_masks)
+        classes, pairs = split_pairs(args.dataset, args.root, args.train_split, *masks)
+    settings = settings.with_iterations(len(pairs.ids))
     pairs.check("make the masks first" if args.train_masks else "check the data set")
     validation = None
     if args.val_split:
@@ -110,6 +123,7 @@ def main(argv: list[str] | None = None) -> int:
             "split": args.train_split,
             "images": len(pairs.ids),
             "masks": str(args.train_masks or "truth"),
+            **({"reliability": str(args.reliability)} if args.reliability else {}),
             "fingerprint": pairs.fingerprint(),
         },
     }

@@ -45,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
             "unlabelled": unlabelled,
         },
     )
-    print(f"{len(items)} photos, {len(skipped)} with a constant map, {len(unlabelled)} without labels")
+    print(
+        f"{len(items)} photos, {len(skipped)} with a constant map, {len(unlabelled)} without labels"
+    )
     return 0
 
 

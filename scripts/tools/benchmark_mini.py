@@ -40,7 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--root", type=Path, default=REPOSITORY / "resources/mini/VOCdevkit/VOC2012")
+    parser.add_argument(
+        "--root", type=Path, default=REPOSITORY / "resources/mini/VOCdevkit/VOC2012"
+    )
     parser.add_argument("--model", default=str(REPOSITORY / "assets/mini_sd"))
     parser.add_argument("--scenes", type=int, default=60, help="scenes a run")
     parser.add_argument("--repeats", type=int, default=5, help="runs, of which the median counts")
@@ -50,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     settings = yaml.safe_load((REPOSITORY / "config/mini.yaml").read_text())
     ids = voc.read_split(args.root, "train")[: args.scenes]
     samples = [
-        Sample(i, voc.read_image(voc.image_path(args.root, i)), voc.labels(args.root, i)) for i in ids
+        Sample(i, voc.read_image(voc.image_path(args.root, i)), voc.labels(args.root, i))
+        for i in ids
     ]
     parts = load_parts(args.model, device="cpu")
     options = Options(
@@ -75,14 +78,19 @@ def main(argv: list[str] | None = None) -> int:
     with get_context("fork").Pool(args.processes) as pool:
         report(f"CRF, {args.processes} processes", args, lambda: pool.map(refine_job, jobs))
     train(args, settings)
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    peak = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     print(f"{'peak memory of a process':32s} {peak / 2**20:8.2f} GiB")
     return 0
 
 
 def refine_job(job: tuple) -> None:
     image, maps, item, options = job
-    refine(image, torch.from_numpy(maps), Fit(tuple(item["content"]), tuple(item["padded"])), options)
+    refine(
+        image, torch.from_numpy(maps), Fit(tuple(item["content"]), tuple(item["padded"])), options
+    )
 
 
 def report(name: str, args: argparse.Namespace, task) -> None:
@@ -94,12 +102,16 @@ def report(name: str, args: argparse.Namespace, task) -> None:
         task()
         seconds.append(time.perf_counter() - started)
     rates = sorted(args.scenes / s for s in seconds)
-    print(f"{name:32s} {statistics.median(rates):8.1f} scenes/s  ({rates[0]:.1f} to {rates[-1]:.1f})")
+    print(
+        f"{name:32s} {statistics.median(rates):8.1f} scenes/s  ({rates[0]:.1f} to {rates[-1]:.1f})"
+    )
 
 
 def train(args: argparse.Namespace, settings: dict) -> None:
     """Scenes a second of train_segmentor: the difference between a short and a longer run."""
-    config = json.dumps({k: v for k, v in settings["segmentors"]["deeplabv2_voc"].items() if k != "test"})
+    config = json.dumps(
+        {k: v for k, v in settings["segmentors"]["deeplabv2_voc"].items() if k != "test"}
+    )
     seconds = {}
     for iterations in (5, 35):
         with tempfile.TemporaryDirectory() as folder:

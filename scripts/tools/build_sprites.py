@@ -96,7 +96,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of the atlas")
     args = parser.parse_args(argv)
     if not Path(args.font).is_file():
-        print(f"error: no font at {args.font}: apt-get install fonts-noto-color-emoji", file=sys.stderr)
+        print(
+            f"error: no font at {args.font}: apt-get install fonts-noto-color-emoji",
+            file=sys.stderr,
+        )
         return 1
     font = ImageFont.truetype(args.font, FONT_SIZE)
     sprites = [(name, render(c, font)) for name, chars in DRAWINGS.items() for c in chars]

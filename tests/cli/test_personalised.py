@@ -256,7 +256,9 @@ def test_perfect_answers_score_full_marks(predictions, world, tmp_path):
     assert 0 < metrics["miou"] < 100
 
 
-def test_mistakes_about_scenes_are_one_line(predictions, tiny_sd, world, personal, tmp_path, capsys):
+def test_mistakes_about_scenes_are_one_line(
+    predictions, tiny_sd, world, personal, tmp_path, capsys
+):
     good = ["--root", world, "--model", tiny_sd, "--output", tmp_path / "o", *EXTRACTION]
     mine = [*good, "--personal", personal]
     assert "no weights of the subject" in fails(
@@ -299,7 +301,9 @@ def test_pictures_are_compared_inside_true_boxes_by_a_segmentors_backbone(
 
     settings = Settings(backbone="resnet18", width=8, stem="small", crop=64)
     weights = tmp_path / "weights.safetensors"
-    save_segmentor(weights, build_model(settings, 3), settings, dataset="mini", classes=["a", "b", "c"])
+    save_segmentor(
+        weights, build_model(settings, 3), settings, dataset="mini", classes=["a", "b", "c"]
+    )
     arguments = [
         "--root", world, "--personal", personal, "--model", tiny_sd, "--output", tmp_path / "p",
         "--methods", "dino_vit", "mask_rcnn", "--features", weights, *EXTRACTION,
@@ -321,7 +325,12 @@ def test_dino_and_clip_are_used_where_they_are_given(tiny_sd, world, personal, t
     from attnseg.diffusion.load import load_parts
 
     torch.manual_seed(0)
-    small = {"hidden_size": 16, "num_hidden_layers": 10, "num_attention_heads": 2, "intermediate_size": 16}
+    small = {
+        "hidden_size": 16,
+        "num_hidden_layers": 10,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     ViTModel(ViTConfig(**small, image_size=32, patch_size=16)).save_pretrained(tmp_path / "dino")
     tower = small | {"num_hidden_layers": 1, "hidden_size": 32}
     words = len(load_parts(tiny_sd, device="cpu").tokenizer)

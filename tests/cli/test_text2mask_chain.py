@@ -130,7 +130,14 @@ def test_an_image_without_labels_becomes_all_background(root, tiny_sd, tmp_path)
     first = voc.read_split(root, "trainaug")[0]
     (root / "Annotations" / f"{first}.xml").write_text("<annotation/>")
     assert extract(root, tiny_sd, tmp_path / "a") == 0
-    refine = ["--root", str(root), "--attention", str(tmp_path / "a"), "--output", str(tmp_path / "m")]
+    refine = [
+        "--root",
+        str(root),
+        "--attention",
+        str(tmp_path / "a"),
+        "--output",
+        str(tmp_path / "m"),
+    ]
     assert run(lambda: refine_masks.main([*refine, "--processes", "1"])) == 0
     assert not voc.read_mask(tmp_path / "m" / f"{first}.png").any()
 

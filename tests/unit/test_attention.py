@@ -173,9 +173,7 @@ def test_cross_blocks_after_the_self_block_and_other_iterations(unet):
         (ours,) = attention_maps(
             unet, latents, 500, text, [[[3, 5]]], iterations=iterations, **options
         )
-        ((_, naive),) = naive_maps(
-            unet, latents, 500, text, [[[3, 5]]], (2, 15), 4, iterations
-        )
+        ((_, naive),) = naive_maps(unet, latents, 500, text, [[[3, 5]]], (2, 15), 4, iterations)
         np.testing.assert_allclose(ours.selfcross, naive, atol=1e-4 * naive.max())
 
 
@@ -229,7 +227,12 @@ def test_a_block_the_unet_lacks_is_refused_with_the_list(unet):
     assert default_blocks(unet) == ((4, 5, 6, 7, 8), 11)
     with pytest.raises(UserError, match=r"\[16\].*0 to 15.*10-12: 1/2"):
         attention_maps(
-            unet, torch.randn(1, 4, 16, 16), 1, torch.randn(1, WINDOW, WIDTH), [[[1]]], self_block=16
+            unet,
+            torch.randn(1, 4, 16, 16),
+            1,
+            torch.randn(1, WINDOW, WIDTH),
+            [[[1]]],
+            self_block=16,
         )
 
 

@@ -50,7 +50,9 @@ def photos(tmp_path_factory) -> dict[str, Path]:
 
 def concept(photos: dict, name: str = "subject", token: str = "<new1>", prior: bool = True):
     found = cd.concepts_from([photos[name]], ["cat"], [token])[0]
-    return replace(found, regularisation=tuple(sorted(photos["class"].iterdir()))) if prior else found
+    return (
+        replace(found, regularisation=tuple(sorted(photos["class"].iterdir()))) if prior else found
+    )
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,9 @@ def test_the_first_step_is_that_of_a_plain_computation(parts, photos, tmp_path):
     t = torch.randint(1000, (2,), generator=generator)
     abar = parts.scheduler.alphas_cumprod[t].view(2, 1, 1, 1)
     text = encoder(encode_text(tokenizer, ["photo of a <new1> cat", "photo of a cat"]))
-    predicted = unet(abar.sqrt() * clean + (1 - abar).sqrt() * eps, t, text.last_hidden_state).sample
+    predicted = unet(
+        abar.sqrt() * clean + (1 - abar).sqrt() * eps, t, text.last_hidden_state
+    ).sample
     loss = (predicted[0] - eps[0]).square().mean() + (predicted[1] - eps[1]).square().mean()
     assert personal.info["losses"] == [pytest.approx(float(loss.detach()), abs=2e-5)]
     loss.backward()
@@ -157,7 +161,9 @@ def test_the_first_step_is_that_of_a_plain_computation(parts, photos, tmp_path):
     clear = weight.grad.abs() > 1e-5
     assert clear.float().mean() > 0.5
     expected = first * (1 - rate * 0.01) - rate * weight.grad.sign()
-    torch.testing.assert_close(personal.projections[name][clear], expected[clear], atol=2e-4, rtol=0)
+    torch.testing.assert_close(
+        personal.projections[name][clear], expected[clear], atol=2e-4, rtol=0
+    )
     expected = start * (1 - rate * 0.01) - rate * table.grad[number].sign()
     clear = table.grad[number].abs() > 1e-5
     assert clear.float().mean() > 0.5
@@ -226,7 +232,9 @@ def test_a_damaged_checkpoint_is_named(parts, photos, tmp_path):
 
 def test_training_lowers_the_loss_on_the_subject(parts, photos, tmp_path):
     settings = replace(SETTINGS, steps=40, learning_rate=5e-3)
-    losses = cd.train(parts, [concept(photos, prior=False)], settings, tmp_path / "c.pt").info["losses"]
+    losses = cd.train(parts, [concept(photos, prior=False)], settings, tmp_path / "c.pt").info[
+        "losses"
+    ]
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
 
 
@@ -238,7 +246,10 @@ def test_folded_weights_compute_what_a_stock_pipeline_does(parts, tiny_sd, learn
     pipe = StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None)
     pipe.unet.load_attn_procs(folder, weight_name=cd.PROJECTIONS, _pipeline=pipe)
     pipe.load_textual_inversion(folder, weight_name="token_1.safetensors")
-    plain = hidden_states(parts, "a cat"), parts.unet(noise(1, 4, 16, 16), 150, noise(1, 64, 32)).sample
+    plain = (
+        hidden_states(parts, "a cat"),
+        parts.unet(noise(1, 4, 16, 16), 150, noise(1, 64, 32)).sample,
+    )
     personal = cd.load_personal(parts, folder)
     text = hidden_states(personal, "a <new1> cat")
     ids = encode_text(pipe.tokenizer, ["a <new1> cat"])

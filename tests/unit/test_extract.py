@@ -77,9 +77,7 @@ def test_a_photo_without_labels_has_no_maps_and_is_no_error(parts):
 def test_separate_queries_give_each_class_its_own_pass(parts):
     sample = photos(2)[1]
     separate, _ = extract(parts, [sample], Options(resize="none", composed=False))
-    alone, _ = extract(
-        parts, [Sample(sample.id, sample.image, ["cat"])], Options(resize="none")
-    )
+    alone, _ = extract(parts, [Sample(sample.id, sample.image, ["cat"])], Options(resize="none"))
     torch.testing.assert_close(
         separate["p1/selfcross"][1].float(), alone["p1/selfcross"][0].float(), atol=2e-3, rtol=0
     )

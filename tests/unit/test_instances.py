@@ -58,7 +58,13 @@ def test_maps_do_not_depend_on_the_batch_and_are_means_of_min_max_over_noises(ti
         expected = 0
         for noisy in scene.noisy:
             (maps,) = attention_maps(
-                tiny_parts.unet, noisy[None], 150, text, [positions], cross_blocks=(4, 5), self_block=8
+                tiny_parts.unet,
+                noisy[None],
+                150,
+                text,
+                [positions],
+                cross_blocks=(4, 5),
+                self_block=8,
             )
             expected = expected + min_max(maps.selfcross)[0] / 2
         torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
@@ -93,7 +99,9 @@ def test_the_foreground_is_cut_in_as_many_segments_as_there_are_instances(tiny_p
 
 
 def test_padding_belongs_to_no_segment(tiny_parts):
-    assert in_photo((4, 4), Fit((32, 64), (64, 64))).tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
+    assert (
+        in_photo((4, 4), Fit((32, 64), (64, 64))).tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
+    )
     scene = scene_of(tiny_parts, "a", photo(0, 32, 64), OPTIONS)
     padded = scene.fit.padded
     (segments,) = scene_segments(tiny_parts, [scene], "dog", [2], OPTIONS, threshold=0.0)
@@ -167,7 +175,9 @@ def answers(views: int = 6):
         segments[name, "0"] = segments_of(labels, (64, 64))
         for i in range(count):
             for splits in (("all",), ("variant",)):
-                triplet = Triplet(f"{name}-{i}{splits[0]}", name, "0", i + 1, f"m{i}", "a mug", splits)
+                triplet = Triplet(
+                    f"{name}-{i}{splits[0]}", name, "0", i + 1, f"m{i}", "a mug", splits
+                )
                 triplets.append(triplet)
                 rows[triplet.id] = rng.random(count)
     data = Mug19(None, {}, scenes, triplets)
@@ -236,7 +246,11 @@ def test_the_order_of_the_methods_is_told_with_numbers():
         return {"miou": value, "bf_acc": value, "af_acc": value}
 
     measured = {
-        "all": {"custom_selfcross": metrics(50), "subject_only": metrics(40), "context_only": metrics(60)},
+        "all": {
+            "custom_selfcross": metrics(50),
+            "subject_only": metrics(40),
+            "context_only": metrics(60),
+        },
         "semantic_distractor": {"custom_selfcross": metrics(50), "subject_only": metrics(40)},
     }
     notes = order_notes(measured)

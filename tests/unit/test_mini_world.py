@@ -72,7 +72,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
 
 def test_train_is_the_head_of_trainaug_and_the_other_splits_are_apart():
     assert splits.voc_id("train", 7) == splits.voc_id("trainaug", 7)
-    ids = {split: {splits.voc_id(split, i) for i in range(n)} for split, (_, n) in splits.VOC_SPLITS.items()}
+    ids = {
+        split: {splits.voc_id(split, i) for i in range(n)}
+        for split, (_, n) in splits.VOC_SPLITS.items()
+    }
     for a in ("dev", "trainaug", "val", "test"):
         for b in ("dev", "trainaug", "val", "test"):
             assert a == b or not ids[a] & ids[b]

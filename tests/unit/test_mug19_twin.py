@@ -24,7 +24,11 @@ def twin(tmp_path_factory) -> Mug19:
 def means(description: str) -> dict:
     """What a description says about a mug, read from its words alone."""
     said = {}
-    for trait, words in (("colour", MUG_COLOURS), ("pattern", MUG_PATTERNS), ("content", MUG_CONTENTS)):
+    for trait, words in (
+        ("colour", MUG_COLOURS),
+        ("pattern", MUG_PATTERNS),
+        ("content", MUG_CONTENTS),
+    ):
         found = [word for word in words if re.search(rf"\b{word}\b", description)]
         assert len(found) <= 1
         if found:
@@ -86,7 +90,9 @@ def test_words_and_photos_together_mean_one_mug(twin):
     for triplet in in_split(twin, "all"):
         mugs, target = mugs_of(twin, triplet)
         assert triplet.subject == target["subject"]
-        meant = [m for m in mugs if m["subject"] == triplet.subject and fits(m, triplet.description)]
+        meant = [
+            m for m in mugs if m["subject"] == triplet.subject and fits(m, triplet.description)
+        ]
         assert meant == [target]
 
 

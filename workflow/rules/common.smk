@@ -536,6 +536,12 @@ def training_list(wildcards):
     return dataset_manifest(train["dataset"], train["split"])
 
 
+def reliability_folder(train, masks):
+    """Where the reliability maps of training masks lie; None where there are none."""
+    labelled = train["synthesis"] is not None or is_inverted(train)
+    return f"{masks}/reliability" if labelled else None
+
+
 def training_flags(wildcards):
     """What decides a segmentor's weights."""
     settings = segmentor_settings(wildcards.segmentor)
@@ -563,6 +569,9 @@ def training_flags(wildcards):
         dataset=train["dataset"],
         **images,
         train_masks=masks,
+        reliability=(
+            reliability_folder(train, masks) if settings["learner"] == "beco" else None
+        ),
     )
 
 

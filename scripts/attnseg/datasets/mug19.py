@@ -158,10 +158,14 @@ def _check(triplet: Triplet, data: Mug19) -> None:
     where = f"{data.root / 'triplets.json'}: triplet {triplet.id!r}"
     scene = data.scenes.get(triplet.scene)
     if scene is None or triplet.view not in scene["views"]:
-        raise UserError(f"{where}: scenes.json has no view {triplet.view} of scene {triplet.scene!r}")
+        raise UserError(
+            f"{where}: scenes.json has no view {triplet.view} of scene {triplet.scene!r}"
+        )
     subjects = data.instances(triplet.scene)
     if not 1 <= triplet.instance <= len(subjects):
-        raise UserError(f"{where}: its scene has instances 1 to {len(subjects)}, no {triplet.instance}")
+        raise UserError(
+            f"{where}: its scene has instances 1 to {len(subjects)}, no {triplet.instance}"
+        )
     if triplet.subject not in data.subjects:
         raise UserError(f"{where}: {triplet.subject!r} is no subject of subjects.json")
     unknown = set(triplet.splits) - set(SPLITS)

@@ -83,7 +83,9 @@ def labels(root: Path, image_id: str, source: str = "xml") -> list[str]:
     try:
         names = [element.text.strip() for element in ElementTree.parse(path).findall("object/name")]
     except FileNotFoundError:
-        raise UserError(f"{path}: no annotation of this image; set datasets.voc.labels: mask") from None
+        raise UserError(
+            f"{path}: no annotation of this image; set datasets.voc.labels: mask"
+        ) from None
     except (ElementTree.ParseError, AttributeError) as problem:
         raise UserError(f"{path}: not a readable VOC annotation ({problem})") from None
     for name in names:

@@ -101,7 +101,9 @@ def phrase_query(description: str, template: str = "{}") -> Query:
     in the attention of its own tokens alone, so they count too.
     """
     if template.count("{}") != 1:
-        raise UserError(f"the template {template!r} must hold one {{}}, the place of the description")
+        raise UserError(
+            f"the template {template!r} must hold one {{}}, the place of the description"
+        )
     description = description.strip().rstrip(".")
     start = template.index("{}")
     article = re.match(r"(?:the|an?) ", description)
@@ -185,7 +187,9 @@ def with_tokens(tokenizer, tokens: Sequence[str]):
         if token in known or f"{token}</w>" in known:
             raise UserError(f"the token {token!r} already exists in the model: choose another one")
         if not re.fullmatch(r"<[^<>\s]+>", token):
-            raise UserError(f"the identifier {token!r} must be one word in angle brackets, as <new1>")
+            raise UserError(
+                f"the identifier {token!r} must be one word in angle brackets, as <new1>"
+            )
     if len(set(tokens)) < len(tokens):
         raise UserError(f"the token {max(tokens, key=list(tokens).count)!r} is given twice")
     extended = copy.deepcopy(tokenizer)
@@ -268,9 +272,7 @@ def read_personal(folder: str | Path) -> Personal:
         for i, token in enumerate(info["classes"], 1):
             embeddings[token] = load_file(folder / f"token_{i}.safetensors")[token]
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(
-            f"{folder}: damaged personal weights ({error}); train them again"
-        ) from None
+        raise UserError(f"{folder}: damaged personal weights ({error}); train them again") from None
     projections = {
         re.sub(r"\.processor\.(to_[kv])_custom_diffusion\.weight$", r".\1.weight", name): weight
         for name, weight in state.items()
@@ -326,7 +328,9 @@ def augmented(
     """
 
     def whole(low: float, high: float) -> int:
-        return int(torch.randint(int(low), max(int(low) + 1, int(high) + 1), (), generator=generator))
+        return int(
+            torch.randint(int(low), max(int(low) + 1, int(high) + 1), (), generator=generator)
+        )
 
     size = image.shape[-1]
     shrink = float(torch.rand((), generator=generator)) < 0.66
@@ -413,7 +417,11 @@ def train(
         "settings": asdict(settings),
         "base": base,
         "concepts": [
-            [c.token, c.class_word, *([sha256(p) for p in images] for images in (c.photos, c.regularisation))]
+            [
+                c.token,
+                c.class_word,
+                *([sha256(p) for p in images] for images in (c.photos, c.regularisation)),
+            ]
             for c in concepts
         ],
     }
@@ -431,7 +439,9 @@ def train(
             optimizer.zero_grad()
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
-                raise UserError(f"the loss is not finite at step {step + 1}: lower the learning rate")
+                raise UserError(
+                    f"the loss is not finite at step {step + 1}: lower the learning rate"
+                )
             done = step + 1
             if done % checkpoint_every == 0 and done < settings.steps:
                 keep(checkpoint, plan, weights, optimizer, losses)

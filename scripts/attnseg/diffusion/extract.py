@@ -139,7 +139,9 @@ def extract(
     for batch in progress(batches):
         latents = encode_photos(parts, [(samples[i], fits[i]) for i in batch], options.seed)
         units = [
-            unit for row, i in enumerate(batch) for unit in units_of(parts, samples[i], row, options)
+            unit
+            for row, i in enumerate(batch)
+            for unit in units_of(parts, samples[i], row, options)
         ]
         sums = accumulate(parts, [samples[i] for i in batch], latents, units, options, batch_size)
         for i, (kinds, constant, unboxed) in zip(batch, sums, strict=True):
@@ -173,7 +175,12 @@ def units_of(parts, sample: Sample, row: int, options: Options) -> list[_Unit]:
 
 
 def accumulate(
-    parts, samples: list[Sample], latents: torch.Tensor, units: list[_Unit], options: Options, batch_size: int
+    parts,
+    samples: list[Sample],
+    latents: torch.Tensor,
+    units: list[_Unit],
+    options: Options,
+    batch_size: int,
 ) -> list[tuple[dict[str, torch.Tensor], set[int], list[int]]]:
     """Per sample the sums over noises of its min-max maps, the classes whose map was constant, and
     those whose boxes were empty, once a noise."""

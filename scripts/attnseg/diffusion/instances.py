@@ -67,8 +67,7 @@ def scene_of(parts, name: str, image: np.ndarray, options: Options) -> Scene:
     latent = encode_photos(parts, [(sample, fit)], options.seed)[0]
     abar = parts.scheduler.alphas_cumprod[options.timestep].cpu()
     noisy = [
-        abar.sqrt() * latent
-        + (1 - abar).sqrt() * sample_noise(latent.shape, options.seed, name, n)
+        abar.sqrt() * latent + (1 - abar).sqrt() * sample_noise(latent.shape, options.seed, name, n)
         for n in range(options.noises)
     ]
     return Scene(name, image.shape[:2], fit, noisy)
@@ -214,7 +213,9 @@ def locate(
     """
     check_identifier(query, personal)
     if instances < 1:
-        raise UserError(f"{instances} instances: give the number of objects of the class in the photo")
+        raise UserError(
+            f"{instances} instances: give the number of objects of the class in the photo"
+        )
     token = next(token for token in personal.embeddings if token in query)
     scene = scene_of(parts, "photo", image, options)
     word = personal.classes[token]

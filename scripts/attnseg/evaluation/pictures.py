@@ -42,7 +42,11 @@ def figure(dataset, root: Path, items: list[tuple[dict, dict]], masks: Path, pat
             Patch(facecolor=dataset.PALETTE[n] / 255, label=dataset.CLASSES[n - 1]) for n in numbers
         ]
         row[4].legend(
-            handles=patches, loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9, frameon=False
+            handles=patches,
+            loc="center left",
+            bbox_to_anchor=(1.02, 0.5),
+            fontsize=9,
+            frameon=False,
         )
         row[0].set_ylabel(item["id"], fontsize=8)
         for axis in row:
@@ -54,7 +58,9 @@ def figure(dataset, root: Path, items: list[tuple[dict, dict]], masks: Path, pat
     plt.close(plot)
 
 
-def chosen(items: list[tuple[dict, dict]], count: int) -> list[tuple[dict, dict[str, torch.Tensor]]]:
+def chosen(
+    items: list[tuple[dict, dict]], count: int
+) -> list[tuple[dict, dict[str, torch.Tensor]]]:
     """`count` items, evenly spread over those with the most classes: not the best, not the worst."""
     several = [pair for pair in items if len(pair[0]["classes"]) > 1] or items
     places = np.linspace(0, len(several) - 1, min(count, len(several))).round().astype(int)

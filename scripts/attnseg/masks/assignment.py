@@ -37,7 +37,9 @@ def true_segments(segments: np.ndarray, instances: np.ndarray) -> np.ndarray:
 
 def centres(regions: np.ndarray) -> np.ndarray:
     """Mean row and column of each region's pixels: [R, H, W] bool -> [R, 2] float64."""
-    found = [np.argwhere(region).mean(0) if region.any() else (np.inf, np.inf) for region in regions]
+    found = [
+        np.argwhere(region).mean(0) if region.any() else (np.inf, np.inf) for region in regions
+    ]
     if np.isinf(found).any():
         raise ValueError("an empty region has no centre")
     return np.asarray(found, np.float64).reshape(len(regions), 2)

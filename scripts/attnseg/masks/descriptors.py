@@ -40,7 +40,10 @@ def segmentor_features(weights: Path, stage: int = 2) -> tuple[Features, str]:
         return F.normalize(model.backbone(pixels)[stage - 1][0].float(), dim=0)
 
     settings = about["settings"]
-    return features, f"{settings['backbone']} of a {settings['architecture']} of {about.get('dataset')}"
+    return (
+        features,
+        f"{settings['backbone']} of a {settings['architecture']} of {about.get('dataset')}",
+    )
 
 
 class DinoFeatures:
@@ -75,7 +78,9 @@ class DinoFeatures:
         grid = (size[0] // patch, size[1] // patch)
         heads = last.num_attention_heads
         query, key = (seen[name][0].float().unflatten(-1, (heads, -1)) for name in ("query", "key"))
-        weights = torch.einsum("hd,nhd->hn", query[0], key) / key.shape[-1] ** 0.5  # of the CLS token
+        weights = (
+            torch.einsum("hd,nhd->hn", query[0], key) / key.shape[-1] ** 0.5
+        )  # of the CLS token
         self.saliency = weights.softmax(-1).mean(0)[1:].unflatten(0, grid).cpu()
         described = seen["described"][0, 1:].float().cpu()
         return F.normalize(described.T.unflatten(1, grid), dim=0)

@@ -43,7 +43,9 @@ def refine(
         labels = scores.argmax(0, keepdim=True)
         indicator = torch.zeros_like(scores).scatter_(0, labels, 1.0)
         # nearest neighbour: the cell that a pixel's centre lies in
-        grown = to_photo(torch.nn.functional.interpolate(indicator[None], scale_factor=16)[0], fit, size)
+        grown = to_photo(
+            torch.nn.functional.interpolate(indicator[None], scale_factor=16)[0], fit, size
+        )
         return grown.argmax(0).numpy().astype(np.uint8), np.ones(size, np.float32)
     if options.labels_at_grid:
         scores = to_photo(scores, fit, size)

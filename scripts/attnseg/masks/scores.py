@@ -4,9 +4,7 @@ import torch
 import torch.nn.functional as F
 
 
-def with_background(
-    maps: torch.Tensor, threshold: float = 1.0, power: float = 2.0
-) -> torch.Tensor:
+def with_background(maps: torch.Tensor, threshold: float = 1.0, power: float = 2.0) -> torch.Tensor:
     """Put the background's score, (threshold - max_k)^power, before the classes'.
 
     `maps`: [K, h, w] in [0, 1] -> [K + 1, h, w]. The paper: threshold 1, power 2. The official code

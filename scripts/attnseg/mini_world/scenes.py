@@ -206,7 +206,9 @@ def arrange_mugs(rng: np.random.Generator, picks: list[dict]) -> Scene:
     for i, pick in enumerate(picks):
         content = MUG_CONTENTS[pick["content"]] if pick["content"] else None
         size = side * {1: rng.uniform(0.45, 0.8), 2: rng.uniform(0.38, 0.48)}.get(columns, 0.32)
-        drawing = draw.mug(MUG_COLOURS[pick["colour"]], pick["pattern"], pick["handle"], content, 80)
+        drawing = draw.mug(
+            MUG_COLOURS[pick["colour"]], pick["pattern"], pick["handle"], content, 80
+        )
         sprite = view(drawing, rng, size)
         row, column = divmod(i, columns)
         cx = pitch * (column + 0.5) + rng.uniform(-0.05, 0.05) * side
@@ -300,7 +302,9 @@ def street_scene(rng: np.random.Generator, style: str = "ordinary") -> Scene:
         fill("pole", box(x, top, x + 3, horizon + 0.15 * side))
         if rng.random() < 0.6:
             light = jitter(sprites()["traffic light"][0], rng, 0.22 * side)
-            canvas.paste(dusk(light) if style == "dusk" else light, int(x - 5), int(top), "traffic light")
+            canvas.paste(
+                dusk(light) if style == "dusk" else light, int(x - 5), int(top), "traffic light"
+            )
         else:
             fill("traffic sign", box(x - 8, top, x + 11, top + 15))
     return canvas.scene([])
@@ -310,7 +314,9 @@ def blob(rng: np.random.Generator, x: float, ground: float, width: float) -> lis
     """A bush: the outline of a few bumps over the ground line."""
     angles = np.linspace(0, np.pi, 14)
     radii = width * (0.45 + 0.12 * rng.random(14))
-    points = zip(x + width / 2 + radii * np.cos(angles), ground - radii * np.sin(angles), strict=True)
+    points = zip(
+        x + width / 2 + radii * np.cos(angles), ground - radii * np.sin(angles), strict=True
+    )
     return [(float(px), float(py)) for px, py in points]
 
 

@@ -26,15 +26,20 @@ def layout(dataset: str) -> ModuleType:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Photos and masks of a split: ids, and as many paths of each."""
+    """Photos and masks of a split: ids, and as many paths of each; of reliability maps, or none."""
 
     ids: Sequence[str]
     photos: Sequence[Path]
     masks: Sequence[Path]
+    reliabilities: Sequence[Path] = ()
 
     def check(self, hint: str, masks: bool = True) -> None:
         """Raise UserError unless every file is there; `hint` says what to do without the masks."""
-        for paths, what in ((self.photos, "check the data set"), (self.masks, hint)):
+        for paths, what in (
+            (self.photos, "check the data set"),
+            (self.masks, hint),
+            (self.reliabilities, "name the folder of the masks' reliability maps"),
+        ):
             if paths is self.masks and not masks:
                 continue
             missing = [path for path in paths if not path.is_file()]
@@ -43,10 +48,12 @@ class Pairs:
                 raise UserError(f"{missing[0]}{more}: no such file; {what}")
 
     def fingerprint(self) -> str:
-        """Changes with the list, with the masks' sizes in bytes, and with their manifest."""
+        """Changes with the list, with the files' sizes in bytes, and with the masks' manifest."""
         digest = hashlib.sha256()
         for image_id, photo, mask in zip(self.ids, self.photos, self.masks, strict=True):
             digest.update(f"{image_id} {photo.stat().st_size} {mask.stat().st_size}\n".encode())
+        for path in self.reliabilities:
+            digest.update(f"{path.stem} {path.stat().st_size}\n".encode())
         manifest = self.masks[0].parent / "manifest.json"
         if manifest.is_file():
             digest.update(manifest.read_bytes())
@@ -54,9 +61,16 @@ class Pairs:
 
 
 def split_pairs(
-    dataset: str, root: Path, split: str, masks: Path | None = None
+    dataset: str,
+    root: Path,
+    split: str,
+    masks: Path | None = None,
+    reliability: Path | None = None,
 ) -> tuple[list[str], Pairs]:
-    """(class names, background first; the split's files). `masks`: a folder instead of the truth."""
+    """(class names, background first; the split's files).
+
+    masks: a folder instead of the truth. reliability: a folder of their reliability maps.
+    """
     reader = layout(dataset)
     ids = reader.read_split(root, split)
     photos = [reader.image_path(root, image_id) for image_id in ids]
@@ -64,13 +78,17 @@ def split_pairs(
         paths = [reader.mask_path(root, image_id) for image_id in ids]
     else:
         paths = [Path(masks) / f"{image_id}.png" for image_id in ids]
-    return class_names(reader), Pairs(ids, photos, paths)
+    sure = [] if reliability is None else [Path(reliability) / f"{i}.png" for i in ids]
+    return class_names(reader), Pairs(ids, photos, paths, sure)
 
 
-def listed_pairs(dataset: str, photos: Path, masks: Path) -> tuple[list[str], Pairs]:
+def listed_pairs(
+    dataset: str, photos: Path, masks: Path, reliability: Path | None = None
+) -> tuple[list[str], Pairs]:
     """(class names of `dataset`; the files that the manifest of the folder `masks` lists).
 
     Of refine_synthetic: generated images, or inverted photos. Skipped ones are left out.
+    `reliability`: the folder of the masks' reliability maps.
     """
     path = Path(masks) / "manifest.json"
     try:
@@ -82,8 +100,10 @@ def listed_pairs(dataset: str, photos: Path, masks: Path) -> tuple[list[str], Pa
         ) from None
     if not ids:
         raise UserError(f"{path}: every image was skipped; check the prompts")
+    paths = [Path(masks) / f"{i}.png" for i in ids]
+    sure = [] if reliability is None else [Path(reliability) / f"{i}.png" for i in ids]
     return class_names(layout(dataset)), Pairs(
-        ids, [Path(photos) / name for name in names], [Path(masks) / f"{i}.png" for i in ids]
+        ids, [Path(photos) / name for name in names], paths, sure
     )
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from attnseg.errors import UserError
 from attnseg.files import write_atomically
-from attnseg.segmentation import parts  # noqa: F401  registers them
+from attnseg.segmentation import beco, parts  # noqa: F401  registers them
 from attnseg.segmentation.settings import Settings, read_settings
 
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB in [0, 255]
@@ -82,19 +82,19 @@ def model_config(settings: Settings, classes: int) -> dict:
         "loss_decode": {**loss, "loss_weight": s.auxiliary},
         **common,
     }
-    return {
+    preprocessor = {
+        "type": "SegDataPreProcessor",
+        "mean": MEAN,
+        "std": STD,
+        "bgr_to_rgb": True,
+        "pad_val": 0,
+        "seg_pad_val": parts.IGNORED,
+        "size": (s.crop, s.crop),
+    }
+    network = {
         "type": "Segmentor",
         "loss_scales": s.loss_scales,
         "bfloat16": s.precision == "bfloat16",
-        "data_preprocessor": {
-            "type": "SegDataPreProcessor",
-            "mean": MEAN,
-            "std": STD,
-            "bgr_to_rgb": True,
-            "pad_val": 0,
-            "seg_pad_val": parts.IGNORED,
-            "size": (s.crop, s.crop),
-        },
         "backbone": {
             "type": "ResNet" if s.stem == "imagenet" else "SmallImageResNet",
             "depth": s.depth,
@@ -110,6 +110,19 @@ def model_config(settings: Settings, classes: int) -> dict:
         "train_cfg": {},
         "test_cfg": {"mode": "whole"},
     }
+    if s.learner == "supervised":
+        return network | {"data_preprocessor": preprocessor}
+    return {
+        "type": "Beco",
+        "network": network,
+        "confidence": s.beco_confidence,
+        "mix": s.beco_mix,
+        "boundary_size": s.beco_boundary_size,
+        "boundary_weight": s.beco_boundary_weight,
+        "online_labels": s.beco_online_labels,
+        "strong_colour": s.beco_strong_colour,
+        "data_preprocessor": preprocessor,
+    }
 
 
 def build_model(settings: Settings, classes: int) -> nn.Module:
@@ -121,8 +134,13 @@ def build_model(settings: Settings, classes: int) -> nn.Module:
 def load_pretrained(model: nn.Module, source: str) -> None:
     """Weights of the backbone, or of a whole segmentor, from a file or an address.
 
-    A head of other classes is left out; the backbone must be complete.
+    A head of other classes is left out; the backbone must be complete. Both networks of BECO get
+    the same.
     """
+    if isinstance(model, beco.Beco):
+        for network in model.networks:
+            load_pretrained(network, source)
+        return
     state = _read_weights(source)
     if not any(key.startswith("backbone.") for key in state):
         state = {f"backbone.{key}": value for key, value in state.items()}

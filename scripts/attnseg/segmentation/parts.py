@@ -123,13 +123,13 @@ class Segmentor(EncoderDecoder):
 
 @DATASETS.register_module()
 class PhotosAndMasks(BaseSegDataset):
-    """Photos and masks by path, as (photo, mask) pairs.
+    """Photos and masks by path, as (photo, mask) pairs, or with a reliability map as third.
 
     An index of `NumberedSampler` carries its place in the training. Augmentations are drawn from a
     generator of that place, so that they depend neither on the workers nor on interruptions.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, str]], seed: int = 0, **kwargs):
+    def __init__(self, pairs: Sequence[tuple[str, ...]], seed: int = 0, **kwargs):
         self.pairs = pairs
         self.seed = seed
         super().__init__(**kwargs)
@@ -139,11 +139,12 @@ class PhotosAndMasks(BaseSegDataset):
             {
                 "img_path": photo,
                 "seg_map_path": mask,
+                "reliability_path": reliability[0] if reliability else None,
                 "label_map": None,
                 "reduce_zero_label": False,
                 "seg_fields": [],
             }
-            for photo, mask in self.pairs
+            for photo, mask, *reliability in self.pairs
         ]
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict:
@@ -179,9 +180,8 @@ class ResizeByOneOf(Resize):
     def _resize_seg(self, results: dict) -> None:
         # INTER_NEAREST, mmcv's choice, shifts labels by up to half a pixel against the photo
         size = results["img"].shape[1::-1]
-        results["gt_seg_map"] = cv2.resize(
-            results["gt_seg_map"], size, interpolation=cv2.INTER_NEAREST_EXACT
-        )
+        for key in results["seg_fields"]:
+            results[key] = cv2.resize(results[key], size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 @HOOKS.register_module()

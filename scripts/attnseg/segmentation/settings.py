@@ -1,10 +1,11 @@
 """What a segmentor is and how it is trained, checked."""
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from attnseg.errors import UserError
 
@@ -21,6 +22,7 @@ RATES = {  # by architecture and output stride
 class Settings:
     """The defaults are DeepLabV2's public recipe for VOC (Text2Mask, Section 4.1), on one device.
 
+    learner: "supervised", or "beco", the co-training of two networks (attn2mask), see beco_*
     architecture, backbone: see ARCHITECTURES, BACKBONES
     width: channels of the first stage; 64 is the usual ResNet
     stem: "imagenet" (7x7 and pooling, stride 4) or "small" (3x3, stride 2) for small images
@@ -29,6 +31,7 @@ class Settings:
     pretrained: torchvision://resnet101, an https address or a file; null for random weights
     frozen_norm: whether batch norm stays as pretrained; null: where DeepLabV2 is pretrained
     crop, batch, iterations: pixels, images an iteration, number of them
+    epochs: passes over the training images, in place of `iterations`; null for these
     optimizer: "sgd" or "adamw"
     lr, min_lr, poly_power, warmup: lr decays as (1 - i / iterations)^poly_power to min_lr after
         `warmup` iterations of linear increase
@@ -40,8 +43,17 @@ class Settings:
     precision: "float32" or "bfloat16"
     workers: processes that read training images
     checkpoint_interval: iterations between checkpoints that an interrupted training resumes from
+    beco_warmup: epochs before pasted content comes from the networks' own predictions
+    beco_confidence: their softmax above which they are reliable
+    beco_mix: probability that content of another image is pasted
+    beco_boundary_size, beco_boundary_weight: pixels to each side of the paste's edge, and what is
+        added to the weight of their supervised loss
+    beco_online_labels: after the warm-up, "mixed": all pixels of a mixed image have online labels
+        (the authors' code); "pasted": the pasted ones alone
+    beco_strong_colour: whether colours are augmented after the mix
     """
 
+    learner: str = "supervised"
     architecture: str = "deeplabv2"
     backbone: str = "resnet101"
     width: int = 64
@@ -53,6 +65,7 @@ class Settings:
     crop: int = 321
     batch: int = 10
     iterations: int = 20000
+    epochs: int | None = None
     optimizer: str = "sgd"
     lr: float = 2.5e-4
     min_lr: float = 0.0
@@ -68,6 +81,13 @@ class Settings:
     precision: str = "float32"
     workers: int = 4
     checkpoint_interval: int = 1000
+    beco_warmup: float = 1.0
+    beco_confidence: float = 0.95
+    beco_mix: float = 0.5
+    beco_boundary_size: int = 1
+    beco_boundary_weight: float = 0.2
+    beco_online_labels: str = "mixed"
+    beco_strong_colour: bool = True
     seed: int = 0
 
     @property
@@ -91,7 +111,20 @@ class Settings:
     def name(self) -> str:
         """As tables print it: DeepLabV2 ResNet-101."""
         width = "" if self.width == 64 else f" ({self.width} channels)"
-        return f"{ARCHITECTURES[self.architecture]} ResNet-{self.depth}{width}"
+        learner = "BECO " if self.learner == "beco" else ""
+        return f"{learner}{ARCHITECTURES[self.architecture]} ResNet-{self.depth}{width}"
+
+    def with_iterations(self, images: int) -> "Settings":
+        """`iterations` as `epochs` of that many images ask for, where these are set."""
+        if self.epochs is None:
+            return self
+        settings = replace(self, iterations=max(1, round(self.epochs * images / self.batch)))
+        _check(settings, "segmentor")
+        return settings
+
+    def warmup_iterations(self, images: int) -> int:
+        """BECO's warm-up, which is in epochs."""
+        return math.ceil(self.beco_warmup * images / self.batch)
 
     def asdict(self) -> dict:
         return asdict(self)
@@ -145,6 +178,7 @@ def _check(s: Settings, where: str) -> None:
         if not right:
             raise UserError(f"{where}.{key}: {getattr(s, key)!r} must be {what}")
 
+    need(s.learner in ("supervised", "beco"), "learner", "supervised or beco")
     need(s.architecture in ARCHITECTURES, "architecture", f"one of {', '.join(ARCHITECTURES)}")
     need(s.backbone in BACKBONES, "backbone", f"one of {', '.join(BACKBONES)}")
     need(s.stem in ("imagenet", "small"), "stem", "imagenet or small")
@@ -164,8 +198,12 @@ def _check(s: Settings, where: str) -> None:
     need(s.crop >= 16, "crop", "16 or more")
     for key in ("lr", "classifier_lr_factor"):
         need(getattr(s, key) > 0, key, "greater than 0")
-    for key in ("min_lr", "poly_power", "momentum", "weight_decay", "auxiliary", "workers", "seed"):
+    for key in (
+        *("min_lr", "poly_power", "momentum", "weight_decay", "auxiliary", "workers", "seed"),
+        *("beco_warmup", "beco_boundary_weight"),
+    ):
         need(getattr(s, key) >= 0, key, "0 or more")
+    need(s.epochs is None or s.epochs >= 1, "epochs", "1 or more, or null")
     need(0 <= s.warmup < s.iterations, "warmup", "fewer than the iterations, and not negative")
     for key in ("scales", "loss_scales"):
         need(min(getattr(s, key)) > 0, key, "greater than 0 each")
@@ -177,3 +215,11 @@ def _check(s: Settings, where: str) -> None:
         s.architecture == "deeplabv2" or s.loss_scales == [1.0], "loss_scales", "[1] for DeepLabv3+"
     )
     need(s.architecture == "deeplabv3plus" or s.auxiliary == 0, "auxiliary", "0 for DeepLabV2")
+    need(0 <= s.beco_mix <= 1, "beco_mix", "from 0 to 1")
+    need(0 <= s.beco_confidence <= 1, "beco_confidence", "from 0 to 1")
+    need(s.beco_boundary_size >= 1, "beco_boundary_size", "1 or more")
+    need(s.beco_online_labels in ("mixed", "pasted"), "beco_online_labels", "mixed or pasted")
+    if s.learner == "beco":
+        need(s.batch >= 2, "batch", "2 or more for beco: images are mixed with each other")
+        need(s.loss_scales == [1.0], "loss_scales", "[1] for beco")
+        need(s.auxiliary == 0, "auxiliary", "0 for beco")

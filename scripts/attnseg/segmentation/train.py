@@ -39,6 +39,7 @@ def train(
     chosen by it.
     """
     output = Path(output)
+    settings = settings.with_iterations(len(pairs.ids))
     # mmengine takes the device from here and nowhere else
     mmengine.device.utils.DEVICE = device
     identity = {
@@ -71,6 +72,17 @@ def runner_config(
     s = settings
     load = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
     pack = [{"type": "PackSegInputs"}]
+    model = model_config(s, len(classes))
+    load_training, pack_training = load, pack
+    hooks = [{"type": "SeedEachIteration", "seed": s.seed}, {"type": "Progress"}]
+    if s.learner == "beco":
+        load_training = [*load, {"type": "LoadReliability"}]
+        pack_training = [{"type": "PackWithReliability"}]
+        hooks.append({"type": "CountIterations"})
+        model |= {
+            "warmup_iterations": s.warmup_iterations(len(pairs.ids)),
+            "first_foreground": int(classes[0] == "background"),
+        }
     augment = [
         {"type": "ResizeByOneOf", "factors": s.scales},
         {"type": "RandomCrop", "crop_size": (s.crop, s.crop)},
@@ -99,14 +111,14 @@ def runner_config(
         "default_scope": "mmseg",
         "work_dir": str(folder),
         "experiment_name": uuid.uuid4().hex,  # mmengine keeps globals by this name
-        "model": model_config(s, len(classes)),
+        "model": model,
         "train_dataloader": {
             "batch_size": s.batch,
             "num_workers": s.workers,
             "persistent_workers": s.workers > 0,
             "drop_last": True,
             "sampler": {"type": "NumberedSampler", "shuffle": True, "seed": s.seed},
-            "dataset": _dataset(pairs, classes, [*load, *augment, *pack], s.seed),
+            "dataset": _dataset(pairs, classes, [*load_training, *augment, *pack_training], s.seed),
         },
         "train_cfg": {
             "type": "IterBasedTrainLoop",
@@ -133,10 +145,7 @@ def runner_config(
                 "save_last": False,
             },
         },
-        "custom_hooks": [
-            {"type": "SeedEachIteration", "seed": s.seed},
-            {"type": "Progress"},
-        ],
+        "custom_hooks": hooks,
         "visualizer": {"type": "Visualizer", "vis_backends": []},
         "env_cfg": {"dist_cfg": {"backend": "gloo"}},
     }
@@ -158,9 +167,10 @@ def runner_config(
 def _dataset(
     pairs: Pairs, classes: Sequence[str], pipeline: list, seed: int, test_mode: bool = False
 ) -> dict:
+    columns = [pairs.photos, pairs.masks, *([pairs.reliabilities] if pairs.reliabilities else [])]
     return {
         "type": "PhotosAndMasks",
-        "pairs": [(str(p), str(m)) for p, m in zip(pairs.photos, pairs.masks, strict=True)],
+        "pairs": [tuple(map(str, paths)) for paths in zip(*columns, strict=True)],
         "seed": seed,
         "metainfo": {"classes": list(classes)},
         "pipeline": pipeline,

@@ -14,8 +14,6 @@ the paper's row, at every scale; what was really used stands in metrics.json.
 
 from attnseg.tables.description import Row, Source, Table, plain, rows_by_method
 
-NO_BECO = "the workflow does not train under BECO yet"
-
 FULL = "168679"
 VOC_COLUMNS = {  # printed name -> name in metrics.json
     "bg": "background",
@@ -43,8 +41,6 @@ VOC_COLUMNS = {  # printed name -> name in metrics.json
 
 
 def _source(name: str, metric: str = "miou") -> Source:
-    if "_beco_" in name:
-        return Source((name,), metric, NO_BECO, pending=True)
     return Source((name,), metric)
 
 

@@ -1,0 +1,176 @@
+"""BECO as a model of mmseg: two networks that teach each other where the labels are unsure."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmcv.transforms import BaseTransform
+from mmengine.hooks import Hook
+from mmengine.model import ModuleList
+from mmseg.datasets.transforms import PackSegInputs
+from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.registry import HOOKS, MODELS, TRANSFORMS
+from PIL import Image
+from torch import Tensor
+
+from attnseg.errors import UserError
+from attnseg.segmentation.cotraining import (
+    NOTHING,
+    Batch,
+    boundary_weights,
+    cotraining_loss,
+    mixed,
+    online,
+    strong_colours,
+)
+
+
+@MODELS.register_module()
+class Beco(BaseSegmentor):
+    """Two networks of one architecture; a prediction is the mean of their logits.
+
+    network: mmseg's configuration of each; they begin with different random weights.
+    warmup_iterations: before that many, pseudo labels say what is pasted, then the networks do.
+    """
+
+    align_corners = False
+
+    def __init__(
+        self,
+        *,
+        network: dict,
+        confidence: float = 0.95,
+        mix: float = 0.5,
+        boundary_size: int = 1,
+        boundary_weight: float = 0.2,
+        online_labels: str = "mixed",
+        strong_colour: bool = True,
+        warmup_iterations: int = 0,
+        first_foreground: int = 1,
+        data_preprocessor: dict | None = None,
+    ):
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.networks = ModuleList([MODELS.build(copy.deepcopy(network)) for _ in range(2)])
+        self.confidence = confidence
+        self.mix = mix
+        self.boundary_size = boundary_size
+        self.boundary_weight = boundary_weight
+        self.online_labels = online_labels
+        self.strong_colour = strong_colour
+        self.warmup_iterations = warmup_iterations
+        self.first_foreground = first_foreground
+        self.iteration = 0  # of the training, by CountIterations
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Normalised photos [B, 3, H, W] -> the mean of both networks' logits [B, C, h, w]."""
+        return torch.stack([network.logits(inputs) for network in self.networks]).mean(0)
+
+    def _each(self, inputs: Tensor) -> list[Tensor]:
+        """Both networks' logits at the photos' size."""
+        return [
+            F.interpolate(network.logits(inputs), inputs.shape[2:], mode="bilinear")
+            for network in self.networks
+        ]
+
+    @torch.no_grad()
+    def _online(self, batch: Batch) -> Batch:
+        self.eval()
+        predicted = online(batch, self._each(batch.photos), self.confidence)
+        self.train()
+        return predicted
+
+    def _strong(self, photos: Tensor) -> Tensor:
+        """Strong colours for normalised photos."""
+        mean, std = self.data_preprocessor.mean, self.data_preprocessor.std
+        pixels = (photos * std + mean) / 255
+        return (255 * strong_colours(pixels.clamp(0, 1)) - mean) / std
+
+    def prepared(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """(the batch that the networks learn, weights [B, H, W] of its supervised terms)."""
+        predicted = self._online(batch) if self.iteration >= self.warmup_iterations else None
+        batch, pasted = mixed(
+            batch,
+            predicted,
+            probability=self.mix,
+            first_foreground=self.first_foreground,
+            online_labels=self.online_labels,
+        )
+        weights = boundary_weights(pasted, self.boundary_size, self.boundary_weight)
+        if self.strong_colour:
+            batch = batch._replace(photos=self._strong(batch.photos))
+        return batch, weights
+
+    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+        known = torch.stack([sample.gt_sem_seg.data for sample in data_samples])  # [B, 2, H, W]
+        batch, weights = self.prepared(Batch(inputs, known[:, 0], known[:, 1]))
+        one, two = self._each(batch.photos)
+        return {
+            "loss_0": cotraining_loss(one, two, batch.labels, batch.reliability, weights),
+            "loss_1": cotraining_loss(two, one, batch.labels, batch.reliability, weights),
+        }
+
+    def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
+        return self.postprocess_result(self.encode_decode(inputs, data_samples), data_samples)
+
+    def encode_decode(self, inputs: Tensor, batch_data_samples: list | None) -> Tensor:
+        return F.interpolate(self.logits(inputs), inputs.shape[2:], mode="bilinear")
+
+    def extract_feat(self, inputs: Tensor) -> list:
+        return [network.extract_feat(inputs) for network in self.networks]
+
+    def _forward(self, inputs: Tensor, data_samples: list | None = None) -> Tensor:
+        return self.logits(inputs)
+
+
+@TRANSFORMS.register_module()
+class LoadReliability(BaseTransform):
+    """R beside the label: the file's pixels above 0; without a file, where the label is a class."""
+
+    def transform(self, results: dict) -> dict:
+        labels, path = results["gt_seg_map"], results.get("reliability_path")
+        if path is None:
+            reliable = labels != NOTHING
+        else:
+            reliable = read_reliability(path)
+            if reliable.shape != labels.shape:
+                raise UserError(
+                    f"{path}: {reliable.shape[1]}x{reliable.shape[0]} pixels, its mask has "
+                    f"{labels.shape[1]}x{labels.shape[0]}; name the folder that belongs to the masks"
+                )
+        results["gt_reliability"] = reliable.astype(np.uint8)
+        results["seg_fields"].append("gt_reliability")
+        return results
+
+
+def read_reliability(path: str | Path) -> np.ndarray:
+    """HW bool of a PNG: whatever is above 0 is reliable."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image)
+    except OSError as problem:
+        raise UserError(f"{path}: not readable ({problem}); make the masks again") from None
+    if pixels.ndim != 2:
+        raise UserError(f"{path}: has colours; a reliability map is a grey PNG, 0 where unsure")
+    return pixels > 0
+
+
+@TRANSFORMS.register_module()
+class PackWithReliability(PackSegInputs):
+    """Reliability as a second channel of the labels, so that both are padded with NOTHING."""
+
+    def transform(self, results: dict) -> dict:
+        packed = super().transform(results)
+        truth = packed["data_samples"].gt_sem_seg
+        reliability = torch.from_numpy(np.ascontiguousarray(results["gt_reliability"])).long()
+        truth.data = torch.cat([truth.data, reliability[None]])
+        return packed
+
+
+@HOOKS.register_module()
+class CountIterations(Hook):
+    """Tells the model which iteration it is in, also of a resumed training."""
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        runner.model.iteration = batch_idx

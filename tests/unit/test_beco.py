@@ -1,0 +1,555 @@
+"""BECO: mixing, boundaries and the loss by hand; training and evaluation on a few small images."""
+
+import colorsys
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from PIL import Image
+
+from attnseg.datasets import voc
+from attnseg.errors import UserError, run
+from attnseg.segmentation import beco, cotraining, predict
+from attnseg.segmentation.cotraining import NOTHING, Batch
+from attnseg.segmentation.data import Pairs, split_pairs
+from attnseg.segmentation.model import build_model, load_pretrained, load_segmentor, read_about
+from attnseg.segmentation.settings import Settings, read_settings
+from attnseg.segmentation.train import runner_config, train
+
+CLASSES = ["background", *voc.CLASSES]
+TINY = {
+    "learner": "beco",
+    "architecture": "deeplabv3plus",
+    "backbone": "resnet18",
+    "width": 8,
+    "stem": "small",
+    "output_stride": 8,
+    "rates": [1, 2],
+    "crop": 32,
+    "batch": 2,
+    "iterations": 7,
+    "lr": 0.05,
+    "classifier_lr_factor": 1,
+    "weight_decay": 1e-4,
+    "scales": [0.5, 1.0],
+    "loss_scales": [1.0],
+    "workers": 0,
+    "checkpoint_interval": 2,
+    "beco_warmup": 1.0,  # 6 images in pairs: 3 iterations
+    "beco_confidence": 0.0,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The order of additions, and with it the last bits, depends on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A VOC2012 of six noisy photos with a square of class 1 or 2; reliable/ is 1 on the squares."""
+    root = tmp_path_factory.mktemp("VOC2012")
+    generator = np.random.default_rng(0)
+    for folder in ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation", "reliable"):
+        (root / folder).mkdir(parents=True)
+    ids = [f"2012_{i:06d}" for i in range(6)]
+    for i, image_id in enumerate(ids):
+        photo = generator.integers(90, 160, (40, 36, 3), dtype=np.uint8)
+        mask = np.zeros((40, 36), np.uint8)
+        y, x = generator.integers(2, 16, 2)
+        photo[y : y + 18, x : x + 18] = (230, 20, 20) if i % 2 else (20, 20, 230)
+        mask[y : y + 18, x : x + 18] = 1 if i % 2 else 2
+        Image.fromarray(photo).save(voc.image_path(root, image_id), quality=100, subsampling=0)
+        voc.write_mask(voc.mask_path(root, image_id), mask, voc.PALETTE)
+        Image.fromarray((mask > 0).astype(np.uint8)).save(root / "reliable" / f"{image_id}.png")
+    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids))
+    return root
+
+
+@pytest.fixture(scope="module")
+def pairs(toy) -> Pairs:
+    return split_pairs("voc", toy, "train", reliability=toy / "reliable")[1]
+
+
+@pytest.fixture(scope="module")
+def trained(pairs, tmp_path_factory):
+    """Weights after TINY's seven iterations, never interrupted."""
+    path = tmp_path_factory.mktemp("trained") / "weights.safetensors"
+    train(read_settings(TINY), pairs, CLASSES, path, about={"dataset": "voc"})
+    return path
+
+
+# -- the loss
+
+
+def test_the_loss_is_that_of_a_loop_over_pixels():
+    generator = torch.Generator().manual_seed(0)
+    logits, other = torch.randn(2, 2, 4, 5, 6, generator=generator).double()
+    labels = torch.randint(0, 4, (2, 5, 6), generator=generator)
+    labels[:, 0] = NOTHING
+    reliability = torch.tensor([0, 1, NOTHING])[torch.randint(0, 3, (2, 5, 6), generator=generator)]
+    weights = 1 + torch.randint(0, 2, (2, 5, 6), generator=generator) * 0.2
+    expected, terms = 0.0, 0
+    for b in range(2):
+        for y in range(5):
+            for x in range(6):
+                scores = logits[b, :, y, x].numpy()
+                log_softmax = scores - np.log(np.exp(scores).sum())
+                if reliability[b, y, x] == 1 and labels[b, y, x] != NOTHING:
+                    expected -= float(weights[b, y, x]) * log_softmax[labels[b, y, x]]
+                elif reliability[b, y, x] == 0:
+                    expected -= log_softmax[np.argmax(other[b, :, y, x].numpy())]
+                else:
+                    continue
+                terms += 1
+    assert 20 < terms < 50  # some pixels have no term, and count in the mean
+    loss = cotraining.cotraining_loss(logits, other, labels, reliability, weights)
+    assert loss.item() == pytest.approx(expected / 60, rel=1e-6)
+
+
+def test_the_loss_does_not_teach_the_other_network():
+    logits, other = torch.randn(2, 1, 3, 4, 4, requires_grad=True).unbind()
+    other.retain_grad()
+    logits.retain_grad()
+    zeros = torch.zeros(1, 4, 4, dtype=torch.long)
+    cotraining.cotraining_loss(logits, other, zeros, zeros, torch.ones(1, 4, 4)).backward()
+    assert other.grad is None and logits.grad.abs().sum() > 0
+
+
+# -- boundaries
+
+
+def test_boundary_of_a_square_has_both_sides_of_its_edge():
+    region = torch.zeros(1, 7, 7, dtype=torch.bool)
+    region[0, 2:5, 2:5] = True
+    expected = torch.tensor(
+        [
+            [0, 0, 0, 0, 0, 0, 0],
+            [0, 1, 1, 1, 1, 1, 0],
+            [0, 1, 1, 1, 1, 1, 0],
+            [0, 1, 1, 0, 1, 1, 0],
+            [0, 1, 1, 1, 1, 1, 0],
+            [0, 1, 1, 1, 1, 1, 0],
+            [0, 0, 0, 0, 0, 0, 0],
+        ]
+    )
+    assert torch.equal(cotraining.boundary(region, 1)[0].long(), expected)
+    weights = cotraining.boundary_weights(region, 1, 0.2)[0]
+    torch.testing.assert_close(weights, 1 + 0.2 * expected.float())
+
+
+def test_the_photos_edge_is_no_boundary():
+    left = torch.zeros(2, 4, 5, dtype=torch.bool)
+    left[0, :, :2] = True
+    left[1] = True  # pasted whole
+    columns = torch.tensor([0, 1, 1, 0, 0]).bool()
+    assert torch.equal(cotraining.boundary(left, 1)[0], columns.expand(4, 5))
+    assert not cotraining.boundary(left, 1)[1].any()
+    wide = torch.tensor([1, 1, 1, 1, 0]).bool()
+    assert torch.equal(cotraining.boundary(left, 2)[0], wide.expand(4, 5))
+
+
+# -- mixing
+
+
+def hand_made() -> Batch:
+    """Two 3x3 photos, all 10 and all 20; the second has reliable and unsure pixels of class 5."""
+    photos = torch.stack([torch.full((3, 3, 3), 10.0), torch.full((3, 3, 3), 20.0)])
+    labels = torch.tensor([[[0, 0, 0]] * 3, [[0, 5, 5], [0, 5, NOTHING], [0, 0, 0]]])
+    reliability = torch.tensor([[[1, 0, 1]] * 3, [[1, 1, 0], [1, 1, 1], [0, 0, 0]]])
+    return Batch(photos, labels, reliability)
+
+
+def test_reliable_foreground_is_pasted_with_its_labels():
+    (photos, labels, reliability), pasted = cotraining.mixed(hand_made(), probability=1)
+    where = torch.tensor([[0, 1, 0], [0, 1, 0], [0, 0, 0]]).bool()
+    assert torch.equal(pasted[0], where) and not pasted[1].any()
+    assert (photos[0] == torch.where(where, 20, 10)).all()
+    assert torch.equal(labels[0], torch.where(where, 5, 0))
+    assert reliability[0].tolist() == [[1, 1, 1], [1, 1, 1], [1, 0, 1]]
+    # the first has no foreground, so nothing goes into the second
+    for mixed, before in zip((photos, labels, reliability), hand_made(), strict=True):
+        assert torch.equal(mixed[1], before[1])
+
+
+def test_online_labels_hold_for_the_pasted_pixels_or_for_the_whole_mixed_photo():
+    batch = hand_made()
+    predicted = batch._replace(
+        labels=torch.tensor([[[7, 7, 0]] * 3, [[0, 0, 3], [0, 0, 3], [0, 0, 0]]]),
+        reliability=torch.tensor([[[0, 0, 1]] * 3, [[0, 0, 1], [0, 0, 1], [0, 0, 1]]]),
+    )
+    where = torch.tensor([[0, 0, 1], [0, 0, 1], [0, 0, 0]]).bool()
+    for kind, base in (("mixed", predicted), ("pasted", batch)):
+        (photos, labels, reliability), pasted = cotraining.mixed(
+            batch, predicted, probability=1, online_labels=kind
+        )
+        assert torch.equal(pasted[0], where)
+        assert (photos[0] == torch.where(where, 20, 10)).all()
+        assert torch.equal(labels[0], torch.where(where, 3, base.labels[0]))
+        assert torch.equal(reliability[0], torch.where(where, 1, base.reliability[0]))
+        # the first photo's 7 is unsure: not pasted, and the second keeps its pseudo labels
+        assert torch.equal(labels[1], batch.labels[1])
+
+
+def test_half_of_the_classes_are_pasted_and_never_the_background():
+    labels = torch.tensor([[0, 1, 2, 3, NOTHING, 9]])
+    sure = torch.tensor([[1, 1, 1, 1, 1, 0]])
+    seen = set()
+    for seed in range(40):
+        region = cotraining.pasted_region(
+            labels, sure, generator=torch.Generator().manual_seed(seed)
+        )
+        assert region.sum() == 2
+        seen |= set(labels[region].tolist())
+    assert seen == {1, 2, 3}
+    # a data set without a background class has foreground from 0 on
+    assert cotraining.pasted_region(labels[:, :1], sure[:, :1], first_foreground=0).all()
+
+
+def test_photos_are_mixed_with_the_probability():
+    labels = torch.ones(2000, 1, 1, dtype=torch.long)
+    batch = Batch(torch.zeros(2000, 3, 1, 1), labels, labels)
+    generator = torch.Generator().manual_seed(0)
+    _, pasted = cotraining.mixed(batch, probability=0.5, generator=generator)
+    assert pasted.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert not cotraining.mixed(batch, probability=0.0)[1].any()
+
+
+def test_online_labels_are_the_arg_max_of_the_mean_softmax():
+    # a pixel a case: agreed and sure, agreed and unsure, at odds, and padding
+    first = torch.tensor([[0.97, 0.03], [0.90, 0.10], [0.99, 0.01], [0.97, 0.03]])
+    second = torch.tensor([[0.96, 0.04], [0.90, 0.10], [0.02, 0.98], [0.97, 0.03]])
+    logits = [p.log().T.reshape(1, 2, 1, 4) + 3 for p in (first, second)]
+    known = torch.tensor([[[0, 1, 1, NOTHING]]])
+    batch = Batch(torch.zeros(1, 3, 1, 4), known, known)
+    predicted = cotraining.online(batch, logits, 0.95)
+    assert predicted.labels.tolist() == [[[0, 0, 0, 0]]]
+    assert predicted.reliability.tolist() == [[[1, 0, 0, NOTHING]]]
+
+
+# -- colours
+
+
+def test_hue_saturation_and_value_are_those_of_colorsys():
+    photos = torch.rand(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    photos[0, :, 0, 0], photos[0, :, 0, 1] = 0, 1  # black, white
+    hue, saturation, value = cotraining.to_hsv(photos)
+    for y in range(4):
+        for x in range(5):
+            found = [float(t[0, y, x]) for t in (hue, saturation, value)]
+            expected = colorsys.rgb_to_hsv(*photos[0, :, y, x].tolist())
+            assert found == pytest.approx(expected, abs=1e-5)
+    torch.testing.assert_close(cotraining.to_rgb(hue, saturation, value), photos, atol=1e-5, rtol=0)
+
+
+def test_blur_is_that_of_opencv():
+    photos = torch.rand(2, 3, 9, 8, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor([0.8, 1.1]).view(2, 1, 1, 1)
+    for photo, blurred, s in zip(
+        photos, cotraining.blurred(photos, sigma), (0.8, 1.1), strict=True
+    ):
+        expected = cv2.GaussianBlur(photo.permute(1, 2, 0).numpy(), (5, 5), s)
+        np.testing.assert_allclose(blurred.permute(1, 2, 0), expected, atol=1e-5)
+
+
+def test_strong_colours_change_most_photos_and_stay_in_range():
+    photos = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).repeat(400, 1, 1, 1)
+    changed = cotraining.strong_colours(photos, torch.Generator().manual_seed(1))
+    assert changed.shape == photos.shape and changed.min() >= 0 and changed.max() <= 1 + 1e-6
+    same = (changed == photos).flatten(1).all(1).float().mean().item()
+    grey = ((changed - changed.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-5).float().mean()
+    assert same == pytest.approx(0.2 * 0.8 * 0.5, abs=0.05)
+    assert grey.item() == pytest.approx(0.2, abs=0.07)
+
+
+# -- the model
+
+
+def random_batch(model) -> Batch:
+    torch.manual_seed(3)
+    photos = torch.randn(4, 3, 32, 32)
+    labels = torch.randint(0, 3, (4, 32, 32))
+    return Batch(photos, labels, torch.randint(0, 2, (4, 32, 32)))
+
+
+def test_pasted_content_comes_from_predictions_after_the_warm_up(monkeypatch):
+    model = build_model(read_settings({**TINY, "beco_mix": 1.0, "beco_strong_colour": False}), 3)
+    model.warmup_iterations = 5
+    batch, asked = random_batch(model), []
+    answer = batch._replace(
+        labels=torch.full_like(batch.labels, 2), reliability=batch.labels * 0 + 1
+    )
+    monkeypatch.setattr(beco.Beco, "_online", lambda self, b: asked.append(1) or answer)
+    for iteration, online in ((0, False), (4, False), (5, True), (6, True)):
+        model.iteration = iteration
+        asked.clear()
+        learnt, weights = model.prepared(batch)
+        assert len(asked) == online
+        assert (learnt.labels == 2).all() == online
+        # a whole photo has no boundary
+        assert (weights == 1).all() == online
+
+
+def test_online_predictions_are_made_in_evaluation_mode_and_leave_no_trace():
+    model = build_model(read_settings(TINY), 3).train()
+    batch = random_batch(model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    predicted = model._online(batch)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert model.training and all(network.training for network in model.networks)
+    model.eval()
+    with torch.no_grad():
+        scores = [
+            F.interpolate(n.logits(batch.photos), (32, 32), mode="bilinear").softmax(1)
+            for n in model.networks
+        ]
+    assert torch.equal(predicted.labels, (scores[0] + scores[1]).argmax(1))
+
+
+def test_the_models_loss_is_that_of_both_networks():
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    model = build_model(read_settings({**TINY, "beco_mix": 0.0, "beco_strong_colour": False}), 3)
+    model.eval()  # without dropout
+    model.warmup_iterations = 1
+    batch = random_batch(model)
+    samples = [
+        SegDataSample(gt_sem_seg=PixelData(data=torch.stack(known)))
+        for known in zip(batch.labels, batch.reliability, strict=True)
+    ]
+    losses = model.loss(batch.photos, samples)
+    logits = [
+        F.interpolate(n.logits(batch.photos), (32, 32), mode="bilinear") for n in model.networks
+    ]
+    assert not torch.equal(*logits)  # they begin with weights of their own
+    for own, other, loss in zip(logits, logits[::-1], losses.values(), strict=True):
+        sure = batch.reliability == 1
+        supervised = F.cross_entropy(own, batch.labels, reduction="none") * sure
+        taught = F.cross_entropy(own, other.argmax(1), reduction="none") * ~sure
+        assert loss.item() == pytest.approx((supervised.mean() + taught.mean()).item(), rel=1e-5)
+
+
+def test_pretrained_weights_go_into_both_networks(tmp_path):
+    settings = read_settings({**TINY, "learner": "supervised"})
+    source = build_model(settings, 21).backbone.state_dict()
+    torch.save(source, tmp_path / "resnet.pth")
+    model = build_model(read_settings(TINY), 21)
+    load_pretrained(model, str(tmp_path / "resnet.pth"))
+    for network in model.networks:
+        own = network.backbone.state_dict()
+        assert all(torch.equal(own[key], value) for key, value in source.items())
+
+
+# -- training
+
+
+def test_reliability_follows_its_photo_and_padding_is_nothing(pairs, toy):
+    from mmseg.registry import DATASETS
+
+    without = split_pairs("voc", toy, "train")[1]
+    for these in (pairs, without):
+        config = runner_config(read_settings(TINY), these, CLASSES, Path("unused"), "cpu", None)
+        dataset = DATASETS.build(config.train_dataloader.dataset, default_args={"_scope_": "mmseg"})
+        samples = [dataset[place % 6, place] for place in range(12)]
+        for sample in samples:
+            labels, reliability = sample["data_samples"].gt_sem_seg.data
+            assert labels.shape == sample["inputs"].shape[1:]
+            expected = labels > 0 if these is pairs else labels != NOTHING
+            assert torch.equal(reliability, expected.long())
+    model = build_model(read_settings(TINY), 21)
+    batch = model.data_preprocessor(
+        {
+            "inputs": [sample["inputs"] for sample in samples],
+            "data_samples": [sample["data_samples"] for sample in samples],
+        },
+        training=True,
+    )
+    padded = 0
+    for sample in batch["data_samples"]:
+        height, width = sample.img_shape
+        known = sample.gt_sem_seg.data
+        assert known.shape == (2, 32, 32)
+        assert (known[:, height:] == NOTHING).all() and (known[:, :, width:] == NOTHING).all()
+        padded += height < 32
+    assert padded
+
+
+def test_training_knows_its_iteration_and_its_warm_up(pairs, tmp_path, monkeypatch):
+    seen = []
+
+    def record(self, batch):
+        seen.append((self.iteration, self.warmup_iterations, self.first_foreground))
+        return prepared(self, batch)
+
+    prepared = beco.Beco.prepared
+    monkeypatch.setattr(beco.Beco, "prepared", record)
+    settings = read_settings({**TINY, "iterations": 1, "epochs": 1, "beco_warmup": 0.5})
+    train(settings, pairs, CLASSES, tmp_path / "weights.safetensors")
+    assert seen == [(0, 2, 1), (1, 2, 1), (2, 2, 1)]  # an epoch of six photos in pairs
+
+
+def test_an_interrupted_training_resumes_to_the_same_weights(
+    trained, pairs, tmp_path, monkeypatch, capsys
+):
+    output = tmp_path / "weights.safetensors"
+    count = beco.CountIterations.before_train_iter
+
+    def interrupted(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 5:
+            raise KeyboardInterrupt
+        count(self, runner, batch_idx, data_batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(beco.CountIterations, "before_train_iter", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(read_settings(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+    assert not output.exists()
+    train(read_settings(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+    assert "resumed after iteration 4" in capsys.readouterr().out
+    expected, resumed = (load_segmentor(p)[0].state_dict() for p in (trained, output))
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    # two networks, which have learnt apart
+    networks = load_segmentor(output)[0].networks
+    one, two = (network.decode_head.conv_seg.weight for network in networks)
+    assert not torch.equal(one, two)
+
+
+def test_other_reliability_maps_do_not_resume(pairs, toy, tmp_path):
+    other = tmp_path / "reliable"
+    shutil.copytree(toy / "reliable", other)
+    arguments = ("voc", toy, "train", None)
+    assert split_pairs(*arguments, other)[1].fingerprint() == pairs.fingerprint()
+    noise = np.random.default_rng(0).integers(0, 2, (40, 36), dtype=np.uint8)
+    Image.fromarray(noise).save(other / f"{pairs.ids[0]}.png")
+    assert split_pairs(*arguments, other)[1].fingerprint() != pairs.fingerprint()
+    assert split_pairs(*arguments)[1].fingerprint() != pairs.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["deeplabv2_voc", "beco_voc"])
+def test_the_mini_scales_settings_train(name, pairs, tmp_path):
+    config = Path(__file__).parents[2] / "config"
+    files = [yaml.safe_load((config / f).read_text()) for f in ("config.yaml", "mini.yaml")]
+    values = files[0]["segmentors"][name] | files[1]["segmentors"][name]
+    small = {"width": 8, "batch": 2, "crop": 32, "iterations": 3, "warmup": 1, "beco_warmup": 0.5}
+    path = tmp_path / "weights.safetensors"
+    settings = read_settings({**values, "learner": "beco", **small})
+    assert settings.optimizer == "adamw" and settings.precision == "bfloat16"
+    train(settings, pairs, CLASSES, path)
+    weights = load_segmentor(path)[0].state_dict()
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tmp_path):
+    import evaluate_segmentor
+
+    arguments = [
+        *("--weights", str(trained), "--root", str(toy), "--split", "train", "--device", "cpu"),
+        *("--output", str(tmp_path / "out"), "--save-predictions", str(tmp_path / "predictions")),
+    ]
+    assert run(lambda: evaluate_segmentor.main(arguments)) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["model"] == "BECO DeepLabv3+ ResNet-18 (8 channels)"
+    model, about = load_segmentor(trained)
+    networks = []
+    for i in range(2):  # each as a segmentor of its own
+        network = build_model(read_settings({**about["settings"], "learner": "supervised"}), 21)
+        network.load_state_dict(model.networks[i].state_dict())
+        networks.append(network.eval())
+    photo = voc.read_image(voc.image_path(toy, "2012_000003"))
+    mean, std = (np.array(v, np.float32) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))  # fmt: skip
+    inputs = torch.from_numpy(((photo - mean) / std).transpose(2, 0, 1))[None]
+    with torch.no_grad():
+        logits = sum(network.logits(inputs) for network in networks) / 2
+        expected = F.interpolate(logits, photo.shape[:2], mode="bilinear").softmax(1)[0]
+    found = predict.probabilities(model, photo, [1.0], False)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    saved = voc.read_mask(tmp_path / "predictions" / "2012_000003.png", photo.shape[:2])
+    np.testing.assert_array_equal(saved, found.argmax(0))
+
+
+def test_the_programs_flag_names_the_reliability_maps(toy, tmp_path, capsys):
+    import train_segmentor
+
+    output = tmp_path / "weights.safetensors"
+    common = [
+        *("--config", json.dumps({**TINY, "iterations": 1}), "--root", str(toy), "--device", "cpu"),
+        *("--train-split", "train", "--val-split", "train", "--output", str(output)),
+    ]
+    reliability = ["--reliability", str(toy / "reliable")]
+    assert run(lambda: train_segmentor.main([*common, *reliability])) == 0
+    out = capsys.readouterr().out
+    assert "validation mIoU" in out
+    assert "BECO DeepLabv3+ ResNet-18 (8 channels), 1 iterations on 6 images" in out
+    assert read_about(output)["train"]["reliability"] == str(toy / "reliable")
+    for arguments, told in [
+        ([*reliability, "--set", "learner=supervised"], "only learner=beco looks at it"),
+        (["--reliability", "absent"], "absent/2012_000000.png and 5 more: no such file"),
+    ]:
+        assert run(lambda a=arguments: train_segmentor.main([*common, *a])) == 1
+        errors = capsys.readouterr().err
+        assert errors.startswith("error: ") and errors.count("\n") == 1 and told in errors
+
+
+def test_a_map_of_another_size_is_refused_in_one_line(toy, tmp_path):
+    Image.fromarray(np.ones((4, 6), np.uint8)).save(tmp_path / "small.png")
+    results = {"gt_seg_map": np.zeros((4, 5), np.uint8), "seg_fields": ["gt_seg_map"]}
+    with pytest.raises(UserError, match="6x4 pixels, its mask has 5x4"):
+        beco.LoadReliability()({**results, "reliability_path": tmp_path / "small.png"})
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="not readable"):
+        beco.read_reliability(tmp_path / "broken.png")
+    with pytest.raises(UserError, match="has colours"):
+        beco.read_reliability(voc.image_path(toy, "2012_000000"))
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"learner": "both"}, "segmentor.learner: 'both' must be supervised or beco"),
+        ({"batch": 1}, "segmentor.batch: 1 must be 2 or more for beco"),
+        ({"loss_scales": [0.5, 1.0]}, "segmentor.loss_scales: [0.5, 1.0] must be [1]"),
+        ({"auxiliary": 0.4}, "segmentor.auxiliary: 0.4 must be 0 for beco"),
+        ({"beco_mix": 2}, "segmentor.beco_mix: 2 must be from 0 to 1"),
+        ({"beco_online_labels": "some"}, "segmentor.beco_online_labels: 'some' must be mixed or"),
+        ({"epochs": 0}, "segmentor.epochs: 0 must be 1 or more, or null"),
+    ],
+)
+def test_a_wrong_setting_of_beco_is_one_line_that_names_it(values, told):
+    with pytest.raises(UserError) as raised:
+        read_settings({**TINY, **values})
+    assert str(raised.value).startswith(told)
+
+
+def test_epochs_count_passes_over_the_images():
+    settings = Settings(epochs=80, batch=32)
+    assert settings.with_iterations(10582).iterations == round(80 * 10582 / 32)
+    assert settings.warmup_iterations(10582) == 331  # the first pass ends within the 331st
+    assert Settings(iterations=7).with_iterations(100).iterations == 7
+    with pytest.raises(UserError, match="warmup: 9 must be fewer than the iterations"):
+        Settings(epochs=1, warmup=9, batch=2).with_iterations(10)
+
+
+def test_the_configuration_holds_the_published_recipe():
+    path = Path(__file__).parents[2] / "config" / "config.yaml"
+    settings = read_settings(yaml.safe_load(path.read_text())["segmentors"]["beco_voc"])
+    assert settings.name == "BECO DeepLabv3+ ResNet-50"
+    assert (settings.optimizer, settings.lr, settings.momentum) == ("sgd", 0.01, 0.9)
+    assert (settings.weight_decay, settings.poly_power, settings.min_lr) == (1e-4, 0.9, 1e-5)
+    assert (settings.epochs, settings.crop, settings.batch) == (80, 512, 32)
+    assert (min(settings.scales), max(settings.scales)) == (0.5, 2.0)
+    assert (settings.beco_warmup, settings.beco_confidence, settings.beco_mix) == (1, 0.95, 0.5)
+    assert (settings.beco_boundary_size, settings.beco_boundary_weight) == (1, 0.2)
