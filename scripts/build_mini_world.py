@@ -10,10 +10,17 @@ from pathlib import Path
 
 from attnseg.errors import run
 from attnseg.files import write_json
+from attnseg.mini_world.cityscapes_layout import CITYSCAPES_SPLITS, write_cityscapes
+from attnseg.mini_world.imagenet_s_layout import IMAGENET_S_SPLITS, write_imagenet_s
 from attnseg.mini_world.splits import VOC_SPLITS
 from attnseg.mini_world.voc_layout import write_voc
 
-LAYOUTS = {"voc": ("VOCdevkit/VOC2012", write_voc)}
+# name -> (folder, what writes it, its splits: (stream of random numbers, scenes, ...))
+LAYOUTS = {
+    "voc": ("VOCdevkit/VOC2012", write_voc, VOC_SPLITS),
+    "imagenet_s": ("imagenet_s", write_imagenet_s, IMAGENET_S_SPLITS),
+    "cityscapes": ("cityscapes", write_cityscapes, CITYSCAPES_SPLITS),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     for layout in args.layouts:
-        name, write = LAYOUTS[layout]
+        name, write, scenes = LAYOUTS[layout]
         write(args.output / name, args.seed)
-        splits = {split: count for split, (_, count) in VOC_SPLITS.items()}
+        splits = {split: count for split, (_, count, *_) in scenes.items()}
         write_json(args.output / f"{layout}.json", {"seed": args.seed, "splits": splits})
         print(f"wrote {layout} in {args.output / name}")
     return 0

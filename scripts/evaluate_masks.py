@@ -12,6 +12,7 @@ beside the masks, where there is one; the flags win.
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from attnseg.datasets.layouts import LAYOUTS
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--dataset-name", help="the name in the results (default: --dataset), as in mini_voc"
     )
+    p.add_argument("--limit", type=int, help="score this many images, from the first on")
     p.add_argument("--model", help="the model's name in the results (default: the manifest's)")
     p.add_argument("--seed", type=int, help="the run's seed (default: the manifest's)")
     return p
@@ -65,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     if not args.masks.is_dir():
         raise UserError(f"{args.masks}: no such folder of masks")
     truth = truth_of(args.dataset, args.root, args.split)
+    if args.limit is not None:
+        truth = replace(truth, ids=truth.ids[: args.limit])
     tp, fp, fn = evaluate_masks(args.masks, truth)
     parameters = manifest_parameters(args.masks)
     model = args.model or from_parameters(parameters, "model")

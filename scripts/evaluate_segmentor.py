@@ -22,7 +22,7 @@ from tqdm import tqdm
 from attnseg.errors import UserError, run
 from attnseg.evaluation.iou import counts, write_metrics
 from attnseg.masks.crf import CrfOptions
-from attnseg.segmentation.data import layout, split_pairs
+from attnseg.segmentation.data import layout, read_truth, split_pairs
 from attnseg.segmentation.settings import read_settings
 
 
@@ -82,7 +82,6 @@ def main(argv: list[str] | None = None) -> int:
     reader = layout(args.dataset)
     classes, pairs = split_pairs(args.dataset, args.root, args.split)
     pairs.check("use --submission alone where the truth is secret", masks=bool(args.output))
-    truth = dict(zip(pairs.ids, pairs.masks, strict=True))
     started, found = time.time(), {}
     with contextlib.ExitStack() as stack:
         device = stack.enter_context(leased_device(args.device))
@@ -112,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
         bar = tqdm(predicted, total=len(pairs.ids), desc="test", unit="photo", disable=None)
         for image_id, labels in bar:
             if args.output:
-                expected = reader.read_mask(truth[image_id], labels.shape)
+                expected = read_truth(reader, args.root, image_id, labels.shape)
                 found[image_id] = counts(labels, expected, len(classes))
             if args.save_predictions:
                 reader.write_mask(args.save_predictions / f"{image_id}.png", labels, reader.PALETTE)

@@ -13,6 +13,7 @@ missing.
 
 import argparse
 import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -75,8 +76,12 @@ def main(argv: list[str] | None = None) -> int:
         r=args.reliable,
         crf=crf_options(args.crf) if args.crf else SIMPLE_CRF,
     )
-    shards = sorted(args.attention.glob("shard-*.json"))
-    attention = [json.loads(path.read_text()) for path in shards]
+    attention, images = [], 0
+    for path in sorted(args.attention.glob("shard-*.json")):
+        if args.limit is not None and images >= args.limit:
+            break  # later ones may be in the making
+        attention.append(json.loads(path.read_text()))
+        images += len(attention[-1]["items"])
     made_with = {
         "options": options_record(options),
         "dataset": args.dataset,
@@ -91,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     entries = read_shards(args.attention)
     jobs = ((item, kinds["cross"].numpy() if "cross" in kinds else None) for item, kinds in entries)
     if args.limit is not None:
-        jobs = (job for job, _ in zip(jobs, range(args.limit), strict=False))
+        jobs = itertools.islice(jobs, args.limit)
     items = []
     with (
         multiprocessing.get_context("fork").Pool(

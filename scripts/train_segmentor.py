@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from attnseg.errors import UserError, run
-from attnseg.segmentation.data import split_pairs
+from attnseg.segmentation.data import listed_pairs, split_pairs
 from attnseg.segmentation.settings import read_settings
 
 
@@ -34,7 +34,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="settings over those of --config; values are JSON or plain text (iterations=500 lr=0.01)",
     )
     parser.add_argument("--dataset", default="voc", help="layout of the data set (default: voc)")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--root", type=Path, help="folder of the data set")
+    parser.add_argument(
+        "--train-images",
+        type=Path,
+        help="folder of the photos that the manifest of --train-masks names, in place of a split",
+    )
     parser.add_argument(
         "--train-masks",
         type=Path,
@@ -45,7 +50,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         type=Path,
         help="folder of the masks' reliability maps, for learner=beco (default: where a mask is not 255)",
     )
-    parser.add_argument("--train-split", required=True, help="split to train on, such as trainaug")
+    parser.add_argument("--train-split", help="split to train on, such as trainaug")
     parser.add_argument(
         "--val-split", help="split whose mIoU, single scale, is printed during the training"
     )
@@ -54,7 +59,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, help="of weights and batches (default: the settings')")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.train_images and not args.train_masks:
+        raise UserError("--train-images needs --train-masks: the folder of refine_synthetic")
+    if not args.train_images and not (args.root and args.train_split):
+        raise UserError("nothing to train on: name --root and --train-split, or --train-images")
+    if args.val_split and not args.root:
+        raise UserError("--val-split needs --root: the folder of the data set")
+    return args
 
 
 def read_values(config: str | None, assignments: list[str]) -> dict:
@@ -94,9 +106,11 @@ def main(argv: list[str] | None = None) -> int:
     settings = read_settings(values)
     if args.reliability and settings.learner != "beco":
         raise UserError("--reliability: only learner=beco looks at it; set that, or leave it out")
-    classes, pairs = split_pairs(
-        args.dataset, args.root, args.train_split, args.train_masks, args.reliability
-    )
+    masks = (args.train_masks, args.reliability)
+    if args.train_images:
+        classes, pairs = listed_pairs(args.dataset, args.train_images, *masks)
+    else:
+        classes, pairs = split_pairs(args.dataset, args.root, args.train_split, *masks)
     settings = settings.with_iterations(len(pairs.ids))
     pairs.check("make the masks first" if args.train_masks else "check the data set")
     validation = None

@@ -207,12 +207,55 @@ def _check_references(config: dict, files: list) -> None:
         uses["segmentors", name, "train"] = segmentor["train"]
     for at, train in uses.items():
         _require(train["dataset"], config["datasets"], (*at, "dataset"), files)
+        if train.get("synthesis") is not None:
+            _check_synthetic(config, train, at, files)
+            continue
         splits = config["datasets"][train["dataset"]]["splits"]
         _require(train["split"], splits, (*at, "split"), files)
         if train["masks"] != "truth":
             variant, _, refinement = train["masks"].partition("/")
-            _require(variant, config["variants"], (*at, "masks"), files)
-            _require(refinement, config["refinements"], (*at, "masks"), files)
+            inverted = variant in config["inversions"]
+            known = config["labellings" if inverted else "refinements"]
+            names = [*config["variants"], *config["inversions"]]
+            _require(variant, dict.fromkeys(names), (*at, "masks"), files)
+            _require(refinement, known, (*at, "masks"), files)
+    for name, synthesis in config["synthesis"].items():
+        _require(synthesis["dataset"], config["datasets"], ("synthesis", name, "dataset"), files)
+        if synthesis["lora"] is not None:
+            _require(synthesis["lora"], config["loras"], ("synthesis", name, "lora"), files)
+    for name, lora in config["loras"].items():
+        _require(lora["dataset"], config["datasets"], ("loras", name, "dataset"), files)
+        splits = config["datasets"][lora["dataset"]]["splits"]
+        _require(lora["split"], splits, ("loras", name, "split"), files)
+    for name in config["inversions"]:
+        if name in config["variants"]:
+            raise UserError(
+                f"{_where(('inversions', name), files)}: `inversions.{name}` is the name of a variant, "
+                "too, and their masks would share a folder; rename one"
+            )
+
+
+def _check_synthetic(config: dict, train: dict, at: Keys, files: list) -> None:
+    """What a segmentor of generated images names exists, and enough of it."""
+    _require(train["synthesis"], config["synthesis"], (*at, "synthesis"), files)
+    _require(train["masks"], config["labellings"], (*at, "masks"), files)
+    synthesis = config["synthesis"][train["synthesis"]]
+    keys = (*at, "images")
+    if train["split"] is not None:
+        raise UserError(
+            f"{_where((*at, 'split'), files)}: `{_dotted((*at, 'split'))}`: generated images have no "
+            "split; set it to null, or `synthesis`"
+        )
+    if synthesis["dataset"] != train["dataset"]:
+        raise UserError(
+            f"{_where((*at, 'dataset'), files)}: `{_dotted((*at, 'dataset'))}`: "
+            f"synthesis.{train['synthesis']} has the classes of {synthesis['dataset']}; name that"
+        )
+    if (train["images"] or 1) > synthesis["count"]:
+        raise UserError(
+            f"{_where(keys, files)}: `{_dotted(keys)}`: {train['images']} of the {synthesis['count']} "
+            f"images of synthesis.{train['synthesis']}; raise its count"
+        )
 
 
 def _require(name: str, known: Mapping, keys: Keys, files: list) -> None:

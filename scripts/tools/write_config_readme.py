@@ -50,6 +50,16 @@ the quality of its masks is
         extends: deeplabv2_voc
         train: {masks: late/crf}
 
+**Train on generated images.** A `synthesis` is a set of images, a labelling a way from their attention
+to masks; a segmentor takes the first of them:
+
+    labellings:
+      beta_half: {beta: 0.5}
+    segmentors:
+      attn2mask_voc_2000_beta_half:
+        extends: attn2mask_voc_2000
+        train: {masks: beta_half}
+
 ## Keys
 
 """

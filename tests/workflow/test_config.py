@@ -71,6 +71,28 @@ def refusal(tmp_path, text: str) -> str:
         ("segmentors: {mine: {extends: deeplabv3_voc}}\n", "did you mean `deeplabv2_voc`?"),
         ("segmentors: {a: {extends: b}, b: {extends: a}}\n", "segmentors a, b extend each other"),
         ("seed: [\n", "not valid YAML"),
+        (
+            "synthesis: {more: {dataset: voc, source: coco, count: 3, lora: cityscape}}\n",
+            "'cityscape' is not configured; did you mean `cityscapes`?",
+        ),
+        ("inversions: {base: {}}\n", "`inversions.base` is the name of a variant"),
+        (
+            "segmentors: {attn2mask_voc_2000: {train: {masks: otzu}}}\n",
+            "'otzu' is not configured; did you mean `otsu`?",
+        ),
+        (
+            "segmentors:\n  attn2mask_cityscapes:\n    train: {images: 13000}\n",
+            "/own.yaml:3: `segmentors.attn2mask_cityscapes.train.images`: 13000 of the 12000 images "
+            "of synthesis.cityscapes; raise its count",
+        ),
+        (
+            "segmentors: {attn2mask_voc_2000: {train: {split: train}}}\n",
+            "generated images have no split; set it to null, or `synthesis`",
+        ),
+        (
+            "segmentors: {attn2mask_voc_2000: {train: {synthesis: cityscapes}}}\n",
+            "synthesis.cityscapes has the classes of cityscapes; name that",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_says_where_and_what_to_do(tmp_path, text, message):

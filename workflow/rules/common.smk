@@ -54,11 +54,21 @@ pathvars:
 REFERENCES = ["all_background", "random_labels"]
 
 
+def one_of(names):
+    """A wildcard's constraint to names; of none, what matches nothing."""
+    return "|".join(names) or "(?!)"
+
+
 wildcard_constraints:
     dataset="|".join(config["datasets"]),
-    split=r"\w+",
-    variant="|".join([*config["variants"], "reference"]),
-    refinement="|".join([*config["refinements"], *REFERENCES]),
+    split=r"[\w-]+",
+    variant=one_of([*config["variants"], *config["inversions"], "reference"]),
+    refinement=one_of([*config["refinements"], *config["labellings"], *REFERENCES]),
+    synthesis=one_of(config["synthesis"]),
+    lora=one_of(config["loras"]),
+    inversion=one_of(config["inversions"]),
+    labelling=one_of(config["labellings"]),
+    number=r"\d+",
     segmentor="|".join(config["segmentors"]),
     shard=r"\d{5}",
     target="|".join(TABLES),
@@ -94,10 +104,7 @@ def growing(amount):
 # -- data sets
 
 
-SPLIT_LISTS = {
-    "voc": "ImageSets/Segmentation/{split}.txt",
-    "coco": "annotations/instances_{split}2014.json",
-}
+# folders of the masks that segmentors learn from; those of other data sets are written anew
 TRUE_MASKS = {"voc": "SegmentationClassAug", "coco": "masks"}
 
 
@@ -125,15 +132,6 @@ def split_manifest(wildcards):
 def images_listed(wildcards):
     """How many images a split lists."""
     return split_settings(wildcards.dataset, wildcards.split)["images"]
-
-
-def split_lists(datasets):
-    """The lists of every split of data sets."""
-    return [
-        f"{config['datasets'][dataset]['root']}/{SPLIT_LISTS[dataset].format(split=split)}"
-        for dataset in datasets
-        for split in config["datasets"][dataset]["splits"]
-    ]
 
 
 def download_flags(wildcards):
@@ -172,12 +170,20 @@ def dataset_name(dataset):
 def mask_labels(wildcards):
     """What tables print beside a number: which data set, which model, which seed."""
     reference = wildcards.variant == "reference"
+    of_run = reference or wildcards.variant in config["inversions"]
     return flags(
         dataset_name=dataset_name(wildcards.dataset),
         model=wildcards.refinement if reference else config["model"]["path"],
-        seed=(config if reference else resolve_variant(config, wildcards.variant))[
-            "seed"
-        ],
+        seed=(config if of_run else resolve_variant(config, wildcards.variant))["seed"],
+    )
+
+
+def scored_images(wildcards):
+    """How many images of a split have masks, where not all."""
+    if wildcards.variant not in config["inversions"]:
+        return ""
+    return flags(
+        limit=config["inversions"][wildcards.variant]["images"].get(wildcards.split)
     )
 
 
@@ -316,6 +322,173 @@ def refinement_flags(wildcards):
     )
 
 
+# -- generated images and inverted photos
+
+
+def prompts_data(wildcards):
+    """The data that prompts are built from, as an input."""
+    source = config["synthesis"][wildcards.synthesis]["source"]
+    if source not in ("coco", "imagenet_s"):
+        return []
+    if source not in config["datasets"]:
+        raise WorkflowError(
+            f"synthesis.{wildcards.synthesis} needs datasets.{source}; configure it"
+        )
+    return f"<resources>/{source}.json"
+
+
+def prompt_flags(wildcards):
+    """What decides prompts."""
+    settings = config["synthesis"][wildcards.synthesis]
+    root = config["datasets"].get(settings["source"], {}).get("root")
+    return flags(
+        source=settings["source"],
+        count=settings["count"],
+        seed=config["seed"],
+        captions=(
+            f"{root}/annotations/captions_train2014.json"
+            if settings["source"] == "coco"
+            else None
+        ),
+        root=root if settings["source"] == "imagenet_s" else None,
+        adapted=settings["source"] == "cityscapes" and settings["lora"] is not None,
+    )
+
+
+def adapter(wildcards):
+    """The LoRA that images are generated with, as an input."""
+    lora = config["synthesis"][wildcards.synthesis]["lora"]
+    return [] if lora is None else f"<work>/loras/{lora}.safetensors"
+
+
+def generation_flags(wildcards):
+    """What decides the content of a shard of generated images, prompts and LoRA aside."""
+    settings = config["generation"]
+    return flags(
+        shard=int(wildcards.shard),
+        shard_size=settings["shard_size"],
+        model=model_folder(),
+        steps=settings["steps"],
+        attention_step=settings["attention_step"],
+        guidance=settings["guidance"],
+        cross_blocks=settings["cross_blocks"],
+        size=settings["size"],
+        image_format=settings["image_format"],
+    )
+
+
+def shard_numbers(images, size):
+    """The numbers of the shards of a list, as they stand in file names."""
+    return [f"{number:05d}" for number in range(math.ceil(images / size))]
+
+
+def generated_shards(wildcards):
+    """The shards that hold the first images of a set."""
+    return expand(
+        "<work>/generated/{synthesis}/shard-{shard}.safetensors",
+        synthesis=wildcards.synthesis,
+        shard=shard_numbers(int(wildcards.number), config["generation"]["shard_size"]),
+    )
+
+
+def labelling_flags(wildcards):
+    """What turns stored attention into masks and reliability maps."""
+    settings = config["labellings"][wildcards.labelling]
+    return flags(
+        post=settings["post"],
+        normalise=settings["normalise"],
+        beta=settings["beta"],
+        theta=settings["theta"] if settings["post"] == "threshold" else None,
+        reliable=settings["reliable"],
+        crf=config["labelling_crf"] if settings["post"] == "crf" else None,
+    )
+
+
+PHOTO_FOLDERS = {
+    "voc": "JPEGImages",
+    "imagenet_s": "{split}",
+    "cityscapes": "leftImg8bit/{split}",
+}
+
+
+def photos_of(dataset, split):
+    """The folder below which a split's photos lie."""
+    folder = PHOTO_FOLDERS[dataset].format(split=split)
+    return f"{config['datasets'][dataset]['root']}/{folder}"
+
+
+def photo_folder(wildcards):
+    """The same of a job's data set and split."""
+    return photos_of(wildcards.dataset, wildcards.split)
+
+
+def lora_photos(wildcards):
+    """The data set that a LoRA is trained on, as an input."""
+    settings = config["loras"][wildcards.lora]
+    return dataset_manifest(settings["dataset"], settings["split"])
+
+
+def lora_flags(wildcards):
+    """What decides a LoRA's weights."""
+    settings = config["loras"][wildcards.lora]
+    return flags(
+        model=model_folder(),
+        images=photos_of(settings["dataset"], settings["split"]),
+        limit=settings["images"],
+        instance_prompt=settings["prompt"],
+        rank=settings["rank"],
+        steps=settings["steps"],
+        batch_size=settings["batch_size"],
+        learning_rate=settings["learning_rate"],
+        text_encoder=settings["text_encoder"],
+        size=settings["size"],
+        seed=config["seed"],
+    )
+
+
+def images_inverted(dataset, split, inversion):
+    """How many photos of a split are inverted."""
+    listed = split_settings(dataset, split)["images"]
+    return min(listed, config["inversions"][inversion]["images"].get(split, listed))
+
+
+def inverted_shards(wildcards):
+    """The shards of a split's inverted photos."""
+    size = config["inversions"][wildcards.inversion]["shard_size"]
+    images = images_inverted(wildcards.dataset, wildcards.split, wildcards.inversion)
+    return expand(
+        "<work>/inverted/{dataset}/{split}/{inversion}/shard-{shard}.safetensors",
+        dataset=wildcards.dataset,
+        split=wildcards.split,
+        inversion=wildcards.inversion,
+        shard=shard_numbers(images, size),
+    )
+
+
+def inversion_flags(wildcards):
+    """What decides the content of a shard of inverted photos."""
+    settings = config["inversions"][wildcards.inversion]
+    return flags(
+        labels=label_source(wildcards.dataset, config["profile"]),
+        shard=int(wildcards.shard),
+        shard_size=settings["shard_size"],
+        limit=images_inverted(wildcards.dataset, wildcards.split, wildcards.inversion),
+        model=model_folder(),
+        steps=settings["steps"],
+        inner_iterations=settings["inner_iterations"],
+        guidance=settings["guidance"],
+        learning_rate=settings["learning_rate"],
+        timestep=settings["timestep"],
+        cross_blocks=settings["cross_blocks"],
+    )
+
+
+def inversion_speed_flags(wildcards):
+    """What decides how fast photos are inverted, and nothing else."""
+    batch_size = config["inversions"][wildcards.inversion]["batch_size"]
+    return flags(batch_size=batch_size, device=device())
+
+
 # -- segmentors
 
 
@@ -324,18 +497,49 @@ def segmentor_settings(name):
     return resolve_segmentor(config, name)
 
 
+def images_used(train):
+    """How many generated images a segmentor is trained on."""
+    return train["images"] or config["synthesis"][train["synthesis"]]["count"]
+
+
+def is_inverted(train):
+    """Whether a segmentor is trained on masks of inverted photos."""
+    variant, *_ = train["masks"].split("/")
+    return variant in config["inversions"]
+
+
+def mask_folder(train):
+    """The folder below `masks` of a segmentor's training masks; None for the data set's own."""
+    if train["synthesis"] is not None:
+        return f"generated/{train['synthesis']}/{train['masks']}/{images_used(train)}"
+    at = f"{train['dataset']}/{train['split']}/{train['masks']}"
+    if train["masks"] == "truth":
+        return None if train["dataset"] in TRUE_MASKS else at
+    # the copy in which unsure pixels are ignored
+    return at if is_inverted(train) else f"{at}-train"
+
+
 def training_masks(wildcards):
     """The manifest that says a segmentor's training masks are complete."""
     train = segmentor_settings(wildcards.segmentor)["train"]
-    if train["masks"] == "truth":
+    folder = mask_folder(train)
+    if folder is None:
         return dataset_manifest(train["dataset"], train["split"])
-    return f"<work>/masks/{train['dataset']}/{train['split']}/{train['masks']}-train/manifest.json"
+    return f"<work>/masks/{folder}/manifest.json"
 
 
 def training_list(wildcards):
-    """The list of a segmentor's training images."""
+    """The list of a segmentor's training images; that of generated ones is their masks'."""
     train = segmentor_settings(wildcards.segmentor)["train"]
+    if train["synthesis"] is not None:
+        return []
     return dataset_manifest(train["dataset"], train["split"])
+
+
+def reliability_folder(train, masks):
+    """Where the reliability maps of training masks lie; None where there are none."""
+    labelled = train["synthesis"] is not None or is_inverted(train)
+    return f"{masks}/reliability" if labelled else None
 
 
 def training_flags(wildcards):
@@ -344,10 +548,17 @@ def training_flags(wildcards):
     train = settings.pop("train")
     settings.pop("test")
     root = config["datasets"][train["dataset"]]["root"]
-    if train["masks"] == "truth":
+    work, folder = config["paths"]["work"], mask_folder(train)
+    if folder is None:
         masks = f"{root}/{TRUE_MASKS[train['dataset']]}"
-    else:  # the copy in which unsure pixels are ignored
-        masks = f"{config['paths']['work']}/masks/{train['dataset']}/{train['split']}/{train['masks']}-train"
+    else:
+        masks = f"{work}/masks/{folder}"
+    if train["synthesis"] is not None:
+        images = {"train_images": f"{work}/generated/{train['synthesis']}/images"}
+    elif is_inverted(train):
+        images = {"train_images": photos_of(train["dataset"], train["split"])}
+    else:
+        images = {"root": root, "train_split": train["split"]}
     settings["seed"] = config["seed"] if settings["seed"] is None else settings["seed"]
     weights = backbone_weights(wildcards)
     settings["pretrained"] = (
@@ -356,9 +567,11 @@ def training_flags(wildcards):
     return flags(
         config=settings,
         dataset=train["dataset"],
-        root=root,
-        train_split=train["split"],
+        **images,
         train_masks=masks,
+        reliability=(
+            reliability_folder(train, masks) if settings["learner"] == "beco" else None
+        ),
     )
 
 
@@ -402,7 +615,9 @@ def measured_in(target):
             if config["datasets"][dataset]["splits"].get(parts[1], {}).get("truth"):
                 names.append(name)
         elif kind == "masks" and parts[0] in config["datasets"]:
-            if parts[1] in config["datasets"][parts[0]]["splits"]:
+            known = [*config["variants"], *config["inversions"]]
+            splits = config["datasets"][parts[0]]["splits"]
+            if parts[1] in splits and parts[2] in known:
                 names.append(name)
     return names
 
@@ -422,8 +637,11 @@ def references(wildcards):
         for name in measured_in(target):
             kind, first, split, *_ = name.split("/")
             if kind == "segmentors":
-                segmentors[split] = segmentor_settings(first)["train"]["dataset"]
-                first = segmentors[split]
+                settings = segmentor_settings(first)
+                first = settings["train"]["dataset"]
+                segmentors[split, first, settings["architecture"]] = None
+            if first not in TRUE_MASKS:
+                continue
             masks.update(
                 {
                     f"{first}/{split}/reference/{reference}": None
@@ -433,9 +651,10 @@ def references(wildcards):
     true_masks = [
         f"segmentors/{name}/{split}"
         for name, settings in config["segmentors"].items()
-        for split, dataset in segmentors.items()
+        for split, dataset, architecture in segmentors
         if settings["train"]["masks"] == "truth"
         and settings["train"]["dataset"] == dataset
+        and settings["architecture"] == architecture
     ]
     names = [*(f"masks/{name}" for name in masks), *true_masks]
     return [f"<work>/evaluation/{name}/metrics.json" for name in names]
@@ -487,7 +706,27 @@ def benchmark_flags(wildcards):
     folder = f"{config['paths']['work']}/benchmarks"
     files = {}
 
-    def masks(dataset, split, variant, refinement=None):
+    def generated(train):
+        synthesis, images = train["synthesis"], images_used(train)
+        lora = config["synthesis"][synthesis]["lora"]
+        if lora is not None:
+            files[f"{folder}/train_dreambooth_lora/{lora}.tsv"] = None
+        files[f"{folder}/build_prompts/{synthesis}.tsv"] = None
+        for shard in shard_numbers(images, config["generation"]["shard_size"]):
+            files[f"{folder}/generate_images/{synthesis}/{shard}.tsv"] = None
+        at = f"{synthesis}/{train['masks']}/{images}"
+        files[f"{folder}/refine_synthetic/{at}.tsv"] = None
+
+    def inverted(dataset, split, inversion, labelling):
+        size = config["inversions"][inversion]["shard_size"]
+        at = f"{dataset}/{split}/{inversion}"
+        for shard in shard_numbers(images_inverted(dataset, split, inversion), size):
+            files[f"{folder}/invert_image/{at}/{shard}.tsv"] = None
+        files[f"{folder}/refine_inversion/{at}/{labelling}.tsv"] = None
+
+    def masks(dataset, split, variant, refinement):
+        if variant in config["inversions"]:
+            return inverted(dataset, split, variant, refinement)
         images = split_settings(dataset, split)["images"]
         count = math.ceil(images / resolve_variant(config, variant)["shard_size"])
         at = f"{dataset}/{split}/{variant}"
@@ -503,7 +742,13 @@ def benchmark_flags(wildcards):
             files[f"{folder}/evaluate_masks/{'/'.join(parts)}.tsv"] = None
         else:
             train = segmentor_settings(parts[0])["train"]
-            if train["masks"] != "truth":
+            if train["synthesis"] is not None:
+                generated(train)
+            elif train["masks"] == "truth":
+                if mask_folder(train) is not None:
+                    at = f"{train['dataset']}/{train['split']}"
+                    files[f"{folder}/write_true_masks/{at}.tsv"] = None
+            else:
                 masks(train["dataset"], train["split"], *train["masks"].split("/"))
             files[f"{folder}/train_segmentor/{parts[0]}.tsv"] = None
             files[f"{folder}/evaluate_segmentor/{'/'.join(parts)}.tsv"] = None

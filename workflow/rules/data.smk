@@ -14,12 +14,13 @@ if COMPOSED:
             script=ancient("<scripts>/build_mini_world.py"),
             sprites=["<assets>/sprites/atlas.json", "<assets>/sprites/atlas.png"],
         output:
-            expand("<resources>/{dataset}.json", dataset=COMPOSED),
-            lists=split_lists(COMPOSED),
+            "<resources>/{dataset}.json",
         log:
-            "<logs>/build_mini_world/build_mini_world.log",
+            "<logs>/build_mini_world/{dataset}.log",
         benchmark:
-            "<benchmarks>/build_mini_world/build_mini_world.tsv"
+            "<benchmarks>/build_mini_world/{dataset}.tsv"
+        wildcard_constraints:
+            dataset="|".join(COMPOSED),
         conda:
             "../../envs/diffusion.yaml"
         threads: 1
@@ -28,10 +29,11 @@ if COMPOSED:
             runtime=growing(30),
             gpu=0,
         params:
-            flags=flags(seed=config["seed"], layouts=COMPOSED),
+            flags=flags(seed=config["seed"]),
             folder=lambda wildcards, output: Path(output[0]).parent,
         shell:
-            "python {input.script} --output {params.folder} {params.flags} > {log} 2>&1"
+            "python {input.script} --output {params.folder} {params.flags}"
+            " --layouts {wildcards.dataset} > {log} 2>&1"
 
 
 # The data itself is no output: Snakemake deletes outputs before it runs a job, and a data set may
@@ -59,3 +61,28 @@ rule download_dataset:
     shell:
         "python {input.script} {params.flags} --processes {threads} --output {output}"
         " > {log} 2>&1"
+
+
+# of data sets whose own masks are no numbers of a segmentor's classes
+rule write_true_masks:
+    input:
+        split_manifest,
+        script=ancient("<scripts>/write_true_masks.py"),
+    output:
+        "<work>/masks/{dataset}/{split}/truth/manifest.json",
+    log:
+        "<logs>/write_true_masks/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/write_true_masks/{dataset}/{split}.tsv"
+    conda:
+        "../../envs/crf.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        data=dataset_flags,
+        masks=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python {input.script} {params.data} --output {params.masks} > {log} 2>&1"

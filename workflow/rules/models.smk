@@ -74,3 +74,30 @@ rule fetch_backbone:
         address=backbone_address,
     shell:
         "python {input.script} {params.address} --output {output} > {log} 2>&1"
+
+
+# an adapter of the text-to-image model to the look of a data set
+rule train_dreambooth_lora:
+    input:
+        lora_photos,
+        script=ancient("<scripts>/train_dreambooth_lora.py"),
+        model=model_files,
+    output:
+        "<work>/loras/{lora}.safetensors",
+    log:
+        "<logs>/train_dreambooth_lora/{lora}.log",
+    benchmark:
+        "<benchmarks>/train_dreambooth_lora/{lora}.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: config["resources"]["threads"]["train_dreambooth_lora"]
+    resources:
+        mem_mb=growing(16000),
+        runtime=growing(240),
+        gpu=gpus,
+        device=device(),
+    params:
+        flags=lora_flags,
+    shell:
+        "python {input.script} {params.flags} --device {resources.device} --output {output}"
+        " > {log} 2>&1"

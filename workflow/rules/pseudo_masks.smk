@@ -138,8 +138,9 @@ rule evaluate_masks:
     params:
         data=dataset_flags,
         labels=mask_labels,
+        limit=scored_images,
         masks=lambda wildcards, input: Path(input.masks).parent,
         folder=lambda wildcards, output: Path(output.metrics).parent,
     shell:
-        "python {input.script} {params.data} {params.labels} --masks {params.masks}"
-        " --output {params.folder} > {log} 2>&1"
+        "python {input.script} {params.data} {params.labels} {params.limit}"
+        " --masks {params.masks} --output {params.folder} > {log} 2>&1"

@@ -15,11 +15,12 @@ from attnseg.errors import UserError
 from attnseg.mini_world.vocabulary import STREET_CLASSES as CLASSES
 
 __all__ = [
-    "CLASSES", "IGNORED", "PALETTE", "TRAIN_IDS", "image_path", "images_of", "mask_path",
+    "CLASSES", "IGNORED", "LABELS", "PALETTE", "TRAIN_IDS", "image_path", "images_of", "mask_path",
     "read_image", "read_mask", "read_split", "read_truth", "train_ids", "write_mask",
 ]  # fmt: skip
 
 IGNORED = 255
+LABELS = CLASSES  # a mask's numbers: there is no background class
 # official label id of each class, in the order of the train ids
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 TRAIN_IDS = np.full(256, IGNORED, np.uint8)

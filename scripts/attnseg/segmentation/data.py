@@ -2,10 +2,13 @@
 
 import hashlib
 import importlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+
+import numpy as np
 
 from attnseg.errors import UserError
 
@@ -76,4 +79,47 @@ def split_pairs(
     else:
         paths = [Path(masks) / f"{image_id}.png" for image_id in ids]
     sure = [] if reliability is None else [Path(reliability) / f"{i}.png" for i in ids]
-    return ["background", *reader.CLASSES], Pairs(ids, photos, paths, sure)
+    return class_names(reader), Pairs(ids, photos, paths, sure)
+
+
+def listed_pairs(
+    dataset: str, photos: Path, masks: Path, reliability: Path | None = None
+) -> tuple[list[str], Pairs]:
+    """(class names of `dataset`; the files that the manifest of the folder `masks` lists).
+
+    Of refine_synthetic: generated images, or inverted photos. Skipped ones are left out.
+    `reliability`: the folder of the masks' reliability maps.
+    """
+    path = Path(masks) / "manifest.json"
+    try:
+        items = [item for item in json.loads(path.read_text())["items"] if not item["skipped"]]
+        ids, names = [item["id"] for item in items], [item["image"] for item in items]
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise UserError(
+            f"{path}: no list of masks ({problem}); run refine_synthetic first"
+        ) from None
+    if not ids:
+        raise UserError(f"{path}: every image was skipped; check the prompts")
+    paths = [Path(masks) / f"{i}.png" for i in ids]
+    sure = [] if reliability is None else [Path(reliability) / f"{i}.png" for i in ids]
+    return class_names(layout(dataset)), Pairs(
+        ids, [Path(photos) / name for name in names], paths, sure
+    )
+
+
+def class_names(reader: ModuleType) -> list[str]:
+    """What the numbers in a data set's masks mean, from 0 on."""
+    return list(getattr(reader, "LABELS", ("background", *reader.CLASSES)))
+
+
+def read_truth(reader: ModuleType, root: Path, image_id: str, size: tuple[int, int]) -> np.ndarray:
+    """The true mask of a photo of `size`, [H, W] uint8, in the numbers that segmentors learn."""
+    if not hasattr(reader, "read_truth"):
+        return reader.read_mask(reader.mask_path(root, image_id), size)
+    truth = reader.read_truth(root, image_id)
+    if truth.shape != tuple(size):
+        raise UserError(
+            f"{reader.mask_path(root, image_id)}: the mask is {truth.shape[1]}x{truth.shape[0]} pixels "
+            f"and its photo {size[1]}x{size[0]}: make them anew from one source"
+        )
+    return truth

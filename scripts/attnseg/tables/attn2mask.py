@@ -8,14 +8,11 @@ the paper's row, at every scale; what was really used stands in metrics.json.
     segmentors/attn2mask_voc_10000_<post>/val         threshold_64, threshold_128, otsu, beta_0
     segmentors/nti_voc_train/val                      trained on masks of null-text inversion
     masks/voc/val/nti/crf                             null-text inversion of the val images themselves
-    segmentors/{real,attn2mask}_imagenet_s_<images>/val
+    segmentors/{real,attn2mask}_imagenet_s_<images>/validation
     segmentors/{attn2mask,attn2mask_lora}_cityscapes/val
 """
 
 from attnseg.tables.description import Row, Source, Table, plain, rows_by_method
-
-NO_SYNTHESIS = "the workflow generates no training images yet"
-NO_INVERSION = "the workflow has no null-text inversion yet"
 
 FULL = "168679"
 VOC_COLUMNS = {  # printed name -> name in metrics.json
@@ -43,8 +40,8 @@ VOC_COLUMNS = {  # printed name -> name in metrics.json
 }
 
 
-def _source(name: str, metric: str = "miou", missing: str = NO_SYNTHESIS) -> Source:
-    return Source((name,), metric, missing, pending=True)
+def _source(name: str, metric: str = "miou") -> Source:
+    return Source((name,), metric)
 
 
 def _table1() -> Table:
@@ -113,9 +110,11 @@ def _table3() -> Table:
             *rows_by_method([head[0] for head in heads[1:]], ["10k", "100k"], heads[1:]),
         ),
         ours={
-            ("Real-Supervised", "10k"): _source("segmentors/real_imagenet_s_10k/val"),
-            ("Attn2mask (ours)", "10k"): _source("segmentors/attn2mask_imagenet_s_10k/val"),
-            ("Attn2mask (ours)", "100k"): _source("segmentors/attn2mask_imagenet_s_100k/val"),
+            ("Real-Supervised", "10k"): _source("segmentors/real_imagenet_s_10k/validation"),
+            ("Attn2mask (ours)", "10k"): _source("segmentors/attn2mask_imagenet_s_10k/validation"),
+            ("Attn2mask (ours)", "100k"): _source(
+                "segmentors/attn2mask_imagenet_s_100k/validation"
+            ),
         },
     )
 
@@ -180,10 +179,8 @@ def _table5() -> Table:
 def _table6() -> Table:
     ours = {
         "Attn2mask": _source(f"segmentors/attn2mask_voc_{FULL}/val"),
-        "NTI on the train set and retraining": _source(
-            "segmentors/nti_voc_train/val", missing=NO_INVERSION
-        ),
-        "NTI on the val set": _source("masks/voc/val/nti/crf", missing=NO_INVERSION),
+        "NTI on the train set and retraining": _source("segmentors/nti_voc_train/val"),
+        "NTI on the val set": _source("masks/voc/val/nti/crf"),
     }
     return Table(
         target="attn2mask_voc_table6",

@@ -1,0 +1,143 @@
+"""Text -> images and their attention -> masks and reliability; and the same of inverted photos."""
+
+
+rule build_prompts:
+    input:
+        prompts_data,
+        script=ancient("<scripts>/build_prompts.py"),
+    output:
+        "<work>/generated/{synthesis}/prompts.jsonl",
+    log:
+        "<logs>/build_prompts/{synthesis}.log",
+    benchmark:
+        "<benchmarks>/build_prompts/{synthesis}.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        flags=prompt_flags,
+    shell:
+        "python {input.script} {params.flags} --output {output} > {log} 2>&1"
+
+
+# The images are no outputs: an interrupted shard goes on after its last batch.
+rule generate_images:
+    input:
+        lora=adapter,
+        prompts="<work>/generated/{synthesis}/prompts.jsonl",
+        script=ancient("<scripts>/generate_images.py"),
+        model=model_files,
+    output:
+        maps="<work>/generated/{synthesis}/shard-{shard}.safetensors",
+        manifest="<work>/generated/{synthesis}/shard-{shard}.json",
+    log:
+        "<logs>/generate_images/{synthesis}/{shard}.log",
+    benchmark:
+        "<benchmarks>/generate_images/{synthesis}/{shard}.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: config["resources"]["threads"]["generate_images"]
+    resources:
+        mem_mb=growing(16000),
+        runtime=growing(240),
+        gpu=gpus,
+        # no param: another batch size or device is no reason to rerun
+        speed=flags(batch_size=config["generation"]["batch_size"], device=device()),
+    params:
+        method=generation_flags,
+        lora=lambda wildcards, input: flags(lora=input.get("lora") or None),
+        images=lambda wildcards, output: Path(output.maps).with_name("images"),
+    shell:
+        "python {input.script} --prompts {input.prompts} {params.method} {params.lora}"
+        " {resources.speed} --images {params.images} --output {output.maps} > {log} 2>&1"
+
+
+# A manifest is written last and stands for its folder, as with pseudo masks.
+rule refine_synthetic:
+    input:
+        shards=generated_shards,
+        script=ancient("<scripts>/refine_synthetic.py"),
+    output:
+        "<work>/masks/generated/{synthesis}/{labelling}/{number}/manifest.json",
+    log:
+        "<logs>/refine_synthetic/{synthesis}/{labelling}/{number}.log",
+    benchmark:
+        "<benchmarks>/refine_synthetic/{synthesis}/{labelling}/{number}.tsv"
+    conda:
+        "../../envs/crf.yaml"
+    threads: config["resources"]["threads"]["refine_synthetic"]
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(480),
+        gpu=0,
+    params:
+        method=labelling_flags,
+        dataset=lambda wildcards: config["synthesis"][wildcards.synthesis]["dataset"],
+        attention=lambda wildcards, input: Path(input.shards[0]).parent,
+        images=lambda wildcards, input: Path(input.shards[0]).with_name("images"),
+        masks=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python {input.script} --dataset {params.dataset} --attention {params.attention}"
+        " --images {params.images} --limit {wildcards.number} {params.method}"
+        " --processes {threads} --output {params.masks} > {log} 2>&1"
+
+
+rule invert_image:
+    input:
+        split_manifest,
+        script=ancient("<scripts>/invert_image.py"),
+        model=model_files,
+    output:
+        maps="<work>/inverted/{dataset}/{split}/{inversion}/shard-{shard}.safetensors",
+        manifest="<work>/inverted/{dataset}/{split}/{inversion}/shard-{shard}.json",
+    log:
+        "<logs>/invert_image/{dataset}/{split}/{inversion}/{shard}.log",
+    benchmark:
+        "<benchmarks>/invert_image/{dataset}/{split}/{inversion}/{shard}.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: config["resources"]["threads"]["invert_image"]
+    resources:
+        mem_mb=growing(16000),
+        runtime=growing(240),
+        gpu=gpus,
+        speed=inversion_speed_flags,
+    params:
+        data=dataset_flags,
+        method=inversion_flags,
+    shell:
+        "python {input.script} {params.data} {params.method} {resources.speed}"
+        " --output {output.maps} > {log} 2>&1"
+
+
+# Skipped photos get a mask of background: of an evaluated split, each counts.
+rule refine_inversion:
+    input:
+        shards=inverted_shards,
+        script=ancient("<scripts>/refine_synthetic.py"),
+    output:
+        "<work>/masks/{dataset}/{split}/{inversion}/{labelling}/manifest.json",
+    log:
+        "<logs>/refine_inversion/{dataset}/{split}/{inversion}/{labelling}.log",
+    benchmark:
+        "<benchmarks>/refine_inversion/{dataset}/{split}/{inversion}/{labelling}.tsv"
+    conda:
+        "../../envs/crf.yaml"
+    threads: config["resources"]["threads"]["refine_synthetic"]
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(480),
+        gpu=0,
+    params:
+        method=labelling_flags,
+        attention=lambda wildcards, input: Path(input.shards[0]).parent,
+        images=photo_folder,
+        masks=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python {input.script} --dataset {wildcards.dataset} --attention {params.attention}"
+        " --images {params.images} --keep-skipped {params.method}"
+        " --processes {threads} --output {params.masks} > {log} 2>&1"
