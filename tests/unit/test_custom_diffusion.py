@@ -157,15 +157,16 @@ def test_the_first_step_is_that_of_a_plain_computation(parts, photos, tmp_path):
     assert personal.info["losses"] == [pytest.approx(float(loss.detach()), abs=2e-5)]
     loss.backward()
     rate = settings.learning_rate
-    # AdamW's first step is the sign of the gradient, once the weights have decayed
-    clear = weight.grad.abs() > 1e-5
+    # AdamW's first step is the sign of the gradient, once the weights have decayed; the sign of a
+    # gradient far below the others is that of rounding, which depends on the number of threads
+    clear = weight.grad.abs() > 0.2 * weight.grad.abs().median()
     assert clear.float().mean() > 0.5
     expected = first * (1 - rate * 0.01) - rate * weight.grad.sign()
     torch.testing.assert_close(
         personal.projections[name][clear], expected[clear], atol=2e-4, rtol=0
     )
     expected = start * (1 - rate * 0.01) - rate * table.grad[number].sign()
-    clear = table.grad[number].abs() > 1e-5
+    clear = table.grad[number].abs() > 0.2 * table.grad[number].abs().median()
     assert clear.float().mean() > 0.5
     torch.testing.assert_close(
         personal.embeddings["<new1>"][clear], expected[clear], atol=2e-4, rtol=0
