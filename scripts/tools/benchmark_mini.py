@@ -119,7 +119,7 @@ def train(args: argparse.Namespace, settings: dict) -> None:
             subprocess.run(
                 [
                     sys.executable, str(REPOSITORY / "scripts/train_segmentor.py"), "--config", config,
-                    "--set", f"iterations={iterations}", "--root", str(args.root),
+                    "--set", f"iterations={iterations}", "warmup=1", "--root", str(args.root),
                     "--train-split", "trainaug", "--device", "cpu",
                     "--output", f"{folder}/weights.safetensors",
                 ],
