@@ -84,7 +84,7 @@ def load_parts(
         tokenizer=_tokenizer(folder),
         text_encoder=_network(folder, "text_encoder", dtype).to(device),
         vae=_network(folder, "vae", dtype).to(device),
-        unet=unet.to(device),
+        unet=unet.to(device, memory_format=torch.channels_last),
         scheduler=_scheduler(folder),
         name=name,
         folder=folder,
