@@ -31,7 +31,7 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
 def _open(path: Path) -> Image.Image:
     if not Path(path).is_file():
         raise UserError(
-            f"{path}: no such file: check the data set with scripts/tools/check_datasets.py"
+            f"{path}: no such file: correct the path, or check the data set with scripts/tools/check_datasets.py"
         )
     try:
         image = Image.open(path)
