@@ -1,5 +1,19 @@
 """Data sets, in their official layouts."""
 
+
+def download_flags(wildcards):
+    """What a data set must hold, and where."""
+    settings = config["datasets"][wildcards.dataset]
+    return flags(
+        dataset=wildcards.dataset,
+        root=settings["root"],
+        source=settings["source"],
+        splits=[
+            f"{name}={split['images']}" for name, split in settings["splits"].items()
+        ],
+    )
+
+
 COMPOSED = [
     name
     for name, settings in config["datasets"].items()

@@ -1,6 +1,72 @@
 """Text-to-image models and backbones."""
 
 
+def model_folder():
+    """The folder that the model is loaded from."""
+    if config["model"]["revision"] is None:
+        return config["model"]["path"]
+    name = "--".join(Path(config["model"]["path"]).parts)
+    return f"{config['paths']['resources']}/models/{name}"
+
+
+def model_files(wildcards):
+    """The model as an input: its index, and the weights where they are here already."""
+    folder = Path(model_folder())
+    weights = []
+    if config["model"]["revision"] is None:
+        weights = sorted(map(str, folder.glob("*/*.safetensors")))
+    return [str(folder / "model_index.json"), *weights]
+
+
+def backbone_weights(wildcards):
+    """The file of a segmentor's ImageNet weights, "" where it starts from random ones."""
+    pretrained = segmentor_settings(wildcards.segmentor)["pretrained"]
+    if pretrained is None:
+        return ""
+    if pretrained.startswith("https:"):
+        return f"<resources>/models/{Path(pretrained).stem}.safetensors"
+    return pretrained
+
+
+def backbone_input(wildcards):
+    """The same, as an input."""
+    return backbone_weights(wildcards) or []
+
+
+def backbone_address(wildcards):
+    """The address of a file of backbone weights."""
+    for settings in config["segmentors"].values():
+        if Path(settings["pretrained"] or "").stem == wildcards.backbone:
+            return settings["pretrained"]
+    raise WorkflowError(
+        f"no segmentor is configured with the weights {wildcards.backbone}"
+    )
+
+
+def lora_photos(wildcards):
+    """The data set that a LoRA is trained on, as an input."""
+    settings = config["loras"][wildcards.lora]
+    return dataset_manifest(settings["dataset"], settings["split"])
+
+
+def lora_flags(wildcards):
+    """What decides a LoRA's weights."""
+    settings = config["loras"][wildcards.lora]
+    return flags(
+        model=model_folder(),
+        images=photos_of(settings["dataset"], settings["split"]),
+        limit=settings["images"],
+        instance_prompt=settings["prompt"],
+        rank=settings["rank"],
+        steps=settings["steps"],
+        batch_size=settings["batch_size"],
+        learning_rate=settings["learning_rate"],
+        text_encoder=settings["text_encoder"],
+        size=settings["size"],
+        seed=config["seed"],
+    )
+
+
 # Runs only when asked for: `make ship-mini` copies it to assets/mini_sd, which the mini scale reads.
 rule train_mini_diffusion:
     input:

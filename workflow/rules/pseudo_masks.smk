@@ -1,6 +1,92 @@
 """Real images and their labels -> attention -> pseudo masks -> their quality."""
 
 
+def mask_labels(wildcards):
+    """What tables print beside a number: which data set, which model, which seed."""
+    reference = wildcards.variant == "reference"
+    of_run = reference or wildcards.variant in config["inversions"]
+    return flags(
+        dataset_name=dataset_name(wildcards.dataset),
+        model=wildcards.refinement if reference else config["model"]["path"],
+        seed=(config if of_run else resolve_variant(config, wildcards.variant))["seed"],
+    )
+
+
+def scored_images(wildcards):
+    """How many images of a split have masks, where not all."""
+    if wildcards.variant not in config["inversions"]:
+        return ""
+    return flags(
+        limit=config["inversions"][wildcards.variant]["images"].get(wildcards.split)
+    )
+
+
+def reference_flags(wildcards):
+    """How reference masks are made."""
+    labels = label_source(wildcards.dataset, config["profile"])
+    return flags(kind=wildcards.refinement, labels=labels, seed=config["seed"])
+
+
+def shards(wildcards):
+    """The shards of a split under a variant."""
+    count = math.ceil(
+        images_listed(wildcards)
+        / resolve_variant(config, wildcards.variant)["shard_size"]
+    )
+    return expand(
+        "<work>/attention/{dataset}/{split}/{variant}/shard-{shard:05d}.safetensors",
+        dataset=wildcards.dataset,
+        split=wildcards.split,
+        variant=wildcards.variant,
+        shard=range(count),
+    )
+
+
+def extraction_flags(wildcards):
+    """What decides the content of a shard."""
+    settings = resolve_variant(config, wildcards.variant)
+    return flags(
+        labels=label_source(wildcards.dataset, settings["profile"]),
+        shard=int(wildcards.shard),
+        shard_size=settings["shard_size"],
+        images=images_listed(wildcards),
+        model=model_folder(),
+        timestep=settings["timestep"],
+        cross_blocks=settings["cross_blocks"],
+        self_block=settings["self_block"],
+        iterations=settings["iterations"],
+        noises=settings["noises"],
+        profile=settings["profile"],
+        no_composed=not settings["query"]["composed"],
+        no_synonyms=not settings["query"]["synonyms"],
+        no_background_words=not settings["query"]["background_words"],
+        cbp=settings["cbp"],
+        resize=settings["resize"],
+        seed=settings["seed"],
+    )
+
+
+def speed_flags(wildcards):
+    """What decides how fast a shard is made, and nothing else."""
+    return flags(
+        batch_size=resolve_variant(config, wildcards.variant)["batch_size"],
+        device=device(),
+    )
+
+
+def refinement_flags(wildcards):
+    """What turns attention into masks."""
+    settings = config["refinements"][wildcards.refinement]
+    return flags(
+        source=settings["source"],
+        crf=config["crf"] if settings["crf"] else "none",
+        background_threshold=settings["background"]["threshold"],
+        background_power=settings["background"]["power"],
+        confidence=settings["confidence"],
+        profile=resolve_variant(config, wildcards.variant)["profile"],
+    )
+
+
 rule extract_attention:
     input:
         split_manifest,

@@ -1,6 +1,116 @@
 """Masks -> a trained segmentor."""
 
 
+def segmentor_settings(name):
+    """The settings of a segmentor."""
+    return resolve_segmentor(config, name)
+
+
+def images_used(train):
+    """How many generated images a segmentor is trained on."""
+    return train["images"] or config["synthesis"][train["synthesis"]]["count"]
+
+
+def is_inverted(train):
+    """Whether a segmentor is trained on masks of inverted photos."""
+    variant, *_ = train["masks"].split("/")
+    return variant in config["inversions"]
+
+
+def mask_folder(train):
+    """The folder below `masks` of a segmentor's training masks; None for the data set's own."""
+    if train["synthesis"] is not None:
+        return f"generated/{train['synthesis']}/{train['masks']}/{images_used(train)}"
+    at = f"{train['dataset']}/{train['split']}/{train['masks']}"
+    if train["masks"] == "truth":
+        return None if train["dataset"] in TRUE_MASKS else at
+    # the copy in which unsure pixels are ignored
+    return at if is_inverted(train) else f"{at}-train"
+
+
+def training_masks(wildcards):
+    """The manifest that says a segmentor's training masks are complete."""
+    train = segmentor_settings(wildcards.segmentor)["train"]
+    folder = mask_folder(train)
+    if folder is None:
+        return dataset_manifest(train["dataset"], train["split"])
+    return f"<work>/masks/{folder}/manifest.json"
+
+
+def training_list(wildcards):
+    """The list of a segmentor's training images; that of generated ones is their masks'."""
+    train = segmentor_settings(wildcards.segmentor)["train"]
+    if train["synthesis"] is not None:
+        return []
+    return dataset_manifest(train["dataset"], train["split"])
+
+
+def reliability_folder(train, masks):
+    """Where the reliability maps of training masks lie; None where there are none."""
+    labelled = train["synthesis"] is not None or is_inverted(train)
+    return f"{masks}/reliability" if labelled else None
+
+
+def training_flags(wildcards):
+    """What decides a segmentor's weights."""
+    settings = segmentor_settings(wildcards.segmentor)
+    train = settings.pop("train")
+    settings.pop("test")
+    root = config["datasets"][train["dataset"]]["root"]
+    work, folder = config["paths"]["work"], mask_folder(train)
+    if folder is None:
+        masks = f"{root}/{TRUE_MASKS[train['dataset']]}"
+    else:
+        masks = f"{work}/masks/{folder}"
+    if train["synthesis"] is not None:
+        images = {"train_images": f"{work}/generated/{train['synthesis']}/images"}
+    elif is_inverted(train):
+        images = {"train_images": photos_of(train["dataset"], train["split"])}
+    else:
+        images = {"root": root, "train_split": train["split"]}
+    settings["seed"] = config["seed"] if settings["seed"] is None else settings["seed"]
+    weights = backbone_weights(wildcards)
+    settings["pretrained"] = (
+        weights.replace("<resources>", config["paths"]["resources"]) or None
+    )
+    return flags(
+        config=settings,
+        dataset=train["dataset"],
+        **images,
+        train_masks=masks,
+        reliability=(
+            reliability_folder(train, masks) if settings["learner"] == "beco" else None
+        ),
+    )
+
+
+def test_flags(wildcards):
+    """How a segmentor is evaluated."""
+    settings = segmentor_settings(wildcards.segmentor)["test"]
+    return flags(
+        scales=settings["scales"],
+        flip=settings["flip"],
+        crf=config["crf"] if settings["crf"] else "none",
+    )
+
+
+def tested_list(wildcards):
+    """The list of the images that a segmentor is evaluated on, of the data set it is trained on."""
+    dataset = segmentor_settings(wildcards.segmentor)["train"]["dataset"]
+    return dataset_manifest(dataset, wildcards.split)
+
+
+def tested_flags(wildcards):
+    """The images that a segmentor is evaluated on."""
+    dataset = segmentor_settings(wildcards.segmentor)["train"]["dataset"]
+    return flags(
+        dataset=dataset,
+        dataset_name=dataset_name(dataset),
+        root=config["datasets"][dataset]["root"],
+        split=wildcards.split,
+    )
+
+
 rule train_segmentor:
     input:
         masks=training_masks,

@@ -1,6 +1,122 @@
 """Text -> images and their attention -> masks and reliability; and the same of inverted photos."""
 
 
+def prompts_data(wildcards):
+    """The data that prompts are built from, as an input."""
+    source = config["synthesis"][wildcards.synthesis]["source"]
+    if source not in ("coco", "imagenet_s"):
+        return []
+    if source not in config["datasets"]:
+        raise WorkflowError(
+            f"synthesis.{wildcards.synthesis} needs datasets.{source}; configure it"
+        )
+    return f"<resources>/{source}.json"
+
+
+def prompt_flags(wildcards):
+    """What decides prompts."""
+    settings = config["synthesis"][wildcards.synthesis]
+    root = config["datasets"].get(settings["source"], {}).get("root")
+    return flags(
+        source=settings["source"],
+        count=settings["count"],
+        seed=config["seed"],
+        captions=(
+            f"{root}/annotations/captions_train2014.json"
+            if settings["source"] == "coco"
+            else None
+        ),
+        root=root if settings["source"] == "imagenet_s" else None,
+        adapted=settings["source"] == "cityscapes" and settings["lora"] is not None,
+    )
+
+
+def adapter(wildcards):
+    """The LoRA that images are generated with, as an input."""
+    lora = config["synthesis"][wildcards.synthesis]["lora"]
+    return [] if lora is None else f"<work>/loras/{lora}.safetensors"
+
+
+def generation_flags(wildcards):
+    """What decides the content of a shard of generated images, prompts and LoRA aside."""
+    settings = config["generation"]
+    return flags(
+        shard=int(wildcards.shard),
+        shard_size=settings["shard_size"],
+        model=model_folder(),
+        steps=settings["steps"],
+        attention_step=settings["attention_step"],
+        guidance=settings["guidance"],
+        cross_blocks=settings["cross_blocks"],
+        size=settings["size"],
+        image_format=settings["image_format"],
+    )
+
+
+def generated_shards(wildcards):
+    """The shards that hold the first images of a set."""
+    return expand(
+        "<work>/generated/{synthesis}/shard-{shard}.safetensors",
+        synthesis=wildcards.synthesis,
+        shard=shard_numbers(int(wildcards.number), config["generation"]["shard_size"]),
+    )
+
+
+def labelling_flags(wildcards):
+    """What turns stored attention into masks and reliability maps."""
+    settings = config["labellings"][wildcards.labelling]
+    return flags(
+        post=settings["post"],
+        normalise=settings["normalise"],
+        beta=settings["beta"],
+        theta=settings["theta"] if settings["post"] == "threshold" else None,
+        reliable=settings["reliable"],
+        crf=config["labelling_crf"] if settings["post"] == "crf" else None,
+    )
+
+
+def photo_folder(wildcards):
+    """The same of a job's data set and split."""
+    return photos_of(wildcards.dataset, wildcards.split)
+
+
+def inverted_shards(wildcards):
+    """The shards of a split's inverted photos."""
+    size = config["inversions"][wildcards.inversion]["shard_size"]
+    images = images_inverted(wildcards.dataset, wildcards.split, wildcards.inversion)
+    return expand(
+        "<work>/inverted/{dataset}/{split}/{inversion}/shard-{shard}.safetensors",
+        dataset=wildcards.dataset,
+        split=wildcards.split,
+        inversion=wildcards.inversion,
+        shard=shard_numbers(images, size),
+    )
+
+
+def inversion_flags(wildcards):
+    """What decides the content of a shard of inverted photos."""
+    settings = config["inversions"][wildcards.inversion]
+    return flags(
+        labels=label_source(wildcards.dataset, config["profile"]),
+        shard=int(wildcards.shard),
+        shard_size=settings["shard_size"],
+        limit=images_inverted(wildcards.dataset, wildcards.split, wildcards.inversion),
+        model=model_folder(),
+        steps=settings["steps"],
+        inner_iterations=settings["inner_iterations"],
+        guidance=settings["guidance"],
+        learning_rate=settings["learning_rate"],
+        timestep=settings["timestep"],
+        cross_blocks=settings["cross_blocks"],
+    )
+
+
+def inversion_speed_flags(wildcards):
+    """What decides how fast photos are inverted, and nothing else."""
+    batch_size = config["inversions"][wildcards.inversion]["batch_size"]
+    return flags(batch_size=batch_size, device=device())
+
+
 rule build_prompts:
     input:
         prompts_data,

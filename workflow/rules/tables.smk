@@ -1,6 +1,196 @@
 """Evaluations -> tables -> the report."""
 
 
+def measured_in(target):
+    """The evaluations of a table that this configuration can make; the rest of its cells say why not."""
+    names = []
+    for name in evaluations_needed(target):
+        kind, *parts = name.split("/")
+        if kind == "segmentors" and parts[0] in config["segmentors"]:
+            dataset = segmentor_settings(parts[0])["train"]["dataset"]
+            if config["datasets"][dataset]["splits"].get(parts[1], {}).get("truth"):
+                names.append(name)
+        elif kind == "masks" and parts[0] in config["datasets"]:
+            known = [*config["variants"], *config["inversions"]]
+            splits = config["datasets"][parts[0]]["splits"]
+            if parts[1] in splits and parts[2] in known:
+                names.append(name)
+    return names
+
+
+def metrics(wildcards):
+    """The evaluations of a table, as an input."""
+    return [
+        f"<work>/evaluation/{name}/metrics.json"
+        for name in measured_in(wildcards.target)
+    ]
+
+
+def references(wildcards):
+    """Printed beside the tables, in none of them: masks without a model, segmentors of true masks."""
+    masks, segmentors = {}, {}
+    for target in config["targets"]:
+        for name in measured_in(target):
+            kind, first, split, *_ = name.split("/")
+            if kind == "segmentors":
+                settings = segmentor_settings(first)
+                first = settings["train"]["dataset"]
+                segmentors[split, first, settings["architecture"]] = None
+            if first not in TRUE_MASKS:
+                continue
+            masks.update(
+                {
+                    f"{first}/{split}/reference/{reference}": None
+                    for reference in REFERENCES
+                }
+            )
+    true_masks = [
+        f"segmentors/{name}/{split}"
+        for name, settings in config["segmentors"].items()
+        for split, dataset, architecture in segmentors
+        if settings["train"]["masks"] == "truth"
+        and settings["train"]["dataset"] == dataset
+        and settings["architecture"] == architecture
+    ]
+    names = [*(f"masks/{name}" for name in masks), *true_masks]
+    return [f"<work>/evaluation/{name}/metrics.json" for name in names]
+
+
+def submissions(wildcards):
+    """Archives for an evaluation server, in place of what only it can score in a table."""
+    archives = []
+    for name in evaluations_needed(wildcards.target):
+        kind, segmentor, *split = name.split("/")
+        if kind != "segmentors" or segmentor not in config["segmentors"]:
+            continue
+        dataset = segmentor_settings(segmentor)["train"]["dataset"]
+        settings = config["datasets"][dataset]["splits"].get(split[0])
+        if settings and not settings["truth"]:
+            archives.append(f"<results>/submissions/{segmentor}/{split[0]}.tgz")
+    return archives
+
+
+def evaluation_flags(wildcards, input):
+    """The evaluations of a table and their files."""
+    names = measured_in(wildcards.target)
+    pairs = [f"{name}={file}" for name, file in zip(names, input.metrics)]
+    return flags(evaluations=pairs or None)
+
+
+def provenance_flags(wildcards):
+    """What a table's provenance records beside the evaluations."""
+    manifests = {}
+    for name in measured_in(wildcards.target):
+        kind, first, split, *_ = name.split("/")
+        masks = kind == "masks"
+        dataset = first if masks else segmentor_settings(first)["train"]["dataset"]
+        manifest = dataset_manifest(dataset, split)
+        manifests[dataset] = manifest.replace(
+            "<resources>", config["paths"]["resources"]
+        )
+    if not manifests:
+        return ""
+    return flags(
+        data=[f"{name}={file}" for name, file in manifests.items()],
+        model=[f"{config['model']['path']}={model_folder()}"],
+        device=device(),
+    )
+
+
+def benchmark_flags(wildcards):
+    """The benchmark files of every job behind a table, as flags."""
+    folder = f"{config['paths']['work']}/benchmarks"
+    files = {}
+
+    def generated(train):
+        synthesis, images = train["synthesis"], images_used(train)
+        lora = config["synthesis"][synthesis]["lora"]
+        if lora is not None:
+            files[f"{folder}/train_dreambooth_lora/{lora}.tsv"] = None
+        files[f"{folder}/build_prompts/{synthesis}.tsv"] = None
+        for shard in shard_numbers(images, config["generation"]["shard_size"]):
+            files[f"{folder}/generate_images/{synthesis}/{shard}.tsv"] = None
+        at = f"{synthesis}/{train['masks']}/{images}"
+        files[f"{folder}/refine_synthetic/{at}.tsv"] = None
+
+    def inverted(dataset, split, inversion, labelling):
+        size = config["inversions"][inversion]["shard_size"]
+        at = f"{dataset}/{split}/{inversion}"
+        for shard in shard_numbers(images_inverted(dataset, split, inversion), size):
+            files[f"{folder}/invert_image/{at}/{shard}.tsv"] = None
+        files[f"{folder}/refine_inversion/{at}/{labelling}.tsv"] = None
+
+    def masks(dataset, split, variant, refinement):
+        if variant in config["inversions"]:
+            return inverted(dataset, split, variant, refinement)
+        images = split_settings(dataset, split)["images"]
+        count = math.ceil(images / resolve_variant(config, variant)["shard_size"])
+        at = f"{dataset}/{split}/{variant}"
+        for shard in range(count):
+            files[f"{folder}/extract_attention/{at}/{shard:05d}.tsv"] = None
+        files[f"{folder}/verify_shards/{at}.tsv"] = None
+        files[f"{folder}/refine_masks/{at}/{refinement}.tsv"] = None
+
+    for name in measured_in(wildcards.target):
+        kind, *parts = name.split("/")
+        if kind == "masks":
+            masks(*parts)
+            files[f"{folder}/evaluate_masks/{'/'.join(parts)}.tsv"] = None
+        else:
+            train = segmentor_settings(parts[0])["train"]
+            if train["synthesis"] is not None:
+                generated(train)
+            elif train["masks"] == "truth":
+                if mask_folder(train) is not None:
+                    at = f"{train['dataset']}/{train['split']}"
+                    files[f"{folder}/write_true_masks/{at}.tsv"] = None
+            else:
+                masks(train["dataset"], train["split"], *train["masks"].split("/"))
+            files[f"{folder}/train_segmentor/{parts[0]}.tsv"] = None
+            files[f"{folder}/evaluate_segmentor/{'/'.join(parts)}.tsv"] = None
+    return flags(benchmark=list(files) or None)
+
+
+def pictured_masks(wildcards):
+    """The pseudo masks that the report shows."""
+    shown = config["report"]
+    return f"<work>/masks/{shown['dataset']}/{shown['split']}/{shown['masks']}/manifest.json"
+
+
+def pictured_attention(wildcards):
+    """The attention that they are made from."""
+    shown = config["report"]
+    variant = shown["masks"].split("/")[0]
+    return (
+        f"<work>/attention/{shown['dataset']}/{shown['split']}/{variant}/manifest.json"
+    )
+
+
+def picture_flags(wildcards):
+    """Which images the report shows."""
+    shown = config["report"]
+    return flags(
+        pictures=shown["pictures"],
+        dataset=shown["dataset"],
+        root=config["datasets"][shown["dataset"]]["root"],
+        split=shown["split"],
+    )
+
+
+def paper_of(wildcards):
+    """The paper whose table it is."""
+    return TABLES[wildcards.target].number.split(",")[0]
+
+
+def caption_of(wildcards):
+    """The text under a table in the report."""
+    return (REPOSITORY / "workflow" / "report" / f"{wildcards.target}.rst").read_text()
+
+
+# tables with at least one value that the workflow can make today
+AVAILABLE_TARGETS = [target for target in TABLES if measured_in(target)]
+
+
 # with every default, for the provenance of tables
 rule record_config:
     output:
