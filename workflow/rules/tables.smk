@@ -1,21 +1,22 @@
 """Evaluations -> tables -> the report."""
 
 
+def can_be_made(name):
+    """Whether this configuration can make an evaluation."""
+    kind, *parts = name.split("/")
+    if kind == "segmentors" and parts[0] in config["segmentors"]:
+        dataset = segmentor_settings(parts[0])["train"]["dataset"]
+        split = config["datasets"][dataset]["splits"].get(parts[1], {})
+        return bool(split.get("truth"))
+    if kind == "masks" and parts[0] in config["datasets"]:
+        known = [*config["variants"], *config["inversions"]]
+        return parts[1] in config["datasets"][parts[0]]["splits"] and parts[2] in known
+    return False
+
+
 def measured_in(target):
     """The evaluations of a table that this configuration can make; the rest of its cells say why not."""
-    names = []
-    for name in evaluations_needed(target):
-        kind, *parts = name.split("/")
-        if kind == "segmentors" and parts[0] in config["segmentors"]:
-            dataset = segmentor_settings(parts[0])["train"]["dataset"]
-            if config["datasets"][dataset]["splits"].get(parts[1], {}).get("truth"):
-                names.append(name)
-        elif kind == "masks" and parts[0] in config["datasets"]:
-            known = [*config["variants"], *config["inversions"]]
-            splits = config["datasets"][parts[0]]["splits"]
-            if parts[1] in splits and parts[2] in known:
-                names.append(name)
-    return names
+    return [name for name in evaluations_needed(target) if can_be_made(name)]
 
 
 def metrics(wildcards):
