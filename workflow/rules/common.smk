@@ -69,6 +69,7 @@ wildcard_constraints:
     inversion=one_of(config["inversions"]),
     labelling=one_of(config["labellings"]),
     number=r"\d+",
+    width=r"\d+",
     segmentor="|".join(config["segmentors"]),
     shard=r"\d{5}",
     target="|".join(TABLES),

@@ -142,6 +142,32 @@ rule fetch_backbone:
         "python {input.script} {params.address} --output {output} > {log} 2>&1"
 
 
+# the mini scale's like of ImageNet's weights
+rule train_backbone:
+    input:
+        script=ancient("<scripts>/train_backbone.py"),
+    output:
+        "<work>/backbones/{backbone}_{width}.safetensors",
+    log:
+        "<logs>/train_backbone/{backbone}_{width}.log",
+    benchmark:
+        "<benchmarks>/train_backbone/{backbone}_{width}.tsv"
+    conda:
+        "../../envs/segmentation.yaml"
+    threads: config["resources"]["threads"]["train_segmentor"]
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+        gpu=gpus,
+        device=device(),
+    params:
+        seed=config["seed"],
+    shell:
+        "python {input.script} --backbone {wildcards.backbone} --width {wildcards.width}"
+        " --seed {params.seed} --processes {threads} --device {resources.device}"
+        " --output {output} > {log} 2>&1"
+
+
 # an adapter of the text-to-image model to the look of a data set
 rule train_dreambooth_lora:
     input:

@@ -70,9 +70,9 @@ def training_flags(wildcards):
         images = {"root": root, "train_split": train["split"]}
     settings["seed"] = config["seed"] if settings["seed"] is None else settings["seed"]
     weights = backbone_weights(wildcards)
-    settings["pretrained"] = (
-        weights.replace("<resources>", config["paths"]["resources"]) or None
-    )
+    for folder in ("resources", "work"):
+        weights = weights.replace(f"<{folder}>", config["paths"][folder])
+    settings["pretrained"] = weights or None
     return flags(
         config=settings,
         dataset=train["dataset"],

@@ -47,6 +47,7 @@ def generation_flags(wildcards):
         steps=settings["steps"],
         attention_step=settings["attention_step"],
         guidance=settings["guidance"],
+        precision=settings["precision"],
         cross_blocks=settings["cross_blocks"],
         size=settings["size"],
         image_format=settings["image_format"],

@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Train the mini scale's backbone: a narrow ResNet that names the thing in a scene.
+
+At paper scale segmentors start from a ResNet that learnt to classify ImageNet's photos. This is its
+like: scenes of the mini world with one thing each, and no mask.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from attnseg.errors import UserError, run
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="weights (.safetensors)")
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--width", type=int, default=32, help="channels of the first stage")
+    parser.add_argument("--scenes", type=int, default=5000)
+    parser.add_argument("--iterations", type=int, default=500)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=0.003)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1, help="that draw scenes")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    args = parser.parse_args(argv)
+    for name in ("scenes", "iterations", "batch"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} {getattr(args, name)}: give at least 1")
+    if args.scenes < args.batch:
+        raise UserError(f"--scenes {args.scenes}: give at least one batch of {args.batch}")
+    from attnseg.gpu import leased_device
+    from attnseg.mini_world.classification import CLASSES, named_scenes
+    from attnseg.segmentation.pretraining import train_classifier
+    from attnseg.segmentation.settings import read_settings
+
+    settings = read_settings(
+        {
+            "architecture": "deeplabv3plus",
+            "loss_scales": [1.0],
+            "backbone": args.backbone,
+            "width": args.width,
+            "stem": "small",
+            "output_stride": 16,
+            "rates": [1, 1, 1, 1],
+            "batch": args.batch,
+            "iterations": args.iterations,
+            "lr": args.lr,
+            "precision": args.precision,
+            "seed": args.seed,
+        },
+        "the command line",
+    )
+    started = time.time()
+    images, labels = named_scenes(args.seed, args.scenes, args.processes)
+    print(f"{args.scenes} scenes of {len(CLASSES)} classes in {time.time() - started:.0f} s", flush=True)
+    with leased_device(args.device) as device:
+        accuracy = train_classifier(settings, images, labels, len(CLASSES), args.output, device)
+    print(
+        f"accuracy over the last tenth of the training: {100 * accuracy:.1f} %; "
+        f"{time.time() - started:.0f} s -> {args.output}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
