@@ -58,7 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     started = time.time()
     images, labels = named_scenes(args.seed, args.scenes, args.processes)
-    print(f"{args.scenes} scenes of {len(CLASSES)} classes in {time.time() - started:.0f} s", flush=True)
+    print(
+        f"{args.scenes} scenes of {len(CLASSES)} classes in {time.time() - started:.0f} s",
+        flush=True,
+    )
     with leased_device(args.device) as device:
         accuracy = train_classifier(settings, images, labels, len(CLASSES), args.output, device)
     print(

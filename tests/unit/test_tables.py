@@ -197,6 +197,24 @@ def test_the_average_over_seeds_is_taken_before_rounding():
     assert row["status"] == "not run" and "seed_42" in row["note"] and "seed_41" not in row["note"]
 
 
+def test_findings_compare_cells_of_their_table():
+    for table in TABLES.values():
+        for finding in table.findings:
+            assert {finding.better, finding.worse} <= set(table.cells), table.target
+
+
+def test_a_note_says_by_how_much_a_finding_holds_or_that_it_does_not():
+    small, large = "segmentors/attn2mask_voc_2000/val", "segmentors/attn2mask_voc_10000/val"
+    rows = rows_of("attn2mask_voc_table2", {small: evaluation(40.0), large: evaluation(43.5)})
+    cells = ("Attn2mask (10,000)", "mIoU"), ("Attn2mask (2,000)", "mIoU")
+    paper = float(rows[cells[0]]["paper"]) - float(rows[cells[1]]["paper"])
+    assert rows[cells[0]]["note"] == f"+3.5 over Attn2mask (2,000) (paper {paper:+.1f})"
+    assert rows[cells[1]]["note"] == ""
+    rows = rows_of("attn2mask_voc_table2", {small: evaluation(43.5), large: evaluation(40.0)})
+    assert rows[cells[0]]["note"].startswith("-3.5 over Attn2mask (2,000)")
+    assert rows[cells[0]]["note"].endswith("the paper's order does not hold here")
+
+
 def test_without_labels_the_test_row_says_why_and_with_them_it_is_measured():
     missing = rows_of("voc_table3", {})["Ours R101 V2", "Test"]
     assert missing["status"] == "not run" and "server" in missing["note"]

@@ -23,7 +23,9 @@ def augmented(
     side_y, side_x = images.shape[1:3]
     batch = np.pad(images[chosen], ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
     y, x = rng.integers(0, 2 * pad + 1, (2, len(chosen)))
-    batch = np.stack([im[j : j + side_y, i : i + side_x] for im, j, i in zip(batch, y, x)])
+    batch = np.stack(
+        [im[j : j + side_y, i : i + side_x] for im, j, i in zip(batch, y, x, strict=True)]
+    )
     mirrored = rng.random(len(chosen)) < 0.5
     batch[mirrored] = batch[mirrored, :, ::-1]
     normalised = (batch.astype(np.float32) - np.float32(MEAN)) / np.float32(STD)

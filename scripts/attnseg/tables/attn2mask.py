@@ -12,7 +12,9 @@ the paper's row, at every scale; what was really used stands in metrics.json.
     segmentors/{attn2mask,attn2mask_lora}_cityscapes/val
 """
 
-from attnseg.tables.description import Row, Source, Table, plain, rows_by_method
+import itertools
+
+from attnseg.tables.description import Finding, Row, Source, Table, plain, rows_by_method
 
 FULL = "168679"
 VOC_COLUMNS = {  # printed name -> name in metrics.json
@@ -63,6 +65,7 @@ def _table1() -> Table:
             for method, name in segmentors.items()
             for label, key in keys.items()
         },
+        findings=(Finding(("Attn2mask+BECO (ours)", "mean"), ("Attn2mask (ours)", "mean")),),
     )
 
 
@@ -94,6 +97,15 @@ def _table2() -> Table:
         columns=plain(["mIoU"]),
         rows=rows_by_method(methods, ["mIoU"], heads),
         ours=ours,
+        findings=tuple(
+            Finding((more, "mIoU"), (fewer, "mIoU"))
+            for fewer, more in [
+                *itertools.pairwise(methods[:4]),
+                (methods[4], methods[5]),
+                (methods[1], methods[4]),
+                (methods[3], methods[5]),
+            ]
+        ),
     )
 
 
@@ -116,6 +128,7 @@ def _table3() -> Table:
                 "segmentors/attn2mask_imagenet_s_100k/validation"
             ),
         },
+        findings=(Finding(("Attn2mask (ours)", "100k"), ("Attn2mask (ours)", "10k")),),
     )
 
 
@@ -151,6 +164,10 @@ def _table4() -> Table:
             for method, name in segmentors.items()
             for metric, key in metrics.items()
         },
+        findings=tuple(
+            Finding(("Attn2mask-LoRA (ours) (adapt.)", metric), ("Attn2mask (ours)", metric))
+            for metric in metrics
+        ),
     )
 
 
@@ -173,6 +190,11 @@ def _table5() -> Table:
             (method, "mIoU"): _source(f"segmentors/attn2mask_voc_10000{suffix}/val")
             for method, suffix in methods.items()
         },
+        findings=tuple(
+            Finding(("dCRF β = 0.2", "mIoU"), (other, "mIoU"))
+            for other in methods
+            if other != "dCRF β = 0.2"
+        ),
     )
 
 
@@ -190,6 +212,11 @@ def _table6() -> Table:
         columns=plain(["mIoU"]),
         rows=rows_by_method(list(ours), ["mIoU"]),
         ours={(method, "mIoU"): source for method, source in ours.items()},
+        findings=tuple(
+            Finding(("Attn2mask", "mIoU"), (other, "mIoU"))
+            for other in ours
+            if other != "Attn2mask"
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from attnseg.errors import UserError
 from attnseg.files import write_atomically
 from attnseg.tables import evaluations_needed
-from attnseg.tables.description import Cell, Source, Table
+from attnseg.tables.description import Cell, Finding, Source, Table
 
 PUBLISHED_COLUMNS = ("method", "metric", "paper", "note")
 COLUMNS = (
@@ -143,7 +143,24 @@ def table_rows(
             row["status"] = "published"
         row["note"] = "; ".join(filter(None, (row["note"], note)))
         rows.append(row)
+    by_cell = {(row["method"], row["metric"]): row for row in rows}
+    for finding in table.findings:
+        better, worse = by_cell[finding.better], by_cell[finding.worse]
+        row_note = outcome(finding, better, worse)
+        better["note"] = "; ".join(filter(None, (better["note"], row_note)))
     return rows
+
+
+def outcome(finding: Finding, better: Mapping[str, str], worse: Mapping[str, str]) -> str:
+    """Whether a finding holds here, in words, from the two rows; "" where one was not measured."""
+    if "" in (better["ours"], worse["ours"]):
+        return ""
+    other = finding.worse[0] if finding.worse[0] != finding.better[0] else finding.worse[1]
+    here = float(better["ours"]) - float(worse["ours"])
+    words = f"{here:+.1f} over {other}"
+    if better["paper"] and worse["paper"]:
+        words += f" (paper {float(better['paper']) - float(worse['paper']):+.1f})"
+    return words if here > 0 else f"{words}: the paper's order does not hold here"
 
 
 def write_rows(path: str | os.PathLike, rows: list[dict[str, str]]) -> None:

@@ -33,8 +33,19 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What the paper reads from its table: `better` has a higher value than `worse`."""
+
+    better: Cell
+    worse: Cell
+
+
+@dataclass(frozen=True)
 class Table:
-    """A table as the paper prints it, and the source of each value that is measured here."""
+    """A table as the paper prints it, and the source of each value that is measured here.
+
+    findings: comparisons whose outcome here is said in the note of their better cell.
+    """
 
     target: str
     number: str  # "Text2Mask, Table 1"
@@ -43,6 +54,7 @@ class Table:
     columns: tuple[tuple[str, str], ...]  # (group or "", label)
     rows: tuple[Row, ...]
     ours: Mapping[Cell, Source] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def cells(self) -> list[Cell]:
