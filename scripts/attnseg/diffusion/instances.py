@@ -155,10 +155,14 @@ def scene_segments(
     options: Options,
     *,
     threshold: float | None = None,
+    locality: float | None = None,
     batch_size: int = 16,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[Segments]:
-    """The foreground of each scene in as many segments as it has instances."""
+    """The foreground of each scene in as many segments as it has instances.
+
+    `locality`: see `attnseg.masks.clusters.spectral_segments`.
+    """
     query = text_query([class_word], synonyms=False, background=False)
     found = []
     # An affinity is as large as a small image: keep those of one batch.
@@ -171,7 +175,7 @@ def scene_segments(
         for (scene, count), (foreground, affinity) in zip(part, maps, strict=True):
             foreground = min_max(foreground[None])[0]
             inside = is_foreground(foreground, threshold) & in_photo(foreground.shape, scene.fit)
-            labels = spectral_segments(affinity, inside, count, options.seed)
+            labels = spectral_segments(affinity, inside, count, options.seed, locality)
             found.append(Segments(labels, foreground, scene.fit, tuple(scene.size)))
     return found
 
@@ -202,6 +206,7 @@ def locate(
     *,
     instances: int = 4,
     threshold: float | None = None,
+    locality: float | None = None,
 ) -> np.ndarray:
     """Where the subject of a query is in a photo, on its own: [H, W] bool.
 
@@ -219,7 +224,9 @@ def locate(
     token = next(token for token in personal.embeddings if token in query)
     scene = scene_of(parts, "photo", image, options)
     word = personal.classes[token]
-    (segments,) = scene_segments(parts, [scene], word, [instances], options, threshold=threshold)
+    (segments,) = scene_segments(
+        parts, [scene], word, [instances], options, threshold=threshold, locality=locality
+    )
     with personalised(parts, personal) as changed:
         ((found, _),) = query_maps(changed, [(scene, phrase_query(query))], options)
     values = correlations([found], segments)

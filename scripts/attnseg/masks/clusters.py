@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans, SpectralClustering
 
 from attnseg.diffusion.attention import min_max
@@ -42,13 +43,18 @@ def segment_means(values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def spectral_segments(
-    affinity: torch.Tensor, foreground: torch.Tensor, segments: int, seed: int = 0
+    affinity: torch.Tensor,
+    foreground: torch.Tensor,
+    segments: int,
+    seed: int = 0,
+    locality: float | None = None,
 ) -> torch.Tensor:
     """Spectral clustering of the foreground's cells.
 
     `affinity`: [N, N], made symmetric here; `foreground`: [h, w] bool with h w = N. Returns [h, w]
     int64: 0 to S - 1 within the foreground, `OUTSIDE` elsewhere. S is `segments`, or the number of
-    foreground cells where there are fewer.
+    foreground cells where there are fewer. With `locality` cells further apart are less alike, by a
+    Gaussian of that many cells: for a model whose self-attention joins like objects.
     """
     inside = foreground.flatten().cpu().numpy()
     labels = np.full(inside.size, OUTSIDE, np.int64)
@@ -59,8 +65,12 @@ def spectral_segments(
         labels[inside] = 0
     else:
         weights = affinity.float().cpu().numpy()[np.ix_(inside, inside)].astype(np.float64)
+        weights = (weights + weights.T) / 2
+        if locality is not None:
+            place = np.argwhere(inside.reshape(foreground.shape))
+            weights *= np.exp(-cdist(place, place, "sqeuclidean") / (2 * locality**2))
         # A small floor keeps the graph connected, which the normalised Laplacian wants.
-        weights = (weights + weights.T) / 2 + 1e-6 * weights.mean()
+        weights += 1e-6 * weights.mean()
         clustering = SpectralClustering(
             segments, affinity="precomputed", assign_labels="kmeans", random_state=seed
         )
