@@ -19,6 +19,7 @@ include: "workflow/rules/pseudo_masks.smk"
 include: "workflow/rules/synthesis.smk"
 include: "workflow/rules/segmentation.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/personalised.smk"
 include: "workflow/rules/tables.smk"
 
 

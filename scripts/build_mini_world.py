@@ -8,18 +8,22 @@ import argparse
 import sys
 from pathlib import Path
 
+from attnseg.datasets.mug19 import read_mug19
 from attnseg.errors import run
 from attnseg.files import write_json
 from attnseg.mini_world.cityscapes_layout import CITYSCAPES_SPLITS, write_cityscapes
 from attnseg.mini_world.imagenet_s_layout import IMAGENET_S_SPLITS, write_imagenet_s
+from attnseg.mini_world.mugs19 import write_mug19
 from attnseg.mini_world.splits import VOC_SPLITS
 from attnseg.mini_world.voc_layout import write_voc
 
-# name -> (folder, what writes it, its splits: (stream of random numbers, scenes, ...))
+# name -> (folder, what writes it, its splits: (stream of random numbers, scenes, ...); None where
+# the layout lists them itself)
 LAYOUTS = {
     "voc": ("VOCdevkit/VOC2012", write_voc, VOC_SPLITS),
     "imagenet_s": ("imagenet_s", write_imagenet_s, IMAGENET_S_SPLITS),
     "cityscapes": ("cityscapes", write_cityscapes, CITYSCAPES_SPLITS),
+    "mug19": ("mug19", write_mug19, None),
 }
 
 
@@ -36,7 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     for layout in args.layouts:
         name, write, scenes = LAYOUTS[layout]
         write(args.output / name, args.seed)
-        splits = {split: count for split, (_, count, *_) in scenes.items()}
+        if scenes is None:
+            splits = read_mug19(args.output / name).split_sizes()
+        else:
+            splits = {split: count for split, (_, count, *_) in scenes.items()}
         write_json(args.output / f"{layout}.json", {"seed": args.seed, "splits": splits})
         print(f"wrote {layout} in {args.output / name}")
     return 0

@@ -25,6 +25,8 @@ from attnseg.tables.build import read_evaluations, read_published, table_rows, w
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
 
+COSTS = ("seconds_an_instance",)  # of a metrics.json, repeated in the provenance
+
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
@@ -105,7 +107,8 @@ def main(argv: list[str] | None = None) -> int:
 
     files = named(args.evaluation, "--evaluation")
     published = read_published(args.published or PUBLISHED / f"{table.target}.csv", table)
-    rows = table_rows(table, published, read_evaluations(files, table))
+    evaluations = read_evaluations(files, table)
+    rows = table_rows(table, published, evaluations)
     try:
         config = json.loads(args.config.read_text()) if args.config else None
     except (OSError, ValueError) as error:
@@ -113,7 +116,11 @@ def main(argv: list[str] | None = None) -> int:
     record = provenance.record(
         target=table.target,
         table=table.number,
-        evaluations={name: {"file": path, "sha256": sha256(path)} for name, path in files.items()},
+        evaluations={
+            name: {"file": path, "sha256": sha256(path)}
+            | {key: evaluations[name][key] for key in COSTS if key in evaluations[name]}
+            for name, path in files.items()
+        },
         config=config,
         data=named(args.data, "--data"),
         models=named(args.model, "--model"),

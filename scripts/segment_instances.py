@@ -79,6 +79,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--foreground-threshold", type=float, help="(default: where x > (1 - x)^2, as for classes)"
     )
+    p.add_argument(
+        "--locality",
+        type=float,
+        metavar="CELLS",
+        help="how near the cells of a segment are, a standard deviation (default: no matter)",
+    )
     p.add_argument("--scenes", nargs="+", help="only these (default: all)")
     p.add_argument("--batch-size", type=int, default=16, help="U-Net passes at a time")
     p.add_argument("--seed", type=int, default=0)
@@ -129,6 +135,8 @@ class Work:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    if args.locality is not None and args.locality <= 0:
+        raise UserError("--locality must be positive")
     if not 0 <= args.timestep < 1000 or min(args.noises, args.batch_size) < 1:
         raise UserError("--timestep is 0 to 999, --noises and --batch-size at least 1")
     started = time.time()
@@ -165,7 +173,8 @@ def main(argv: list[str] | None = None) -> int:
         mine = [v for v in views if data.class_of(data.instances(v[0])[0]) == word]
         found = scene_segments(
             parts, [scenes[v] for v in mine], word, [len(data.instances(v[0])) for v in mine], options,
-            threshold=args.foreground_threshold, batch_size=args.batch_size, progress=progress,
+            threshold=args.foreground_threshold, locality=args.locality,
+            batch_size=args.batch_size, progress=progress,
         )  # fmt: skip
         segments |= dict(zip(mine, found, strict=True))
     log("segments")
@@ -204,7 +213,10 @@ def run_method(work: Work, method: str, args: argparse.Namespace) -> str | None:
         work.about[method] = {"model": name}
         work.answer(method, work.parts, [(t, t.description) for t in work.triplets])
     elif method in ("custom_selfcross", "subject_only"):
-        work.about[method] = {"model": f"{name}, Custom Diffusion"}
+        work.about[method] = {
+            "model": f"{name}, Custom Diffusion",
+            "seconds_an_instance": seconds_an_instance(work),
+        }
         for subject, triplets in work.by_subject().items():
             personal = cd.read_personal(work.personal / subject)
             token, word = next(iter(personal.classes.items()))
@@ -234,6 +246,12 @@ def run_method(work: Work, method: str, args: argparse.Namespace) -> str | None:
     else:
         return NO_DINO if method == "dino_vit" else NO_MASK_RCNN
     return None
+
+
+def seconds_an_instance(work: Work) -> float:
+    """How long the learning of a subject took, on average."""
+    folders = [work.personal / subject for subject in work.by_subject()]
+    return float(np.mean([cd.read_personal(folder).info.get("seconds", 0) for folder in folders]))
 
 
 def arithmetic_learnt(work: Work) -> None:
@@ -390,6 +408,7 @@ def save(work: Work, args: argparse.Namespace, seconds: float) -> None:
                 "model": work.parts.name,
                 "template": work.template,
                 "foreground_threshold": args.foreground_threshold,
+                "locality": args.locality,
             },
             "seconds": round(seconds, 1),
             "methods": work.about,

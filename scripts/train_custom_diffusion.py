@@ -6,7 +6,8 @@
 Learns the embedding of a new word, <new1>, and the keys and values of the cross-attention, while
 generated images of the class (or those of --regularisation) preserve what the class means. Several
 subjects are learnt together where --photos, --class and --token are given several times. The
-defaults are the paper's: about 6 minutes on two A100s.
+defaults are the paper's: about 6 minutes on two A100s. With --mug19 each subject of that folder is
+learnt on its own, in <output>/<subject>; --part K/N takes every N-th of them.
 
 Interrupted, the same command goes on from its last checkpoint and ends with the same weights. The
 output folder loads into a stock diffusers pipeline as well: see attnseg.diffusion.custom_diffusion.
@@ -21,9 +22,11 @@ from pathlib import Path
 import torch
 
 from attnseg import provenance
+from attnseg.datasets.mug19 import photos_in, read_mug19
 from attnseg.diffusion import custom_diffusion as cd
 from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError, run
+from attnseg.files import write_json
 
 MODEL = "CompVis/stable-diffusion-v1-4"
 REVISION = "133a221b8aa7292a167afc5127cb63fb5005638b"
@@ -35,10 +38,12 @@ def parser() -> argparse.ArgumentParser:
     )
     default = cd.Settings()
     p.add_argument(
-        "--photos", type=Path, action="append", required=True, help="folder of 5 to 10 photos"
+        "--photos", type=Path, action="append", default=[], help="folder of 5 to 10 photos"
     )
+    p.add_argument("--class", dest="classes", action="append", default=[], help="its word, as mug")
+    p.add_argument("--mug19", type=Path, metavar="ROOT", help="the subjects of a Mug19 folder")
     p.add_argument(
-        "--class", dest="classes", action="append", required=True, help="its word, as mug"
+        "--part", type=part, default=(0, 1), metavar="K/N", help="K from 0 (with --mug19)"
     )
     p.add_argument("--token", action="append", help="the new word (default <new1>, <new2>, ...)")
     p.add_argument("--output", type=Path, required=True, help="folder for the weights")
@@ -86,24 +91,26 @@ def parser() -> argparse.ArgumentParser:
         p.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=text)
     p.add_argument("--checkpoint-every", type=int, default=50, metavar="STEPS")
     p.add_argument("--workdir", type=Path, help="for checkpoints (default: <output>.checkpoints)")
+    p.add_argument("--summary", type=Path, metavar="JSON", help="what was done, written last")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     return p
 
 
+def part(text: str) -> tuple[int, int]:
+    """ "0/2" -> (0, 2)."""
+    try:
+        number, count = map(int, text.split("/"))
+    except ValueError:
+        number, count = -1, 0
+    if not 0 <= number < count:
+        raise argparse.ArgumentTypeError(f"{text}: write it as 0/2, the first of two parts")
+    return number, count
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    count = len(args.photos)
-    tokens = args.token or [f"<new{i + 1}>" for i in range(count)]
-    folders = args.regularisation or [
-        args.output.parent / "regularisation" / word for word in args.classes
-    ]
-    for name, values in (("class", args.classes), ("token", tokens), ("regularisation", folders)):
-        if len(values) != count:
-            raise UserError(
-                f"{count} --photos and {len(values)} --{name}: give one for each subject"
-            )
     if min(args.steps, args.batch_size, args.checkpoint_every) < 1:
         raise UserError("--steps, --batch-size and --checkpoint-every must be at least 1")
     if args.regularisation_images < 0:
@@ -115,12 +122,11 @@ def main(argv: list[str] | None = None) -> int:
     def log(line: str) -> None:
         print(f"[{time.time() - started:6.1f} s] {line}", flush=True)
 
-    concepts = cd.concepts_from(args.photos, args.classes, tokens)
+    lessons = subjects_of(args) if args.mug19 else {args.output: given(args)}
     revision = args.revision if args.model else REVISION
     # Training in float16 would need loss scaling.
     half = "bfloat16" if args.device != "cpu" and torch.cuda.is_available() else "float32"
     parts = load_parts(args.model or MODEL, revision, args.device, half)
-    cd.with_tokens(parts.tokenizer, tokens)
     factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
     settings = cd.Settings(
         steps=args.steps,
@@ -135,25 +141,87 @@ def main(argv: list[str] | None = None) -> int:
         seed=args.seed,
     )
     check_size(parts, settings.size, factor)
-    cd.check_prompts(parts.tokenizer, concepts, settings)
-    if args.regularisation_images or args.regularisation:
-        concepts = [
-            replace(c, regularisation=cd.regularisation_images(
-                parts, c.class_word, folder, args.regularisation_images, settings, log=log))
-            for c, folder in zip(concepts, folders, strict=True)
-        ]  # fmt: skip
+    for concepts in lessons.values():
+        cd.with_tokens(parts.tokenizer, [concept.token for concept in concepts])
+        cd.check_prompts(parts.tokenizer, concepts, settings)
+    for output, concepts in lessons.items():
+        if args.regularisation_images or args.regularisation:
+            folders = regularisation_folders(args, concepts)
+            concepts = [
+                replace(c, regularisation=cd.regularisation_images(
+                    parts, c.class_word, folder, args.regularisation_images, settings, log=log))
+                for c, folder in zip(concepts, folders, strict=True)
+            ]  # fmt: skip
+        if not args.only_regularisation:
+            learn(args, parts, concepts, settings, output, log)
+    if args.summary:
+        write_json(args.summary, summary(args, lessons))
+    return 0
+
+
+def summary(args: argparse.Namespace, lessons: dict[Path, list[cd.Concept]]) -> dict:
+    """The images of each class, or what learning each subject took."""
     if args.only_regularisation:
-        return 0
-    workdir = args.workdir or args.output.with_name(args.output.name + ".checkpoints")
+        words = {c.class_word: folder for concepts in lessons.values()
+                 for c, folder in zip(concepts, regularisation_folders(args, concepts), strict=True)}  # fmt: skip
+        return {word: len(photos_in(folder)) for word, folder in words.items()}
+    return {output.name: cd.read_personal(output).info["seconds"] for output in lessons}
+
+
+def given(args: argparse.Namespace) -> list[cd.Concept]:
+    """The subjects of the command line, learnt together."""
+    count = len(args.photos)
+    if not count:
+        raise UserError("give --photos and --class, or --mug19")
+    tokens = args.token or [f"<new{i + 1}>" for i in range(count)]
+    folders = args.regularisation or args.photos
+    for name, values in (("class", args.classes), ("token", tokens), ("regularisation", folders)):
+        if len(values) != count:
+            raise UserError(
+                f"{count} --photos and {len(values)} --{name}: give one for each subject"
+            )
+    return cd.concepts_from(args.photos, args.classes, tokens)
+
+
+def subjects_of(args: argparse.Namespace) -> dict[Path, list[cd.Concept]]:
+    """Every N-th subject of a Mug19 folder: where its weights go -> the one concept."""
+    if args.photos or args.classes or args.regularisation or len(args.token or []) > 1:
+        raise UserError("--mug19 takes photos and classes of its folder: give at most one --token")
+    data = read_mug19(args.mug19)
+    number, count = args.part
+    return {
+        args.output / subject: cd.concepts_from(
+            [data.root / "subjects" / subject],
+            [data.class_of(subject)],
+            args.token or ["<new1>"],
+        )
+        for subject in sorted(data.subjects)[number::count]
+    }
+
+
+def regularisation_folders(args: argparse.Namespace, concepts: list[cd.Concept]) -> list[Path]:
+    """Where the images of each concept's class are, or will be."""
+    return args.regularisation or [
+        args.output.parent / "regularisation" / concept.class_word for concept in concepts
+    ]
+
+
+def learn(
+    args, parts, concepts: list[cd.Concept], settings: cd.Settings, output: Path, log
+) -> None:
+    """Write the weights in `output`, unless those of the same plan are there already."""
+    if cd.is_learnt(output, cd.plan_of(parts, concepts, settings)):
+        log(f"{output} is there already")
+        return
+    started = time.time()
+    workdir = args.workdir or output.with_name(output.name + ".checkpoints")
     checkpoint = workdir / "checkpoint.pt"
     personal = cd.train(parts, concepts, settings, checkpoint, args.checkpoint_every, log)
-    seconds = time.time() - started
-    personal.info["seconds"] = round(seconds, 1)
+    personal.info["seconds"] = round(time.time() - started, 1)
     personal.info["device"] = provenance.device(str(parts.device))
-    cd.save_personal(args.output, personal)
+    cd.save_personal(output, personal)
     cd.remove_checkpoint(checkpoint)
-    log(f"{', '.join(tokens)} learnt in {args.output}")
-    return 0
+    log(f"{', '.join(concept.token for concept in concepts)} learnt in {output}")
 
 
 def check_size(parts, size: int, factor: int) -> None:

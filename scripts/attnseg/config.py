@@ -227,6 +227,9 @@ def _check_references(config: dict, files: list) -> None:
         _require(lora["dataset"], config["datasets"], ("loras", name, "dataset"), files)
         splits = config["datasets"][lora["dataset"]]["splits"]
         _require(lora["split"], splits, ("loras", name, "split"), files)
+    features = config["personalised"]["features"]
+    if features is not None:
+        _require(features, config["segmentors"], ("personalised", "features"), files)
     for name in config["inversions"]:
         if name in config["variants"]:
             raise UserError(

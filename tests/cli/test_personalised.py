@@ -150,6 +150,37 @@ def world(tmp_path_factory) -> Path:
     return root
 
 
+def test_each_part_learns_its_own_subjects_and_none_twice(tiny_sd, world, tmp_path, capsys):
+    folder = tmp_path / "subjects"
+
+    def learn(part: str, *more: str) -> tuple[dict, str]:
+        arguments = ["--mug19", world, "--model", tiny_sd, "--output", folder, *QUICK, *more]
+        arguments += ["--steps", "1", "--regularisation-images", "2", "--part", part]
+        arguments += ["--summary", tmp_path / "summary.json"]
+        assert train_custom_diffusion.main(list(map(str, arguments))) == 0
+        return json.loads((tmp_path / "summary.json").read_text()), capsys.readouterr().out
+
+    assert learn("0/1", "--only-regularisation")[0] == {"mug": 2} and not folder.exists()
+    subjects = sorted(read_mug19(world).subjects)
+    first, _ = learn("0/10")
+    assert list(first) == subjects[::10] and min(first.values()) > 0
+    assert sorted(path.name for path in folder.iterdir()) == subjects[::10]
+    before = weights(folder / subjects[0])
+    again, printed = learn("0/10")
+    assert again == first and printed.count("is there already") == 2
+    _, printed = learn("0/10", "--seed", "4")
+    assert "is there already" not in printed
+    after = weights(folder / subjects[0])
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert list(learn("3/10")[0]) == subjects[3::10]
+    with pytest.raises(SystemExit):
+        learn("2/2")
+    assert "0/2, the first of two parts" in capsys.readouterr().err
+    arguments = ["--mug19", world, "--photos", world / "subjects/mug00", "--class", "mug"]
+    line = fails(train_custom_diffusion, [*arguments, "--output", folder], capsys)
+    assert "--mug19 takes photos and classes of its folder" in line
+
+
 @pytest.fixture(scope="module")
 def personal(tiny_sd, world, tmp_path_factory) -> Path:
     """Weights that were not learnt, but are different for every subject."""
@@ -159,6 +190,7 @@ def personal(tiny_sd, world, tmp_path_factory) -> Path:
     parts = load_parts(tiny_sd, device="cpu")
     base = {name: layer.weight for name, layer in cd.text_projections(parts.unet).items()}
     info = {"classes": {"<new1>": "mug"}, "base": cd.fingerprint(parts), "model": parts.name}
+    info["seconds"] = 7.0
     for i, subject in enumerate(read_mug19(world).subjects):
         generator = torch.Generator().manual_seed(i)
         learnt = {n: w + 0.3 * torch.randn(w.shape, generator=generator) for n, w in base.items()}
@@ -226,7 +258,12 @@ def test_answers_are_scored_in_every_split(predictions, world, tmp_path, capsys)
             assert metrics["miou"] == pytest.approx(100 * per["iou"].mean(), abs=1e-3)
             assert metrics["bf_acc"] == pytest.approx(100 * per["found_alone"].mean(), abs=1e-3)
             assert metrics["af_acc"] == pytest.approx(100 * per["found_together"].mean(), abs=1e-3)
-    assert isinstance(json.loads((tmp_path / "order.json").read_text()), list)
+            assert f"chance {metrics['chance']:.1f} in {split}" in metrics["note"]
+    order = json.loads((tmp_path / "order.json").read_text())
+    ours = json.loads((tmp_path / "all/custom_selfcross/metrics.json").read_text())
+    for said in order:
+        assert (said in ours["note"]) == said.startswith("all ")
+    assert "learnt in 7 s an instance" in ours["note"] and ours["seconds_an_instance"] == 7
 
 
 def test_perfect_answers_score_full_marks(predictions, world, tmp_path):

@@ -87,3 +87,17 @@ def test_a_foreground_smaller_than_the_number_of_segments_has_a_segment_a_cell(c
 def test_one_segment_is_the_whole_foreground():
     foreground = torch.eye(4, dtype=torch.bool)
     assert (spectral_segments(torch.rand(16, 16), foreground, 1)[foreground] == 0).all()
+
+
+def test_segments_of_like_objects_are_told_apart_by_where_they_are():
+    """Two pairs of blobs, each pair of one look: without locality a segment joins a pair."""
+    foreground = torch.zeros(9, 9, dtype=torch.bool)
+    looks, places = torch.full((9, 9), -1), torch.full((9, 9), -1)
+    for number, (row, column) in enumerate(((0, 0), (6, 6), (0, 6), (6, 0))):
+        square = (slice(row, row + 3), slice(column, column + 3))
+        foreground[square], looks[square], places[square] = True, number // 2, number
+    affinity = block_affinity(looks.flatten(), 0.01)
+    far = spectral_segments(affinity, foreground, 2)
+    near = spectral_segments(affinity, foreground, 4, locality=1.0)
+    assert same_partition(far[foreground], looks[foreground])
+    assert same_partition(near[foreground], places[foreground])

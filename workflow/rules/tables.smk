@@ -11,6 +11,8 @@ def can_be_made(name):
     if kind == "masks" and parts[0] in config["datasets"]:
         known = [*config["variants"], *config["inversions"]]
         return parts[1] in config["datasets"][parts[0]]["splits"] and parts[2] in known
+    if kind == "mug19" and "mug19" in config["datasets"]:
+        return parts[1] in personal_methods()
     return False
 
 
@@ -33,6 +35,8 @@ def references(wildcards):
     for target in config["targets"]:
         for name in measured_in(target):
             kind, first, split, *_ = name.split("/")
+            if kind == "mug19":
+                continue
             if kind == "segmentors":
                 settings = segmentor_settings(first)
                 first = settings["train"]["dataset"]
@@ -83,8 +87,12 @@ def provenance_flags(wildcards):
     manifests = {}
     for name in measured_in(wildcards.target):
         kind, first, split, *_ = name.split("/")
-        masks = kind == "masks"
-        dataset = first if masks else segmentor_settings(first)["train"]["dataset"]
+        if kind == "mug19":
+            dataset, split = "mug19", first
+        elif kind == "masks":
+            dataset = first
+        else:
+            dataset = segmentor_settings(first)["train"]["dataset"]
         manifest = dataset_manifest(dataset, split)
         manifests[dataset] = manifest.replace(
             "<resources>", config["paths"]["resources"]
@@ -137,6 +145,15 @@ def benchmark_flags(wildcards):
         if kind == "masks":
             masks(*parts)
             files[f"{folder}/evaluate_masks/{'/'.join(parts)}.tsv"] = None
+        elif kind == "mug19":
+            for step in (
+                "generate_class_images",
+                "segment_instances",
+                "evaluate_instances",
+            ):
+                files[f"{folder}/{step}/{step}.tsv"] = None
+            for number in range(config["personalised"]["jobs"]):
+                files[f"{folder}/train_custom_diffusion/{number}.tsv"] = None
         else:
             train = segmentor_settings(parts[0])["train"]
             if train["synthesis"] is not None:

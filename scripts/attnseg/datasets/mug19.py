@@ -95,6 +95,11 @@ class Mug19:
     def subject_mask_path(self, photo: Path) -> Path:
         return self.root / "subject_masks" / photo.parent.name / f"{photo.stem}.png"
 
+    def split_sizes(self) -> dict[str, int]:
+        """Split -> its triplets."""
+        counts = Counter(split for triplet in self.triplets for split in triplet.splits)
+        return {split: counts[split] for split in SPLITS}
+
     def groups(self) -> dict[tuple[str, str, bool], list[Triplet]]:
         """(scene, view, by variants?) -> its triplets: those assigned together for af_acc."""
         groups: dict[tuple[str, str, bool], list[Triplet]] = {}

@@ -49,7 +49,7 @@ def split_state(name: str, root: Path, split: str, images: int, masks: bool = Tr
     """Whether the list of a split has `images` ids, and each a photo and (with `masks`) a mask."""
     module, root = layout(name), Path(root)
     if module is None:
-        return SplitState(problem=_other_layout(name, root))
+        return _other_layout(name, root, split, images)
     try:
         ids = module.read_split(root, split)
     except UserError as error:
@@ -100,13 +100,28 @@ def _count(root: Path, pattern: str) -> int:
     return 0
 
 
-def _other_layout(name: str, root: Path) -> str:
+def _other_layout(name: str, root: Path, split: str, images: int) -> SplitState:
+    """The state of a split of Mug19, whose images are questions."""
     if name != "mug19":
-        return f"{name}: no such layout"
+        return SplitState(problem=f"{name}: no such layout")
     from attnseg.datasets.mug19 import read_mug19
 
     try:
-        read_mug19(root)
+        data = read_mug19(root)
     except UserError as error:
-        return str(error)
-    return ""
+        return SplitState(problem=str(error))
+    ids = [triplet.id for triplet in data.triplets if split in triplet.splits]
+    state = SplitState(listed=len(ids), photos=len(ids), masks=len(ids), ids=ids)
+    views = dict.fromkeys((t.scene, t.view) for t in data.triplets if split in t.splits)
+    wanted = [data.view_path(*view) for view in views]
+    wanted += [data.root / "masks" / scene / f"{view}.png" for scene, view in views]
+    missing = [path for path in wanted if not path.is_file()]
+    if missing:
+        state.first_missing = missing[0]
+        state.problem = f"{missing[0]} and {len(missing) - 1} more files of {split} missing"
+    elif len(ids) != images:
+        state.problem = (
+            f"{root}: {split} has {len(ids)} triplets, datasets.mug19.splits.{split}.images says "
+            f"{images}: correct the number"
+        )
+    return state

@@ -387,6 +387,28 @@ class _Latents:
         return self.kept[key]
 
 
+def plan_of(parts, concepts: Sequence[Concept], settings: Settings) -> dict:
+    """All that decides what is learnt."""
+    return {
+        "settings": asdict(settings),
+        "base": fingerprint(parts),
+        "concepts": [
+            [
+                c.token,
+                c.class_word,
+                *([sha256(p) for p in images] for images in (c.photos, c.regularisation)),
+            ]
+            for c in concepts
+        ],
+    }
+
+
+def is_learnt(folder: Path, plan: dict) -> bool:
+    """Whether a folder holds the finished weights of this plan."""
+    path = folder / INFO
+    return path.is_file() and read_personal(folder).info.get("plan") == parameters_hash(plan)
+
+
 def train(
     parts,
     concepts: Sequence[Concept],
@@ -405,7 +427,6 @@ def train(
     tokenizer = with_tokens(parts.tokenizer, tokens)
     unet, encoder = parts.unet, parts.text_encoder
     check_prompts(tokenizer, concepts, settings)
-    base = fingerprint(parts)
     old = encoder.get_input_embeddings()
     start = initial_embedding(parts.tokenizer, old.weight, settings.initial_word)
     embedding = PersonalEmbedding(old, start.repeat(len(tokens), 1))
@@ -413,18 +434,7 @@ def train(
     processors = new_processors(unet)
     weights = [embedding.new, *(p for module in processors.values() for p in module.parameters())]
     optimizer = torch.optim.AdamW(weights, settings.learning_rate * settings.batch_size)
-    plan = {
-        "settings": asdict(settings),
-        "base": base,
-        "concepts": [
-            [
-                c.token,
-                c.class_word,
-                *([sha256(p) for p in images] for images in (c.photos, c.regularisation)),
-            ]
-            for c in concepts
-        ],
-    }
+    plan = plan_of(parts, concepts, settings)
     first, losses = resume(checkpoint, plan, weights, optimizer)
     if first:
         log(f"going on from step {first}")
@@ -459,7 +469,8 @@ def train(
     rows = embedding.new.detach().float().cpu()
     info = {
         "classes": {concept.token: concept.class_word for concept in concepts},
-        "base": base,
+        "base": plan["base"],
+        "plan": parameters_hash(plan),
         "model": parts.name,
         "settings": asdict(settings),
         "photos": [len(concept.photos) for concept in concepts],

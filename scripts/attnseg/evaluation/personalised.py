@@ -147,6 +147,6 @@ def order_notes(
                     continue
                 said = "the subject alone is ahead" if exception else "ours is ahead"
                 notes.append(
-                    f"{split} {measure}: ours {own:.1f}, {other} {its:.1f}; in the paper {said}"
+                    f"{split} {measure}: ours {own:.1f}, {other} {its:.1f} (in the paper {said})"
                 )
     return notes

@@ -14,6 +14,11 @@ from attnseg.tables.description import Table, plain, rows_by_method
 
 GAP = "-"  # no such value in the paper
 NOT_RUN = "–"
+SHOWN = (
+    "chance",
+    "learnt in",
+    "the paper's order",
+)  # notes of measured cells that are printed, too
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color: #1a1a1a; }
@@ -73,14 +78,11 @@ def _notes(rows: Sequence[dict[str, str]]) -> list[str]:
             f"seed {seeds}" if seeds else "",
         ]
         notes.append("Ours: " + ", ".join(filter(None, parts)))
-    spreads = dict.fromkeys(
-        part
-        for row in rows
-        if row["status"] == "measured"
-        for part in row["note"].split("; ")
-        if part.startswith("ours ±")
+    remarks = dict.fromkeys(
+        part for row in rows if row["status"] == "measured" for part in row["note"].split("; ")
     )
-    notes += [f"Average: {spread}" for spread in spreads]
+    notes += [f"Average: {part}" for part in remarks if part.startswith("ours ±")]
+    notes += [f"{part[0].upper()}{part[1:]}" for part in remarks if part.startswith(SHOWN)]
     reasons: dict[str, dict[str, list[str]]] = {}  # reason -> method -> metrics
     for row in rows:
         if row["status"] == "not run":

@@ -10,7 +10,15 @@ Names of evaluations (folders of work/[mini/]evaluation/):
 from attnseg.tables.description import Row, Source, Table, plain, rows_by_method, rows_by_metric
 
 NO_COCO = "the workflow has no COCO 2014 yet"
-NO_MUG19 = "the workflow has no personalised segmentation yet"
+NO_MUG19 = "Mug19 is not configured, or neither `dino` nor `features` for what compares pictures"
+NO_MASK_RCNN = "Mask R-CNN needs Detectron2 or torchvision, which no environment here has"
+NO_PALAVRA = (
+    "PALAVRA's encoder of photos, trained on CLIP's embeddings, is not part of the workflow"
+)
+NO_CLIP_ES = (
+    "CLIP-ES's gradient maps of CLIP, which would have to know the identifier, are not part of the "
+    "workflow"
+)
 NO_COCO_WEIGHTS = "the workflow makes no DeepLabV2 that is pre-trained on COCO yet"
 NO_TEST_LABELS = (
     "the evaluation server holds the labels: submit submissions/deeplabv2_voc/test.tar.gz"
@@ -205,8 +213,11 @@ MUG19_SPLITS = {
 }
 
 
-def _mug19(target: str, number: str, title: str, methods: dict, splits: dict) -> Table:
-    """`methods`: label -> the last part of the evaluation's name, None where we do not run it."""
+def _mug19(
+    target: str, number: str, title: str, methods: dict, splits: dict, not_run: dict | None = None
+) -> Table:
+    """`methods`: label -> the last part of the evaluation's name; `not_run`: that name -> why."""
+    not_run = {"mask_rcnn": NO_MASK_RCNN} if not_run is None else not_run
     columns = [(split, metric) for split in splits for metric in MUG19_METRICS]
     return Table(
         target=target,
@@ -217,10 +228,12 @@ def _mug19(target: str, number: str, title: str, methods: dict, splits: dict) ->
         rows=rows_by_method(list(methods), [" ".join(column) for column in columns]),
         ours={
             (method, f"{split} {metric}"): Source(
-                (f"mug19/{split_name}/{name}",), MUG19_METRICS[metric], NO_MUG19, pending=True
+                (f"mug19/{split_name}/{name}",),
+                MUG19_METRICS[metric],
+                not_run.get(name, NO_MUG19),
+                pending=name not in MUG19_METHODS.values(),
             )
             for method, name in methods.items()
-            if name
             for split, split_name in splits.items()
             for metric in MUG19_METRICS
         },
@@ -264,12 +277,17 @@ TABLES = (
         "Text2Mask, Table B.9",
         "Mug19: ways to personalise and ways to localise",
         {
-            "PALAVRA+CLIP-ES": None,
-            "Custom+CLIP-ES": None,
-            "PALAVRA+SelfCross": None,
+            "PALAVRA+CLIP-ES": "palavra_clip_es",
+            "Custom+CLIP-ES": "custom_clip_es",
+            "PALAVRA+SelfCross": "palavra_selfcross",
             "Custom+SelfCross": "custom_selfcross",
         },
         MUG19_SPLITS,
+        {
+            "palavra_clip_es": f"{NO_PALAVRA}, nor are CLIP-ES's gradient maps",
+            "custom_clip_es": NO_CLIP_ES,
+            "palavra_selfcross": NO_PALAVRA,
+        },
     ),
     _mug19(
         "mug19_table_b10",

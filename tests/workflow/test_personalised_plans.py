@@ -1,0 +1,72 @@
+"""What Snakemake plans for the tables of Mug19, at both scales."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+MINI = ("--configfile", "config/mini.yaml")
+TARGETS = ("mug19_table7", "mug19_table_b9", "mug19_table_b10")
+
+
+@pytest.fixture(scope="module")
+def mini(plan):
+    return plan(*(f"results/mini/{t}.csv" for t in TARGETS), "--cores", "2", *MINI)
+
+
+@pytest.fixture(scope="module")
+def paper(plan):
+    files = (f"results/{target}.csv" for target in TARGETS)
+    return plan(*files, "--cores", "2", "--resources", "gpu=2")
+
+
+def test_subjects_are_learnt_in_two_jobs_at_mini_scale_and_in_one_each_at_paper_scale(mini, paper):
+    assert mini[0]["train_custom_diffusion"] == 2
+    assert paper[0]["train_custom_diffusion"] == 19
+    for jobs, _ in (mini, paper):
+        assert jobs["make_table"] == 3
+        for once in ("generate_class_images", "segment_instances", "evaluate_instances"):
+            assert jobs[once] == 1
+    assert "--part 0/2" in mini[1] and "--part 1/2" in mini[1] and "--part 18/19" in paper[1]
+    assert "build_mini_world" not in paper[0] and "download_dataset" not in mini[0]
+
+
+def test_pictures_are_compared_by_a_trained_segmentor_at_mini_scale_only(mini, paper):
+    assert mini[0]["train_segmentor"] == 1 and "train_segmentor" not in paper[0]
+    assert "evaluation/mug19/all/mask_rcnn/metrics.json" in mini[1]
+    assert "evaluation/mug19/all/dino_vit/metrics.json" in paper[1]
+    assert "mask_rcnn" not in paper[1]  # its cells say what it needs
+
+
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+def test_every_flag_of_these_rules_is_known_to_its_script(scale, request):
+    _, output = request.getfixturevalue(scale)
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
+    commands = set(re.findall(r"python scripts/(\w+)\.py (.*?) > ", output))
+    assert {"train_custom_diffusion", "segment_instances", "evaluate_instances"} <= {
+        script for script, _ in commands
+    }
+    for script, rest in commands:
+        source = (scripts / f"{script}.py").read_text()
+        for flag in re.findall(r"(?<!\S)--([a-z0-9-]+)", re.sub(r"'.*?'", "", rest)):
+            known = f'"--{flag}"' in source or f'"{flag.removeprefix("no-")}"' in source
+            assert known, (script, flag)
+
+
+def test_another_learning_rate_generates_no_other_images_of_the_class(plan, checkout):
+    (checkout / "faster.yaml").write_text("personalised: {training: {learning_rate: 0.5}}\n")
+    target = "work/mini/personal/part-0.json"
+    _, output = plan(target, "--cores", "2", *MINI, "faster.yaml")
+    commands = re.findall(r"python scripts/train_custom_diffusion\.py .*", output)
+    images = next(command for command in commands if "--only-regularisation" in command)
+    weights = next(command for command in commands if "--part" in command)
+    assert "--learning-rate 0.5" in weights and "--learning-rate" not in images
+
+
+def test_they_are_among_all_tables_and_not_among_the_default_ones(plan):
+    _, every = plan("all_tables", "--cores", "2", *MINI)
+    jobs, default = plan("--cores", "2", *MINI)
+    for target in TARGETS:
+        assert f"results/mini/{target}.csv" in every
+        assert target not in default
+    assert "train_custom_diffusion" not in jobs

@@ -1,0 +1,226 @@
+"""Photos of subjects -> a word for each -> where it is among its like (Mug19)."""
+
+from attnseg.tables.text2mask import MUG19_METHODS, MUG19_SPLITS
+
+
+def personal_methods():
+    """The methods that this configuration can run."""
+    settings = config["personalised"]
+    pictures = [key for key in ("dino", "features") if settings[key] is not None]
+    needs = {"dino_vit": pictures, "mask_rcnn": "features" in pictures}
+    return [name for name in MUG19_METHODS.values() if needs.get(name, True)]
+
+
+def mug19(wildcards):
+    """The manifest that says Mug19 is there."""
+    return dataset_manifest("mug19", "all")
+
+
+def mug19_root(wildcards):
+    """Its folder."""
+    return config["datasets"]["mug19"]["root"]
+
+
+def class_flags(wildcards):
+    """What decides the images of a subject's class."""
+    settings = config["personalised"]["training"]
+    return flags(
+        mug19=mug19_root(wildcards),
+        model=model_folder(),
+        prompt=settings["prompt"],
+        size=settings["size"],
+        regularisation_images=settings["regularisation_images"],
+        seed=config["seed"],
+    )
+
+
+def subject_flags(wildcards):
+    """What decides a subject's weights beside them."""
+    settings = config["personalised"]["training"]
+    return flags(
+        token=config["personalised"]["token"],
+        steps=settings["steps"],
+        batch_size=settings["batch_size"],
+        learning_rate=settings["learning_rate"],
+        prior_weight=settings["prior_weight"],
+        initial_word=settings["initial_word"],
+        no_augment=not settings["augment"],
+    )
+
+
+def class_images(wildcards):
+    """The images of the class that preserve what its word means, as an input."""
+    wanted = config["personalised"]["training"]["regularisation_images"] > 0
+    return "<work>/personal/regularisation.json" if wanted else []
+
+
+def learnt_subjects(wildcards):
+    """All subjects, learnt, as an input."""
+    numbers = range(config["personalised"]["jobs"])
+    return [f"<work>/personal/part-{number}.json" for number in numbers]
+
+
+def compared_features(wildcards):
+    """The segmentor whose backbone two baselines compare, as an input."""
+    name = config["personalised"]["features"]
+    return [] if name is None else f"<work>/segmentors/{name}/weights.safetensors"
+
+
+def instance_flags(wildcards):
+    """How subjects are found in scenes."""
+    settings = config["personalised"]["segmentation"]
+    blocks, model = settings["cross_blocks"], config["model"]
+    self_block = settings["self_block"]
+    return flags(
+        root=mug19_root(wildcards),
+        model=model_folder(),
+        methods=personal_methods(),
+        clip=config["personalised"]["clip"],
+        dino=config["personalised"]["dino"],
+        timestep=settings["timestep"],
+        cross_blocks=model["cross_blocks"] if blocks is None else blocks,
+        self_block=model["self_block"] if self_block is None else self_block,
+        iterations=settings["iterations"],
+        noises=settings["noises"],
+        resize=settings["resize"],
+        template=settings["template"],
+        foreground_threshold=settings["foreground_threshold"],
+        locality=settings["locality"],
+        seed=config["seed"],
+    )
+
+
+def instance_metrics():
+    """The scores of every method in every split."""
+    return expand(
+        "<work>/evaluation/mug19/{split}/{method}/metrics.json",
+        split=[*MUG19_SPLITS.values(), "variant"],
+        method=personal_methods(),
+    )
+
+
+# The images are no outputs, so that an interrupted job goes on with those that are missing; nor are
+# the weights of subjects below.
+rule generate_class_images:
+    input:
+        mug19,
+        script=ancient("<scripts>/train_custom_diffusion.py"),
+        model=model_files,
+    output:
+        "<work>/personal/regularisation.json",
+    log:
+        "<logs>/generate_class_images/generate_class_images.log",
+    benchmark:
+        "<benchmarks>/generate_class_images/generate_class_images.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: config["resources"]["threads"]["train_custom_diffusion"]
+    resources:
+        mem_mb=growing(16000),
+        runtime=growing(120),
+        gpu=gpus,
+        device=device(),
+    params:
+        flags=class_flags,
+        folder=lambda wildcards, output: Path(output[0]).with_name("subjects"),
+    shell:
+        "python {input.script} {params.flags} --only-regularisation --threads {threads}"
+        " --device {resources.device} --output {params.folder} --summary {output} > {log} 2>&1"
+
+
+rule train_custom_diffusion:
+    input:
+        mug19,
+        class_images,
+        script=ancient("<scripts>/train_custom_diffusion.py"),
+        model=model_files,
+    output:
+        "<work>/personal/part-{number}.json",
+    log:
+        "<logs>/train_custom_diffusion/{number}.log",
+    benchmark:
+        "<benchmarks>/train_custom_diffusion/{number}.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: config["resources"]["threads"]["train_custom_diffusion"]
+    resources:
+        mem_mb=growing(16000),
+        runtime=growing(240),
+        gpu=gpus,
+        # no param: neither changes the weights
+        speed=flags(
+            device=device(),
+            checkpoint_every=config["personalised"]["training"]["checkpoint_interval"],
+        ),
+    params:
+        images=class_flags,
+        flags=subject_flags,
+        jobs=config["personalised"]["jobs"],
+        folder=lambda wildcards, output: Path(output[0]).with_name("subjects"),
+    shell:
+        "python {input.script} {params.images} {params.flags} --part {wildcards.number}/{params.jobs}"
+        " --threads {threads} {resources.speed} --output {params.folder} --summary {output}"
+        " > {log} 2>&1"
+
+
+# `features` also needs what train_segmentor does, as the one environment of the mini scale has it.
+rule segment_instances:
+    input:
+        mug19,
+        learnt_subjects,
+        script=ancient("<scripts>/segment_instances.py"),
+        model=model_files,
+        features=compared_features,
+    output:
+        "<work>/personal/answers/manifest.json",
+    log:
+        "<logs>/segment_instances/segment_instances.log",
+    benchmark:
+        "<benchmarks>/segment_instances/segment_instances.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: config["resources"]["threads"]["segment_instances"]
+    resources:
+        mem_mb=growing(32000),
+        runtime=growing(480),
+        gpu=gpus,
+        speed=flags(
+            device=device(),
+            batch_size=config["personalised"]["segmentation"]["batch_size"],
+        ),
+    params:
+        flags=instance_flags,
+        features=lambda wildcards, input: flags(features=input.get("features") or None),
+        personal=lambda wildcards, output: Path(output[0]).parents[1] / "subjects",
+        folder=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python {input.script} {params.flags} {params.features} {resources.speed}"
+        " --personal {params.personal} --output {params.folder} > {log} 2>&1"
+
+
+rule evaluate_instances:
+    input:
+        mug19,
+        answers="<work>/personal/answers/manifest.json",
+        script="<scripts>/evaluate_instances.py",
+    output:
+        instance_metrics(),
+    log:
+        "<logs>/evaluate_instances/evaluate_instances.log",
+    benchmark:
+        "<benchmarks>/evaluate_instances/evaluate_instances.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(120),
+        gpu=0,
+    params:
+        root=mug19_root,
+        name=lambda wildcards: dataset_name("mug19"),
+        answers=lambda wildcards, input: Path(input.answers).parent,
+        folder=lambda wildcards, output: Path(output[0]).parents[2],
+    shell:
+        "python {input.script} --root {params.root} --dataset-name {params.name}"
+        " --predictions {params.answers} --output {params.folder} > {log} 2>&1"
