@@ -76,6 +76,12 @@ def parser() -> argparse.ArgumentParser:
         default=default.learning_rate,
         help="multiplied by the batch size",
     )
+    p.add_argument(
+        "--embedding-factor",
+        type=float,
+        default=default.embedding_factor,
+        help="how many times faster the new word's embedding learns",
+    )
     p.add_argument("--prior-weight", type=float, default=default.prior_weight)
     p.add_argument("--size", type=int, help="pixels of the square photos (default: the model's)")
     p.add_argument("--prompt", default=default.prompt, help="with {} for the subject")
@@ -132,6 +138,7 @@ def main(argv: list[str] | None = None) -> int:
         steps=args.steps,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
+        embedding_factor=args.embedding_factor,
         prior_weight=args.prior_weight,
         size=args.size or parts.unet.config.sample_size * factor,
         prompt=args.prompt,

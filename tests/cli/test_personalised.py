@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import evaluate_instances
+import segment_image
 import segment_instances
 import train_custom_diffusion
 from attnseg.datasets.mug19 import SPLITS, read_mug19
@@ -328,6 +329,57 @@ def test_weights_of_another_base_model_are_refused(tiny_sd, world, personal, tmp
         capsys,
     )
     assert "another base model" in line and "mug" in line
+
+
+# --- one photo of a person's own
+
+
+def asked(world: Path, weights: Path, output: Path, query: str, *more: object) -> list:
+    scene = next((world / "scenes").rglob("*.jpg"))
+    return [
+        scene, "--personal", weights, "--query", query, "--output", output / "mask.png",
+        "--foreground-threshold", "0.2", "--instances", "3", "--device", "cpu", *more,
+    ]  # fmt: skip
+
+
+def test_one_thing_of_a_person_s_own_is_found_with_the_model_it_was_learnt_on(
+    world, personal, tmp_path, capsys
+):
+    arguments = asked(world, personal / "mug00", tmp_path, "the <new1> mug filled with cola")
+    arguments += ["--overlay", tmp_path / "overlay.png"]
+    assert segment_image.main(list(map(str, arguments))) == 0
+    legend = capsys.readouterr().out.splitlines()
+    assert legend[1].endswith("the <new1> mug filled with cola") and len(legend) == 2
+    mask = np.array(Image.open(tmp_path / "mask.png"))
+    assert set(np.unique(mask)) == {0, 1} and mask.shape == (64, 64)
+    photo, overlay = (
+        np.array(Image.open(path)) for path in (arguments[0], tmp_path / "overlay.png")
+    )
+    assert (overlay[mask == 0] == photo[mask == 0]).all()
+    assert (overlay[mask == 1] != photo[mask == 1]).any()
+
+
+def test_mistakes_about_one_photo_are_one_line(world, personal, tiny_sd, tmp_path, capsys):
+    mine, query = personal / "mug00", "the <new1> mug"
+
+    def said(*arguments: object) -> str:
+        return fails(segment_image, [*arguments], capsys)
+
+    assert "has no identifier (<new1>)" in said(*asked(world, mine, tmp_path, "the mug"))
+    assert "train_custom_diffusion.py" in said(*asked(world, tmp_path, tmp_path, query))
+    assert "1 or more" in said(*asked(world, mine, tmp_path, query, "--instances", "0"))
+    assert "no such" in said(*asked(world, mine, tmp_path, query, "--model", tmp_path / "none"))
+    both = asked(world, mine, tmp_path, query, "--classes", "mug")
+    assert "either --classes, or --personal" in said(*both)
+    assert "--query" in said(*both[:3], *both[5:-2])
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in mine.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    info = json.loads((other / cd.INFO).read_text())
+    (other / cd.INFO).write_text(json.dumps(info | {"base": "0" * 16, "model": str(tiny_sd)}))
+    assert "trained on another base model" in said(*asked(world, other, tmp_path, query))
+    assert not (tmp_path / "mask.png").exists()
 
 
 def test_pictures_are_compared_inside_true_boxes_by_a_segmentors_backbone(

@@ -42,6 +42,7 @@ def subject_flags(wildcards):
         steps=settings["steps"],
         batch_size=settings["batch_size"],
         learning_rate=settings["learning_rate"],
+        embedding_factor=settings["embedding_factor"],
         prior_weight=settings["prior_weight"],
         initial_word=settings["initial_word"],
         no_augment=not settings["augment"],

@@ -61,6 +61,7 @@ class Settings:
     steps: int = 250
     batch_size: int = 2  # photos a step, and as many images of the class
     learning_rate: float = 1e-5  # times the batch size
+    embedding_factor: float = 1.0  # of the embedding's rate, for one of another scale than SD's
     prior_weight: float = 1.0
     size: int = 512  # of the square that photos are cropped to, pixels
     prompt: str = "photo of a {}"
@@ -433,7 +434,11 @@ def train(
     before = unet.attn_processors
     processors = new_processors(unet)
     weights = [embedding.new, *(p for module in processors.values() for p in module.parameters())]
-    optimizer = torch.optim.AdamW(weights, settings.learning_rate * settings.batch_size)
+    rate = settings.learning_rate * settings.batch_size
+    optimizer = torch.optim.AdamW(
+        [{"params": weights[:1], "lr": rate * settings.embedding_factor}, {"params": weights[1:]}],
+        rate,
+    )
     plan = plan_of(parts, concepts, settings)
     first, losses = resume(checkpoint, plan, weights, optimizer)
     if first:

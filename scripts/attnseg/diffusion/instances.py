@@ -219,7 +219,7 @@ def locate(
     check_identifier(query, personal)
     if instances < 1:
         raise UserError(
-            f"{instances} instances: give the number of objects of the class in the photo"
+            f"{instances} instances: give the number of objects of the class in the photo, 1 or more"
         )
     token = next(token for token in personal.embeddings if token in query)
     scene = scene_of(parts, "photo", image, options)
