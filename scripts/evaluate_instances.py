@@ -12,14 +12,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from attnseg.datasets.mug19 import SPLITS, Mug19, read_mug19
-from attnseg.diffusion.geometry import Fit
-from attnseg.diffusion.instances import Segments
 from attnseg.errors import UserError, run
+from attnseg.evaluation.answers import read_predictions, read_rows
 from attnseg.evaluation.personalised import order_notes, score, split_metrics
 from attnseg.files import write_atomically, write_json
 
@@ -96,36 +92,6 @@ def note(split: str, method: str, metrics: dict, about: dict, order: list[str]) 
             if said.startswith(f"{split} ")
         ]
     return "; ".join(parts)
-
-
-def read_predictions(folder: Path) -> tuple[dict, dict[tuple[str, str], Segments]]:
-    """The manifest and the segments of every view."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        tensors = load_file(folder / "segments.safetensors")
-        segments = {}
-        for name, view in manifest["views"].items():
-            scene, _, number = name.rpartition("/")
-            segments[scene, number] = Segments(
-                tensors[f"{name}/labels"].long(),
-                tensors[f"{name}/foreground"].float(),
-                Fit(tuple(view["content"]), tuple(view["padded"])),
-                tuple(view["size"]),
-            )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(
-            f"{folder}: no complete answers of segment_instances.py ({error}); run it again"
-        ) from None
-    return manifest, segments
-
-
-def read_rows(path: Path) -> dict[str, np.ndarray]:
-    """Triplet id -> its correlation with each segment, [S]."""
-    try:
-        rows: dict[str, torch.Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: not readable ({error}); segment the instances again") from None
-    return {name: row.numpy() for name, row in rows.items()}
 
 
 def partial_data(data: Mug19, rows: dict[str, np.ndarray]) -> Mug19:
