@@ -11,12 +11,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import build_prompts
+import draw_adaptation
+import draw_generated
 import generate_images
 import invert_image
 import refine_synthetic
 import train_dreambooth_lora
 from attnseg.datasets import voc
 from attnseg.errors import UserError
+from attnseg.evaluation.generated_pictures import local_labels, spread
 from attnseg.mini_world.splits import voc_id, voc_scene
 from attnseg.mini_world.voc_layout import write_scene
 from attnseg.shards import problem_with
@@ -239,3 +242,41 @@ def test_a_mistake_is_one_line_on_stderr(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert "absent.json" in done.stderr
+
+
+def test_a_picture_shows_samples_that_have_masks_and_leaves_out_the_skipped(generated, tmp_path):
+    folders = ["--attention", str(generated / "attention"), "--images", str(generated / "images")]
+    masks = tmp_path / "masks"
+    with pytest.raises(UserError, match="no mask of a sample"):
+        draw_generated.main([*folders, "--masks", str(masks), "--output", str(tmp_path / "a.png")])
+    refine_synthetic.main(
+        ["--dataset", "voc", *folders, "--output", str(masks), "--processes", "1"]
+    )
+    draw_generated.main([*folders, "--masks", str(masks), "--output", str(tmp_path / "a.png")])
+    assert Image.open(tmp_path / "a.png").width > 300
+
+
+def test_a_picture_of_a_domain_takes_pictures_from_folders_below(generated, tmp_path):
+    images = str(generated / "images")
+    picture = tmp_path / "b.png"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty has no pictures"):
+        draw_adaptation.main(
+            ["--target", str(tmp_path / "empty"), "--before", images, "--after", images]
+            + ["--output", str(picture)]
+        )
+    draw_adaptation.main(
+        ["--target", str(generated), "--before", images, "--after", images]
+        + ["--count", "2", "--output", str(picture)]
+    )
+    assert Image.open(picture).width > 300
+
+
+def test_pictures_are_spread_over_the_list():
+    assert spread(list(range(11)), 3) == [0, 5, 10]
+    assert spread([4, 5], 6) == [4, 5]
+
+
+def test_labels_of_a_picture_are_numbered_in_turn_and_unknown_is_background():
+    mask = np.array([[0, 7], [20, 255]], np.uint8)
+    assert local_labels(mask).tolist() == [[0, 1], [2, 0]]
