@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Score the answers of segment_instances.py: mIoU, bf_acc and af_acc of every split and method.
 
-Writes <split>/<method>/metrics.json and per_triplet.npz (ids, iou, found_alone, found_together
-[N]) under --output, prints them with what chance would give, and says where the paper's order of
+Writes <split>/<method>/metrics.json and per_triplet.npz (ids, views, iou, found_alone,
+found_together [N]) under --output, prints them with what chance would give, and says where the paper's order of
 ours, the subject alone and the context alone does not hold (order.json).
 """
 
@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     manifest, segments = read_predictions(args.predictions)
     parameters = manifest["parameters"]
     measured: dict[str, dict[str, dict]] = {}
+    views = {triplet.id: f"{triplet.scene}/{triplet.view}" for triplet in data.triplets}
     for method, about in manifest["methods"].items():
         if "not_run" in about:
             print(f"{method}: not run: {about['not_run']}")
@@ -53,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
             folder = args.output / split / method
             with write_atomically(folder / "per_triplet.npz") as partial:
                 np.savez_compressed(
-                    partial, ids=np.asarray(part.ids, str), iou=part.iou,
+                    partial, ids=np.asarray(part.ids, str),
+                    views=np.asarray([views[i] for i in part.ids], str), iou=part.iou,
                     found_alone=part.found_alone, found_together=part.found_together,
                 )  # fmt: skip
     notes = order_notes(measured)

@@ -35,6 +35,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--dataset-name", help="the name in the results (default: --dataset), as in mini_voc"
     )
+    p.add_argument(
+        "--attention",
+        type=Path,
+        help="the manifest.json of verify_shards.py that they come from: its labels a second are added",
+    )
     p.add_argument("--limit", type=int, help="score this many images, from the first on")
     p.add_argument("--model", help="the model's name in the results (default: the manifest's)")
     p.add_argument("--seed", type=int, help="the run's seed (default: the manifest's)")
@@ -50,6 +55,22 @@ def manifest_parameters(masks: Path) -> dict:
         return dict(json.loads(path.read_text()).get("parameters") or {})
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): refine the masks again") from error
+
+
+def read_timing(manifest: Path | None) -> dict:
+    """{timing, labels_per_second} of an extraction, batch by batch; null where it was not timed.
+
+    A label is a class of a photo.
+    """
+    if manifest is None:
+        return {}
+    try:
+        timing = json.loads(manifest.read_text()).get("timing") or {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{manifest}: not readable ({error}); verify the shards again") from None
+    seconds = sum(timing.get("seconds", []))
+    rate = round(sum(timing["labels"]) / seconds, 4) if seconds else None
+    return {"labels_per_second": rate, "timing": timing if seconds else None}
 
 
 def from_parameters(parameters: dict, key: str) -> object:
@@ -87,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         model=model if model is None else str(model),
         seed=seed,
         parameters=parameters,
+        **read_timing(args.attention),
     )
     print(
         f"{metrics['dataset']} {metrics['split']}: {metrics['n_images']} images, "

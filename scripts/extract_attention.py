@@ -5,7 +5,6 @@ The defaults are the paper's. A complete shard made with the same parameters is 
 """
 
 import argparse
-import functools
 import sys
 import time
 from pathlib import Path
@@ -117,12 +116,21 @@ def extract_shard(args, options: Options, ids: list[str], source: str, parts: Pa
         )
         for image_id in ids
     ]
-    progress = functools.partial(
-        tqdm, desc="attention", unit="batch", mininterval=2, disable=not sys.stderr.isatty()
-    )
+    timing: dict[str, list] = {"labels": [], "seconds": []}
+
+    def timed(batches):
+        bar = tqdm(
+            batches, desc="attention", unit="batch", mininterval=2, disable=not sys.stderr.isatty()
+        )
+        for batch in bar:
+            begun = time.perf_counter()
+            yield batch
+            timing["labels"].append(sum(len(samples[i].classes) for i in batch))
+            timing["seconds"].append(round(time.perf_counter() - begun, 4))
+
     started = time.time()
-    tensors, items = extract(parts, samples, options, args.batch_size, progress)
-    write_shard(args.output, tensors, items, parameters)
+    tensors, items = extract(parts, samples, options, args.batch_size, timed)
+    write_shard(args.output, tensors, items, parameters, timing=timing)
     seconds = time.time() - started
     skipped = sum(bool(item["skipped"]) for item in items)
     print(

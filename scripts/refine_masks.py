@@ -40,6 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--crf", default="none", help="none, or JSON of the CRF's parameters")
     parser.add_argument("--background-threshold", type=float, default=1.0)
     parser.add_argument("--background-power", type=float, default=2.0)
+    parser.add_argument(
+        "--constant-background",
+        action="store_true",
+        help="the background's score is the threshold itself",
+    )
     parser.add_argument("--confidence", type=float, default=0.95)
     parser.add_argument("--profile", choices=("paper", "official"), default="paper")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -48,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     options = RefineOptions(
         source=args.source,
         background_threshold=args.background_threshold,
-        background_power=args.background_power,
+        background_power=None if args.constant_background else args.background_power,
         crf=crf_options(args.crf, official),
         confidence=args.confidence,
         labels_at_grid=official,

@@ -41,6 +41,10 @@ def main(argv: list[str] | None = None) -> int:
             "images": len(items),
             "shards": {p.name: m["sha256"] for p, m in zip(args.shards, manifests, strict=True)},
             "parameters": {k: v for k, v in manifests[0]["parameters"].items() if k != "ids"},
+            "timing": {
+                key: [n for manifest in manifests for n in manifest.get("timing", {}).get(key, [])]
+                for key in ("labels", "seconds")
+            },
             "skipped": skipped,
             "unlabelled": unlabelled,
         },

@@ -219,6 +219,7 @@ def _check_references(config: dict, files: list) -> None:
             names = [*config["variants"], *config["inversions"]]
             _require(variant, dict.fromkeys(names), (*at, "masks"), files)
             _require(refinement, known, (*at, "masks"), files)
+    _check_figures(config, files)
     for name, synthesis in config["synthesis"].items():
         _require(synthesis["dataset"], config["datasets"], ("synthesis", name, "dataset"), files)
         if synthesis["lora"] is not None:
@@ -236,6 +237,21 @@ def _check_references(config: dict, files: list) -> None:
                 f"{_where(('inversions', name), files)}: `inversions.{name}` is the name of a variant, "
                 "too, and their masks would share a folder; rename one"
             )
+
+
+def _check_figures(config: dict, files: list) -> None:
+    """The masks that the figures are drawn from can be made."""
+    at = ("figures", "voc_figure_b8")
+    figure = config["figures"]["voc_figure_b8"]
+    for curve, points in figure["curves"].items():
+        _require(figure["dataset"], config["datasets"], (*at, "dataset"), files)
+        splits = config["datasets"][figure["dataset"]]["splits"]
+        _require(figure["split"], splits, (*at, "split"), files)
+        for i, point in enumerate(points):
+            variant, _, refinement = point["masks"].partition("/")
+            keys = (*at, "curves", curve, i, "masks")
+            _require(variant, config["variants"], keys, files)
+            _require(refinement, config["refinements"], keys, files)
 
 
 def _check_synthetic(config: dict, train: dict, at: Keys, files: list) -> None:

@@ -31,9 +31,13 @@ def manifest_path(shard: Path) -> Path:
 
 
 def write_shard(
-    path: Path, tensors: dict[str, torch.Tensor], items: list[dict], parameters: dict
+    path: Path,
+    tensors: dict[str, torch.Tensor],
+    items: list[dict],
+    parameters: dict,
+    **more: object,
 ) -> None:
-    """The tensors, then the manifest that makes them count."""
+    """The tensors, then the manifest that makes them count. `more` is added to it as it is."""
     manifest_path(path).unlink(missing_ok=True)
     with write_atomically(path) as partial:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
@@ -42,6 +46,7 @@ def write_shard(
         "parameters_hash": parameters_hash(parameters),
         "parameters": parameters,
         "items": items,
+        **more,
     }
     write_json(manifest_path(path), manifest)
 

@@ -84,6 +84,7 @@ def entry(value: dict, root: dict, name: str) -> Iterator[tuple[str, str, str]]:
     choices = f" One of {', '.join(map(str, described['enum']))}." if "enum" in described else ""
     yield name, described["description"].strip() + choices, "" if nested and not default else shown
     yield from lines(described, root, name)
+    yield from lines(described.get("items", {}), root, f"{name}[]")
 
 
 def text() -> str:

@@ -107,9 +107,10 @@ def test_no_gpu_where_one_is_needed_is_refused(snakemake):
     assert snakemake(*arguments, "--config", "device=cpu").returncode == 0
 
 
-def test_snakemake_has_nothing_to_say_about_style(snakemake):
+def test_snakemake_has_nothing_to_say_about_style_but_that_functions_stand_beside_rules(snakemake):
     done = snakemake("--lint")
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = set(re.findall(r"^    \* (.*):$", done.stdout + done.stderr, re.M))
+    assert said == {"Mixed rules and functions in same snakefile."}, done.stderr
 
 
 def test_the_rules_are_formatted():

@@ -14,7 +14,8 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg.config import prepare, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
-from attnseg.tables import TABLES, evaluations_needed, find
+from attnseg.tables import TABLES, TARGETS, check_target, evaluations_needed
+from attnseg.tables import claims as ledger
 
 # `python` in a rule is the interpreter that runs Snakemake, unless a conda env puts its own first
 os.environ.update(
@@ -28,7 +29,7 @@ def checked_config():
     try:
         checked = prepare(config, schema, workflow.configfiles)
         for target in checked["targets"]:
-            find(target)
+            check_target(target)
         return checked
     except UserError as error:
         raise SystemExit(f"error: {error}")
@@ -70,7 +71,7 @@ wildcard_constraints:
     labelling=one_of(config["labellings"]),
     number=r"\d+",
     width=r"\d+",
-    segmentor="|".join(config["segmentors"]),
+    segmentor=rf"({'|'.join(config['segmentors'])})(@\d+)?",
     shard=r"\d{5}",
     target="|".join(TABLES),
 

@@ -21,6 +21,13 @@ def scored_images(wildcards):
     )
 
 
+def timed_attention(wildcards):
+    """The manifest of the attention behind masks, which says how long it took."""
+    if wildcards.variant not in config["variants"]:
+        return []
+    return "<work>/attention/{dataset}/{split}/{variant}/manifest.json"
+
+
 def reference_flags(wildcards):
     """How reference masks are made."""
     labels = label_source(wildcards.dataset, config["profile"])
@@ -82,6 +89,7 @@ def refinement_flags(wildcards):
         crf=config["crf"] if settings["crf"] else "none",
         background_threshold=settings["background"]["threshold"],
         background_power=settings["background"]["power"],
+        constant_background=settings["background"]["power"] is None,
         confidence=settings["confidence"],
         profile=resolve_variant(config, wildcards.variant)["profile"],
     )
@@ -205,6 +213,7 @@ rule make_reference_masks:
 rule evaluate_masks:
     input:
         split_manifest,
+        attention=timed_attention,
         masks="<work>/masks/{dataset}/{split}/{variant}/{refinement}/manifest.json",
         script="<scripts>/evaluate_masks.py",
     output:
@@ -224,9 +233,10 @@ rule evaluate_masks:
     params:
         data=dataset_flags,
         labels=mask_labels,
+        attention=lambda wildcards, input: flags(attention=input.attention or None),
         limit=scored_images,
         masks=lambda wildcards, input: Path(input.masks).parent,
         folder=lambda wildcards, output: Path(output.metrics).parent,
     shell:
-        "python {input.script} {params.data} {params.labels} {params.limit}"
+        "python {input.script} {params.data} {params.labels} {params.limit} {params.attention}"
         " --masks {params.masks} --output {params.folder} > {log} 2>&1"

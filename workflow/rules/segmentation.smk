@@ -2,8 +2,13 @@
 
 
 def segmentor_settings(name):
-    """The settings of a segmentor."""
-    return resolve_segmentor(config, name)
+    """The settings of a segmentor; those of `<name>@2` are `<name>`'s with another seed."""
+    name, _, run = name.partition("@")
+    settings = resolve_segmentor(config, name)
+    if run:
+        first = config["seed"] if settings["seed"] is None else settings["seed"]
+        settings["seed"] = first + int(run) - 1
+    return settings
 
 
 def images_used(train):

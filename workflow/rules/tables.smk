@@ -9,8 +9,11 @@ def can_be_made(name):
         split = config["datasets"][dataset]["splits"].get(parts[1], {})
         return bool(split.get("truth"))
     if kind == "masks" and parts[0] in config["datasets"]:
-        known = [*config["variants"], *config["inversions"]]
-        return parts[1] in config["datasets"][parts[0]]["splits"] and parts[2] in known
+        dataset, split, variant, refinement = parts
+        ways = "labellings" if variant in config["inversions"] else "refinements"
+        known = variant in config["variants"] or variant in config["inversions"]
+        known = known and split in config["datasets"][dataset]["splits"]
+        return known and refinement in config[ways]
     if kind == "mug19" and "mug19" in config["datasets"]:
         return parts[1] in personal_methods()
     return False
@@ -106,8 +109,8 @@ def provenance_flags(wildcards):
     )
 
 
-def benchmark_flags(wildcards):
-    """The benchmark files of every job behind a table, as flags."""
+def benchmark_files(names):
+    """The benchmark files of every job behind some evaluations."""
     folder = f"{config['paths']['work']}/benchmarks"
     files = {}
 
@@ -140,7 +143,7 @@ def benchmark_flags(wildcards):
         files[f"{folder}/verify_shards/{at}.tsv"] = None
         files[f"{folder}/refine_masks/{at}/{refinement}.tsv"] = None
 
-    for name in measured_in(wildcards.target):
+    for name in names:
         kind, *parts = name.split("/")
         if kind == "masks":
             masks(*parts)
@@ -166,7 +169,51 @@ def benchmark_flags(wildcards):
                 masks(train["dataset"], train["split"], *train["masks"].split("/"))
             files[f"{folder}/train_segmentor/{parts[0]}.tsv"] = None
             files[f"{folder}/evaluate_segmentor/{'/'.join(parts)}.tsv"] = None
-    return flags(benchmark=list(files) or None)
+    return list(files)
+
+
+def benchmark_flags(wildcards):
+    """The benchmark files of every job behind a table, as flags."""
+    return flags(benchmark=benchmark_files(measured_in(wildcards.target)) or None)
+
+
+def claimed_runs():
+    """(an evaluation behind the claims, the name of one of its runs) for each that can be made."""
+    runs = []
+    for name in ledger.evaluations_needed():
+        made = name
+        if name.startswith(ledger.FIGURE):
+            shown = config["figures"]["voc_figure_b8"]
+            masks = name.removeprefix(ledger.FIGURE)
+            made = f"masks/{shown['dataset']}/{shown['split']}/{masks}"
+        if not can_be_made(made):
+            continue
+        runs.append((name, made))
+        if name.startswith("segmentors/"):
+            kind, segmentor, split = name.split("/")
+            for run in range(2, 1 + config["claims"]["training_runs"]):
+                runs.append((name, f"{kind}/{segmentor}@{run}/{split}"))
+    return runs
+
+
+def claimed_metrics(wildcards):
+    """The evaluations behind the claims, as an input."""
+    made = dict.fromkeys(made for _, made in claimed_runs())
+    return [f"<work>/evaluation/{name}/metrics.json" for name in made]
+
+
+def claim_flags(wildcards):
+    """The same as flags, and what the ledger's provenance records."""
+    work = config["paths"]["work"]
+    return flags(
+        evaluations=[
+            f"{name}={work}/evaluation/{made}/metrics.json"
+            for name, made in claimed_runs()
+        ],
+        resamples=config["claims"]["resamples"],
+        device=device(),
+        benchmark=benchmark_files([made for _, made in claimed_runs()]),
+    )
 
 
 def pictured_masks(wildcards):
@@ -265,6 +312,38 @@ rule make_table:
     shell:
         "python {input.script} {wildcards.target} --published {input.published} {params.evaluations}"
         " {params.provenance} --config {input.config} {params.benchmarks} --output {output.table} > {log} 2>&1"
+
+
+rule make_claims:
+    input:
+        metrics=claimed_metrics,
+        config="<work>/config.json",
+        published=expand("<published>/{target}.csv", target=TABLES),
+        script="<scripts>/make_claims.py",
+    output:
+        table=report(
+            "<results>/claims.csv",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"table": "claims", "scale": config["paths"]["results"]},
+        ),
+        provenance="<results>/claims.provenance.json",
+    log:
+        "<logs>/make_claims/make_claims.log",
+    benchmark:
+        "<benchmarks>/make_claims/make_claims.tsv"
+    conda:
+        "../../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        flags=claim_flags,
+    shell:
+        "python {input.script} {params.flags} --config {input.config} --output {output.table}"
+        " > {log} 2>&1"
 
 
 rule make_report:

@@ -18,7 +18,7 @@ class RefineOptions:
 
     source: str = "selfcross"
     background_threshold: float = 1.0
-    background_power: float = 2.0
+    background_power: float | None = 2.0  # None: the threshold is the background's score
     crf: CrfOptions | None = None
     confidence: float = 0.95  # least CRF probability of a pixel that trains the segmentor
     labels_at_grid: bool = False  # official code: arg max before upsampling, where there is no CRF

@@ -8,8 +8,19 @@ from attnseg.tables import attn2mask, text2mask
 from attnseg.tables.description import Row, Source, Table
 
 TABLES: dict[str, Table] = {table.target: table for table in (*text2mask.TABLES, *attn2mask.TABLES)}
+FIGURES = ("voc_figure_b8", "voc_figure_d9")
+TARGETS = (*TABLES, *FIGURES, "claims")
 
-__all__ = ["TABLES", "Row", "Source", "Table", "evaluations_needed", "find"]
+__all__ = [
+    "FIGURES", "TABLES", "TARGETS", "Row", "Source", "Table", "check_target",
+    "evaluations_needed", "find",
+]  # fmt: skip
+
+
+def check_target(target: str) -> None:
+    """Raises UserError for a name that is no table, no figure and not the ledger of claims."""
+    if target not in TARGETS:
+        raise UserError(f"{target} is no target; the targets are: {', '.join(TARGETS)}")
 
 
 def find(target: str) -> Table:

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""The ledger: every claim of the papers that a run can check, and whether it holds here.
+
+    python scripts/make_claims.py --output results/claims.csv \\
+        --evaluations masks/voc/train/base/crf=work/evaluation/masks/voc/train/base/crf/metrics.json ...
+
+A difference has the 95 % interval of a paired bootstrap over images, computed from what lies beside
+each metrics.json. It holds where the interval lies on the claimed side of 0, does not hold where it
+lies on the other, and is undecided else. A trained segmentor needs three seeds, NAME=FILE once a seed;
+with fewer the verdict is "one run". Nothing but published values is typed.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnseg import provenance
+from attnseg.errors import UserError, run
+from attnseg.evaluation.claims import judge, paper_difference, summary, write_ledger
+from attnseg.files import sha256, write_json
+from attnseg.tables import TABLES
+from attnseg.tables.build import read_published
+from attnseg.tables.claims import CLAIMS, evaluations_needed
+
+PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--evaluations", nargs="*", default=[], metavar="NAME=FILE", help="metrics.json")
+    p.add_argument("--published", type=Path, default=PUBLISHED, help="folder of published values")
+    p.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)")
+    p.add_argument("--config", type=Path, help="the resolved configuration, for the provenance")
+    p.add_argument("--benchmark", nargs="*", default=[], type=Path, help="Snakemake's, of the run")
+    p.add_argument("--device", help="the device of the run, for the provenance")
+    p.add_argument("--output", type=Path, help="results/claims.csv")
+    p.add_argument("--needs", action="store_true", help="print the evaluations' names and stop")
+    return p
+
+
+def runs_of(values: Sequence[str]) -> dict[str, list[Path]]:
+    """Name of an evaluation -> the metrics.json of each of its runs."""
+    known, found = evaluations_needed(), {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not (name and equals and path):
+            raise UserError(f"--evaluations {value}: write it as NAME=FILE")
+        if name not in known:
+            raise UserError(f"--evaluations {name}: no claim uses it; --needs lists what they use")
+        found.setdefault(name, []).append(Path(path))
+    return found
+
+
+def published_values(folder: Path) -> dict[tuple[str, str, str], float]:
+    """(target, method, metric) -> the paper's value."""
+    cells = (q.cell for claim in CLAIMS for q in claim.qualities if q.cell)
+    return {
+        (target, *cell): float(value)
+        for target in dict.fromkeys(cell[0] for cell in cells)
+        for cell, (value, _) in read_published(folder / f"{target}.csv", TABLES[target]).items()
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    started = time.monotonic()
+    args = parser().parse_args(argv)
+    if args.needs:
+        print("\n".join(evaluations_needed()))
+        return 0
+    if args.output is None:
+        raise UserError("--output: name the CSV to write, as in results/claims.csv")
+    if args.resamples < 100:
+        raise UserError(f"--resamples {args.resamples}: at least 100, for an interval of 95 %")
+    evaluations, published = runs_of(args.evaluations), published_values(args.published)
+    rows = [
+        judge(claim, evaluations, args.resamples)
+        | {"paper_difference": paper_difference(claim, published)}
+        for claim in CLAIMS
+    ]
+    try:
+        config = json.loads(args.config.read_text()) if args.config else None
+    except (OSError, ValueError) as error:
+        raise UserError(f"--config {args.config}: {error}") from None
+    record = provenance.record(
+        target="claims",
+        evaluations={
+            name: [{"file": str(path), "sha256": sha256(path)} for path in paths]
+            for name, paths in evaluations.items()
+        },
+        resamples=args.resamples,
+        config=config,
+        device_name=args.device,
+        benchmark_files=args.benchmark,
+        wall_time_s=time.monotonic() - started,
+    )
+    write_ledger(args.output, rows)
+    write_json(args.output.with_suffix(".provenance.json"), record)
+    print(f"{args.output}: {summary(rows)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
