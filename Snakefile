@@ -20,17 +20,19 @@ include: "workflow/rules/synthesis.smk"
 include: "workflow/rules/segmentation.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/personalised.smk"
+include: "workflow/rules/figures.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
-        expand("<results>/{target}.csv", target=config["targets"]),
+        [result_of(target) for target in WANTED_TARGETS],
         "<results>/report.zip",
 
 
 rule all_tables:
     input:
-        expand("<results>/{target}.csv", target=AVAILABLE_TARGETS),
+        [result_of(target) for target in AVAILABLE_TARGETS],
         "<results>/report.zip",

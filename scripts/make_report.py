@@ -1,58 +1,72 @@
 #!/usr/bin/env python3
-"""Put tables, captions, provenance and a figure into one zip that opens in a browser."""
+"""Put the ledger, tables, figures, run times and provenance into one zip that opens in a browser."""
 
 import argparse
 import html
 import json
 import re
 import sys
-import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from attnseg.datasets.layouts import LAYOUTS
 from attnseg.errors import run
-from attnseg.evaluation.pictures import chosen, figure
+from attnseg.evaluation.claims import read_ledger, summary
 from attnseg.files import write_atomically
-from attnseg.shards import read_shards
-from attnseg.tables import TABLES, render
+from attnseg.provenance import rule_costs
+from attnseg.tables import FIGURES, PICTURES, TABLES, render
 
-PAGE = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>attnseg</title><style>{render.STYLE}
+STYLE = f"""{render.STYLE}
 body {{ margin: 2em auto; max-width: 76em; padding: 0 1em; }} img {{ max-width: 100%; }}
 section {{ border-top: 1px solid #ccc; margin-top: 2em; overflow-x: auto; }}
-</style></head><body>
+nav a {{ display: inline-block; margin-right: 1em; }}
+#claims td, #claims th {{ text-align: left; white-space: normal; vertical-align: top; }}
+#claims td.number {{ white-space: nowrap; text-align: right; }}
+.holds {{ color: #0b5394; font-weight: 600; }} .fails {{ color: #a03000; font-weight: 600; }}
+details {{ margin: .5em 0; }} pre {{ overflow-x: auto; font-size: 12px; }}
 """
+Section = tuple[str, str, str]  # id, title, HTML
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tables", type=Path, nargs="+", required=True, help="results/*.csv")
+    parser.add_argument("--tables", type=Path, nargs="*", default=[], help="results/*.csv")
+    parser.add_argument("--figures", type=Path, nargs="*", default=[], help="SVG and PNG files")
     parser.add_argument("--captions", type=Path, nargs="*", default=[], help="<target>.rst")
     parser.add_argument("--references", type=Path, nargs="*", default=[], help="metrics.json files")
-    parser.add_argument("--pictures", type=int, default=6, help="photos in the figure")
-    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--split", required=True, help="split of the photos")
-    parser.add_argument("--attention", type=Path, required=True, help="folder of its shards")
-    parser.add_argument("--masks", type=Path, required=True, help="folder of its masks")
+    parser.add_argument("--dag", type=Path, help="drawing of the graph of rules, SVG")
+    parser.add_argument("--benchmarks", type=Path, help="folder of Snakemake's benchmark files")
     parser.add_argument("--output", type=Path, required=True, help="report.zip")
     args = parser.parse_args(argv)
     captions = {path.stem: plain(path.read_text()) for path in args.captions}
-    with tempfile.TemporaryDirectory() as scratch, write_atomically(args.output) as partial:
-        picture = Path(scratch) / "attention.png"
-        items = chosen(list(read_shards(args.attention)), args.pictures)
-        figure(LAYOUTS[args.dataset], args.root, items, args.masks, picture)
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("index.html", index(args.tables, captions, args.references))
-            archive.write(picture, "figures/attention.png")
-            for table in args.tables:
-                archive.write(table, f"tables/{table.name}")
+    sections = [
+        *(ledger_section(path) for path in args.tables if path.stem == "claims"),
+        *target_sections(args.tables, args.figures, captions),
+    ]
+    if args.references:
+        sections.append(("references", "References", references(args.references)))
+    if args.dag:
+        image = '<img src="figures/dag.svg" alt="The rules, and which needs which">'
+        sections.append(("dag", "Rules", image))
+    if args.benchmarks:
+        sections.append(("cost", "Run time and cost", costs(args.benchmarks)))
+    sections.append(("provenance", "Provenance", provenance(args.tables)))
+    figures = [*args.figures, *([args.dag] if args.dag else [])]
+    with (
+        write_atomically(args.output) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        archive.writestr("index.html", page(sections))
+        for figure in figures:
+            archive.write(figure, f"figures/{figure.name}")
+        for table in args.tables:
+            archive.write(table, f"tables/{table.name}")
+            if table.stem != "claims":
                 archive.writestr(f"tables/{table.stem}.html", render.html(table))
-                provenance = table.with_suffix(".provenance.json")
-                if provenance.exists():
-                    archive.write(provenance, f"tables/{provenance.name}")
-    print(f"{len(args.tables)} tables and a figure of {len(items)} photos in {args.output}")
+            record = table.with_suffix(".provenance.json")
+            if record.exists():
+                archive.write(record, f"tables/{record.name}")
+    print(f"{len(args.tables)} tables and {len(figures)} figures in {args.output}")
     return 0
 
 
@@ -61,37 +75,148 @@ def plain(text: str) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", html.escape(" ".join(text.split())))
 
 
-def index(tables: list[Path], captions: dict[str, str], references: list[Path]) -> str:
-    """The page that holds everything else."""
-    parts = [PAGE, "<h1>attnseg</h1>", "<p>Each cell: published | ours.</p>"]
-    for table in tables:
-        body = re.search(r"<body>(.*)</body>", render.html(table), re.DOTALL)
-        title = TABLES[table.stem].number if table.stem in TABLES else table.stem
-        parts.append(f'<section id="{table.stem}"><p>{captions.get(table.stem, title)}</p>')
-        parts.append(re.sub(r"<h1.*?</h1>", "", body[1] if body else "", flags=re.DOTALL))
-        parts.append(
-            f'<p><a href="tables/{table.name}">CSV</a> '
-            f'<a href="tables/{table.stem}.provenance.json">provenance</a></p></section>'
+def page(sections: Sequence[Section]) -> str:
+    """The page that shows everything; its links begin with the ledger."""
+    links = "".join(f'<a href="#{name}">{html.escape(title)}</a>' for name, title, _ in sections)
+    body = "\n".join(
+        f'<section id="{name}"><h2>{html.escape(title)}</h2>\n{content}\n</section>'
+        for name, title, content in sections
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>attnseg</title>'
+        '<link rel="icon" href="data:,">'  # else a browser asks for one
+        f"<style>{STYLE}</style></head><body>\n<h1>attnseg</h1>\n<nav>{links}</nav>\n{body}\n"
+        "</body></html>\n"
+    )
+
+
+def table_html(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain table; cells are HTML."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+
+
+def ledger_section(path: Path) -> Section:
+    """The claims, their intervals and verdicts."""
+    rows = read_ledger(path)
+    kinds = {"holds": "holds", "does not hold": "fails"}
+    lines = []
+    for row in rows:
+        interval = f"{row['ours']} [{row['low']}, {row['high']}]" if row["ours"] else ""
+        verdict = f'<span class="{kinds.get(row["verdict"], "")}">{row["verdict"]}</span>'
+        cells = [html.escape(row[key]) for key in ("claim", "paper", "where")]
+        title = html.escape(f"{row['test']}. {row['note']}", quote=True)
+        lines.append(
+            f'<tr id="claim-{row["id"]}" title="{title}"><td>{verdict}</td>'
+            + "".join(f"<td>{cell}</td>" for cell in cells)
+            + f'<td class="number">{row["paper_difference"]}</td><td class="number">{interval}</td>'
+            f'<td class="number">{row["n"]}</td><td class="number">{row["seeds"]}</td>'
+            f"<td>{html.escape(row['note']) if not interval else ''}</td></tr>"
         )
-    if references:
-        parts.append(
-            "<section><h2>References</h2><p>What a mean IoU on this data set is worth:</p>"
-        )
-        parts.append("<table><tr><th>masks</th><th>mIoU</th></tr>")
-        for path in references:
-            measured = json.loads(path.read_text())
-            name = " / ".join(
-                path.parent.parts[-4:] if "reference" in path.parts else path.parent.parts[-2:]
+    heads = ("verdict", "claim", "paper", "where", "paper's", "ours [95 %]", "n", "seeds", "note")
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    content = (
+        f"<p>{html.escape(summary(rows))}. Differences with the 95 % interval of a paired bootstrap over "
+        "images (over images and training seeds for trained networks); what is compared shows on "
+        'hovering. <a href="tables/claims.csv">CSV</a> '
+        '<a href="tables/claims.provenance.json">provenance</a></p>'
+        f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table>"
+    )
+    return "claims", "Claims", content
+
+
+def target_sections(
+    tables: Sequence[Path], figures: Sequence[Path], captions: dict[str, str]
+) -> list[Section]:
+    """Tables, figures and pictures in the order of the papers."""
+    named = {path.stem: path for path in tables if path.stem != "claims"}
+    drawn = {path.stem: path for path in figures}
+    numbers = {name: table.number for name, table in TABLES.items()}
+    numbers |= {name: number for name, (number, _) in (FIGURES | PICTURES).items()}
+    sections = []
+    for name in dict.fromkeys([*(n for n in numbers if n in {**named, **drawn}), *named, *drawn]):
+        title, parts = numbers.get(name, name), [f"<p>{captions.get(name, '')}</p>"]
+        if name in drawn:
+            alt = html.escape(title, quote=True)
+            parts.append(f'<p><img src="figures/{drawn[name].name}" alt="{alt}"></p>')
+        if name in named:
+            body = re.search(r"<body>(.*)</body>", render.html(named[name]), re.DOTALL)
+            content = re.sub(r"<h1.*?</h1>", "", body[1] if body else "", flags=re.DOTALL)
+            if name in drawn:
+                content = f"<details><summary>the values</summary>{content}</details>"
+            parts.append(content)
+            parts.append(
+                f'<p><a href="tables/{name}.csv">CSV</a> <a href="tables/{name}.html">alone</a> '
+                f'<a href="tables/{name}.provenance.json">provenance</a></p>'
             )
-            parts.append(f"<tr><td>{html.escape(name)}</td><td>{measured['miou']:.1f}</td></tr>")
-        parts.append("</table></section>")
-    parts.append(
-        '<section><h2>Attention and masks</h2><img src="figures/attention.png" alt="Photo,'
+        sections.append((name, title, "\n".join(parts)))
+    return sections
+
+
+def references(paths: Sequence[Path]) -> str:
+    rows = []
+    for path in paths:
+        measured = json.loads(path.read_text())
+        parts = path.parent.parts[-4:] if "reference" in path.parts else path.parent.parts[-2:]
+        rows.append((html.escape(" / ".join(parts)), f"{measured['miou']:.1f}"))
+    return "<p>What a mean IoU on these data sets is worth:</p>" + table_html(
+        ("masks", "mIoU"), rows
     )
-    parts.append(
-        ' Cross, SelfCross, pseudo mask and true mask of several scenes"></section></body></html>'
+
+
+def costs(folder: Path) -> str:
+    """Every rule with its jobs, time and memory, the dearest first."""
+    found = rule_costs(folder)
+    rows = [
+        (
+            html.escape(cost.rule),
+            str(cost.jobs),
+            f"{cost.wall_s / 60:.1f}",
+            f"{cost.cpu_s / 60:.1f}",
+            f"{cost.longest_s / 60:.1f}",
+            f"{cost.peak_mib:,.0f}",
+        )
+        for cost in sorted(found, key=lambda cost: -cost.wall_s)
+    ]
+    total = sum(cost.wall_s for cost in found) / 3600
+    cpu = sum(cost.cpu_s for cost in found) / 3600
+    text = (
+        f"<p>{sum(cost.jobs for cost in found)} jobs took {total:.2f} hours one after another, "
+        f"{cpu:.2f} hours of CPU. Minutes; memory of the largest process in MiB. Jobs shorter than a "
+        "few seconds are sampled too seldom for their memory to be known.</p>"
     )
-    return "\n".join(parts)
+    heads = ("rule", "jobs", "time", "CPU", "longest job", "memory")
+    return text + table_html(heads, rows)
+
+
+def provenance(tables: Sequence[Path]) -> str:
+    """Revision, machine, data and models of each table; packages and configuration once."""
+    rows, last = [], {}
+    for table in tables:
+        path = table.with_suffix(".provenance.json")
+        if not path.exists():
+            continue
+        last = json.loads(path.read_text())
+        git, device = last["git"], last["device"]
+        revision = (git["revision"] or "unknown")[:10] + (" + changes" if git["dirty"] else "")
+        machine = f"{device['processor']}, {device['cores']} cores"
+        machine += "".join(f", {gpu}" for gpu in device["gpus"])
+        hashes = "; ".join(
+            f"{name} {value[:10]}" for name, value in {**last["data"], **last["models"]}.items()
+        )
+        link = f'<a href="tables/{path.name}">{html.escape(table.stem)}</a>'
+        rows.append((link, *map(html.escape, (revision, machine, hashes))))
+    if not last:
+        return "<p>No provenance was recorded.</p>"
+    packages = "\n".join(f"{name} {version}" for name, version in last["packages"].items())
+    settings = json.dumps(last["config"], indent=1)
+    return (
+        table_html(("table", "revision", "machine", "data and models (SHA-256)"), rows)
+        + f"<details><summary>{len(last['packages'])} packages, Python {last['python']}</summary>"
+        f"<pre>{html.escape(packages)}</pre></details>"
+        f"<details><summary>configuration</summary><pre>{html.escape(settings)}</pre></details>"
+    )
 
 
 if __name__ == "__main__":

@@ -202,7 +202,8 @@ def _reason(error) -> str:
 
 def _check_references(config: dict, files: list) -> None:
     """Names that point at another part of the configuration exist there."""
-    uses = {("report",): config["report"]}
+    uses = {("pictures", name): shown for name, shown in config["pictures"].items()}
+    uses["figures", "voc_figure_d9"] = config["figures"]["voc_figure_d9"]
     for name, segmentor in config["segmentors"].items():
         uses["segmentors", name, "train"] = segmentor["train"]
     for at, train in uses.items():

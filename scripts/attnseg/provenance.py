@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -88,24 +89,58 @@ def benchmarks(paths: Sequence[str | os.PathLike]) -> dict[str, float | int | No
 
     A column that was not measured ("NA", "-") counts as absent, a file that is gone in `not_timed`.
     """
-    seconds: list[float] = []
-    memory: list[float] = []
     found = [path for path in map(Path, paths) if path.is_file()]
+    lines: list[dict[str, str]] = []
     for path in found:
         with open(path, newline="") as file:
-            lines = list(csv.DictReader(file, delimiter="\t"))
-        for line in lines:
-            for column, values in (("s", seconds), ("max_rss", memory)):
-                try:
-                    values.append(float(line[column]))
-                except (KeyError, TypeError, ValueError):
-                    pass
+            lines += csv.DictReader(file, delimiter="\t")
+    seconds, memory = _column(lines, "s"), _column(lines, "max_rss")
     return {
         "jobs": len(paths),
         "not_timed": len(paths) - len(found),
         "wall_time_s": round(sum(seconds), 1) if seconds else None,
         "peak_memory_mib": round(max(memory), 1) if memory else None,
     }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the jobs of a rule took together."""
+
+    rule: str
+    jobs: int
+    wall_s: float
+    cpu_s: float
+    longest_s: float
+    peak_mib: float
+
+
+def rule_costs(folder: str | os.PathLike) -> list[Cost]:
+    """The costs of the rules whose benchmark files lie in `folder`/<rule>/."""
+    costs = []
+    for rule in sorted(path for path in Path(folder).glob("*") if path.is_dir()):
+        lines = []
+        for path in rule.rglob("*.tsv"):
+            with open(path, newline="") as file:
+                lines += csv.DictReader(file, delimiter="\t")
+        wall = _column(lines, "s")
+        if wall:
+            cpu, memory = _column(lines, "cpu_time"), _column(lines, "max_rss")
+            costs.append(
+                Cost(rule.name, len(wall), sum(wall), sum(cpu), max(wall), max(memory, default=0.0))
+            )
+    return costs
+
+
+def _column(lines: Sequence[Mapping[str, str]], name: str) -> list[float]:
+    """The numbers in a column; what was not measured ("NA", "-") is left out."""
+    values = []
+    for line in lines:
+        try:
+            values.append(float(line[name]))
+        except (KeyError, TypeError, ValueError):
+            pass
+    return values
 
 
 def own_peak_memory_mib() -> float:

@@ -14,7 +14,8 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg.config import prepare, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
-from attnseg.tables import TABLES, TARGETS, check_target, evaluations_needed
+from attnseg.tables import FIGURES, PICTURES, TABLES, TARGETS, check_target
+from attnseg.tables import evaluations_needed
 from attnseg.tables import claims as ledger
 
 # `python` in a rule is the interpreter that runs Snakemake, unless a conda env puts its own first
@@ -28,8 +29,9 @@ def checked_config():
     schema = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
     try:
         checked = prepare(config, schema, workflow.configfiles)
-        for target in checked["targets"]:
-            check_target(target)
+        if checked["targets"] != "all":
+            for target in checked["targets"]:
+                check_target(target)
         return checked
     except UserError as error:
         raise SystemExit(f"error: {error}")
@@ -74,6 +76,7 @@ wildcard_constraints:
     segmentor=rf"({'|'.join(config['segmentors'])})(@\d+)?",
     shard=r"\d{5}",
     target="|".join(TABLES),
+    picture="|".join(PICTURES),
 
 
 def gpus(wildcards):

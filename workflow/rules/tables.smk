@@ -32,38 +32,6 @@ def metrics(wildcards):
     ]
 
 
-def references(wildcards):
-    """Printed beside the tables, in none of them: masks without a model, segmentors of true masks."""
-    masks, segmentors = {}, {}
-    for target in config["targets"]:
-        for name in measured_in(target):
-            kind, first, split, *_ = name.split("/")
-            if kind == "mug19":
-                continue
-            if kind == "segmentors":
-                settings = segmentor_settings(first)
-                first = settings["train"]["dataset"]
-                segmentors[split, first, settings["architecture"]] = None
-            if first not in TRUE_MASKS:
-                continue
-            masks.update(
-                {
-                    f"{first}/{split}/reference/{reference}": None
-                    for reference in REFERENCES
-                }
-            )
-    true_masks = [
-        f"segmentors/{name}/{split}"
-        for name, settings in config["segmentors"].items()
-        for split, dataset, architecture in segmentors
-        if settings["train"]["masks"] == "truth"
-        and settings["train"]["dataset"] == dataset
-        and settings["architecture"] == architecture
-    ]
-    names = [*(f"masks/{name}" for name in masks), *true_masks]
-    return [f"<work>/evaluation/{name}/metrics.json" for name in names]
-
-
 def submissions(wildcards):
     """Archives for an evaluation server, in place of what only it can score in a table."""
     archives = []
@@ -157,6 +125,8 @@ def benchmark_files(names):
                 files[f"{folder}/{step}/{step}.tsv"] = None
             for number in range(config["personalised"]["jobs"]):
                 files[f"{folder}/train_custom_diffusion/{number}.tsv"] = None
+        elif kind == "similarity":
+            files[f"{folder}/measure_similarity/{'/'.join(parts)}.tsv"] = None
         else:
             train = segmentor_settings(parts[0])["train"]
             if train["synthesis"] is not None:
@@ -182,6 +152,10 @@ def claimed_runs():
     runs = []
     for name in ledger.evaluations_needed():
         made = name
+        if name == ledger.SIMILARITY:
+            if is_available(name):
+                runs.append((name, f"similarity/{figure_masks(name)[0]}"))
+            continue
         if name.startswith(ledger.FIGURE):
             shown = config["figures"]["voc_figure_b8"]
             masks = name.removeprefix(ledger.FIGURE)
@@ -216,32 +190,6 @@ def claim_flags(wildcards):
     )
 
 
-def pictured_masks(wildcards):
-    """The pseudo masks that the report shows."""
-    shown = config["report"]
-    return f"<work>/masks/{shown['dataset']}/{shown['split']}/{shown['masks']}/manifest.json"
-
-
-def pictured_attention(wildcards):
-    """The attention that they are made from."""
-    shown = config["report"]
-    variant = shown["masks"].split("/")[0]
-    return (
-        f"<work>/attention/{shown['dataset']}/{shown['split']}/{variant}/manifest.json"
-    )
-
-
-def picture_flags(wildcards):
-    """Which images the report shows."""
-    shown = config["report"]
-    return flags(
-        pictures=shown["pictures"],
-        dataset=shown["dataset"],
-        root=config["datasets"][shown["dataset"]]["root"],
-        split=shown["split"],
-    )
-
-
 def paper_of(wildcards):
     """The paper whose table it is."""
     return TABLES[wildcards.target].number.split(",")[0]
@@ -252,8 +200,23 @@ def caption_of(wildcards):
     return (REPOSITORY / "workflow" / "report" / f"{wildcards.target}.rst").read_text()
 
 
-# tables with at least one value that the workflow can make today
-AVAILABLE_TARGETS = [target for target in TABLES if measured_in(target)]
+def is_available(target):
+    """Whether this configuration can make a target: a table with at least one value of ours."""
+    if target in TABLES:
+        return bool(measured_in(target))
+    if target == "claims":
+        return True
+    masks = figure_masks(target)
+    return bool(masks) and all(can_be_made(f"masks/{name}") for name in masks)
+
+
+def result_of(target):
+    """The file that a target is."""
+    return f"<results>/{target}.{'png' if target in PICTURES else 'csv'}"
+
+
+AVAILABLE_TARGETS = [target for target in TARGETS if is_available(target)]
+WANTED_TARGETS = AVAILABLE_TARGETS if config["targets"] == "all" else config["targets"]
 
 
 # with every default, for the provenance of tables
@@ -344,39 +307,3 @@ rule make_claims:
     shell:
         "python {input.script} {params.flags} --config {input.config} --output {output.table}"
         " > {log} 2>&1"
-
-
-rule make_report:
-    input:
-        tables=expand("<results>/{target}.csv", target=config["targets"]),
-        captions=expand("<captions>/{target}.rst", target=config["targets"]),
-        references=references,
-        attention=pictured_attention,
-        masks=pictured_masks,
-        script="<scripts>/make_report.py",
-    output:
-        report(
-            "<results>/report.zip",
-            caption="../report/report.rst",
-            category="Report",
-            labels={"table": "all", "scale": config["paths"]["results"]},
-        ),
-    log:
-        "<logs>/make_report/make_report.log",
-    benchmark:
-        "<benchmarks>/make_report/make_report.tsv"
-    conda:
-        "../../envs/workflow.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
-        gpu=0,
-    params:
-        pictures=picture_flags,
-        attention=lambda wildcards, input: Path(input.attention).parent,
-        masks=lambda wildcards, input: Path(input.masks).parent,
-    shell:
-        "python {input.script} --tables {input.tables} --captions {input.captions}"
-        " --references {input.references} {params.pictures} --attention {params.attention}"
-        " --masks {params.masks} --output {output} > {log} 2>&1"

@@ -23,6 +23,7 @@ from attnseg.evaluation.bootstrap import (
 from attnseg.evaluation.iou import read_metrics
 from attnseg.evaluation.personalised import MEASURES
 from attnseg.files import write_atomically
+from attnseg.tables.build import read_csv
 from attnseg.tables.claims import RUNS_NEEDED, SIMILARITY, Claim
 
 COLUMNS = (
@@ -257,6 +258,11 @@ def write_ledger(path: str | os.PathLike, rows: Sequence[Mapping[str, str]]) -> 
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_ledger(path: str | os.PathLike) -> list[dict[str, str]]:
+    """The rows of a ledger."""
+    return read_csv(path, COLUMNS)
 
 
 def summary(rows: Sequence[Mapping[str, str]]) -> str:

@@ -1,4 +1,4 @@
-"""Photo, Cross, SelfCross, pseudo mask and truth side by side (Text2Mask, Figures 2 and 4)."""
+"""Photo, Cross, SelfCross, pseudo mask and truth side by side (Text2Mask, Figures 2, 4, 6 and B.7)."""
 
 from pathlib import Path
 
@@ -9,38 +9,79 @@ from matplotlib.patches import Patch
 
 from attnseg.diffusion.geometry import Fit, to_photo
 from attnseg.files import write_atomically
+from attnseg.masks.scores import with_background
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 HEADS = ("photo", "Cross", "SelfCross", "pseudo mask", "true mask")
+UNCERTAIN = 0.05  # of the decision's score (Section 5.1)
+# Okabe and Ito's colours, told apart by the colour-blind; the classes of a photo take them in turn
+COLOURS = np.array(
+    [
+        (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66),
+        (0, 114, 178), (213, 94, 0),
+    ],
+    np.uint8,
+)  # fmt: skip
+BLACK, WHITE, GREY = (0, 0, 0), (255, 255, 255), (128, 128, 128)
 
 
-def figure(dataset, root: Path, items: list[tuple[dict, dict]], masks: Path, path: Path) -> None:
+def uncertain(maps: torch.Tensor, width: float = UNCERTAIN) -> np.ndarray:
+    """Where the best score leads the second, the background's included, by less: [H, W] bool.
+
+    `maps`: [K, H, W], a class's scores in [0, 1] at the photo's size.
+    """
+    first, second = with_background(maps).topk(2, dim=0).values
+    return ((first - second) < width).numpy()
+
+
+def coloured(mask: np.ndarray, numbers: list[int]) -> np.ndarray:
+    """[H, W, 3] uint8: black background, grey where the truth is unknown, `numbers` in colours."""
+    palette = np.full((256, 3), GREY, np.uint8)
+    palette[0] = BLACK
+    for place, number in enumerate(numbers):
+        palette[number] = COLOURS[place % len(COLOURS)]
+    return palette[mask]
+
+
+def figure(
+    dataset,
+    root: Path,
+    items: list[tuple[dict, dict]],
+    masks: Path,
+    path: Path,
+    names: list[str] | None = None,
+) -> None:
     """One row a photo, written to `path` (PNG or SVG).
 
     `dataset` is a module of ``attnseg.datasets``; `items` are manifest entries with their maps, as
-    ``attnseg.shards.read_shards`` yields them. A map shown is the strongest over the classes.
+    ``attnseg.shards.read_shards`` yields them; `names` stand beside the rows, else the photos' ids. A
+    map shown is the strongest over the classes; pixels of the pseudo mask that are uncertain are white.
     """
     rows = len(items)
     plot, axes = plt.subplots(rows, 5, figsize=(11, 1.9 * rows), squeeze=False)
     for axis, head in zip(axes[0], HEADS, strict=True):
         axis.set_title(head, fontsize=11)
-    for row, (item, kinds) in zip(axes, items, strict=True):
+    for line, (row, (item, kinds)) in enumerate(zip(axes, items, strict=True)):
         photo = dataset.read_image(dataset.image_path(root, item["id"]))
         truth = dataset.read_mask(dataset.mask_path(root, item["id"]))
         predicted = dataset.read_mask(masks / f"{item['id']}.png")
         fit = Fit(tuple(item["content"]), tuple(item["padded"]))
+        maps = {kind: to_photo(kinds[kind].float(), fit, photo.shape[:2]) for kind in kinds}
         row[0].imshow(photo)
         for axis, kind in zip(row[1:3], ("cross", "selfcross"), strict=True):
-            strongest = to_photo(kinds[kind].float(), fit, photo.shape[:2]).amax(0)
-            axis.imshow(strongest.numpy(), cmap="viridis", vmin=0, vmax=1)
-        for axis, mask in zip(row[3:], (predicted, truth), strict=True):
-            axis.imshow(dataset.PALETTE[mask], interpolation="nearest")
+            axis.imshow(maps[kind].amax(0).numpy(), cmap="viridis", vmin=0, vmax=1)
         numbers = [n for n in np.union1d(np.unique(truth), np.unique(predicted)) if 0 < n < 255]
+        shown = coloured(predicted, numbers)
+        shown[uncertain(maps["selfcross"])] = WHITE
+        for axis, image in zip(row[3:], (shown, coloured(truth, numbers)), strict=True):
+            axis.imshow(image, interpolation="nearest")
         patches = [
-            Patch(facecolor=dataset.PALETTE[n] / 255, label=dataset.CLASSES[n - 1]) for n in numbers
+            Patch(facecolor=COLOURS[place % len(COLOURS)] / 255, label=dataset.CLASSES[number - 1])
+            for place, number in enumerate(numbers)
         ]
+        patches.append(Patch(facecolor="white", edgecolor="black", label="uncertain"))
         row[4].legend(
             handles=patches,
             loc="center left",
@@ -48,7 +89,7 @@ def figure(dataset, root: Path, items: list[tuple[dict, dict]], masks: Path, pat
             fontsize=9,
             frameon=False,
         )
-        row[0].set_ylabel(item["id"], fontsize=8)
+        row[0].set_ylabel(names[line] if names else item["id"], fontsize=8)
         for axis in row:
             axis.set_xticks([])
             axis.set_yticks([])

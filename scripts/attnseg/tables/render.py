@@ -8,9 +8,9 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
-from attnseg.tables import TABLES
+from attnseg.tables import FIGURES, TABLES
 from attnseg.tables.build import COLUMNS, read_csv
-from attnseg.tables.description import Table, plain, rows_by_method
+from attnseg.tables.description import Row, Table, plain, rows_by_method
 
 GAP = "-"  # no such value in the paper
 NOT_RUN = "–"
@@ -34,9 +34,16 @@ p, li { max-width: 60em; } .notes { color: #555; font-size: 14px; }
 
 
 def _layout(rows: list[dict[str, str]], target: str) -> Table:
-    """The paper's layout of a known target, else one row a method and one column a metric."""
+    """The paper's layout of a known target, else one row a method and one column a metric.
+
+    A figure's points stand one a row.
+    """
     if target in TABLES:
         return TABLES[target]
+    if target in FIGURES:
+        cells = [(row["method"], row["metric"]) for row in rows]
+        points = tuple(Row(cell, (cell,)) for cell in cells)
+        return Table(target, *FIGURES[target], ("Curve", "At"), plain(["value"]), points)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     return Table(target, target, "", ("Method",), plain(metrics), rows_by_method(methods, metrics))

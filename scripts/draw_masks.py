@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Draw photos beside their attention, pseudo masks and true masks (Text2Mask, Figures 4, 6 and B.7).
+
+A pixel of a pseudo mask is white where the best score of the attention, the background's included,
+leads the second by less than 0.05. The photos are spread evenly over those with several classes; with
+--similarity they are failures: of the classes that are most alike to the text encoder, the worst mask.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from attnseg.datasets.layouts import LAYOUTS
+from attnseg.errors import UserError, run
+from attnseg.evaluation.pictures import chosen, figure
+from attnseg.evaluation.similarity import failures
+from attnseg.shards import read_shards
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--attention", type=Path, required=True, help="folder of its shards")
+    parser.add_argument("--masks", type=Path, required=True, help="folder of its masks")
+    parser.add_argument(
+        "--similarity", type=Path, help="output folder of measure_similarity.py, for failures"
+    )
+    parser.add_argument("--count", type=int, default=6, help="photos (default: 6)")
+    parser.add_argument("--output", type=Path, required=True, help="the picture, PNG or SVG")
+    args = parser.parse_args(argv)
+    items = list(read_shards(args.attention))
+    names = None
+    if args.similarity is None:
+        items = chosen(items, args.count)
+    else:
+        wanted = worst_of_the_similar(args.similarity, args.count)
+        by_id = {item["id"]: (item, maps) for item, maps in items}
+        items, names = [by_id[name] for name in wanted], list(wanted.values())
+    figure(LAYOUTS[args.dataset], args.root, items, args.masks, args.output, names)
+    print(f"{len(items)} photos in {args.output}")
+    return 0
+
+
+def worst_of_the_similar(folder: Path, count: int) -> dict[str, str]:
+    """Id of a photo -> what stands beside it: its most similar classes and their cosine."""
+    try:
+        with np.load(folder / "per_image.npz", allow_pickle=False) as file:
+            ids, closest, pair, miou = (file[k] for k in ("ids", "closest", "pair", "miou"))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: {error}; run measure_similarity again") from None
+    return {
+        str(ids[i]): f"{str(pair[i]).replace(' and ', chr(10))}\ncosine {closest[i]:.2f}"
+        for i in failures(closest, miou, pair, count)
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

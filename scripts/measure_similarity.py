@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""How alike the classes of each image are to the text encoder, beside the mean IoU of its mask.
+
+    python scripts/measure_similarity.py --dataset voc --root resources/VOCdevkit/VOC2012 \\
+        --split train --model assets/mini_sd --evaluation work/evaluation/masks/voc/train/base/crf \\
+        --output work/evaluation/similarity/voc/train/base/crf
+
+A class's embedding is the mean of its tokens in the query that names it alone. Images with fewer than
+two classes are left out. Writes metrics.json (classes and their cosines) and per_image.npz (ids,
+similarity: the mean over the pairs of an image's classes; closest, pair: its most similar one; miou).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from attnseg.datasets.layouts import LABELS, LAYOUTS
+from attnseg.errors import UserError, run
+from attnseg.evaluation.iou import read_metrics
+from attnseg.evaluation.similarity import cosines, image_miou, pairs_of
+from attnseg.files import write_atomically, write_json
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--split", required=True, help="name of the split's list")
+    parser.add_argument("--labels", choices=("xml", "instances", "mask"), help="of the images")
+    parser.add_argument("--model", type=Path, required=True, help="folder of a Stable Diffusion")
+    parser.add_argument(
+        "--evaluation", type=Path, required=True, help="folder of the masks' evaluation"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    args = parser.parse_args(argv)
+    dataset = LAYOUTS[args.dataset]
+    measured, arrays = read_metrics(args.evaluation)
+    quality = image_miou(arrays["tp"], arrays["fp"], arrays["fn"])
+    source = args.labels or LABELS[args.dataset]
+    present = [dataset.labels(args.root, str(name), source) for name in arrays["ids"]]
+    several = [i for i, classes in enumerate(present) if len(classes) > 1]
+    if len(several) < 3:
+        raise UserError(f"{args.evaluation}: {len(several)} images have two or more classes")
+    similarity = cosines(class_embeddings(args.model, dataset.CLASSES))
+    pairs = [pairs_of(present[i], dataset.CLASSES, similarity) for i in several]
+    with write_atomically(args.output / "per_image.npz") as partial:
+        np.savez_compressed(
+            partial,
+            ids=arrays["ids"][several],
+            similarity=[pair.mean for pair in pairs],
+            closest=[pair.closest for pair in pairs],
+            pair=[" and ".join(pair.names) for pair in pairs],
+            miou=quality[several],
+        )
+    write_json(
+        args.output / "metrics.json",
+        {
+            "dataset": measured["dataset"],
+            "split": measured["split"],
+            "n_images": len(several),
+            "model": measured["model"],
+            "seed": measured["seed"],
+            "classes": dataset.CLASSES,
+            "similarity": similarity.round(4).tolist(),
+        },
+    )
+    print(f"{len(several)} of {len(present)} images have two or more classes -> {args.output}")
+    return 0
+
+
+def class_embeddings(model: Path, classes: tuple[str, ...]) -> np.ndarray:
+    """[K, D] float32: the last hidden state of a class's tokens, averaged."""
+    import torch
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    from attnseg.prompts import encode_text, text_query, token_positions
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
+        encoder = CLIPTextModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{model}: no text encoder ({str(error).splitlines()[0]})") from None
+    queries = [text_query([name], background=False) for name in classes]
+    with torch.no_grad():
+        states = encoder(encode_text(tokenizer, [query.text for query in queries]))[0]
+    return np.stack(
+        [
+            state[token_positions(tokenizer, query)[0]].mean(0).numpy()
+            for state, query in zip(states, queries, strict=True)
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

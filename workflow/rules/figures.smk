@@ -1,0 +1,207 @@
+"""Evaluations and masks -> figures and pictures."""
+
+
+def figure_masks(target):
+    """The masks that a figure or a picture shows, `<dataset>/<split>/<variant>/<refinement>` each."""
+    if target in PICTURES:
+        shown = config["pictures"].get(target)
+        return [] if shown is None else [masks_shown(shown)]
+    shown = config["figures"][target]
+    at = f"{shown['dataset']}/{shown['split']}"
+    if target == "voc_figure_d9":
+        return [f"{at}/{shown['masks']}"]
+    points = [point for curve in shown["curves"].values() for point in curve]
+    return list(dict.fromkeys(f"{at}/{point['masks']}" for point in points))
+
+
+def masks_shown(shown):
+    """The same of an entry of `pictures`."""
+    return f"{shown['dataset']}/{shown['split']}/{shown['masks']}"
+
+
+def curve_metrics(wildcards):
+    """The evaluations of the points of Figure B.8, as an input."""
+    names = figure_masks("voc_figure_b8")
+    return [f"<work>/evaluation/masks/{name}/metrics.json" for name in names]
+
+
+def curve_flags(wildcards, input):
+    """Figure B.8 as configured, and its evaluations."""
+    names = figure_masks("voc_figure_b8")
+    pairs = [
+        f"{'/'.join(name.split('/')[2:])}={file}"
+        for name, file in zip(names, input.metrics)
+    ]
+    return flags(curves=config["figures"]["voc_figure_b8"]["curves"], evaluations=pairs)
+
+
+def similarity_flags(wildcards):
+    """Whose classes are compared, and by which text encoder."""
+    return flags(
+        labels=label_source(wildcards.dataset, config["profile"]), model=model_folder()
+    )
+
+
+def similarity_of(shown):
+    """The file that says how alike the classes of the images of some masks are."""
+    return f"<work>/evaluation/similarity/{masks_shown(shown)}/per_image.npz"
+
+
+def figure_benchmark_flags(target):
+    """The benchmark files of every job behind a figure, as flags."""
+    files = benchmark_files([f"masks/{name}" for name in figure_masks(target)])
+    return flags(benchmark=files, device=device())
+
+
+def picture_input(wildcards):
+    """Attention, masks and, for failures, the similarity of classes, that a picture shows."""
+    shown = config["pictures"][wildcards.picture]
+    variant, _ = shown["masks"].split("/")
+    at = f"{shown['dataset']}/{shown['split']}"
+    files = {
+        "attention": f"<work>/attention/{at}/{variant}/manifest.json",
+        "masks": f"<work>/masks/{masks_shown(shown)}/manifest.json",
+    }
+    if shown["failures"]:
+        files["similarity"] = similarity_of(shown)
+    return files
+
+
+def picture_flags(wildcards, input):
+    """What a picture shows."""
+    shown = config["pictures"][wildcards.picture]
+    folders = {key: Path(file).parent for key, file in input.items() if key != "script"}
+    return flags(
+        dataset=shown["dataset"],
+        root=config["datasets"][shown["dataset"]]["root"],
+        count=shown["count"],
+        **folders,
+    )
+
+
+# images with two or more classes: how alike these are to the text encoder, and how good their mask is
+rule measure_similarity:
+    input:
+        split_manifest,
+        metrics="<work>/evaluation/masks/{dataset}/{split}/{variant}/{refinement}/metrics.json",
+        script=ancient("<scripts>/measure_similarity.py"),
+        model=model_files,
+    output:
+        metrics="<work>/evaluation/similarity/{dataset}/{split}/{variant}/{refinement}/metrics.json",
+        images="<work>/evaluation/similarity/{dataset}/{split}/{variant}/{refinement}/per_image.npz",
+    log:
+        "<logs>/measure_similarity/{dataset}/{split}/{variant}/{refinement}.log",
+    benchmark:
+        "<benchmarks>/measure_similarity/{dataset}/{split}/{variant}/{refinement}.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        data=dataset_flags,
+        method=similarity_flags,
+        evaluation=lambda wildcards, input: Path(input.metrics).parent,
+        folder=lambda wildcards, output: Path(output.metrics).parent,
+    shell:
+        "python {input.script} {params.data} {params.method} --evaluation {params.evaluation}"
+        " --output {params.folder} > {log} 2>&1"
+
+
+rule make_figure_b8:
+    input:
+        metrics=curve_metrics,
+        config="<work>/config.json",
+        script="<scripts>/make_figure_b8.py",
+    output:
+        table="<results>/voc_figure_b8.csv",
+        figure=report(
+            "<results>/voc_figure_b8.svg",
+            caption="../report/voc_figure_b8.rst",
+            category="Text2Mask",
+            labels={"table": "voc_figure_b8", "scale": config["paths"]["results"]},
+        ),
+        page="<results>/voc_figure_b8.html",
+        provenance="<results>/voc_figure_b8.provenance.json",
+    log:
+        "<logs>/make_figure_b8/make_figure_b8.log",
+    benchmark:
+        "<benchmarks>/make_figure_b8/make_figure_b8.tsv"
+    conda:
+        "../../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+        gpu=0,
+    params:
+        points=curve_flags,
+        run=lambda wildcards: figure_benchmark_flags("voc_figure_b8"),
+    shell:
+        "python {input.script} {params.points} --config {input.config} {params.run}"
+        " --output {output.table} > {log} 2>&1"
+
+
+rule make_figure_d9:
+    input:
+        similarity=similarity_of(config["figures"]["voc_figure_d9"]),
+        config="<work>/config.json",
+        published="<published>/voc_figure_d9.csv",
+        script="<scripts>/make_figure_d9.py",
+    output:
+        table="<results>/voc_figure_d9.csv",
+        figure=report(
+            "<results>/voc_figure_d9.svg",
+            caption="../report/voc_figure_d9.rst",
+            category="Text2Mask",
+            labels={"table": "voc_figure_d9", "scale": config["paths"]["results"]},
+        ),
+        page="<results>/voc_figure_d9.html",
+        provenance="<results>/voc_figure_d9.provenance.json",
+    log:
+        "<logs>/make_figure_d9/make_figure_d9.log",
+    benchmark:
+        "<benchmarks>/make_figure_d9/make_figure_d9.tsv"
+    conda:
+        "../../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+        gpu=0,
+    params:
+        folder=lambda wildcards, input: Path(input.similarity).parent,
+        run=lambda wildcards: figure_benchmark_flags("voc_figure_d9"),
+    shell:
+        "python {input.script} --similarity {params.folder} --published {input.published}"
+        " --config {input.config} {params.run} --output {output.table} > {log} 2>&1"
+
+
+rule draw_masks:
+    input:
+        unpack(picture_input),
+        script="<scripts>/draw_masks.py",
+    output:
+        report(
+            "<results>/{picture}.png",
+            caption="../report/picture.rst",
+            category="Text2Mask",
+            labels={"table": "{picture}", "scale": config["paths"]["results"]},
+        ),
+    log:
+        "<logs>/draw_masks/{picture}.log",
+    benchmark:
+        "<benchmarks>/draw_masks/{picture}.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        flags=picture_flags,
+    shell:
+        "python {input.script} {params.flags} --output {output} > {log} 2>&1"

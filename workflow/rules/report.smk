@@ -1,0 +1,107 @@
+"""Everything -> one archive that opens in a browser."""
+
+
+def references(wildcards):
+    """Printed beside the tables, in none of them: masks without a model, segmentors of true masks."""
+    masks, segmentors = {}, {}
+    for target in filter(TABLES.get, WANTED_TARGETS):
+        for name in measured_in(target):
+            kind, first, split, *_ = name.split("/")
+            if kind == "mug19":
+                continue
+            if kind == "segmentors":
+                settings = segmentor_settings(first)
+                first = settings["train"]["dataset"]
+                segmentors[split, first, settings["architecture"]] = None
+            if first not in TRUE_MASKS:
+                continue
+            masks.update(
+                {
+                    f"{first}/{split}/reference/{reference}": None
+                    for reference in REFERENCES
+                }
+            )
+    true_masks = [
+        f"segmentors/{name}/{split}"
+        for name, settings in config["segmentors"].items()
+        for split, dataset, architecture in segmentors
+        if settings["train"]["masks"] == "truth"
+        and settings["train"]["dataset"] == dataset
+        and settings["architecture"] == architecture
+    ]
+    names = [*(f"masks/{name}" for name in masks), *true_masks]
+    return [f"<work>/evaluation/{name}/metrics.json" for name in names]
+
+
+def figures_of(target):
+    """The drawings that a target brings along."""
+    if target in FIGURES:
+        return [f"<results>/{target}.svg"]
+    return [result_of(target)] if target in PICTURES else []
+
+
+# by Snakemake itself, of the configuration with every default
+rule draw_dag:
+    input:
+        config="<work>/config.json",
+        script="<scripts>/draw_dag.py",
+    output:
+        "<work>/dag.svg",
+    log:
+        "<logs>/draw_dag/draw_dag.log",
+    benchmark:
+        "<benchmarks>/draw_dag/draw_dag.tsv"
+    conda:
+        "../../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+        gpu=0,
+    params:
+        snakemake=f"{sys.executable} -m snakemake",
+        snakefile=str(workflow.main_snakefile),
+        targets=[
+            result_of(target).replace("<results>", config["paths"]["results"])
+            for target in WANTED_TARGETS
+        ],
+    shell:
+        "{params.snakemake} --rulegraph dot --nolock --snakefile {params.snakefile:q}"
+        " --cores 1 --configfile {input.config} -- {params.targets} 2> {log}"
+        " | python {input.script} --output {output} >> {log} 2>&1"
+
+
+rule make_report:
+    input:
+        tables=[result_of(t) for t in WANTED_TARGETS if t not in PICTURES],
+        figures=[figure for t in WANTED_TARGETS for figure in figures_of(t)],
+        captions=expand("<captions>/{target}.rst", target=WANTED_TARGETS),
+        references=references,
+        dag="<work>/dag.svg",
+        script="<scripts>/make_report.py",
+    output:
+        report(
+            "<results>/report.zip",
+            caption="../report/report.rst",
+            category="Report",
+            labels={"table": "all", "scale": config["paths"]["results"]},
+        ),
+    log:
+        "<logs>/make_report/make_report.log",
+    benchmark:
+        "<benchmarks>/make_report/make_report.tsv"
+    conda:
+        "../../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        references=lambda wildcards, input: flags(references=input.references or None),
+        # of all jobs so far
+        benchmarks=f"{config['paths']['work']}/benchmarks",
+    shell:
+        "python {input.script} --tables {input.tables} --figures {input.figures}"
+        " --captions {input.captions} {params.references} --dag {input.dag}"
+        " --benchmarks {params.benchmarks} --output {output} > {log} 2>&1"
