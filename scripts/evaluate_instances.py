@@ -7,7 +7,6 @@ ours, the subject alone and the context alone does not hold (order.json).
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
