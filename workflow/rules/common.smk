@@ -76,7 +76,7 @@ wildcard_constraints:
     segmentor=rf"({'|'.join(config['segmentors'])})(@\d+)?",
     shard=r"\d{5}",
     target="|".join(TABLES),
-    picture="|".join(PICTURES),
+    picture=one_of(config["pictures"]),
 
 
 def gpus(wildcards):

@@ -14,6 +14,42 @@ def figure_masks(target):
     return list(dict.fromkeys(f"{at}/{point['masks']}" for point in points))
 
 
+# pictures of generated images -> the sets that they show
+GENERATED_PICTURES = {
+    "attn2mask_figure_5": ["voc"],
+    "attn2mask_figure_6": ["cityscapes", "cityscapes_lora"],
+}
+
+
+def pictured_labels(wildcards):
+    """The largest labelled set of generated VOC images, as an input."""
+    count = config["synthesis"]["voc"]["count"]
+    return f"<work>/masks/generated/voc/crf/{count}/manifest.json"
+
+
+def pictured_shards(wildcards):
+    """All shards of the images without and with the LoRA, as an input."""
+    return [
+        f"<work>/generated/{name}/shard-{shard}.safetensors"
+        for name in GENERATED_PICTURES["attn2mask_figure_6"]
+        for shard in shard_numbers(
+            config["synthesis"][name]["count"], config["generation"]["shard_size"]
+        )
+    ]
+
+
+def adaptation_flags(wildcards):
+    """The domain's photos, and the folders of the images without and with the LoRA."""
+    before, after = GENERATED_PICTURES["attn2mask_figure_6"]
+    lora = config["loras"][config["synthesis"][after]["lora"]]
+    images = f"{config['paths']['work']}/generated/{{}}/images"
+    return flags(
+        target=photos_of(lora["dataset"], lora["split"]),
+        before=images.format(before),
+        after=images.format(after),
+    )
+
+
 def masks_shown(shown):
     """The same of an entry of `pictures`."""
     return f"{shown['dataset']}/{shown['split']}/{shown['masks']}"
@@ -203,5 +239,69 @@ rule draw_masks:
         gpu=0,
     params:
         flags=picture_flags,
+    shell:
+        "python {input.script} {params.flags} --output {output} > {log} 2>&1"
+
+
+rule draw_generated:
+    input:
+        masks=pictured_labels,
+        script="<scripts>/draw_generated.py",
+    output:
+        report(
+            "<results>/attn2mask_figure_5.png",
+            caption="../report/attn2mask_figure_5.rst",
+            category="attn2mask",
+            labels={
+                "table": "attn2mask_figure_5",
+                "scale": config["paths"]["results"],
+            },
+        ),
+    log:
+        "<logs>/draw_generated/draw_generated.log",
+    benchmark:
+        "<benchmarks>/draw_generated/draw_generated.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        masks=lambda wildcards, input: Path(input.masks).parent,
+        attention=f"{config['paths']['work']}/generated/voc",
+    shell:
+        "python {input.script} --attention {params.attention} --images {params.attention}/images"
+        " --masks {params.masks} --output {output} > {log} 2>&1"
+
+
+rule draw_adaptation:
+    input:
+        pictured_shards,
+        script="<scripts>/draw_adaptation.py",
+    output:
+        report(
+            "<results>/attn2mask_figure_6.png",
+            caption="../report/attn2mask_figure_6.rst",
+            category="attn2mask",
+            labels={
+                "table": "attn2mask_figure_6",
+                "scale": config["paths"]["results"],
+            },
+        ),
+    log:
+        "<logs>/draw_adaptation/draw_adaptation.log",
+    benchmark:
+        "<benchmarks>/draw_adaptation/draw_adaptation.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        flags=adaptation_flags,
     shell:
         "python {input.script} {params.flags} --output {output} > {log} 2>&1"

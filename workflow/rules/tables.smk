@@ -206,6 +206,8 @@ def is_available(target):
         return bool(measured_in(target))
     if target == "claims":
         return True
+    if target in GENERATED_PICTURES:
+        return set(GENERATED_PICTURES[target]) <= set(config["synthesis"])
     masks = figure_masks(target)
     return bool(masks) and all(can_be_made(f"masks/{name}") for name in masks)
 

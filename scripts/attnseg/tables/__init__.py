@@ -23,6 +23,8 @@ PICTURES = {
     "voc_figure_6": ("Text2Mask, Figure 6", "Failures: classes that are alike to the text encoder"),
     "voc_figure_b7": ("Text2Mask, Figure B.7", "More pseudo masks of VOC"),
     "coco_figure_b7": ("Text2Mask, Figure B.7", "Pseudo masks of COCO"),
+    "attn2mask_figure_5": ("attn2mask, Figures 4 and 5", "Generated images, attention and labels"),
+    "attn2mask_figure_6": ("attn2mask, Figure 6", "Before and after adaptation to a domain"),
 }
 TARGETS = (*TABLES, *FIGURES, *PICTURES, "claims")
 
