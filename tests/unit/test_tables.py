@@ -218,6 +218,24 @@ def test_a_note_says_by_how_much_a_finding_holds_or_that_it_does_not():
     )
 
 
+def test_chance_and_what_does_not_hold_are_printed_under_a_table(tmp_path):
+    metrics = dict.fromkeys(("miou", "bf_acc", "af_acc"), 40.0)
+    evaluations = {
+        f"mug19/variant/{name}": evaluation(0.0, note="chance 21.5 in variant") | metrics
+        for name in ("custom_selfcross", "subject_only", "context_only")
+    }
+    evaluations["mug19/variant/subject_only"]["af_acc"] = 45.0
+    evaluations["mug19/variant/context_only"] |= dict.fromkeys(metrics, 30.0)
+    evaluations["mug19/variant/subject_only"] |= {"miou": 1.0, "bf_acc": 2.0}
+    path = tmp_path / "mug19_table_b10.csv"
+    write_rows(path, list(rows_of("mug19_table_b10", evaluations).values()))
+    printed = render.text(path).splitlines()
+    assert printed.count("Chance 21.5 in variant") == 1
+    (line,) = [line for line in printed if "order does not hold" in line]
+    assert line.startswith("Ours, Variant af_acc: -5.0 over Subject Only (paper +9.5)")
+    assert any("Mask R-CNN" in line and "Detectron2" in line for line in printed)
+
+
 def test_without_labels_the_test_row_says_why_and_with_them_it_is_measured():
     missing = rows_of("voc_table3", {})["Ours R101 V2", "Test"]
     assert missing["status"] == "not run" and "server" in missing["note"]

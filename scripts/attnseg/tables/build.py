@@ -18,6 +18,7 @@ COLUMNS = (
     *("method", "metric", "paper", "ours", "status"),
     *("dataset", "split", "n_images", "model", "seed", "note"),
 )
+NOT_HERE = "the paper's order does not hold here"
 
 
 def read_csv(path: str | os.PathLike, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -160,7 +161,7 @@ def outcome(finding: Finding, better: Mapping[str, str], worse: Mapping[str, str
     words = f"{here:+.1f} over {other}"
     if better["paper"] and worse["paper"]:
         words += f" (paper {float(better['paper']) - float(worse['paper']):+.1f})"
-    return words if here > 0 else f"{words}: the paper's order does not hold here"
+    return words if here > 0 else f"{words}: {NOT_HERE}"
 
 
 def write_rows(path: str | os.PathLike, rows: list[dict[str, str]]) -> None:

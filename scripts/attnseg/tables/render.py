@@ -9,16 +9,12 @@ from itertools import groupby
 from pathlib import Path
 
 from attnseg.tables import FIGURES, TABLES
-from attnseg.tables.build import COLUMNS, read_csv
+from attnseg.tables.build import COLUMNS, NOT_HERE, read_csv
 from attnseg.tables.description import Row, Table, plain, rows_by_method
 
 GAP = "-"  # no such value in the paper
 NOT_RUN = "–"
-SHOWN = (
-    "chance",
-    "learnt in",
-    "the paper's order",
-)  # notes of measured cells that are printed, too
+SHOWN = ("chance", "learnt in")  # notes of measured cells that are printed, too
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color: #1a1a1a; }
@@ -90,6 +86,12 @@ def _notes(rows: Sequence[dict[str, str]]) -> list[str]:
     )
     notes += [f"Average: {part}" for part in remarks if part.startswith("ours ±")]
     notes += [f"{part[0].upper()}{part[1:]}" for part in remarks if part.startswith(SHOWN)]
+    notes += [
+        f"{row['method']}, {row['metric']}: {part}"
+        for row in rows
+        for part in row["note"].split("; ")
+        if part.endswith(NOT_HERE)
+    ]
     reasons: dict[str, dict[str, list[str]]] = {}  # reason -> method -> metrics
     for row in rows:
         if row["status"] == "not run":

@@ -7,7 +7,15 @@ Names of evaluations (folders of work/[mini/]evaluation/):
                                                       all, semantic_distractor, visual_distractor, variant
 """
 
-from attnseg.tables.description import Row, Source, Table, plain, rows_by_method, rows_by_metric
+from attnseg.tables.description import (
+    Finding,
+    Row,
+    Source,
+    Table,
+    plain,
+    rows_by_method,
+    rows_by_metric,
+)
 
 NO_COCO = "the workflow has no COCO 2014 yet"
 NO_MUG19 = "Mug19 is not configured, or neither `dino` nor `features` for what compares pictures"
@@ -242,7 +250,21 @@ def _mug19(
             for split, split_name in splits.items()
             for metric in MUG19_METRICS
         },
+        findings=tuple(
+            _ahead("Ours", other, f"{split} {metric}")
+            for other in ("Subject Only", "Context Only")
+            if "Ours" in methods
+            for split in splits
+            for metric in MUG19_METRICS
+        ),
     )
+
+
+def _ahead(ours: str, other: str, metric: str) -> Finding:
+    """Ours is ahead of what knows the subject or the words alone, but for one cell of the print."""
+    if (other, metric) == ("Subject Only", "Semantic Distractor bf_acc"):
+        ours, other = other, ours
+    return Finding((ours, metric), (other, metric))
 
 
 def _table_b8() -> Table:

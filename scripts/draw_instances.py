@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Draw what each method of segment_instances.py finds: subject, scene, segments, truth (Figure 5).
+
+Questions are spread evenly over the special splits, chosen by no score.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from attnseg.errors import UserError, run
+from attnseg.evaluation.mug_pictures import draw
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True, help="Mug19 folder")
+    parser.add_argument(
+        "--predictions", type=Path, required=True, help="output folder of segment_instances.py"
+    )
+    parser.add_argument("--count", type=int, default=6, help="questions, about (default 6)")
+    parser.add_argument("--output", type=Path, required=True, help="PNG or SVG")
+    args = parser.parse_args(argv)
+    if args.count < 1:
+        raise UserError("--count must be at least 1")
+    draw(args.root, args.predictions, args.count, args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
