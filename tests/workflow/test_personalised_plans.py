@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 
 MINI = ("--configfile", "config/mini.yaml")
-TARGETS = ("mug19_table7", "mug19_table_b9", "mug19_table_b10")
+TABLES = ("mug19_table7", "mug19_table_b9", "mug19_table_b10")
+FILES = (*(f"{name}.csv" for name in TABLES), "mug19_figure_5.png")
 
 
 @pytest.fixture(scope="module")
 def mini(plan):
-    return plan(*(f"results/mini/{t}.csv" for t in TARGETS), "--cores", "2", *MINI)
+    return plan(*(f"results/mini/{name}" for name in FILES), "--cores", "2", *MINI)
 
 
 @pytest.fixture(scope="module")
 def paper(plan):
-    files = (f"results/{target}.csv" for target in TARGETS)
+    files = (f"results/{name}" for name in FILES)
     return plan(*files, "--cores", "2", "--resources", "gpu=2")
 
 
@@ -25,7 +26,12 @@ def test_subjects_are_learnt_in_two_jobs_at_mini_scale_and_in_one_each_at_paper_
     assert paper[0]["train_custom_diffusion"] == 19
     for jobs, _ in (mini, paper):
         assert jobs["make_table"] == 3
-        for once in ("generate_class_images", "segment_instances", "evaluate_instances"):
+        for once in (
+            "generate_class_images",
+            "segment_instances",
+            "evaluate_instances",
+            "draw_instances",
+        ):
             assert jobs[once] == 1
     assert "--part 0/2" in mini[1] and "--part 1/2" in mini[1] and "--part 18/19" in paper[1]
     assert "build_mini_world" not in paper[0] and "download_dataset" not in mini[0]
@@ -66,7 +72,7 @@ def test_another_learning_rate_generates_no_other_images_of_the_class(plan, chec
 def test_they_are_among_all_tables_and_not_among_the_default_ones(plan):
     _, every = plan("all_tables", "--cores", "2", *MINI)
     jobs, default = plan("--cores", "2", *MINI)
-    for target in TARGETS:
-        assert f"results/mini/{target}.csv" in every
-        assert target not in default
+    for name in FILES:
+        assert f"results/mini/{name}" in every
+        assert name not in default
     assert "train_custom_diffusion" not in jobs

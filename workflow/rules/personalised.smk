@@ -252,8 +252,8 @@ rule draw_instances:
         gpu=0,
     params:
         root=mug19_root,
-        count=config["report"]["pictures"],
+        pictures=config["personalised"]["pictures"],
         answers=lambda wildcards, input: Path(input.answers).parent,
     shell:
         "python {input.script} --root {params.root} --predictions {params.answers}"
-        " --count {params.count} --output {output} > {log} 2>&1"
+        " --count {params.pictures} --output {output} > {log} 2>&1"

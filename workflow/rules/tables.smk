@@ -208,6 +208,8 @@ def is_available(target):
         return True
     if target in GENERATED_PICTURES:
         return set(GENERATED_PICTURES[target]) <= set(config["synthesis"])
+    if target == "mug19_figure_5":
+        return "mug19" in config["datasets"]
     masks = figure_masks(target)
     return bool(masks) and all(can_be_made(f"masks/{name}") for name in masks)
 
