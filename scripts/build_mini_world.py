@@ -12,6 +12,7 @@ from attnseg.datasets.mug19 import read_mug19
 from attnseg.errors import run
 from attnseg.files import write_json
 from attnseg.mini_world.cityscapes_layout import CITYSCAPES_SPLITS, write_cityscapes
+from attnseg.mini_world.coco_layout import COCO_SPLITS, write_coco
 from attnseg.mini_world.imagenet_s_layout import IMAGENET_S_SPLITS, write_imagenet_s
 from attnseg.mini_world.mugs19 import write_mug19
 from attnseg.mini_world.splits import VOC_SPLITS
@@ -21,6 +22,7 @@ from attnseg.mini_world.voc_layout import write_voc
 # the layout lists them itself)
 LAYOUTS = {
     "voc": ("VOCdevkit/VOC2012", write_voc, VOC_SPLITS),
+    "coco": ("coco", write_coco, COCO_SPLITS),
     "imagenet_s": ("imagenet_s", write_imagenet_s, IMAGENET_S_SPLITS),
     "cityscapes": ("cityscapes", write_cityscapes, CITYSCAPES_SPLITS),
     "mug19": ("mug19", write_mug19, None),

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 from attnseg.errors import UserError
 
-# CLIP-ES's synonyms, except person, for which the paper found a better one (Appendix A).
+# CLIP-ES's synonyms, except person, for which the paper found a better one (Appendix A). COCO's tv is
+# VOC's tvmonitor; its other names are VOC's or have no synonym.
 SYNONYMS = {
     "bird": "bird avian",
     "chair": "chair seat",
     "diningtable": "dining table",
     "person": "person with clothes",
     "pottedplant": "potted plant",
+    "tv": "tv monitor screen",
     "tvmonitor": "tv monitor screen",
 }
 BACKGROUND_WORDS = (

@@ -14,9 +14,10 @@ MINI = ("--configfile", "config/mini.yaml")
 
 def test_paper_scale_is_planned_without_data(plan):
     jobs, output = plan("--cores", "all", "--resources", "gpu=2")
-    assert jobs["extract_attention"] == 2 * ceil(1464 / 200) + ceil(10582 / 200)
+    photos = (1464, 1464, 10582, 82081)
+    assert jobs["extract_attention"] == sum(ceil(count / 200) for count in photos)
     assert jobs["make_table"] == 4
-    assert jobs["make_submission"] == 1  # VOC's test labels are on its server
+    assert jobs["make_submission"] == 2  # VOC's test labels are on its server
     assert "segmentors/deeplabv2_voc/test/metrics.json" not in output
     assert "train_mini_diffusion" not in jobs and "build_mini_world" not in jobs
 
@@ -24,17 +25,63 @@ def test_paper_scale_is_planned_without_data(plan):
 def test_one_table_of_the_paper_scale_is_planned_without_data(plan):
     jobs, _ = plan("results/voc_table3.csv", "--cores", "all")
     assert jobs["extract_attention"] == ceil(10582 / 200)
-    assert jobs["refine_masks"] == jobs["train_segmentor"] == jobs["make_table"] == 1
+    assert jobs["refine_masks"] == jobs["make_table"] == 1
+    assert jobs["train_segmentor"] == 3  # the double dagger's begins with COCO's true masks
 
 
 def test_mini_scale_evaluates_the_test_split_and_trains_no_diffusion_model(plan):
     jobs, output = plan("--cores", "all", *MINI)
-    assert jobs["build_mini_world"] == 1
-    assert jobs["extract_attention"] == 2 * ceil(400 / 500) + ceil(1000 / 500)
+    assert jobs["build_mini_world"] == 2
+    assert jobs["extract_attention"] == 2 * ceil(400 / 500) + 2 * ceil(1000 / 500)
     assert "work/mini/evaluation/segmentors/deeplabv2_voc/test/metrics.json" in output
     for absent in ("train_mini_diffusion", "download_dataset", "fetch_models", "make_submission"):
         assert absent not in jobs
     assert "--device cuda" not in output
+
+
+def test_a_segmentor_pretrained_on_coco_s_true_masks_is_one_rule_s_output(plan):
+    _, output = plan("results/mini/voc_table3.csv", "--cores", "all", *MINI)
+    command = re.search(r"python scripts/train_segmentor.py.*deeplabv2_voc_coco_init/.*", output)[0]
+    weights = "work/mini/segmentors/deeplabv2_coco_true_masks/weights.safetensors"
+    assert f'"pretrained":"{weights}"' in command
+    truth = re.search(r"python scripts/train_segmentor.py.*deeplabv2_coco_true_masks/.*", output)[0]
+    assert "--train-masks resources/mini/coco/masks" in truth
+
+
+def test_a_point_of_figure_b8_is_a_variant_in_a_configuration_file_alone(plan, checkout):
+    (checkout / "point.yaml").write_text(
+        "variants:\n  t_800: {noises: 1, timestep: 800}\n"
+        "figures:\n  voc_figure_b8:\n    curves:\n"
+        "      Time step:\n        - {at: 150, masks: one_noise/crf}\n"
+        "        - {at: 800, masks: t_800/crf}\n"
+    )
+    arguments = ("results/mini/voc_figure_b8.csv", "--cores", "all", *MINI, "point.yaml")
+    _, output = plan(*arguments)
+    assert "work/mini/attention/voc/train/t_800" in output and "--timestep 800" in output
+    assert "t_800/crf=work/mini/evaluation/masks/voc/train/t_800/crf/metrics.json" in output
+    assert "work/mini/attention/voc/train/t_50" not in output
+
+
+def test_the_claims_take_every_evaluation_and_three_seeds_of_each_segmentor(plan):
+    jobs, output = plan("results/mini/claims.csv", "--cores", "all", *MINI)
+    name = "segmentors/attn2mask_voc_10000/val"
+    for run in ("", "@2", "@3"):
+        file = f"work/mini/evaluation/segmentors/attn2mask_voc_10000{run}/val/metrics.json"
+        assert f"{name}={file}" in output
+    seeds = re.findall(r'"seed":(\d+).* work/mini/segmentors/attn2mask_voc_10000@?\d?/', output)
+    assert sorted(seeds) == ["0", "1", "2"]
+    assert "voc_figure_b8/t_300/crf=work/mini/evaluation/masks/voc/train/t_300/crf" in output
+    assert "voc_figure_d9=work/mini/evaluation/similarity/voc/train/base/crf" in output
+    assert jobs["make_claims"] == 1
+
+
+def test_all_targets_are_in_the_report_when_all_are_asked_for(plan):
+    _, output = plan("all", "--cores", "all", *MINI, "--config", "targets=all")
+    command = re.search(r"python scripts/make_report.py .*", output)[0]
+    for target in ("claims", "coco_table4", "voc_table6", "mug19_table7", "voc_figure_d9"):
+        assert f"results/mini/{target}.csv" in command
+    for picture in ("voc_figure_4", "voc_figure_6", "coco_figure_b7"):
+        assert f"results/mini/{picture}.png" in command
 
 
 def test_references_are_planned_beside_the_tables(plan):

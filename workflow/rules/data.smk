@@ -36,7 +36,7 @@ if COMPOSED:
         wildcard_constraints:
             dataset="|".join(COMPOSED),
         conda:
-            "../../envs/diffusion.yaml"
+            "../../envs/workflow.yaml"
         threads: 1
         resources:
             mem_mb=growing(2000),

@@ -17,7 +17,7 @@ from attnseg.tables.description import (
     rows_by_metric,
 )
 
-NO_COCO = "the workflow has no COCO 2014 yet"
+NO_COCO = "no data set `coco` is configured, or no segmentor of it"
 NO_MUG19 = "Mug19 is not configured, or neither `dino` nor `features` for what compares pictures"
 NO_MASK_RCNN = "Mask R-CNN needs Detectron2 or torchvision, which no environment here has"
 NO_PALAVRA = (
@@ -27,7 +27,7 @@ NO_CLIP_ES = (
     "CLIP-ES's gradient maps of CLIP, which would have to know the identifier, are not part of the "
     "workflow"
 )
-NO_COCO_WEIGHTS = "the workflow makes no DeepLabV2 that is pre-trained on COCO yet"
+NO_COCO_WEIGHTS = "no DeepLabV2 is configured that is pre-trained on COCO"
 NO_TEST_LABELS = (
     "the evaluation server holds the labels: submit submissions/deeplabv2_voc/test.tar.gz"
 )
@@ -70,11 +70,11 @@ def _table1() -> Table:
 def _table2() -> Table:
     data = {
         "VOC 2012 trainaug": ("voc", "trainaug", "base"),
-        "COCO 2014 train": ("coco", "train", "one_noise"),
+        "COCO 2014 train": ("coco", "train", "once"),
     }
     ours = {}
     for name, (dataset, split, variant) in data.items():
-        options = {"missing": NO_COCO, "pending": True} if dataset == "coco" else {}
+        options = {"missing": NO_COCO} if dataset == "coco" else {}
         for label, refinement in REFINEMENTS.items():
             ours["Ours", f"{name} {label}"] = _masks(variant, refinement, dataset, split, **options)
     columns = [(name, method) for name in data for method in ("CLIP-ES", "Ours")]
@@ -114,7 +114,7 @@ def _table3() -> Table:
         ("Ours", "R101", "V2‡"),
     ]
     heads = image_level + language
-    coco = {"missing": NO_COCO_WEIGHTS, "pending": True}
+    coco = {"missing": NO_COCO_WEIGHTS}
     return Table(
         target="voc_table3",
         number="Text2Mask, Table 3",
@@ -156,11 +156,7 @@ def _table4() -> Table:
         heads=("Method", "Backbone", "Sup."),
         columns=plain(["Val"]),
         rows=rows_by_method([f"{name} {backbone}" for name, backbone, _ in heads], ["Val"], heads),
-        ours={
-            ("Ours R101", "Val"): Source(
-                ("segmentors/deeplabv2_coco/val",), missing=NO_COCO, pending=True
-            )
-        },
+        ours={("Ours R101", "Val"): Source(("segmentors/deeplabv2_coco/val",), missing=NO_COCO)},
     )
 
 
