@@ -63,12 +63,13 @@ def curve_metrics(wildcards):
 
 def curve_flags(wildcards, input):
     """Figure B.8 as configured, and its evaluations."""
-    names = figure_masks("voc_figure_b8")
-    pairs = [
-        f"{'/'.join(name.split('/')[2:])}={file}"
-        for name, file in zip(names, input.metrics)
+    shown = config["figures"]["voc_figure_b8"]
+    masks = [
+        name.removeprefix(f"{shown['dataset']}/{shown['split']}/")
+        for name in figure_masks("voc_figure_b8")
     ]
-    return flags(curves=config["figures"]["voc_figure_b8"]["curves"], evaluations=pairs)
+    pairs = [f"{name}={file}" for name, file in zip(masks, input.metrics)]
+    return flags(curves=shown["curves"], evaluations=pairs)
 
 
 def similarity_flags(wildcards):
