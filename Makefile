@@ -11,19 +11,32 @@ MINI := --cores all --configfile config/mini.yaml
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/scripts
 
-.PHONY: help mini mini-all test lint ship-mini install
+.PHONY: help mini mini-all mini-text2mask mini-attn2mask mini-mug19 mini-claims test lint ship-mini install
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
 mini: $(INSTALLED) ## Text2Mask's core tables at mini scale: minutes on two cores
 	@scripts/tools/run_mini.sh all
 	@scripts/tools/check_expected.py tests/expected/mini.csv results/mini
 
-mini-all: $(INSTALLED) ## every table at mini scale
-	@scripts/tools/run_mini.sh all_tables
+mini-all: $(INSTALLED) ## every table, figure and claim of both papers at mini scale
+	@scripts/tools/run_mini.sh all targets=all
 	@scripts/tools/check_expected.py tests/expected/mini.csv results/mini
+
+# its groups, each by itself
+mini-text2mask: $(INSTALLED) ## of these, Text2Mask's tables and figures
+	@scripts/tools/run_mini.sh all_text2mask
+
+mini-attn2mask: $(INSTALLED) ## attn2mask's
+	@scripts/tools/run_mini.sh all_attn2mask
+
+mini-mug19: $(INSTALLED) ## those of Mug19
+	@scripts/tools/run_mini.sh all_mug19
+
+mini-claims: $(INSTALLED) ## the ledger of claims
+	@scripts/tools/run_mini.sh all_claims
 
 test: $(INSTALLED) ## the tests
 	@python -m pytest -q -n $(or $(JOBS),2)

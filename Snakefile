@@ -36,3 +36,23 @@ rule all_tables:
     input:
         [result_of(target) for target in AVAILABLE_TARGETS],
         "<results>/report.zip",
+
+
+rule all_text2mask:
+    input:
+        [result_of(target) for target in available_of("text2mask")],
+
+
+rule all_attn2mask:
+    input:
+        [result_of(target) for target in available_of("attn2mask")],
+
+
+rule all_mug19:
+    input:
+        [result_of(target) for target in available_of("mug19")],
+
+
+rule all_claims:
+    input:
+        "<results>/claims.csv",

@@ -19,11 +19,12 @@ from pathlib import Path
 
 from attnseg import provenance
 from attnseg.errors import UserError, run
-from attnseg.evaluation.claims import judge, paper_difference, summary, write_ledger
+from attnseg.evaluation.claims import judge, paper_difference
 from attnseg.files import sha256, write_json
 from attnseg.tables import TABLES
 from attnseg.tables.build import read_published
 from attnseg.tables.claims import CLAIMS, evaluations_needed
+from attnseg.tables.ledger import summary, write_ledger
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
 

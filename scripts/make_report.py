@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attnseg.errors import run
-from attnseg.evaluation.claims import read_ledger, summary
 from attnseg.files import write_atomically
 from attnseg.provenance import rule_costs
-from attnseg.tables import FIGURES, PICTURES, TABLES, render
+from attnseg.tables import FIGURES, PICTURES, TABLES, ledger, render
 
 STYLE = f"""{render.STYLE}
 body {{ margin: 2em auto; max-width: 76em; padding: 0 1em; }} img {{ max-width: 100%; }}
@@ -99,29 +98,11 @@ def table_html(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def ledger_section(path: Path) -> Section:
     """The claims, their intervals and verdicts."""
-    rows = read_ledger(path)
-    kinds = {"holds": "holds", "does not hold": "fails"}
-    lines = []
-    for row in rows:
-        interval = f"{row['ours']} [{row['low']}, {row['high']}]" if row["ours"] else ""
-        verdict = f'<span class="{kinds.get(row["verdict"], "")}">{row["verdict"]}</span>'
-        cells = [html.escape(row[key]) for key in ("claim", "paper", "where")]
-        title = html.escape(f"{row['test']}. {row['note']}", quote=True)
-        lines.append(
-            f'<tr id="claim-{row["id"]}" title="{title}"><td>{verdict}</td>'
-            + "".join(f"<td>{cell}</td>" for cell in cells)
-            + f'<td class="number">{row["paper_difference"]}</td><td class="number">{interval}</td>'
-            f'<td class="number">{row["n"]}</td><td class="number">{row["seeds"]}</td>'
-            f"<td>{html.escape(row['note']) if not interval else ''}</td></tr>"
-        )
-    heads = ("verdict", "claim", "paper", "where", "paper's", "ours [95 %]", "n", "seeds", "note")
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
     content = (
-        f"<p>{html.escape(summary(rows))}. Differences with the 95 % interval of a paired bootstrap over "
-        "images (over images and training seeds for trained networks); what is compared shows on "
-        'hovering. <a href="tables/claims.csv">CSV</a> '
-        '<a href="tables/claims.provenance.json">provenance</a></p>'
-        f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table>"
+        f"<p>{html.escape(ledger.summary(ledger.read_ledger(path)))}. Differences with the 95 % interval "
+        "of a paired bootstrap over images (over images and training seeds for trained networks); what "
+        'is compared shows on hovering. <a href="tables/claims.csv">CSV</a> '
+        '<a href="tables/claims.provenance.json">provenance</a></p>' + ledger.html(path)
     )
     return "claims", "Claims", content
 

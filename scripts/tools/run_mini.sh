@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The mini scale, from whatever an earlier run has finished: run_mini.sh TARGET. Prints the tables.
+# The mini scale, from whatever an earlier run has finished: run_mini.sh TARGET [KEY=VALUE ...], the
+# latter of the configuration. Prints the tables, and the ledger of claims where there is one.
 set -euo pipefail
 
 mkdir -p work/mini
@@ -9,5 +10,9 @@ if ! flock --nonblock 9; then
     flock 9
 fi
 # --nolock: the lock above is given up when a run is killed, Snakemake's own is not
-snakemake "$1" --cores all --configfile config/mini.yaml --nolock --rerun-incomplete
-python -m attnseg.tables results/mini/*table*.csv
+target=$1
+shift
+snakemake "$target" --cores all --configfile config/mini.yaml --nolock --rerun-incomplete \
+    ${1:+--config "$@"}
+shopt -s nullglob
+python -m attnseg.tables results/mini/*table*.csv results/mini/claims.csv*

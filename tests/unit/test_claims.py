@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from attnseg.errors import UserError
-from attnseg.evaluation.claims import COLUMNS, judge, paper_difference, read_run, summary
+from attnseg.evaluation.claims import judge, paper_difference, read_run
 from attnseg.evaluation.iou import write_metrics
 from attnseg.tables import TABLES
 from attnseg.tables.claims import CLAIMS, Claim, Quality, evaluations_needed
+from attnseg.tables.ledger import COLUMNS, html, summary, text
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -259,6 +260,12 @@ def test_the_ledger_has_a_row_a_claim_and_no_empty_cell_without_a_reason(tmp_pat
     assert summary(list(rows.values())).startswith(
         f"{len(CLAIMS)} claims: 1 holds, 0 does not hold"
     )
+    printed = text(output, 90)
+    assert summary(list(rows.values())) in printed and max(map(len, printed.splitlines()[1:])) <= 90
+    table = html(output)
+    for row in rows.values():
+        assert f'id="claim-{row["id"]}"' in table
+        assert row["claim"].split()[0] in printed
     record = json.loads(output.with_suffix(".provenance.json").read_text())
     assert set(record["evaluations"]) == set(masks) and record["git"]["revision"]
 

@@ -219,6 +219,16 @@ def result_of(target):
     return f"<results>/{target}.{'png' if target in PICTURES else 'csv'}"
 
 
+def available_of(group):
+    """The available targets of a group; the ledger, of both papers, is in none."""
+
+    def group_of(target):
+        first = target.split("_")[0]
+        return first if first in ("attn2mask", "mug19", "claims") else "text2mask"
+
+    return [target for target in AVAILABLE_TARGETS if group_of(target) == group]
+
+
 AVAILABLE_TARGETS = [target for target in TARGETS if is_available(target)]
 WANTED_TARGETS = AVAILABLE_TARGETS if config["targets"] == "all" else config["targets"]
 

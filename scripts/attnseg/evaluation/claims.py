@@ -1,10 +1,7 @@
 """The ledger: each claim of the papers against what was measured, image by image."""
 
-import csv
 import json
-import os
 import zlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +19,9 @@ from attnseg.evaluation.bootstrap import (
 )
 from attnseg.evaluation.iou import read_metrics
 from attnseg.evaluation.personalised import MEASURES
-from attnseg.files import write_atomically
-from attnseg.tables.build import read_csv
 from attnseg.tables.claims import RUNS_NEEDED, SIMILARITY, Claim
+from attnseg.tables.ledger import COLUMNS
 
-COLUMNS = (
-    *("id", "paper", "where", "claim", "test", "paper_difference"),
-    *("ours", "low", "high", "n", "seeds", "verdict", "note"),
-)
-VERDICTS = ("holds", "does not hold", "undecided", "one run", "not run")
 Published = Mapping[tuple[str, str, str], float]  # (target, method, metric)
 
 
@@ -247,25 +238,3 @@ def paper_difference(claim: Claim, published: Published) -> str:
     if claim.test == "spread":
         return f"{max(cells) - min(cells):.1f}"
     return f"{cells[0] - max(cells[1:]):.1f}"
-
-
-def write_ledger(path: str | os.PathLike, rows: Sequence[Mapping[str, str]]) -> None:
-    """The ledger as CSV, atomically."""
-    with (
-        write_atomically(path) as partial,
-        open(partial, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_ledger(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The rows of a ledger."""
-    return read_csv(path, COLUMNS)
-
-
-def summary(rows: Sequence[Mapping[str, str]]) -> str:
-    """How many claims have which verdict, in words."""
-    counted = Counter(row["verdict"] for row in rows)
-    return f"{len(rows)} claims: " + ", ".join(f"{counted[name]} {name}" for name in VERDICTS)
