@@ -65,8 +65,8 @@ to masks; a segmentor takes the first of them:
 """
 
 
-def lines(schema: dict, root: dict, name: str = "") -> Iterator[tuple[str, str, str]]:
-    """(key, description, default) of everything below a mapping of the schema."""
+def lines(schema: dict, root: dict, name: str = "") -> Iterator[tuple[str, ...]]:
+    """(key, description, the papers' value, default) of everything below a mapping of the schema."""
     for key, value in schema.get("properties", {}).items():
         yield from entry(value, root, f"{name}.{key}" if name else key)
     others = schema.get("additionalProperties")
@@ -74,7 +74,7 @@ def lines(schema: dict, root: dict, name: str = "") -> Iterator[tuple[str, str, 
         yield from entry(others, root, f"{name}.<name>")
 
 
-def entry(value: dict, root: dict, name: str) -> Iterator[tuple[str, str, str]]:
+def entry(value: dict, root: dict, name: str) -> Iterator[tuple[str, ...]]:
     described = value
     if "$ref" in value:
         described = root["$defs"][value["$ref"].removeprefix("#/$defs/")] | value
@@ -82,7 +82,8 @@ def entry(value: dict, root: dict, name: str) -> Iterator[tuple[str, str, str]]:
     nested = "properties" in described or "additionalProperties" in described
     shown = "" if "default" not in described else json.dumps(default)
     choices = f" One of {', '.join(map(str, described['enum']))}." if "enum" in described else ""
-    yield name, described["description"].strip() + choices, "" if nested and not default else shown
+    meaning, papers = described["description"].strip() + choices, described.get("x-papers", "")
+    yield name, meaning, papers, "" if nested and not default else shown
     yield from lines(described, root, name)
     yield from lines(described.get("items", {}), root, f"{name}[]")
 
@@ -90,9 +91,9 @@ def entry(value: dict, root: dict, name: str) -> Iterator[tuple[str, str, str]]:
 def text() -> str:
     """The content of config/README.md."""
     schema = yaml.safe_load(SCHEMA.read_text())
-    table = ["| key | meaning | default |", "|---|---|---|"]
-    for key, meaning, default in lines(schema, schema):
-        cells = (f"`{key}`", meaning, f"`{default}`" if default else "")
+    table = ["| key | meaning | in the papers | default |", "|---|---|---|---|"]
+    for key, meaning, papers, default in lines(schema, schema):
+        cells = (f"`{key}`", meaning, papers, f"`{default}`" if default else "")
         table.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return HEAD + "\n".join(table) + "\n"
 
