@@ -14,7 +14,7 @@ from attnseg.tables.description import Row, Table, plain, rows_by_method
 
 GAP = "-"  # no such value in the paper
 NOT_RUN = "–"
-SHOWN = ("chance", "learnt in")  # notes of measured cells that are printed, too
+SHOWN = ("chance", "segments:", "learnt in")  # notes of measured cells that are printed, too
 
 STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color: #1a1a1a; }
