@@ -295,6 +295,19 @@ def test_perfect_answers_score_full_marks(predictions, world, tmp_path):
     assert 0 < metrics["miou"] < 100
 
 
+def test_a_table_s_note_says_where_segments_are_not_the_paper_s():
+    metrics = {"n_triplets": 3, "chance": 25.0}
+    for about, parameters, local in (
+        ({}, {"locality": 1.5}, True),
+        ({}, {"locality": None}, False),
+        ({"true_masks": True}, {"locality": 1.5}, False),
+    ):
+        said = evaluate_instances.note("variant", metrics, about, parameters)
+        assert said.startswith("chance 25.0 in variant")
+        assert ("a Gaussian of 1.5 cells" in said) == local
+    assert evaluate_instances.note("all", {"n_triplets": 0}, {}, {}) == "no triplet of all"
+
+
 def test_the_picture_shows_what_each_method_found_and_the_truth(predictions, world, tmp_path):
     output = tmp_path / "figure.png"
     arguments = ["--root", world, "--predictions", predictions, "--count", "3", "--output", output]
