@@ -76,7 +76,7 @@ def crf_options(text: str) -> CrfOptions | None:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     # here and not above: the CRF's processes import this file, and need no torch
-    from attnseg.gpu import leased_device
+    from attnseg.gpu import claim_device
 
     crf = crf_options(args.crf)
     reader = layout(args.dataset)
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     pairs.check("use --submission alone where the truth is secret", masks=bool(args.output))
     started, found = time.time(), {}
     with contextlib.ExitStack() as stack:
-        device = stack.enter_context(leased_device(args.device))
+        device = claim_device(args.device)
 
         from attnseg.segmentation.model import load_segmentor
         from attnseg.segmentation.predict import Submission, predictions, usable_cores

@@ -16,7 +16,7 @@ from attnseg.diffusion.attention import check_blocks
 from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.diffusion.load import Parts, load_parts, weight_hashes
 from attnseg.errors import UserError, run
-from attnseg.gpu import leased_device
+from attnseg.gpu import claim_device
 from attnseg.shards import members, problem_with, write_shard
 
 BOX_THRESHOLDS = {"voc": 0.2, "coco": 0.5}  # of the official code
@@ -88,8 +88,8 @@ def main(argv: list[str] | None = None) -> int:
         )
     ids = members(ids, args.shard, args.shard_size)
     source = args.labels or ("mask" if official else LABELS[args.dataset])
-    with leased_device(args.device) as device:
-        extract_shard(args, options, ids, source, load_parts(args.model, args.revision, device))
+    device = claim_device(args.device)
+    extract_shard(args, options, ids, source, load_parts(args.model, args.revision, device))
     return 0
 
 

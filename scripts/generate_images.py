@@ -24,6 +24,7 @@ from attnseg.diffusion.generate import Generated, Sampling, generate
 from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash, sha256, write_atomically
+from attnseg.gpu import claim_device
 from attnseg.prompt_sets import Prompt, read_prompts
 from attnseg.shard_parts import Batch, build_shard
 from attnseg.shards import manifest_path, members, problem_with
@@ -70,9 +71,8 @@ def main(argv: list[str] | None = None) -> int:
         size=(args.size[0], args.size[-1]) if args.size else None,
     )
     prompts = members(read_prompts(args.prompts)[: args.limit], args.shard, args.shard_size)
-    parts = load_parts(
-        args.model, args.revision, args.device, None if args.precision == "auto" else args.precision
-    )
+    precision = None if args.precision == "auto" else args.precision
+    parts = load_parts(args.model, args.revision, claim_device(args.device), precision)
     parameters = {
         **sampling.parameters(), "model": parts.name, "lora": None, "format": args.image_format,
         "precision": str(parts.dtype), "prompts": parameters_hash({"all": [asdict(p) for p in prompts]}),

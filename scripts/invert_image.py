@@ -25,6 +25,7 @@ from attnseg.diffusion.invert import Inversion, invert, psnr
 from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError, run
 from attnseg.files import sha256
+from attnseg.gpu import claim_device
 from attnseg.prompts import text_query, token_positions
 from attnseg.shard_parts import Batch, build_shard
 from attnseg.shards import members, problem_with
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         dataset.read_split(args.root, args.split)[: args.limit], args.shard, args.shard_size
     )
     # half precision has no room for the gradients of losses around 1e-5
-    parts = load_parts(args.model, args.revision, args.device, torch.float32)
+    parts = load_parts(args.model, args.revision, claim_device(args.device), torch.float32)
     size = (args.size[0], args.size[-1]) if args.size else None
     parameters = {
         **inversion.parameters(), "model": parts.name, "lora": None, "labels": args.labels,

@@ -30,6 +30,7 @@ from attnseg.diffusion.instances import locate
 from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError, run
 from attnseg.files import write_atomically
+from attnseg.gpu import claim_device
 from attnseg.masks.crf import CrfOptions
 from attnseg.masks.refine import RefineOptions, refine
 
@@ -101,7 +102,7 @@ def by_classes(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
     if args.model is None:
         raise UserError("--model: name a folder or hub id of a Stable Diffusion")
     image = read_image(args.photo)
-    parts = load_parts(args.model, revision=args.revision, device=args.device)
+    parts = load_parts(args.model, revision=args.revision, device=claim_device(args.device))
     options = options_for(parts, args, noises=4)
     tensors, (item,) = extract(parts, [Sample(args.photo.stem, image, classes)], options)
     maps = tensors[f"{args.photo.stem}/selfcross"].float()
@@ -122,7 +123,7 @@ def by_query(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
     check_identifier(args.query, personal)
     image = read_image(args.photo)
     model, revision = base_of(personal) if args.model is None else (args.model, args.revision)
-    parts = load_parts(model, revision=revision, device=args.device)
+    parts = load_parts(model, revision=revision, device=claim_device(args.device))
     check_base(parts, personal, str(args.personal))
     mask = locate(
         parts,

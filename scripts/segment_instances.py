@@ -44,6 +44,7 @@ from attnseg.diffusion.instances import (
 from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError, run
 from attnseg.files import write_atomically, write_json
+from attnseg.gpu import claim_device
 from attnseg.masks import descriptors
 from attnseg.prompts import Query
 
@@ -161,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
         resize=args.resize,
         seed=args.seed,
     )
-    parts = load_parts(args.model, args.revision, args.device)
+    parts = load_parts(args.model, args.revision, claim_device(args.device))
     check_blocks(parts.unet, options.cross_blocks, options.self_block)
     views = list(dict.fromkeys((t.scene, t.view) for t in triplets))
     scenes = {

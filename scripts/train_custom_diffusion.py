@@ -27,6 +27,7 @@ from attnseg.diffusion import custom_diffusion as cd
 from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError, run
 from attnseg.files import write_json
+from attnseg.gpu import claim_device, training_dtype
 
 MODEL = "CompVis/stable-diffusion-v1-4"
 REVISION = "133a221b8aa7292a167afc5127cb63fb5005638b"
@@ -130,9 +131,8 @@ def main(argv: list[str] | None = None) -> int:
 
     lessons = subjects_of(args) if args.mug19 else {args.output: given(args)}
     revision = args.revision if args.model else REVISION
-    # Training in float16 would need loss scaling.
-    half = "bfloat16" if args.device != "cpu" and torch.cuda.is_available() else "float32"
-    parts = load_parts(args.model or MODEL, revision, args.device, half)
+    device = claim_device(args.device)
+    parts = load_parts(args.model or MODEL, revision, device, training_dtype(device))
     factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
     settings = cd.Settings(
         steps=args.steps,

@@ -15,7 +15,6 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from attnseg.diffusion.dreambooth_lora import (
@@ -29,7 +28,7 @@ from attnseg.diffusion.dreambooth_lora import (
 from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash
-from attnseg.gpu import pick_device
+from attnseg.gpu import claim_device, training_dtype
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,12 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
     options = LoraOptions(**{name: getattr(args, name) for name in asdict(defaults)})
-    device = pick_device(args.device)
-    # float16 would need a gradient scaler
-    narrow = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    parts = load_parts(
-        args.model, args.revision, device, torch.bfloat16 if narrow else torch.float32
-    )
+    device = claim_device(args.device)
+    parts = load_parts(args.model, args.revision, device, training_dtype(device))
     paths = target_images(args.images)
     if args.limit:
         paths = paths[:: max(1, len(paths) // args.limit)][: args.limit]

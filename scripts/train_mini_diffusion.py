@@ -22,6 +22,7 @@ from attnseg.diffusion.mini_card import write_card
 from attnseg.diffusion.mini_evaluation import dev_evaluation
 from attnseg.errors import run
 from attnseg.files import write_json
+from attnseg.gpu import claim_device
 from attnseg.mini_world.training import training_scenes
 from attnseg.prompts import encode_text
 
@@ -44,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     args = parser.parse_args(argv)
+    claim_device(args.device)
     torch.set_num_threads(args.threads)
     args.workdir.mkdir(parents=True, exist_ok=True)
     started = time.time()

@@ -6,10 +6,14 @@ training resumes from its last checkpoint when the same command is run again.
 With the setting learner=beco two networks are trained together (BECO): on the masks where these are
 reliable, on each other elsewhere. --reliability names their maps, grey PNG files, <id>.png, 0 where
 unsure; without it a mask is reliable where it is not 255. Both networks' weights are in one file.
+
+With --gpus the same training runs on several GPUs: each takes its share of every batch.
 """
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,6 +63,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, help="of weights and batches (default: the settings')")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument(
+        "--gpus",
+        type=int,
+        default=1,
+        help="GPUs that share each batch, a process each; with --device cpu, processes (default: 1)",
+    )
     args = parser.parse_args(argv)
     if args.train_images and not args.train_masks:
         raise UserError("--train-images needs --train-masks: the folder of refine_synthetic")
@@ -98,7 +108,7 @@ def read_values(config: str | None, assignments: list[str]) -> dict:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     # here and not above: seconds, which --help and a wrong argument need not take
-    from attnseg.gpu import leased_device
+    from attnseg.gpu import claim_device, pick_device
 
     values = read_values(args.config, args.set)
     if args.seed is not None:
@@ -117,6 +127,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.val_split:
         _, validation = split_pairs(args.dataset, args.root, args.val_split)
         validation.check("check the data set")
+    if args.gpus < 1 or settings.batch % args.gpus:
+        raise UserError(f"--gpus {args.gpus}: a batch of {settings.batch} cannot be shared evenly")
+    started_here = "LOCAL_RANK" not in os.environ  # torchrun sets it
+    if started_here:
+        device = claim_device(args.device, args.gpus)
+        if args.gpus > 1:
+            return torchrun(args.gpus, sys.argv[1:] if argv is None else argv)
+    else:
+        device = pick_device(args.device)
     about = {
         "dataset": args.dataset,
         "train": {
@@ -127,22 +146,33 @@ def main(argv: list[str] | None = None) -> int:
             "fingerprint": pairs.fingerprint(),
         },
     }
-    with leased_device(args.device) as device:
-        from attnseg.segmentation.train import train
+    from attnseg.segmentation.train import train
 
-        train(
-            settings,
-            pairs,
-            classes,
-            args.output,
-            device=device.type,
-            validation=validation,
-            about=about,
-        )
-    print(
-        f"{settings.name}, {settings.iterations} iterations on {len(pairs.ids)} images: {args.output}"
+    train(
+        settings,
+        pairs,
+        classes,
+        args.output,
+        device=device.type,
+        validation=validation,
+        about=about,
     )
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            f"{settings.name}, {settings.iterations} iterations on {len(pairs.ids)} images: "
+            f"{args.output}"
+        )
     return 0
+
+
+def torchrun(processes: int, argv: list[str]) -> int:
+    """The same command in several processes, which see the GPUs that this one has claimed."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", str(processes), __file__, *argv),
+        ]
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from attnseg.errors import UserError
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # The same for every process of the machine: TMPDIR may differ from job to job.
 LOCKS = "/tmp/attnseg-gpus"
+_claimed = ExitStack()  # never closed: the locks go with the process
 HOW_WITHOUT = "configure `device: cpu` and `resources: {gpu_per_job: 0}` to compute without a GPU"
 
 
@@ -52,12 +53,20 @@ def pick_dtype(device: torch.device | str) -> torch.dtype:
     return torch.bfloat16 if native else torch.float16
 
 
-@contextmanager
-def leased_device(name: str = "auto") -> Iterator[torch.device]:
-    """`pick_device`, with a GPU that no other process of this machine has leased."""
-    count = 0 if name == "cpu" or (name == "auto" and not devices()) else 1
-    with lease(count):
-        yield pick_device(name)
+def training_dtype(device: torch.device | str) -> torch.dtype:
+    """bfloat16 where the GPU computes in it, else float32: float16 would need a loss scaler."""
+    dtype = pick_dtype(device)
+    return torch.float32 if dtype == torch.float16 else dtype
+
+
+def claim_device(name: str = "auto", count: int = 1) -> torch.device:
+    """`pick_device`, with `count` GPUs that are this process's alone until it ends.
+
+    Call it before CUDA is first used.
+    """
+    wanted = 0 if name == "cpu" or (name == "auto" and not devices()) else count
+    _claimed.enter_context(lease(wanted))
+    return pick_device(name)
 
 
 @contextmanager
@@ -72,7 +81,12 @@ def lease(count: int = 1, *, wait: float = 0.2) -> Iterator[list[str]]:
         UserError: where the machine has fewer than `count` GPUs.
     """
     if VISIBLE in os.environ:
-        yield [device for device in os.environ[VISIBLE].split(",") if device]
+        given = [device for device in os.environ[VISIBLE].split(",") if device]
+        if 1 < count != len(given):
+            raise UserError(
+                f"{count} GPUs asked for and {VISIBLE} lists {len(given)}; {HOW_WITHOUT}"
+            )
+        yield given
         return
     if count == 0:
         yield []

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from attnseg.batches import Batches
 from attnseg.files import parameters_hash, write_atomically, write_json
 from attnseg.shards import write_shard
 
@@ -33,9 +34,10 @@ def build_shard(
     tensors: dict[str, torch.Tensor] = {}
     items: list[dict] = []
     fresh = 0
-    for start in range(0, len(samples), batch_size):
-        part = samples[start : start + batch_size]
-        kept = folder / f"{start:08d}-{len(part)}"
+
+    def finished(part: Sequence) -> Batch:
+        nonlocal fresh
+        kept = folder / f"{len(items):08d}-{len(part)}"
         batch = _kept(kept)
         if batch is None or not still_valid(batch[1]):
             batch = work(part)
@@ -43,6 +45,9 @@ def build_shard(
             with write_atomically(kept.with_suffix(".safetensors")) as partial:
                 save_file({k: t.contiguous() for k, t in batch[0].items()}, partial)
             write_json(kept.with_suffix(".json"), batch[1])  # last: it makes the batch count
+        return batch
+
+    for part, batch in Batches(batch_size, "image").over(samples, finished):
         tensors |= batch[0]
         items += batch[1]
         progress(len(part))

@@ -3,9 +3,9 @@
 
     python scripts/tools/benchmark_full_size.py --photo photo.jpg --limit 20
 
-Needs no download: the model has version 1.4's published configuration and random weights, which
-cost as much as the trained ones. It is made in --folder (4.3 GB on the disk), and removed at the
-end unless --keep is given. A photo of 500x375 pixels becomes 768x576.
+Needs no download: the model is that of make_random_sd.py, whose random weights cost as much as the
+trained ones. It is made in --folder (4.3 GB on the disk), and removed at the end unless --keep is
+given. A photo of 500x375 pixels becomes 768x576.
 """
 
 import argparse
@@ -23,8 +23,6 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg.errors import UserError, run  # noqa: E402
 
-PROMPTS = ["a photo of a dog, tree, river, sea, lake, water, railway, railroad, track and rocks"]
-
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
@@ -39,10 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         model = (args.folder or Path(temporary)) / "sd_1_4_random"
-        # in a process of its own: its memory is not what is measured
         if not (model / "model_index.json").is_file():
-            make = f"import benchmark_full_size as b; b.make_model({str(model)!r})"
-            subprocess.run([sys.executable, "-c", make], cwd=Path(__file__).parent, check=True)
+            make = REPOSITORY / "scripts/tools/make_random_sd.py"
+            subprocess.run([sys.executable, str(make), "--output", str(model)], check=True)
         try:
             seconds, peak, size = measure(args, model, Path(temporary))
         finally:
@@ -88,59 +85,6 @@ def measure(args: argparse.Namespace, model: Path, folder: Path) -> tuple[float,
     (item,) = json.loads((folder / "shard-00000.json").read_text())["items"]
     height, width = item["padded"]
     return seconds, usage.ru_maxrss / 2**20, f"{width}x{height}"
-
-
-def make_model(folder: str) -> None:
-    """A folder in diffusers' layout with Stable Diffusion 1.4's configuration and random weights."""
-    import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    from attnseg.diffusion import mini_sd
-
-    torch.manual_seed(0)
-    tokenizer = mini_sd.train_tokenizer(PROMPTS, Path(folder) / "tokenizer")
-    tokenizer.model_max_length = 77
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=49408,
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            max_position_embeddings=77,
-            projection_dim=768,
-            hidden_act="quick_gelu",
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=4,
-        norm_num_groups=32,
-        sample_size=512,
-        scaling_factor=0.18215,
-    )
-    unet = UNet2DConditionModel(
-        sample_size=64,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=2,
-        block_out_channels=(320, 640, 1280, 1280),
-        down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
-        up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
-        cross_attention_dim=768,
-        attention_head_dim=8,
-        norm_num_groups=32,
-    )
-    parameters = sum(p.numel() for net in (text_encoder, vae, unet) for p in net.parameters())
-    print(f"{parameters / 1e6:,.0f} million parameters -> {folder}", flush=True)
-    mini_sd.pipeline(vae, text_encoder, tokenizer, unet).save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,9 @@ def test_a_device_that_the_scheduler_set_is_kept(monkeypatch, tmp_path):
         assert devices == ["5"]
     assert os.environ[gpu.VISIBLE] == "5"
     assert not (tmp_path / "locks").exists()
+    with pytest.raises(UserError, match="2 GPUs asked for and CUDA_VISIBLE_DEVICES lists 1"):
+        with gpu.lease(2):
+            pass
 
 
 def test_more_devices_than_there_are_is_refused(monkeypatch):
@@ -83,10 +86,51 @@ def test_more_devices_than_there_are_is_refused(monkeypatch):
 
 
 def test_no_device_is_leased_where_none_is_asked_for(tmp_path):
-    with gpu.lease(0) as devices, gpu.leased_device("cpu") as device:
-        assert (devices, device) == ([], torch.device("cpu"))
+    with gpu.lease(0) as devices:
+        assert (devices, gpu.claim_device("cpu")) == ([], torch.device("cpu"))
         assert gpu.VISIBLE not in os.environ
     assert not (tmp_path / "locks").exists()
+
+
+def test_a_claimed_device_is_kept_until_the_process_ends(tmp_path):
+    """Also by a program that never gives it back: a second one takes the other device."""
+    claim = (
+        "import torch; torch.cuda.is_available = lambda: True\n"
+        "import os, sys; from attnseg.gpu import claim_device\n"
+        "assert claim_device('cuda').type == 'cuda'\n"
+        "print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", claim], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    try:
+        assert sorted(process.stdout.readline().strip() for process in processes) == ["0", "1"]
+    finally:
+        for process in processes:
+            process.communicate()
+    with gpu.lease(2) as devices:
+        assert devices == ["0", "1"]
+
+
+# programs that compute on a GPU; those of rules declare one (checked with the rules)
+GPU_PROGRAMS = (
+    "extract_attention", "generate_images", "invert_image", "train_segmentor", "train_mini_diffusion",
+    "train_dreambooth_lora", "train_custom_diffusion", "segment_instances", "evaluate_segmentor",
+    "segment_image",
+)  # fmt: skip
+
+
+def test_every_program_with_a_device_claims_it():
+    for program in sorted(SCRIPTS.glob("*.py")):
+        if program.stem == "make_table":
+            continue  # it only writes down where others ran
+        source = program.read_text()
+        with_device = '"--device"' in source
+        assert with_device == (program.stem in GPU_PROGRAMS), program
+        assert with_device == ("claim_device(args.device" in source), program
 
 
 def test_a_process_waits_until_a_device_is_free(tmp_path):

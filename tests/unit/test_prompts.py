@@ -1,9 +1,6 @@
 """Queries and token positions, with small and with CLIP's real vocabulary."""
 
-import gzip
 import importlib.util
-import json
-from pathlib import Path
 
 import pytest
 from transformers import CLIPTokenizer
@@ -12,6 +9,7 @@ from attnseg.diffusion.mini_sd import train_tokenizer
 from attnseg.errors import UserError
 from attnseg.mini_world.vocabulary import VOC_CLASSES
 from attnseg.prompts import BACKGROUND_WORDS, Query, background_words, text_query, token_positions
+from tools.make_random_sd import clip_tokenizer
 
 COCO_CLASSES = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
@@ -33,22 +31,9 @@ def small(tmp_path_factory) -> CLIPTokenizer:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> CLIPTokenizer:
     """CLIP's byte-pair vocabulary, in the order that its authors number it."""
-    package = importlib.util.find_spec("open_clip")  # not imported: that takes torchvision
-    if package is None:
+    if importlib.util.find_spec("open_clip") is None:
         pytest.skip("open-clip-torch, which holds CLIP's vocabulary, is not installed")
-    packed = Path(package.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
-    merges = gzip.decompress(packed.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [n for n in range(256) if n not in printable]
-    letters = [chr(n) for n in printable] + [chr(256 + i) for i in range(len(others))]
-    tokens = letters + [c + "</w>" for c in letters] + ["".join(m.split()) for m in merges]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    folder = tmp_path_factory.mktemp("clip")
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-    return CLIPTokenizer(
-        vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=77
-    )
+    return clip_tokenizer(tmp_path_factory.mktemp("clip"))
 
 
 def test_the_papers_example_sentence():

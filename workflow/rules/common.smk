@@ -79,9 +79,8 @@ wildcard_constraints:
     picture=one_of(config["pictures"]),
 
 
-def gpus(wildcards):
-    """GPUs of a job that needs one; a run that grants too few is refused, not slowed down."""
-    needed = config["resources"]["gpu_per_job"]
+def granted_gpus(needed):
+    """So many GPUs; a run that grants fewer is refused, not slowed down."""
     granted = workflow.global_resources.get("gpu").value
     if config["device"] != "cpu" and granted is not None and granted < needed:
         raise WorkflowError(
@@ -89,6 +88,11 @@ def gpus(wildcards):
             f"grant gpu={needed}, or set `device: cpu` in the configuration"
         )
     return needed
+
+
+def gpus(wildcards):
+    """GPUs of a job that needs one."""
+    return granted_gpus(config["resources"]["gpu_per_job"])
 
 
 def device():

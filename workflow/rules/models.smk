@@ -106,6 +106,9 @@ rule fetch_models:
         "<logs>/fetch_models/{model}.log",
     benchmark:
         "<benchmarks>/fetch_models/{model}.tsv"
+    wildcard_constraints:
+        # a folder that the configuration names is nobody's output
+        model="(?!)" if config["model"]["revision"] is None else "[^/]+",
     conda:
         "../../envs/diffusion.yaml"
     threads: 1
@@ -129,6 +132,8 @@ rule fetch_backbone:
         "<logs>/fetch_backbone/{backbone}.log",
     benchmark:
         "<benchmarks>/fetch_backbone/{backbone}.tsv"
+    wildcard_constraints:
+        backbone="[^/]+",
     conda:
         "../../envs/segmentation.yaml"
     threads: 1

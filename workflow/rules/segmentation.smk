@@ -116,6 +116,20 @@ def tested_flags(wildcards):
     )
 
 
+def training_gpus(wildcards):
+    """GPUs that share the batches of a segmentor's training."""
+    settings = config["resources"]
+    if settings["gpu_per_training"] is None:
+        return granted_gpus(settings["gpu_per_job"])
+    return granted_gpus(settings["gpu_per_training"])
+
+
+def sharing_flags(wildcards):
+    """Where a segmentor is trained. No param: the number of GPUs is no reason to rerun."""
+    count = training_gpus(wildcards)
+    return flags(device=device(), gpus=count if count > 1 else None)
+
+
 rule train_segmentor:
     input:
         masks=training_masks,
@@ -134,9 +148,9 @@ rule train_segmentor:
     resources:
         mem_mb=growing(32000),
         runtime=growing(1440),
-        gpu=gpus,
-        device=device(),
+        gpu=training_gpus,
+        device=sharing_flags,
     params:
         flags=training_flags,
     shell:
-        "python {input.script} {params.flags} --device {resources.device} --output {output} > {log} 2>&1"
+        "python {input.script} {params.flags} {resources.device} --output {output} > {log} 2>&1"

@@ -34,6 +34,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from attnseg.batches import Batches
 from attnseg.datasets.images import read_image
 from attnseg.datasets.mug19 import photos_in
 from attnseg.errors import UserError
@@ -444,15 +445,22 @@ def train(
     if first:
         log(f"going on from step {first}")
     latents = _Latents(parts, settings.size)
+    passes = Batches(2 * settings.batch_size, "training image")
     encoder.set_input_embeddings(embedding)
     unet.set_attn_processor({**before, **processors})
     try:
         for step in range(first, settings.steps):
-            loss = step_loss(parts, tokenizer, concepts, settings, latents, step)
-            loss.backward()
+            batch = step_batch(parts, tokenizer, concepts, settings, latents, step)
+
+            def learnt(rows: range, batch=batch) -> float:
+                loss = batch_loss(parts, batch, rows)
+                loss.backward()
+                return float(loss.detach())
+
+            rows = range(len(batch.shares))
+            losses.append(sum(passes.together(rows, learnt, optimizer.zero_grad)))
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 raise UserError(
                     f"the loss is not finite at step {step + 1}: lower the learning rate"
@@ -510,10 +518,22 @@ def check_prompts(tokenizer, concepts: Sequence[Concept], settings: Settings) ->
             raise UserError(f"the prompt {text!r} does not fit the text encoder's window")
 
 
-def step_loss(
+@dataclass
+class Batch:
+    """What one step learns from: photos of the subjects, then images of their classes."""
+
+    noisy: torch.Tensor  # [B, C, h, w]
+    timesteps: torch.Tensor  # [B]
+    tokens: torch.Tensor  # [B, L]
+    target: torch.Tensor  # [B, C, h, w]
+    valid: torch.Tensor  # [B, 1, h, w], 0 outside an augmented photo
+    shares: torch.Tensor  # [B], of each in the loss
+
+
+def step_batch(
     parts, tokenizer, concepts: Sequence[Concept], settings: Settings, latents: _Latents, step: int
-) -> torch.Tensor:
-    """The loss of one step: on photos of the subjects and, weighted, on images of their classes."""
+) -> Batch:
+    """The batch of one step, which depends on the seed and the step alone."""
     generator = drawn(settings.seed, "step", step)
 
     def below(count: int) -> int:
@@ -552,16 +572,23 @@ def step_loss(
     velocity = noising.config.prediction_type == "v_prediction"
     target = noising.get_velocity(clean, noise, t) if velocity else noise
     noisy = noising.add_noise(clean, noise, t)
+    others = len(texts) - subjects
+    shares = [1 / subjects] * subjects + [settings.prior_weight / max(others, 1)] * others
+    return Batch(
+        noisy, t, encode_text(tokenizer, texts), target, torch.stack(valid), torch.tensor(shares)
+    )
+
+
+def batch_loss(parts, batch: Batch, rows: range) -> torch.Tensor:
+    """What some of a batch add to its loss."""
     device, dtype = parts.unet.device, parts.unet.dtype
-    hidden = parts.text_encoder(encode_text(tokenizer, texts, device)).last_hidden_state
-    predicted = parts.unet(noisy.to(device, dtype), t.to(device), hidden).sample.float()
-    error = (predicted - target.to(device)).square().mean(1, keepdim=True)  # [B, 1, h, w]
-    mask = torch.stack(valid).to(device)
+    hidden = parts.text_encoder(batch.tokens[rows].to(device)).last_hidden_state
+    noisy, t = batch.noisy[rows].to(device, dtype), batch.timesteps[rows].to(device)
+    predicted = parts.unet(noisy, t, hidden).sample.float()
+    error = (predicted - batch.target[rows].to(device)).square().mean(1, keepdim=True)
+    mask = batch.valid[rows].to(device)
     each = (error * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp_min(1)
-    loss = each[:subjects].mean()
-    if len(each) > subjects:
-        loss = loss + settings.prior_weight * each[subjects:].mean()
-    return loss
+    return (each * batch.shares[rows].to(device)).sum()
 
 
 def keep(
@@ -615,7 +642,7 @@ def regularisation_images(
 ) -> tuple[Path, ...]:
     """`count` images of a class: those in `folder`, and the missing ones generated there by `parts`.
 
-    A folder of one's own images is used as it is. Images are generated in fixed batches, so that an
+    A folder of one's own images is used as it is. Each image has its own noise, so that an
     interrupted call ends with the same ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -636,10 +663,10 @@ def regularisation_images(
         requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
-    for start in range(0, count, batch_size):
-        part = paths[start : start + batch_size]
+
+    def generate(part: Sequence[Path]) -> None:
         if all(path.exists() for path in part):
-            continue
+            return
         generators = [drawn(settings.seed, "class", class_word, path.name) for path in part]
         images = pipe(
             [settings.prompt.format(class_word)] * len(part),
@@ -652,7 +679,10 @@ def regularisation_images(
         for path, image in zip(part, images, strict=True):
             with write_atomically(path) as partial:
                 image.save(partial)
-        log(f"images of the class {class_word}: {start + len(part)}/{count}")
+        log(f"images of the class {class_word}: {int(part[-1].stem[-5:]) + 1}/{count}")
+
+    for _ in Batches(batch_size, "image").over(paths, generate):
+        pass
     return tuple(paths)
 
 

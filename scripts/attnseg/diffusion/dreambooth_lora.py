@@ -6,6 +6,7 @@ token `sks`. The prior may be preserved with images of the unadapted model under
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from attnseg.batches import Batches
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
 from attnseg.files import parameters_hash, write_atomically
@@ -173,7 +175,10 @@ def train(
     texts = [text for _, text, _ in groups for _ in range(options.batch_size)]
     tokens = encode_text(parts.tokenizer, texts, device)
     with torch.no_grad():
-        text = parts.text_encoder(tokens)[0]
+        fixed = parts.text_encoder(tokens)[0]
+    shares = torch.tensor([weight / options.batch_size for _, _, weight in groups])
+    shares = shares.repeat_interleave(options.batch_size).to(device)  # of each image in the loss
+    passes = Batches(len(texts), "training image")
     for step in range(first, options.steps):
         generator = torch.Generator().manual_seed(sample_seed(options.seed, "lora", step))
         clean = torch.cat(
@@ -186,21 +191,24 @@ def train(
         t = torch.randint(noising.config.num_train_timesteps, (len(clean),), generator=generator)
         noisy = noising.add_noise(clean, noise, t)
         target = noising.get_velocity(clean, noise, t) if is_velocity(noising) else noise
-        if options.text_encoder:
-            text = parts.text_encoder(tokens)[0]
-        predicted = unet(noisy.to(device, unet.dtype), t.to(device), text.to(unet.dtype)).sample
-        errors = F.mse_loss(predicted.float(), target.to(device), reduction="none").mean((1, 2, 3))
-        loss = sum(
-            weight * part.mean()
-            for (_, _, weight), part in zip(groups, errors.split(options.batch_size), strict=True)
-        )
-        if not loss.isfinite():
+
+        def learnt(rows: range, noisy=noisy, t=t, target=target) -> float:
+            """Adds the gradients of some of the images; their part of the loss."""
+            text = parts.text_encoder(tokens[rows])[0] if options.text_encoder else fixed[rows]
+            latents = noisy[rows].to(device, unet.dtype)
+            predicted = unet(latents, t[rows].to(device), text.to(unet.dtype)).sample.float()
+            errors = F.mse_loss(predicted, target[rows].to(device), reduction="none")
+            loss = (shares[rows] * errors.mean((1, 2, 3))).sum()
+            loss.backward()
+            return loss.item()
+
+        loss = sum(passes.together(range(len(texts)), learnt, optimizer.zero_grad))
+        if not math.isfinite(loss):
             raise UserError(f"the loss is not finite at step {step + 1}: lower the learning rate")
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        log(step + 1, loss.item())
+        log(step + 1, loss)
         if (step + 1) % checkpoint_every == 0 or step + 1 == options.steps:
             save_checkpoint(adapted, optimizer, step + 1, made_with, checkpoint)
     return adapted

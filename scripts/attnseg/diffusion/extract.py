@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from attnseg.batches import Batches
 from attnseg.diffusion.attention import attention_maps, min_max
 from attnseg.diffusion.geometry import (
     Fit,
@@ -121,6 +122,7 @@ def extract(
         for members in groups.values()
         for start in range(0, len(members), batch_size)
     ]
+    encoding, passes = Batches(batch_size, "photo"), Batches(batch_size, "U-Net pass")
     tensors: dict[str, torch.Tensor] = {}
     items = [
         {
@@ -137,13 +139,14 @@ def extract(
         for sample, fit in zip(samples, fits, strict=True)
     ]
     for batch in progress(batches):
-        latents = encode_photos(parts, [(samples[i], fits[i]) for i in batch], options.seed)
+        photos = [(samples[i], fits[i]) for i in batch]
+        latents = encode_photos(parts, photos, options.seed, encoding)
         units = [
             unit
             for row, i in enumerate(batch)
             for unit in units_of(parts, samples[i], row, options)
         ]
-        sums = accumulate(parts, [samples[i] for i in batch], latents, units, options, batch_size)
+        sums = accumulate(parts, [samples[i] for i in batch], latents, units, options, passes)
         for i, (kinds, constant, unboxed) in zip(batch, sums, strict=True):
             for kind, maps in kinds.items():
                 tensors[f"{samples[i].id}/{kind}"] = (maps / options.noises).half()
@@ -153,11 +156,19 @@ def extract(
     return tensors, items
 
 
-def encode_photos(parts, photos: list[tuple[Sample, Fit]], seed: int) -> torch.Tensor:
+def encode_photos(
+    parts, photos: list[tuple[Sample, Fit]], seed: int, batches: Batches | None = None
+) -> torch.Tensor:
     """Scaled latents, one posterior sample a photo: [B, C, h, w]."""
-    pixels = torch.stack([model_input(sample.image, fit) for sample, fit in photos])
-    posterior = parts.vae.encode(pixels.to(parts.vae.device, parts.vae.dtype)).latent_dist
-    mean, std = posterior.mean.float().cpu(), posterior.std.float().cpu()
+
+    def encode(part: list[tuple[Sample, Fit]]) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = torch.stack([model_input(sample.image, fit) for sample, fit in part])
+        posterior = parts.vae.encode(pixels.to(parts.vae.device, parts.vae.dtype)).latent_dist
+        return posterior.mean.float().cpu(), posterior.std.float().cpu()
+
+    batches = batches or Batches(len(photos), "photo")
+    means, stds = zip(*(encoded for _, encoded in batches.over(photos, encode)), strict=True)
+    mean, std = torch.cat(means), torch.cat(stds)
     draws = [sample_noise(mean.shape[1:], seed, sample.id, "latent") for sample, _ in photos]
     return (mean + std * torch.stack(draws)) * parts.vae.config.scaling_factor
 
@@ -180,7 +191,7 @@ def accumulate(
     latents: torch.Tensor,
     units: list[_Unit],
     options: Options,
-    batch_size: int,
+    batches: Batches,
 ) -> list[tuple[dict[str, torch.Tensor], set[int], list[int]]]:
     """Per sample the sums over noises of its min-max maps, the classes whose map was constant, and
     those whose boxes were empty, once a noise."""
@@ -201,8 +212,8 @@ def accumulate(
     sums: list[tuple[dict[str, torch.Tensor], set[int], list[int]]] = [
         ({}, set(), []) for _ in samples
     ]
-    for start in range(0, len(jobs), batch_size):
-        part = jobs[start : start + batch_size]
+
+    def maps_of(part: list[tuple[int, int]]) -> list:
         noisy = torch.stack(
             [
                 abar.sqrt() * latents[units[u].sample]
@@ -210,7 +221,7 @@ def accumulate(
                 for u, n in part
             ]
         )
-        results = attention_maps(
+        return attention_maps(
             parts.unet,
             noisy.to(device, dtype),
             options.timestep,
@@ -222,6 +233,8 @@ def accumulate(
             box_threshold=options.box_threshold,
             with_affinity=options.cbp,
         )
+
+    for part, results in batches.over(jobs, maps_of):
         for (u, _), maps in zip(part, results, strict=True):
             unit = units[u]
             kinds, constant, unboxed = sums[unit.sample]

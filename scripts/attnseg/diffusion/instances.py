@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from attnseg.batches import Batches
 from attnseg.diffusion.attention import attention_maps, min_max
 from attnseg.diffusion.custom_diffusion import (
     Personal,
@@ -106,6 +107,7 @@ def query_maps(
         for start in range(0, len(members), batch_size)
     ]
     results: list = [None] * len(asks)
+    passes = Batches(batch_size, "U-Net pass")
     for batch in progress(batches):
         queries = [asks[i][1] for i in batch]
         positions = [token_positions(parts.tokenizer, query) for query in queries]
@@ -122,18 +124,22 @@ def query_maps(
         affinities: list = [None] * len(batch)
         for n in range(options.noises):
             noisy = torch.stack([asks[i][0].noisy[n] for i in batch])
-            found = attention_maps(
-                parts.unet,
-                noisy.to(parts.device, parts.dtype),
-                options.timestep,
-                hidden,
-                positions,
-                cross_blocks=options.cross_blocks,
-                self_block=options.self_block,
-                iterations=options.iterations,
-                with_affinity=with_affinity and n == 0,
-            )
-            for k, maps in enumerate(found):
+
+            def maps_of(rows: range, noisy=noisy, hidden=hidden, positions=positions, n=n) -> list:
+                return attention_maps(
+                    parts.unet,
+                    noisy[rows].to(parts.device, parts.dtype),
+                    options.timestep,
+                    hidden[rows],
+                    [positions[row] for row in rows],
+                    cross_blocks=options.cross_blocks,
+                    self_block=options.self_block,
+                    iterations=options.iterations,
+                    with_affinity=with_affinity and n == 0,
+                )
+
+            found = passes.over(range(len(batch)), maps_of)
+            for k, maps in enumerate(maps for _, part in found for maps in part):
                 sums[k] = sums[k] + min_max(maps.selfcross)[0] / options.noises
                 affinities[k] = maps.affinity if n == 0 else affinities[k]
         for k, i in enumerate(batch):

@@ -25,10 +25,11 @@ from attnseg.segmentation.cotraining import (
     online,
     strong_colours,
 )
+from attnseg.segmentation.parts import InPartsOfABatch
 
 
 @MODELS.register_module()
-class Beco(BaseSegmentor):
+class Beco(InPartsOfABatch, BaseSegmentor):
     """Two networks of one architecture; a prediction is the mean of their logits.
 
     network: mmseg's configuration of each; they begin with different random weights.
@@ -173,4 +174,4 @@ class CountIterations(Hook):
     """Tells the model which iteration it is in, also of a resumed training."""
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        runner.model.iteration = batch_idx
+        getattr(runner.model, "module", runner.model).iteration = batch_idx

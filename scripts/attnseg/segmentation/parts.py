@@ -23,6 +23,8 @@ from mmseg.registry import DATA_SAMPLERS, DATASETS, HOOKS, MODELS, TRANSFORMS
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from attnseg.batches import Batches
+
 IGNORED = 255
 
 
@@ -61,8 +63,35 @@ class SmallImageResNet(ResNet):
         self.maxpool = nn.Identity()
 
 
+class InPartsOfABatch:
+    """Training steps of a mmseg model in parts of the batch, where memory does not hold it whole.
+
+    The gradients of the parts add up to one update. Batch norm that is trained sees the parts.
+    """
+
+    def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
+        """As mmengine's: one update, and the losses for its log."""
+        count = len(data["inputs"])
+        if not hasattr(self, "passes"):
+            self.passes = Batches(count, "training image")
+
+        def learnt(rows: range) -> dict[str, Tensor]:
+            part = {name: [values[row] for row in rows] for name, values in data.items()}
+            with optim_wrapper.optim_context(self):
+                losses = self._run_forward(self.data_preprocessor(part, True), mode="loss")
+            loss, logged = self.parse_losses(losses)
+            share = len(rows) / count
+            optim_wrapper.backward(loss * share)
+            return {name: value.detach() * share for name, value in logged.items()}
+
+        parts = self.passes.together(range(count), learnt, optim_wrapper.zero_grad)
+        optim_wrapper.step()
+        optim_wrapper.zero_grad()
+        return {name: sum(part[name] for part in parts) for name in parts[0]}
+
+
 @MODELS.register_module()
-class Segmentor(EncoderDecoder):
+class Segmentor(InPartsOfABatch, EncoderDecoder):
     """EncoderDecoder with DeepLabV2's multi-scale loss and bfloat16 arithmetic as options.
 
     loss_scales: the loss is the sum of the cross-entropies of the logits at each scale and of their
@@ -206,11 +235,16 @@ class Progress(Hook):
         self.lines = lines
 
     def before_train(self, runner) -> None:
-        if runner.iter:
+        self.first = runner.rank == 0  # of several processes, the one that prints
+        if runner.iter and self.first:
             print(f"resumed after iteration {runner.iter}", flush=True)
         self.losses: list[Tensor] = []
         self.bar = tqdm(
-            total=runner.max_iters, initial=runner.iter, desc="train", unit="it", disable=None
+            total=runner.max_iters,
+            initial=runner.iter,
+            desc="train",
+            unit="it",
+            disable=None if self.first else True,
         )
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
@@ -225,13 +259,15 @@ class Progress(Hook):
             raise FloatingPointError(f"the loss is {loss} near iteration {done}")
         rates = [group["lr"] for group in runner.optim_wrapper.optimizer.param_groups]
         line = f"loss {loss:.4f}, learning rate {min(rates):.3g} to {max(rates):.3g}"
+        if not self.first:
+            return
         if self.bar.disable:
             print(f"iteration {done} of {runner.max_iters}: {line}", flush=True)
         else:
             self.bar.set_postfix_str(line)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        if metrics:
+        if metrics and self.first:
             tqdm.write(f"iteration {runner.iter}: validation mIoU {metrics['mIoU']:.1f}")
 
     def after_train(self, runner) -> None:

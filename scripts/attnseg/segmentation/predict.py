@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from attnseg.batches import Batches
 from attnseg.files import write_atomically
 from attnseg.masks.crf import CrfOptions
 from attnseg.segmentation.crf import crf_labels
@@ -22,12 +23,17 @@ from attnseg.segmentation.crf import crf_labels
 
 @torch.inference_mode()
 def probabilities(
-    model: nn.Module, photo: np.ndarray, scales: Sequence[float], flip: bool
+    model: nn.Module,
+    photo: np.ndarray,
+    scales: Sequence[float],
+    flip: bool,
+    passes: Batches | None = None,
 ) -> np.ndarray:
     """Mean softmax over the scales and, with `flip`, the mirrored photo.
 
     photo: HWC uint8 RGB -> [C, H, W] float32.
     """
+    passes = passes or Batches(2, "photo")
     preprocessor = model.data_preprocessor
     device = preprocessor.mean.device
     pixels = torch.from_numpy(photo.copy()).to(device).permute(2, 0, 1).float()
@@ -38,8 +44,12 @@ def probabilities(
         inputs = F.interpolate(pixels, size, mode="bilinear")
         if flip:
             inputs = torch.cat([inputs, inputs.flip(3)])
-        logits = F.interpolate(model.logits(inputs), photo.shape[:2], mode="bilinear")
-        scores = logits.softmax(1)
+
+        def scored(rows: torch.Tensor) -> torch.Tensor:
+            logits = F.interpolate(model.logits(rows), photo.shape[:2], mode="bilinear")
+            return logits.softmax(1)
+
+        scores = torch.cat([result for _, result in passes.over(inputs, scored)])
         if flip:
             scores = torch.stack([scores[0], scores[1].flip(2)])
         total = total + scores.mean(0)
@@ -59,14 +69,16 @@ def predictions(
 
     The CRF's processes work while the network sees the next photos.
     """
+    passes = Batches(2, "photo")
     if crf is None:
         for image_id, photo in photos:
-            yield image_id, probabilities(model, photo, scales, flip).argmax(0).astype(np.uint8)
+            scores = probabilities(model, photo, scales, flip, passes)
+            yield image_id, scores.argmax(0).astype(np.uint8)
         return
     waiting: deque[tuple[str, Future]] = deque()
     with _pool(processes) as pool:
         for image_id, photo in photos:
-            scores = probabilities(model, photo, scales, flip)
+            scores = probabilities(model, photo, scales, flip, passes)
             waiting.append((image_id, pool.submit(crf_labels, photo, scores, crf)))
             while len(waiting) > 4 * processes or (waiting and waiting[0][1].done()):
                 done, future = waiting.popleft()

@@ -1,11 +1,14 @@
 """Training a segmentor on a folder of masks, through mmengine's Runner."""
 
+import os
 import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import mmengine.device.utils
+import torch
+import torch.distributed
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -37,27 +40,51 @@ def train(
     same call resumes an interrupted training and arrives at the same weights, another one begins
     anew. The folder goes when the weights are written. `validation` is only printed: nothing is
     chosen by it.
+
+    Started by torchrun, the processes share each batch, and with it the result: the same images
+    with the same augmentations make up an iteration, whatever the number of processes.
     """
     output = Path(output)
     settings = settings.with_iterations(len(pairs.ids))
     # mmengine takes the device from here and nowhere else
     mmengine.device.utils.DEVICE = device
+    processes = _join_processes(device)
     identity = {
         "settings": {k: v for k, v in settings.asdict().items() if k != "workers"},
         "masks": pairs.fingerprint(),
         "classes": list(classes),
     }
     folder = output.parent / f"training-{parameters_hash(identity)}"
-    runner = Runner.from_cfg(runner_config(settings, pairs, classes, folder, device, validation))
+    config = runner_config(settings, pairs, classes, folder, device, validation, processes)
+    runner = Runner.from_cfg(config)
+    model = runner.model.module if processes > 1 else runner.model
     if settings.pretrained is not None:
-        runner.model.init_weights()  # the Runner's own call then does nothing
-        load_pretrained(runner.model, settings.pretrained)
+        model.init_weights()  # the Runner's own call then does nothing
+        load_pretrained(model, settings.pretrained)
     try:
         runner.train()
     except FloatingPointError as problem:
         raise UserError(f"training of {output}: {problem}; lower `lr`") from None
-    save_segmentor(output, runner.model, settings, classes=list(classes), **(about or {}))
-    shutil.rmtree(folder, ignore_errors=True)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"training of {output}: out of memory with {settings.batch // processes} images on each "
+            "GPU; use more GPUs, or lower `batch`"
+        ) from None
+    if runner.rank == 0:
+        save_segmentor(output, model, settings, classes=list(classes), **(about or {}))
+        shutil.rmtree(folder, ignore_errors=True)
+    if processes > 1:
+        torch.distributed.destroy_process_group()
+
+
+def _join_processes(device: str) -> int:
+    """How many processes train together; those of torchrun find each other."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    return processes
 
 
 def runner_config(
@@ -67,8 +94,9 @@ def runner_config(
     folder: Path,
     device: str,
     validation: Pairs | None,
+    processes: int = 1,
 ) -> Config:
-    """mmengine's configuration of the whole training."""
+    """mmengine's configuration of the whole training, shared by so many processes."""
     s = settings
     load = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
     pack = [{"type": "PackSegInputs"}]
@@ -113,7 +141,7 @@ def runner_config(
         "experiment_name": uuid.uuid4().hex,  # mmengine keeps globals by this name
         "model": model,
         "train_dataloader": {
-            "batch_size": s.batch,
+            "batch_size": s.batch // processes,
             "num_workers": s.workers,
             "persistent_workers": s.workers > 0,
             "drop_last": True,
@@ -147,8 +175,15 @@ def runner_config(
         },
         "custom_hooks": hooks,
         "visualizer": {"type": "Visualizer", "vis_backends": []},
-        "env_cfg": {"dist_cfg": {"backend": "gloo"}},
     }
+    if processes > 1:
+        local = [int(os.environ["LOCAL_RANK"])] if device == "cuda" else None
+        config |= {
+            "launcher": "pytorch",
+            "model_wrapper_cfg": {"broadcast_buffers": False, "device_ids": local},
+            # over the whole batch; not to be had on a CPU
+            "sync_bn": "torch" if device == "cuda" else None,
+        }
     if validation is not None:
         test_pipeline = [load[0], load[1], pack[0]]
         config |= {
