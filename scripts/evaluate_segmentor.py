@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Test a segmentor on a split: IoU a class, mIoU, pixel accuracy.
 
     python scripts/evaluate_segmentor.py --weights work/segmentors/deeplabv2_voc/weights.safetensors \\

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Train a segmentor (DeepLabV2 or DeepLabv3+) on a folder of masks.
 
 The masks are palette PNG files, <id>.png, with 255 where a pixel is to be ignored. An interrupted

@@ -1,13 +1,16 @@
 """Extraction: results that do not depend on batches, shards or order; skips; noises."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from attnseg.diffusion.attention import transformer_blocks
 from attnseg.diffusion.extract import Options, Sample, extract, sample_noise
+from attnseg.diffusion.generate import blocks_of
 from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError
 from attnseg.shards import members, problem_with, read_shards, write_shard
@@ -72,6 +75,30 @@ def test_a_photo_without_labels_has_no_maps_and_is_no_error(parts):
     tensors, items = extract(parts, photos(3), OPTIONS)
     assert [item["id"] for item in items] == ["p0", "p1", "p2"]
     assert items[2]["classes"] == [] and not any(name.startswith("p2/") for name in tensors)
+
+
+def test_version_2_s_layout_is_extracted(tiny_sd, tmp_path):
+    """Linear projections, wider levels with more heads, prediction of the velocity."""
+    folder = shutil.copytree(tiny_sd, tmp_path / "v2")
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    config |= {"use_linear_projection": True, "attention_head_dim": [2, 4, 8, 8]}
+    shutil.rmtree(folder / "unet")
+    torch.manual_seed(0)
+    UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    values = json.loads(scheduler.read_text()) | {"prediction_type": "v_prediction"}
+    scheduler.write_text(json.dumps(values))
+    parts = load_parts(folder, device="cpu")
+    tensors, _ = extract(parts, photos(2), OPTIONS)
+    assert tensors["p1/selfcross"].shape == (2, 8, 8) and tensors["p1/selfcross"].isfinite().all()
+    blocks = "0-1: 1/1, 2-3: 1/2, 4-5: 1/4, 6: 1/8, 7-9: 1/4, 10-12: 1/2, 13-15: 1/1"
+    for call in (
+        lambda: load_parts(folder, device="cpu", cross_blocks=[4, 16], self_block=11),
+        lambda: blocks_of(parts.unet, [16]),
+    ):
+        with pytest.raises(UserError, match=r"\[16\]: this U-Net has blocks 0 to 15") as refused:
+            call()
+        assert blocks in str(refused.value)
 
 
 def test_separate_queries_give_each_class_its_own_pass(parts):

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import save_file
 
 from attnseg.datasets import voc
 from attnseg.errors import UserError, run
@@ -369,3 +370,34 @@ def test_a_wrong_argument_of_the_evaluation_is_one_line(trained, toy, tmp_path, 
         errors = capsys.readouterr().err
         assert errors.startswith("error: ") and errors.count("\n") == 1
         assert told in errors
+
+
+def test_two_processes_learn_what_one_does(pairs, toy, tmp_path):
+    """With torchrun and gloo: each sees half of every batch, the update is that of the whole."""
+    import json
+    import subprocess
+    import sys
+
+    import train_segmentor
+
+    values = TINY | {"batch": 4, "iterations": 3, "scales": [1.0], "photometric": False}
+    torch.manual_seed(0)
+    backbone = build_model(read_settings(values), 21).backbone.state_dict()
+    save_file(backbone, tmp_path / "backbone.safetensors")  # with it, batch norm is frozen
+    values["pretrained"] = str(tmp_path / "backbone.safetensors")
+    found = {}
+    for processes in (1, 2):
+        output = tmp_path / f"{processes}.safetensors"
+        command = [
+            *(sys.executable, train_segmentor.__file__, "--config", json.dumps(values)),
+            *("--root", str(toy), "--train-split", "train", "--device", "cpu"),
+            *("--gpus", str(processes), "--output", str(output)),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("3 iterations on 6 images") == 1
+        found[processes] = load_segmentor(output)[0].state_dict()
+    for name, one in found[1].items():
+        torch.testing.assert_close(found[2][name], one, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="--gpus 3: a batch of 4 cannot be shared evenly"):
+        train_segmentor.main([*command[2:-4], "--gpus", "3", "--output", "w.safetensors"])

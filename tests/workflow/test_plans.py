@@ -7,6 +7,7 @@ from math import ceil
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MINI = ("--configfile", "config/mini.yaml")
@@ -188,6 +189,17 @@ def test_every_rule_says_what_it_takes(name, body):
         assert resource in body, f"{name} asks for no {resource}"
     for path in re.findall(r'"<(?:logs|benchmarks)>/(\w+)/', body):
         assert path == name
+    (environment,) = re.findall(r'conda:\n +"../../(envs/\w+.yaml)"', body)
+    assert (REPOSITORY / environment).is_file()
+
+
+def test_the_cluster_profile_sends_the_rules_with_gpus_and_no_others_to_them():
+    profile = yaml.safe_load((REPOSITORY / "profiles" / "slurm" / "config.yaml").read_text())
+    with_gpus = {name for name, body in RULES if not re.search(r"^ +gpu=0,", body, re.M)}
+    assert {"extract_attention", "generate_images", "train_segmentor"} <= with_gpus
+    assert set(profile["set-resources"]) == with_gpus
+    assert profile["default-resources"]["gpu"] == 0
+    assert not {"gres", "slurm_extra"} & set(profile["default-resources"])
 
 
 def test_the_default_profile_leaves_the_choice_of_resources_to_other_profiles():

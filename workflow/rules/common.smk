@@ -9,7 +9,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-REPOSITORY = Path(str(workflow.basedir))
+# not workflow.basedir: as a module of another workflow, that is the other's
+REPOSITORY = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg.config import prepare, resolve_segmentor, resolve_variant

@@ -13,6 +13,7 @@ from diffusers import DDPMScheduler
 
 from attnseg.diffusion.attention import (
     cross_map,
+    describe_blocks,
     grid_of,
     resize,
     token_weights,
@@ -101,7 +102,8 @@ def blocks_of(unet: torch.nn.Module, cross_blocks: Sequence[int] | None) -> tupl
     wrong = [block for block in blocks if not 0 <= block < count]
     if wrong or not blocks:
         raise UserError(
-            f"cross-attention blocks {wrong or 'none'}: this U-Net has 0 to {count - 1}"
+            f"cross-attention blocks {wrong or 'none'}: this U-Net has blocks 0 to {count - 1} "
+            f"({describe_blocks(unet)}); set generation.cross_blocks"
         )
     return blocks
 
