@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--{name} {getattr(args, name)}: give at least 1")
     if args.scenes < args.batch:
         raise UserError(f"--scenes {args.scenes}: give at least one batch of {args.batch}")
-    from attnseg.gpu import leased_device
+    from attnseg.gpu import claim_device
     from attnseg.mini_world.classification import CLASSES, named_scenes
     from attnseg.segmentation.pretraining import train_classifier
     from attnseg.segmentation.settings import read_settings
@@ -62,8 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         f"{args.scenes} scenes of {len(CLASSES)} classes in {time.time() - started:.0f} s",
         flush=True,
     )
-    with leased_device(args.device) as device:
-        accuracy = train_classifier(settings, images, labels, len(CLASSES), args.output, device)
+    device = claim_device(args.device)
+    accuracy = train_classifier(settings, images, labels, len(CLASSES), args.output, device)
     print(
         f"accuracy over the last tenth of the training: {100 * accuracy:.1f} %; "
         f"{time.time() - started:.0f} s -> {args.output}"

@@ -119,7 +119,7 @@ def test_a_claimed_device_is_kept_until_the_process_ends(tmp_path):
 GPU_PROGRAMS = (
     "extract_attention", "generate_images", "invert_image", "train_segmentor", "train_mini_diffusion",
     "train_dreambooth_lora", "train_custom_diffusion", "segment_instances", "evaluate_segmentor",
-    "segment_image",
+    "segment_image", "train_backbone",
 )  # fmt: skip
 
 
