@@ -15,7 +15,9 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -45,6 +47,7 @@ def main() -> int:
     parser.add_argument("--scenes", type=int, default=8, help="training scenes, two a job")
     args = parser.parse_args()
     folder = args.folder.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))  # ends the daemons
     try:
         install()
         with cluster(folder / "cluster") as devices_seen:
@@ -239,8 +242,8 @@ def cluster(folder: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
-    for name in ("gpu0", "gpu1"):
-        (folder / name).touch()
+    for name in ("gpu0", "gpu1"):  # as /dev/null: SLURM wants character devices
+        os.mknod(folder / name, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     seen = folder / "devices"
     seen.touch()
     for what, name in (("start", "prolog"), ("end", "epilog")):
