@@ -11,7 +11,7 @@ MINI := --cores all --configfile config/mini.yaml
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/scripts
 
-.PHONY: help mini mini-all mini-text2mask mini-attn2mask mini-mug19 mini-claims test lint ship-mini install
+.PHONY: help mini mini-all mini-text2mask mini-attn2mask mini-mug19 mini-claims test test-samples test-slurm lint ship-mini install
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -40,6 +40,12 @@ mini-claims: $(INSTALLED) ## the ledger of claims
 
 test: $(INSTALLED) ## the tests
 	@python -m pytest -q -n $(or $(JOBS),2)
+
+test-samples: $(INSTALLED) ## the paper scale's rules on samples of real data: DATA=folder
+	@python tests/run_samples.py --data "$(or $(DATA),../shared/data)" --folder work/test-samples
+
+test-slurm: $(INSTALLED) ## a few scenes through a SLURM that is started for it (root): SCENES=8
+	@python tests/run_slurm.py --folder work/test-slurm --scenes $(or $(SCENES),8)
 
 lint: $(INSTALLED) ## ruff, snakefmt, snakemake --lint
 	@ruff check scripts tests

@@ -30,7 +30,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[1]
 ETC = Path("/etc/slurm")
 MARK = "# written by attnseg's tests/run_slurm.py"
-TARGET = "results/mini/voc_table3.csv"
+TARGET = "work/mini/evaluation/segmentors/deeplabv2_voc/val/metrics.json"
 GPU_RULES = {"extract_attention", "train_segmentor", "evaluate_segmentor"}
 EVERY = "%i|%T|%m|%b|%k"  # squeue: number, state, memory, gres, comment
 
@@ -97,8 +97,8 @@ def check(folder: Path, scenes: int, devices_seen: Path) -> None:
     needs(together > 0 and shared == 0, f"{together} pairs at a time, {shared} on one device")
 
     compared = 0
-    for pattern in ("results/mini/*.csv", "work/mini/masks/**/*.png", "work/mini/**/*.safetensors"):
-        for path in sorted(here.glob(pattern)):
+    for pattern in ("**/*.png", "**/*.safetensors", "evaluation/**/*.json"):
+        for path in sorted((here / "work/mini").glob(pattern)):
             other = there / path.relative_to(here)
             needs(path.read_bytes() == other.read_bytes(), f"{other} differs from {path}")
             compared += 1
