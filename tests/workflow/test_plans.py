@@ -30,6 +30,13 @@ def test_one_table_of_the_paper_scale_is_planned_without_data(plan):
     assert jobs["train_segmentor"] == 3  # the double dagger's begins with COCO's true masks
 
 
+def test_every_table_of_the_paper_scale_is_planned_without_data(plan):
+    jobs, output = plan("all_tables", "--cores", "all", "--resources", "gpu=2")
+    assert jobs["make_table"] >= 12 and jobs["generate_images"] > 300
+    for absent in ("train_mini_diffusion", "build_mini_world", "train_backbone"):
+        assert absent not in jobs
+
+
 def test_mini_scale_evaluates_the_test_split_and_trains_no_diffusion_model(plan):
     jobs, output = plan("--cores", "all", *MINI)
     assert jobs["build_mini_world"] == 2
