@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -115,22 +116,15 @@ def test_a_claimed_device_is_kept_until_the_process_ends(tmp_path):
         assert devices == ["0", "1"]
 
 
-# programs that compute on a GPU; those of rules declare one (checked with the rules)
-GPU_PROGRAMS = (
-    "extract_attention", "generate_images", "invert_image", "train_segmentor", "train_mini_diffusion",
-    "train_dreambooth_lora", "train_custom_diffusion", "segment_instances", "evaluate_segmentor",
-    "segment_image", "train_backbone",
-)  # fmt: skip
-
-
-def test_every_program_with_a_device_claims_it():
-    for program in sorted(SCRIPTS.glob("*.py")):
-        if program.stem == "make_table":
-            continue  # it only writes down where others ran
-        source = program.read_text()
-        with_device = '"--device"' in source
-        assert with_device == (program.stem in GPU_PROGRAMS), program
-        assert with_device == ("claim_device(args.device" in source), program
+def test_the_program_of_every_rule_with_a_gpu_claims_it():
+    rules = "\n".join(file.read_text() for file in SCRIPTS.parent.glob("workflow/rules/*.smk"))
+    programs = {"segment_image"}  # a person's
+    for body in re.split(r"^rule \w+:", rules, flags=re.M)[1:]:
+        if not re.search(r"^ +gpu=0,", body, re.M):
+            programs.add(re.search(r"<scripts>/(\w+)\.py", body)[1])
+    assert len(programs) >= 10
+    for program in programs:
+        assert "claim_device(args.device" in (SCRIPTS / f"{program}.py").read_text(), program
 
 
 def test_a_process_waits_until_a_device_is_free(tmp_path):
