@@ -67,6 +67,13 @@ def test_photos_to_masks_to_metrics_and_resume(root, tiny_sd, tmp_path, capsys):
     files = [str(path) for path in sorted(shards.glob("*.safetensors"))]
     verify = [*files, "--images", "6", "--output", str(shards / "manifest.json")]
     assert run(lambda: verify_shards.main(verify)) == 0
+    manifest = json.loads((shards / "manifest.json").read_text())
+    assert sum(manifest["timing"]["labels"]) == sum(
+        len(item["classes"])
+        for path in shards.glob("shard-*.json")
+        for item in json.loads(path.read_text())["items"]
+    )
+    assert all(seconds > 0 for seconds in manifest["timing"]["seconds"])
     refine = [
         "--root", str(root), "--attention", str(shards), "--crf", CRF, "--processes", "1",
         "--output", str(masks), "--train-output", str(tmp_path / "train"),

@@ -82,6 +82,20 @@ def test_flags_win_over_the_manifest(world):
     assert (metrics["model"], metrics["seed"]) == ("mine", 0)
 
 
+def test_the_labels_a_second_are_those_of_all_batches(world):
+    tmp_path, folder, *_ = world
+    manifest = tmp_path / "attention.json"
+    timing = {"labels": [30, 40, 10], "seconds": [1.0, 2.0, 1.0]}
+    manifest.write_text(json.dumps({"timing": timing}))
+    program.main(arguments(tmp_path, folder, "--attention", str(manifest)))
+    metrics = read_metrics(tmp_path / "out")[0]
+    assert metrics["labels_per_second"] == 20 and metrics["timing"] == timing
+    manifest.write_text("{}")  # of an extraction that was not timed
+    program.main(arguments(tmp_path, folder, "--attention", str(manifest)))
+    metrics = read_metrics(tmp_path / "out")[0]
+    assert metrics["labels_per_second"] is None and metrics["timing"] is None
+
+
 def broken(folder, kind):
     path = folder / "b.png"
     if kind == "missing":
