@@ -119,7 +119,8 @@ def draw(curves: dict, measured: dict, path: Path) -> None:
     for axis in list(axes.flat)[len(curves) :]:
         axis.axis("off")
     marker = plt.Line2D([], [], color=VERMILION, marker="D", linestyle="", label="the setting used")
-    plot.legend(handles=[marker], loc="lower right", frameon=False)
+    free = min(len(curves), axes.size - 1)  # the last curve's own place where none is left
+    axes.flat[free].legend(handles=[marker], loc="best", frameon=False, fontsize=9)
     plot.tight_layout()
     plot.savefig(path, metadata={"Date": None})
     plt.close(plot)

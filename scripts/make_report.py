@@ -19,7 +19,10 @@ STYLE = f"""{render.STYLE}
 body {{ margin: 2em auto; max-width: 76em; padding: 0 1em; }} img {{ max-width: 100%; }}
 section {{ border-top: 1px solid #ccc; margin-top: 2em; overflow-x: auto; }}
 nav a {{ display: inline-block; margin-right: 1em; }}
+#claims table {{ width: 100%; font-size: 14px; }}
 #claims td, #claims th {{ text-align: left; white-space: normal; vertical-align: top; }}
+#claims td:nth-child(2) {{ min-width: 20em; }}
+#claims td:last-child {{ overflow-wrap: anywhere; color: #555; font-size: 12px; }}
 #claims td.number {{ white-space: nowrap; text-align: right; }}
 .holds {{ color: #0b5394; font-weight: 600; }} .fails {{ color: #a03000; font-weight: 600; }}
 details {{ margin: .5em 0; }} pre {{ overflow-x: auto; font-size: 12px; }}
@@ -115,6 +118,8 @@ def target_sections(
     drawn = {path.stem: path for path in figures}
     numbers = {name: table.number for name, table in TABLES.items()}
     numbers |= {name: number for name, (number, _) in (FIGURES | PICTURES).items()}
+    papers = [number.split(",")[0] for number in numbers.values()]
+    numbers = dict(sorted(numbers.items(), key=lambda item: papers.index(item[1].split(",")[0])))
     sections = []
     for name in dict.fromkeys([*(n for n in numbers if n in {**named, **drawn}), *named, *drawn]):
         title, parts = numbers.get(name, name), [f"<p>{captions.get(name, '')}</p>"]

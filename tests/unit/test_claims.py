@@ -229,6 +229,15 @@ def test_every_quality_is_a_cell_of_ours_or_a_point_of_a_figure():
                 assert quality.evaluation in TABLES[target].ours[tuple(cell)].evaluations
 
 
+@pytest.mark.parametrize("program", ["make_claims", "make_report", "make_figure_b8"])
+def test_programs_of_results_import_no_networks(program):
+    code = f"import sys, {program}; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "False", done.stderr
+
+
 def test_the_claims_need_the_standard_library_only():
     code = (
         "import sys; before = set(sys.modules); import attnseg.tables.claims;"

@@ -89,7 +89,8 @@ def figure(
             fontsize=9,
             frameon=False,
         )
-        row[0].set_ylabel(names[line] if names else item["id"], fontsize=8)
+        # COCO's ids are longer than a row is high
+        row[0].set_ylabel(names[line] if names else item["id"][-12:], fontsize=8)
         for axis in row:
             axis.set_xticks([])
             axis.set_yticks([])

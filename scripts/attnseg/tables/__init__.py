@@ -22,8 +22,8 @@ PICTURES = {
     "voc_figure_4": ("Text2Mask, Figure 4", "Pseudo masks of VOC"),
     "mug19_figure_5": ("Text2Mask, Figure 5", "One subject among its like"),
     "voc_figure_6": ("Text2Mask, Figure 6", "Failures: classes that are alike to the text encoder"),
-    "voc_figure_b7": ("Text2Mask, Figure B.7", "More pseudo masks of VOC"),
-    "coco_figure_b7": ("Text2Mask, Figure B.7", "Pseudo masks of COCO"),
+    "voc_figure_b7": ("Text2Mask, Figure B.7, VOC", "More pseudo masks of VOC"),
+    "coco_figure_b7": ("Text2Mask, Figure B.7, COCO", "Pseudo masks of COCO"),
     "attn2mask_figure_5": ("attn2mask, Figures 4 and 5", "Generated images, attention and labels"),
     "attn2mask_figure_6": ("attn2mask, Figure 6", "Before and after adaptation to a domain"),
 }
