@@ -22,9 +22,8 @@ SAMPLES = REPOSITORY / "tests" / "config" / "samples.yaml"
 TARGETS = [
     "results/voc_coco_table2.csv",
     "results/attn2mask_cityscapes_table4.csv",
-    "work/evaluation/masks/coco/train/one_noise/crf/metrics.json",
     "work/evaluation/segmentors/deeplabv2_voc/val/metrics.json",
-    "work/evaluation/segmentors/deeplabv2_coco/val/metrics.json",
+    "results/coco_table4.csv",
 ]
 
 
