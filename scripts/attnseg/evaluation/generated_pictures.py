@@ -32,7 +32,7 @@ def words(item: dict) -> str:
     """An item's prompt in lines that fit above a picture."""
     lines, line = [], ""
     for word in item["prompt"].split():
-        if len(line) + len(word) > 26:
+        if len(line) + len(word) > 30:
             lines, line = [*lines, line], ""
         line = f"{line} {word}".strip()
     return "\n".join([*lines, line])
@@ -53,7 +53,7 @@ def save(plot, axes: np.ndarray, path: Path) -> None:
         axis.set_yticks([])
         if not axis.has_data():
             axis.set_axis_off()
-    plot.tight_layout()
+    plot.tight_layout(h_pad=2)
     with write_atomically(path) as partial:
         plot.savefig(partial, dpi=110)
     plt.close(plot)
