@@ -69,11 +69,12 @@ class InPartsOfABatch:
     The gradients of the parts add up to one update. Batch norm that is trained sees the parts.
     """
 
+    passes: Batches | None = None
+
     def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
         """As mmengine's: one update, and the losses for its log."""
         count = len(data["inputs"])
-        if not hasattr(self, "passes"):
-            self.passes = Batches(count, "training image")
+        self.passes = self.passes or Batches(count, "training image")
 
         def learnt(rows: range) -> dict[str, Tensor]:
             part = {name: [values[row] for row in rows] for name, values in data.items()}
