@@ -442,6 +442,7 @@ def test_the_mini_scales_settings_train(name, pairs, tmp_path):
     files = [yaml.safe_load((config / f).read_text()) for f in ("config.yaml", "mini.yaml")]
     values = files[0]["segmentors"][name] | files[1]["segmentors"][name]
     small = {"width": 8, "batch": 2, "crop": 32, "iterations": 3, "warmup": 1, "beco_warmup": 0.5}
+    small["pretrained"] = None  # it is made by a rule of its own
     path = tmp_path / "weights.safetensors"
     settings = read_settings({**values, "learner": "beco", **small})
     assert settings.optimizer == "adamw" and settings.precision == "bfloat16"
