@@ -31,7 +31,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--split", required=True, help="name of the split's list")
     p.add_argument("--kind", required=True, choices=KINDS, help="which masks")
     p.add_argument(
-        "--labels", default="xml", choices=("xml", "mask"), help="source of the image labels"
+        "--labels",
+        default="xml",
+        choices=("xml", "instances", "mask"),
+        help="source of the image labels",
     )
     p.add_argument("--seed", type=int, default=0, help="of the run")
     p.add_argument(
