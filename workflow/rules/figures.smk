@@ -69,7 +69,8 @@ def curve_flags(wildcards, input):
         for name in figure_masks("voc_figure_b8")
     ]
     pairs = [f"{name}={file}" for name, file in zip(masks, input.metrics)]
-    return flags(curves=shown["curves"], evaluations=pairs)
+    # as text: in the configuration's order
+    return flags(curves=json.dumps(shown["curves"]), evaluations=pairs)
 
 
 def similarity_flags(wildcards):
