@@ -242,7 +242,10 @@ def run_method(work: Work, method: str, args: argparse.Namespace) -> str | None:
         dino(work, args.dino)
     elif args.features:
         features, about = descriptors.segmentor_features(args.features, args.feature_stage)
-        work.about[method] = {"model": f"{about}; true instance boxes", "true_masks": True}
+        work.about[method] = {
+            "model": f"{about}, trained by this workflow; true instance boxes",
+            "true_masks": True,
+        }
         compared(work, method, features)
     else:
         return NO_DINO if method == "dino_vit" else NO_MASK_RCNN
