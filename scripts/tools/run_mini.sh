@@ -12,7 +12,9 @@ fi
 # --nolock: the lock above is given up when a run is killed, Snakemake's own is not
 target=$1
 shift
+# the longest chain of jobs first: attention, masks, DeepLab
 snakemake "$target" --cores all --configfile config/mini.yaml --nolock --rerun-incomplete \
+    --prioritize results/mini/voc_table3.csv \
     ${1:+--config "$@"}
 shopt -s nullglob
 python -m attnseg.tables results/mini/*table*.csv results/mini/claims.csv*
