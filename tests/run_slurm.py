@@ -313,7 +313,17 @@ PartitionName=gpu Nodes={host} State=UP
         daemon(running, "slurmctld", "-D")
         daemon(running, "slurmd", "-D")
         wait_for(f"no node is idle: see {folder}/*.log", "sinfo", "-h", "-t", "idle", text=host)
+        running.callback(cancel_all)
         yield seen
+
+
+def cancel_all() -> None:
+    """Jobs outlive SLURM's daemons: end them before."""
+    subprocess.run(["scancel", "--full", "--signal=KILL", "--user=root"], capture_output=True)
+    until = time.time() + 20
+    while time.time() < until and run("squeue", "--noheader"):
+        subprocess.run(["scancel", "--user=root"], capture_output=True)
+        time.sleep(0.5)
 
 
 def daemon(running: contextlib.ExitStack, *command: str) -> None:
