@@ -23,11 +23,11 @@ from PIL import Image
 from attnseg.datasets.images import read_image, write_mask
 from attnseg.datasets.voc import PALETTE
 from attnseg.diffusion.attention import check_blocks, default_blocks
-from attnseg.diffusion.custom_diffusion import Personal, check_base, check_identifier, read_personal
 from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.diffusion.geometry import Fit
 from attnseg.diffusion.instances import locate
 from attnseg.diffusion.load import load_parts
+from attnseg.diffusion.personal import Personal, check_base, check_identifier, read_personal
 from attnseg.errors import UserError, run
 from attnseg.files import write_atomically
 from attnseg.gpu import claim_device

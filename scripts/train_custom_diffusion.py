@@ -25,6 +25,7 @@ from attnseg import provenance
 from attnseg.datasets.mug19 import photos_in, read_mug19
 from attnseg.diffusion import custom_diffusion as cd
 from attnseg.diffusion.load import load_parts
+from attnseg.diffusion.personal import read_personal, save_personal, with_tokens
 from attnseg.errors import UserError, run
 from attnseg.files import write_json
 from attnseg.gpu import claim_device, training_dtype
@@ -149,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     check_size(parts, settings.size, factor)
     for concepts in lessons.values():
-        cd.with_tokens(parts.tokenizer, [concept.token for concept in concepts])
+        with_tokens(parts.tokenizer, [concept.token for concept in concepts])
         cd.check_prompts(parts.tokenizer, concepts, settings)
     for output, concepts in lessons.items():
         if args.regularisation_images or args.regularisation:
@@ -172,7 +173,7 @@ def summary(args: argparse.Namespace, lessons: dict[Path, list[cd.Concept]]) -> 
         words = {c.class_word: folder for concepts in lessons.values()
                  for c, folder in zip(concepts, regularisation_folders(args, concepts), strict=True)}  # fmt: skip
         return {word: len(photos_in(folder)) for word, folder in words.items()}
-    return {output.name: cd.read_personal(output).info["seconds"] for output in lessons}
+    return {output.name: read_personal(output).info["seconds"] for output in lessons}
 
 
 def given(args: argparse.Namespace) -> list[cd.Concept]:
@@ -226,7 +227,7 @@ def learn(
     personal = cd.train(parts, concepts, settings, checkpoint, args.checkpoint_every, log)
     personal.info["seconds"] = round(time.time() - started, 1)
     personal.info["device"] = provenance.device(str(parts.device))
-    cd.save_personal(output, personal)
+    save_personal(output, personal)
     cd.remove_checkpoint(checkpoint)
     log(f"{', '.join(concept.token for concept in concepts)} learnt in {output}")
 

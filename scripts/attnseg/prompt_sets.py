@@ -5,7 +5,6 @@ every [start, end) in characters where the prompt names it. The seed is the samp
 the run's seed, the set's name and the id.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from attnseg.mini_world.captions import caption
 from attnseg.mini_world.scenes import object_scene
 from attnseg.mini_world.vocabulary import STREET_CLASSES, STREET_WORDS, VOC_CLASSES
 from attnseg.prompts import Query, token_positions
+from attnseg.seeds import seed_of
 
 CITYSCAPES_ENDING = "in cityscape by a dashboard camera"
 ADAPTED_CITYSCAPES_ENDING = "in sks cityscape by a dashboard camera"
@@ -35,12 +35,6 @@ class Prompt:
     classes: list[str]
     spans: list[list[list[int]]]
     seed: int
-
-
-def sample_seed(*names: object) -> int:
-    """A seed in [0, 2^63) that depends on the names alone."""
-    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
@@ -121,7 +115,7 @@ def numbered(
     for index in range(count):
         text, classes, spans = next(texts)
         prompt_id = f"{name}_{index:06d}"
-        prompts.append(Prompt(prompt_id, text, classes, spans, sample_seed(seed, name, prompt_id)))
+        prompts.append(Prompt(prompt_id, text, classes, spans, seed_of(seed, name, prompt_id)))
     return prompts
 
 

@@ -20,7 +20,15 @@ import segment_image
 import segment_instances
 import train_custom_diffusion
 from attnseg.datasets.mug19 import SPLITS, read_mug19
-from attnseg.diffusion import custom_diffusion as cd
+from attnseg.diffusion.personal import (
+    INFO,
+    PROJECTIONS,
+    Personal,
+    fingerprint,
+    save_personal,
+    text_projections,
+)
+from attnseg.diffusion.referring import DIFFUSION
 from attnseg.errors import run
 from attnseg.evaluation import mug_pictures
 from attnseg.evaluation.personalised import overlap, score
@@ -64,7 +72,7 @@ def train_arguments(photos: dict, model: Path, output: Path) -> list[str]:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / cd.PROJECTIONS) | load_file(folder / "token_1.safetensors")
+    return load_file(folder / PROJECTIONS) | load_file(folder / "token_1.safetensors")
 
 
 def test_a_training_killed_in_the_middle_ends_with_the_same_weights(photos, tiny_sd, tmp_path):
@@ -81,7 +89,7 @@ def test_a_training_killed_in_the_middle_ends_with_the_same_weights(photos, tiny
     assert process.wait() == -signal.SIGKILL
     process.stdout.close()
     checkpoint = tmp_path / "killed.checkpoints" / "checkpoint.pt"
-    assert checkpoint.exists() and not (killed / cd.INFO).exists()
+    assert checkpoint.exists() and not (killed / INFO).exists()
     assert train_custom_diffusion.main(train_arguments(photos, tiny_sd, killed)) == 0
     assert not checkpoint.parent.exists()
     first, second = weights(whole), weights(killed)
@@ -192,14 +200,14 @@ def personal(tiny_sd, world, tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("personal")
     parts = load_parts(tiny_sd, device="cpu")
-    base = {name: layer.weight for name, layer in cd.text_projections(parts.unet).items()}
-    info = {"classes": {"<new1>": "mug"}, "base": cd.fingerprint(parts), "model": parts.name}
+    base = {name: layer.weight for name, layer in text_projections(parts.unet).items()}
+    info = {"classes": {"<new1>": "mug"}, "base": fingerprint(parts), "model": parts.name}
     info["seconds"] = 7.0
     for i, subject in enumerate(read_mug19(world).subjects):
         generator = torch.Generator().manual_seed(i)
         learnt = {n: w + 0.3 * torch.randn(w.shape, generator=generator) for n, w in base.items()}
         row = torch.randn(32, generator=generator)
-        cd.save_personal(folder / subject, cd.Personal({"<new1>": row}, learnt, info))
+        save_personal(folder / subject, Personal({"<new1>": row}, learnt, info))
     return folder
 
 
@@ -214,7 +222,7 @@ def predictions(tiny_sd, world, personal, tmp_path_factory) -> Path:
 def test_every_method_answers_every_triplet_or_says_why_not(predictions, world):
     manifest = json.loads((predictions / "manifest.json").read_text())
     data = read_mug19(world)
-    for method in segment_instances.DIFFUSION:
+    for method in DIFFUSION:
         rows = load_file(predictions / f"{method}.safetensors")
         assert set(rows) == {triplet.id for triplet in data.triplets}
         assert manifest["methods"][method]["model"]
@@ -252,7 +260,7 @@ def test_answers_are_scored_in_every_split(predictions, world, tmp_path, capsys)
     data = read_mug19(world)
     for split in SPLITS:
         chosen = [t for t in data.triplets if split in t.splits]
-        for method in segment_instances.DIFFUSION:
+        for method in DIFFUSION:
             metrics = json.loads((tmp_path / split / method / "metrics.json").read_text())
             assert metrics["n_triplets"] == len(chosen) and metrics["split"] == split
             expected = np.mean([1 / len(data.instances(t.scene)) for t in chosen])
@@ -362,8 +370,8 @@ def test_weights_of_another_base_model_are_refused(tiny_sd, world, personal, tmp
         (other / folder.name).mkdir(parents=True)
         for file in folder.iterdir():
             (other / folder.name / file.name).write_bytes(file.read_bytes())
-        info = json.loads((other / folder.name / cd.INFO).read_text())
-        (other / folder.name / cd.INFO).write_text(json.dumps(info | {"base": "0" * 16}))
+        info = json.loads((other / folder.name / INFO).read_text())
+        (other / folder.name / INFO).write_text(json.dumps(info | {"base": "0" * 16}))
     arguments = ["--root", world, "--model", tiny_sd, "--output", tmp_path / "o", *EXTRACTION]
     line = fails(
         segment_instances,
@@ -418,8 +426,8 @@ def test_mistakes_about_one_photo_are_one_line(world, personal, tiny_sd, tmp_pat
     other.mkdir()
     for file in mine.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
-    info = json.loads((other / cd.INFO).read_text())
-    (other / cd.INFO).write_text(json.dumps(info | {"base": "0" * 16, "model": str(tiny_sd)}))
+    info = json.loads((other / INFO).read_text())
+    (other / INFO).write_text(json.dumps(info | {"base": "0" * 16, "model": str(tiny_sd)}))
     assert "trained on another base model" in said(*asked(world, other, tmp_path, query))
     assert not (tmp_path / "mask.png").exists()
 

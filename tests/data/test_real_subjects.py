@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 import train_custom_diffusion
 from attnseg.diffusion import custom_diffusion as cd
 from attnseg.diffusion.load import load_parts
+from attnseg.diffusion.personal import PROJECTIONS, load_personal, read_personal
 
 pytestmark = pytest.mark.data
 
@@ -42,10 +43,10 @@ def test_a_real_subject_is_learnt_and_resumed(real_data, tiny_sd, tmp_path, name
     monkeypatch.undo()
     again = learn(folder, tiny_sd, tmp_path / "again")
     torch.set_num_threads(threads)
-    first, second = (load_file(path / cd.PROJECTIONS) for path in (whole, again))
+    first, second = (load_file(path / PROJECTIONS) for path in (whole, again))
     assert all(torch.equal(first[key], second[key]) for key in first)
-    personal = cd.read_personal(whole)
+    personal = read_personal(whole)
     assert personal.info["photos"] == [len(list(folder.glob("*.jpg")))]
-    parts = cd.load_personal(load_parts(tiny_sd, device="cpu"), whole)
+    parts = load_personal(load_parts(tiny_sd, device="cpu"), whole)
     ids = parts.tokenizer(f"a <new1> {name}").input_ids
     assert parts.tokenizer.convert_tokens_to_ids("<new1>") in ids

@@ -1,5 +1,7 @@
 """Out of memory: batches are halved, all samples are still done, and the results are the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -159,7 +161,7 @@ def test_custom_diffusion_learns_the_same(parts, tmp_path):
     for i in range(3):
         Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / f"{i}.png")
     (concept,) = cd.concepts_from([tmp_path], ["cat"], ["<new1>"])
-    concept = cd.replace(concept, regularisation=concept.photos)
+    concept = replace(concept, regularisation=concept.photos)
     settings = cd.Settings(
         steps=3, batch_size=2, learning_rate=1e-2, size=64, initial_word="dog", prior_weight=0.5
     )

@@ -12,9 +12,26 @@ from PIL import Image
 
 from attnseg.diffusion import custom_diffusion as cd
 from attnseg.diffusion.attention import attention_maps
+from attnseg.diffusion.geometry import central_square
 from attnseg.diffusion.load import load_parts
+from attnseg.diffusion.personal import (
+    PROJECTIONS,
+    Personal,
+    check_identifier,
+    fingerprint,
+    initial_embedding,
+    load_personal,
+    personal_description,
+    personalised,
+    phrase_query,
+    read_personal,
+    save_personal,
+    text_projections,
+    with_tokens,
+)
 from attnseg.errors import UserError
 from attnseg.prompts import encode_text, token_positions
+from attnseg.seeds import generator_of
 
 SETTINGS = cd.Settings(
     steps=4, batch_size=1, learning_rate=1e-2, size=64, initial_word="dog", augment=False
@@ -56,7 +73,7 @@ def concept(photos: dict, name: str = "subject", token: str = "<new1>", prior: b
 
 
 @pytest.fixture(scope="module")
-def learnt(tiny_sd, photos, tmp_path_factory) -> tuple[cd.Personal, Path]:
+def learnt(tiny_sd, photos, tmp_path_factory) -> tuple[Personal, Path]:
     """Weights that differ much from the base model's, and the folder they are saved in."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -64,7 +81,7 @@ def learnt(tiny_sd, photos, tmp_path_factory) -> tuple[cd.Personal, Path]:
     personal = cd.train(
         load_parts(tiny_sd, device="cpu"), [concept(photos)], SETTINGS, folder / "checkpoint.pt"
     )
-    cd.save_personal(folder / "weights", personal)
+    save_personal(folder / "weights", personal)
     torch.set_num_threads(threads)
     return personal, folder / "weights"
 
@@ -91,7 +108,7 @@ def same_state(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def same_weights(a: cd.Personal, b: cd.Personal) -> bool:
+def same_weights(a: Personal, b: Personal) -> bool:
     return same_state(a.projections, b.projections) and same_state(a.embeddings, b.embeddings)
 
 
@@ -106,11 +123,11 @@ def test_the_embedding_and_every_key_and_value_projection_are_learnt_and_nothing
     personal = cd.train(parts, [concept(photos)], SETTINGS, tmp_path / "c.pt")
     assert same_state(state_of(parts), before)
     assert parts.unet.attn_processors == processors and len(parts.tokenizer) == vocabulary
-    own = {name: layer.weight for name, layer in cd.text_projections(parts.unet).items()}
+    own = {name: layer.weight for name, layer in text_projections(parts.unet).items()}
     assert len(own) == 32 and personal.projections.keys() == own.keys()
     assert all(not torch.equal(personal.projections[name], weight) for name, weight in own.items())
     table = parts.text_encoder.get_input_embeddings().weight
-    start = cd.initial_embedding(parts.tokenizer, table, "dog")
+    start = initial_embedding(parts.tokenizer, table, "dog")
     assert not torch.allclose(personal.embeddings["<new1>"], start, atol=1e-3)
 
 
@@ -119,19 +136,19 @@ def test_the_first_step_is_that_of_a_plain_computation(parts, photos, tmp_path):
     settings = replace(SETTINGS, steps=1, flip=False)
     given = concept(photos)
     personal = cd.train(parts, [given], settings, tmp_path / "c.pt")
-    tokenizer = cd.with_tokens(parts.tokenizer, ["<new1>"])
+    tokenizer = with_tokens(parts.tokenizer, ["<new1>"])
     encoder, unet = parts.text_encoder, parts.unet
     encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     table = encoder.get_input_embeddings().weight
     number = tokenizer.convert_tokens_to_ids("<new1>")
-    start = cd.initial_embedding(parts.tokenizer, table, "dog")
+    start = initial_embedding(parts.tokenizer, table, "dog")
     table.data[number] = start
     name = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v.weight"
     weight = unet.get_parameter(name)
     first = weight.detach().clone()
     table.requires_grad_(True), weight.requires_grad_(True)
     # the random numbers of step 0, in the order in which they are drawn
-    generator = cd.drawn(0, "step", 0)
+    generator = generator_of(0, "step", 0)
 
     def below(count: int) -> int:
         return int(torch.randint(count, (), generator=generator))
@@ -141,7 +158,7 @@ def test_the_first_step_is_that_of_a_plain_computation(parts, photos, tmp_path):
     latents = []
     for path in paths:
         with torch.no_grad():
-            posterior = parts.vae.encode(cd.square(np.asarray(Image.open(path)), 64)[None])
+            posterior = parts.vae.encode(central_square(np.asarray(Image.open(path)), 64)[None])
         latents.append(posterior.latent_dist)
     draw = torch.randn(2, 4, 16, 16, generator=generator)
     clean = torch.cat([p.mean + p.std * d for p, d in zip(latents, draw, strict=True)])
@@ -192,8 +209,8 @@ def test_several_concepts_are_learnt_together(parts, photos, tmp_path):
     assert personal.classes == {"<new1>": "cat", "<new2>": "cat"}
     one, two = personal.embeddings.values()
     assert not torch.allclose(one, two)
-    cd.save_personal(tmp_path / "weights", personal)
-    loaded = cd.load_personal(parts, tmp_path / "weights")
+    save_personal(tmp_path / "weights", personal)
+    loaded = load_personal(parts, tmp_path / "weights")
     assert not torch.allclose(
         hidden_states(loaded, "a <new1> cat"), hidden_states(loaded, "a <new2> cat")
     )
@@ -245,13 +262,13 @@ def test_training_lowers_the_loss_on_the_subject(parts, photos, tmp_path):
 def test_folded_weights_compute_what_a_stock_pipeline_does(parts, tiny_sd, learnt):
     _, folder = learnt
     pipe = StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None)
-    pipe.unet.load_attn_procs(folder, weight_name=cd.PROJECTIONS, _pipeline=pipe)
+    pipe.unet.load_attn_procs(folder, weight_name=PROJECTIONS, _pipeline=pipe)
     pipe.load_textual_inversion(folder, weight_name="token_1.safetensors")
     plain = (
         hidden_states(parts, "a cat"),
         parts.unet(noise(1, 4, 16, 16), 150, noise(1, 64, 32)).sample,
     )
-    personal = cd.load_personal(parts, folder)
+    personal = load_personal(parts, folder)
     text = hidden_states(personal, "a <new1> cat")
     ids = encode_text(pipe.tokenizer, ["a <new1> cat"])
     assert torch.equal(ids, encode_text(personal.tokenizer, ["a <new1> cat"]))
@@ -272,7 +289,7 @@ def test_extraction_sees_the_learnt_keys(parts, tiny_sd, learnt):
     """
     _, folder = learnt
     pipe = StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None)
-    pipe.unet.load_attn_procs(folder, weight_name=cd.PROJECTIONS, _pipeline=pipe)
+    pipe.unet.load_attn_procs(folder, weight_name=PROJECTIONS, _pipeline=pipe)
     pipe.load_textual_inversion(folder, weight_name="token_1.safetensors")
     blocks = [m for part in (*pipe.unet.down_blocks, pipe.unet.mid_block, *pipe.unet.up_blocks)
               for m in part.modules() if type(m).__name__ == "BasicTransformerBlock"]  # fmt: skip
@@ -280,7 +297,7 @@ def test_extraction_sees_the_learnt_keys(parts, tiny_sd, learnt):
     attention.to_q.register_forward_hook(lambda *a: seen.update(q=a[2][0]))
     learnt_key = attention.processor.to_k_custom_diffusion
     learnt_key.register_forward_hook(lambda *a: seen.update(k=a[2][0]))
-    query = cd.phrase_query("the <new1> cat on the sea")
+    query = phrase_query("the <new1> cat on the sea")
     latents = noise(1, 4, 16, 16)
     with torch.no_grad():
         text = pipe.text_encoder(encode_text(pipe.tokenizer, [query.text])).last_hidden_state
@@ -298,7 +315,7 @@ def test_extraction_sees_the_learnt_keys(parts, tiny_sd, learnt):
         return attention_maps(model.unet, latents, 150, text, [[positions]], **options)[0].cross
 
     plain = cross_of(parts)
-    found = cross_of(cd.load_personal(parts, folder))
+    found = cross_of(load_personal(parts, folder))
     torch.testing.assert_close(found.flatten(), expected, rtol=1e-4, atol=1e-6)
     assert (plain.flatten() - expected).abs().max() > 100 * (found.flatten() - expected).abs().max()
 
@@ -306,10 +323,10 @@ def test_extraction_sees_the_learnt_keys(parts, tiny_sd, learnt):
 def test_parts_are_as_before_after_a_block_of_personalisation(parts, learnt):
     personal, _ = learnt
     before, plain = state_of(parts), hidden_states(parts, "a cat")
-    with cd.personalised(parts, personal) as changed:
+    with personalised(parts, personal) as changed:
         assert "<new1>" in changed.tokenizer.get_vocab()
         assert not torch.allclose(hidden_states(changed, "a <new1> cat"), plain)
-        with pytest.raises(UserError, match="already exists"), cd.personalised(changed, personal):
+        with pytest.raises(UserError, match="already exists"), personalised(changed, personal):
             pass
     assert same_state(state_of(parts), before)
     assert torch.equal(hidden_states(parts, "a cat"), plain)
@@ -318,16 +335,16 @@ def test_parts_are_as_before_after_a_block_of_personalisation(parts, learnt):
 
 def test_saved_weights_are_read_back_bit_for_bit(learnt):
     personal, folder = learnt
-    again = cd.read_personal(folder)
+    again = read_personal(folder)
     assert same_weights(personal, again) and again.info == personal.info
 
 
 def test_the_fingerprint_is_of_the_model_and_not_of_its_dtype(tiny_sd, parts):
-    own = cd.fingerprint(parts)
+    own = fingerprint(parts)
     half = load_parts(tiny_sd, device="cpu", dtype=torch.float16)
-    assert cd.fingerprint(half) == own
-    next(iter(cd.text_projections(parts.unet).values())).weight.data[0, 0] += 0.1
-    assert cd.fingerprint(parts) != own
+    assert fingerprint(half) == own
+    next(iter(text_projections(parts.unet).values())).weight.data[0, 0] += 0.1
+    assert fingerprint(parts) != own
 
 
 # --- what a user may do wrong
@@ -337,23 +354,23 @@ def test_weights_for_another_base_model_are_refused(parts, learnt):
     _, folder = learnt
     parts.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.to_k.weight.data *= 2
     with pytest.raises(UserError, match="another base model"):
-        cd.load_personal(parts, folder)
+        load_personal(parts, folder)
 
 
 def test_a_token_that_exists_is_refused(parts, learnt, photos, tmp_path):
     _, folder = learnt
-    personal = cd.load_personal(parts, folder)
+    personal = load_personal(parts, folder)
     for call in (
-        lambda: cd.load_personal(personal, folder),
+        lambda: load_personal(personal, folder),
         lambda: cd.train(personal, [concept(photos)], SETTINGS, tmp_path / "c.pt"),
-        lambda: cd.with_tokens(parts.tokenizer, ["dog"]),
+        lambda: with_tokens(parts.tokenizer, ["dog"]),
     ):
         with pytest.raises(UserError, match="already exists"):
             call()
     with pytest.raises(UserError, match="given twice"):
-        cd.with_tokens(parts.tokenizer, ["<a>", "<a>"])
+        with_tokens(parts.tokenizer, ["<a>", "<a>"])
     with pytest.raises(UserError, match="angle brackets"):
-        cd.with_tokens(parts.tokenizer, ["newword1"])
+        with_tokens(parts.tokenizer, ["newword1"])
 
 
 def test_one_photo_and_unreadable_photos_are_refused(tmp_path):
@@ -369,41 +386,41 @@ def test_one_photo_and_unreadable_photos_are_refused(tmp_path):
 
 def test_missing_and_damaged_weights_are_named(tmp_path, learnt):
     with pytest.raises(UserError, match="no finished personal weights"):
-        cd.read_personal(tmp_path / "none")
+        read_personal(tmp_path / "none")
     personal, _ = learnt
-    cd.save_personal(tmp_path / "w", personal)
-    (tmp_path / "w" / cd.PROJECTIONS).write_bytes(b"damaged")
+    save_personal(tmp_path / "w", personal)
+    (tmp_path / "w" / PROJECTIONS).write_bytes(b"damaged")
     with pytest.raises(UserError, match="damaged personal weights"):
-        cd.read_personal(tmp_path / "w")
+        read_personal(tmp_path / "w")
 
 
 def test_a_query_without_the_identifier_is_refused(learnt):
     personal, _ = learnt
-    cd.check_identifier("the <new1> cat", personal)
+    check_identifier("the <new1> cat", personal)
     with pytest.raises(UserError, match="has no identifier.*'the <new1> cat'"):
-        cd.check_identifier("the cat", personal)
+        check_identifier("the cat", personal)
 
 
 # --- queries, photos and images of the class
 
 
 def test_the_identifier_goes_before_the_class():
-    named = cd.personal_description("the mug filled with tea", "mug", "<new1>")
+    named = personal_description("the mug filled with tea", "mug", "<new1>")
     assert named == "the <new1> mug filled with tea"
-    assert cd.personal_description("the red mug", "mug", "<a>") == "the red <a> mug"
+    assert personal_description("the red mug", "mug", "<a>") == "the red <a> mug"
     with pytest.raises(UserError, match="does not name the class"):
-        cd.personal_description("the smug cup", "mug", "<new1>")
+        personal_description("the smug cup", "mug", "<new1>")
 
 
 @pytest.mark.parametrize("template", ["{}", "a photo including {}."])
 def test_all_words_of_a_phrase_count_but_the_article(template):
     for description in ("the <new1> mug filled with tea", "a <new1> mug.", "red mug"):
-        query = cd.phrase_query(description, template)
+        query = phrase_query(description, template)
         ((start, end),) = query.spans
         expected = description.removesuffix(".").removeprefix("the ").removeprefix("a ")
         assert query.text[start:end] == expected
     with pytest.raises(UserError, match="must hold one"):
-        cd.phrase_query("the mug", "nothing")
+        phrase_query("the mug", "nothing")
 
 
 def test_an_augmented_photo_lies_where_it_is_valid_and_the_words_fit():
@@ -428,8 +445,8 @@ def test_an_augmented_photo_lies_where_it_is_valid_and_the_words_fit():
 def test_photos_are_cropped_to_their_central_square():
     image = np.zeros((40, 60, 3), np.uint8)
     image[:, 10:50] = 255
-    assert (cd.square(image, 20) == 1).all()
-    assert cd.square(image.transpose(1, 0, 2), 40).shape == (3, 40, 40)
+    assert (central_square(image, 20) == 1).all()
+    assert central_square(image.transpose(1, 0, 2), 40).shape == (3, 40, 40)
 
 
 def test_images_of_the_class_are_generated_once_and_the_same_after_an_interruption(parts, tmp_path):

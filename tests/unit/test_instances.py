@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from attnseg.datasets.mug19 import Mug19, Triplet
-from attnseg.diffusion import custom_diffusion as cd
 from attnseg.diffusion.attention import attention_maps, min_max
 from attnseg.diffusion.extract import Options
 from attnseg.diffusion.geometry import Fit
@@ -22,6 +21,7 @@ from attnseg.diffusion.instances import (
     scene_segments,
     word_positions,
 )
+from attnseg.diffusion.personal import Personal, fingerprint, phrase_query, text_projections
 from attnseg.errors import UserError
 from attnseg.evaluation.personalised import order_notes, score, split_metrics
 from attnseg.masks.clusters import OUTSIDE
@@ -44,7 +44,7 @@ def segments_of(labels: torch.Tensor, size: tuple[int, int], foreground=None) ->
 
 def test_maps_do_not_depend_on_the_batch_and_are_means_of_min_max_over_noises(tiny_parts):
     scenes = [scene_of(tiny_parts, name, photo(i), OPTIONS) for i, name in enumerate("ab")]
-    query = cd.phrase_query("the dog on the grass")
+    query = phrase_query("the dog on the grass")
     asks = [(scene, query) for scene in scenes]
     both = query_maps(tiny_parts, asks, OPTIONS, 4)
     alone = query_maps(tiny_parts, asks, OPTIONS, 1, with_affinity=True)
@@ -72,7 +72,7 @@ def test_maps_do_not_depend_on_the_batch_and_are_means_of_min_max_over_noises(ti
 
 def test_an_edit_changes_only_what_follows_from_the_word(tiny_parts):
     scene = scene_of(tiny_parts, "a", photo(0), OPTIONS)
-    query = cd.phrase_query("the dog on the grass")
+    query = phrase_query("the dog on the grass")
     word = word_positions(tiny_parts.tokenizer, query.text, "dog")
     seen = []
 
@@ -142,10 +142,10 @@ def test_correlations_are_means_over_segments():
 
 def test_a_person_gets_the_segment_of_one_query(tiny_parts):
     rows = {"<new1>": torch.randn(32, generator=torch.Generator().manual_seed(0))}
-    layers = cd.text_projections(tiny_parts.unet)
+    layers = text_projections(tiny_parts.unet)
     projections = {name: layer.weight.detach() * 1.5 for name, layer in layers.items()}
-    info = {"classes": {"<new1>": "dog"}, "base": cd.fingerprint(tiny_parts)}
-    personal = cd.Personal(rows, projections, info)
+    info = {"classes": {"<new1>": "dog"}, "base": fingerprint(tiny_parts)}
+    personal = Personal(rows, projections, info)
     options = Options(cross_blocks=(4,), self_block=8, resize="none", noises=1)
     query = "the <new1> dog on the grass"
     mask = locate(tiny_parts, personal, photo(0), query, options, instances=3)

@@ -1,28 +1,15 @@
 """Custom Diffusion: a new word, and cross-attention that knows it (Kumari et al. 2023).
 
 Trained are the embedding of the identifier, such as ``<new1>``, and the projections of the text to
-keys and values in every cross-attention; the prior of the class is preserved on images of it.
-
-A folder of weights is in diffusers' own formats, for a stock pipeline::
-
-    name = "pytorch_custom_diffusion_weights.safetensors"
-    pipe.unet.load_attn_procs(folder, weight_name=name, _pipeline=pipe)
-    pipe.load_textual_inversion(folder, weight_name="token_1.safetensors")
-
-(diffusers 0.42 loads nothing, silently, without `_pipeline`.) Here the projections are folded into
-the attention layers, because a processor that watches attention replaces diffusers' own and with it
-everything learnt.
+keys and values in every cross-attention; the prior of the class is preserved on images of it. What
+was learnt is a `Personal`.
 """
 
-import copy
-import hashlib
-import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +17,25 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionPipeline
 from diffusers.models.attention_processor import CustomDiffusionAttnProcessor
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from attnseg.batches import Batches
 from attnseg.datasets.images import read_image
 from attnseg.datasets.mug19 import photos_in
+from attnseg.diffusion.geometry import central_square
+from attnseg.diffusion.personal import (
+    INFO,
+    Personal,
+    PersonalEmbedding,
+    attentions,
+    fingerprint,
+    initial_embedding,
+    read_personal,
+    with_tokens,
+)
 from attnseg.errors import UserError
-from attnseg.files import parameters_hash, sha256, write_atomically, write_json
-from attnseg.prompts import Query, encode_text
-
-PROJECTIONS = "pytorch_custom_diffusion_weights.safetensors"
-INFO = "personal.json"
+from attnseg.files import parameters_hash, sha256, write_atomically
+from attnseg.prompts import encode_text
+from attnseg.seeds import generator_of
 
 
 @dataclass(frozen=True)
@@ -72,220 +65,6 @@ class Settings:
     seed: int = 0
 
 
-@dataclass
-class Personal:
-    """What was learnt. `info`: classes {identifier: class word}, base, model, settings, losses."""
-
-    embeddings: dict[str, torch.Tensor]  # identifier -> [D] float32
-    projections: dict[str, torch.Tensor]  # "<attention>.to_k.weight" -> its weight, float32
-    info: dict = field(default_factory=dict)
-
-    @property
-    def classes(self) -> dict[str, str]:
-        return self.info["classes"]
-
-
-# --- queries
-
-
-def personal_description(description: str, class_word: str, token: str) -> str:
-    """``the mug with tea`` -> ``the <new1> mug with tea`` (Section 5.3)."""
-    named = re.sub(rf"\b{re.escape(class_word)}\b", f"{token} {class_word}", description, count=1)
-    if named == description:
-        raise UserError(f"{description!r} does not name the class {class_word!r}")
-    return named
-
-
-def phrase_query(description: str, template: str = "{}") -> Query:
-    """A query whose one class is all words of the description but a leading article.
-
-    The text encoder is causal: what is said after the class's word ("filled with cola") is seen
-    in the attention of its own tokens alone, so they count too.
-    """
-    if template.count("{}") != 1:
-        raise UserError(
-            f"the template {template!r} must hold one {{}}, the place of the description"
-        )
-    description = description.strip().rstrip(".")
-    start = template.index("{}")
-    article = re.match(r"(?:the|an?) ", description)
-    text = template.format(description)
-    return Query(text, ((start + (article.end() if article else 0), start + len(description)),))
-
-
-def check_identifier(query: str, personal: Personal) -> None:
-    """Raise where a query by a personalised model has none of its identifiers."""
-    if not any(token in query for token in personal.embeddings):
-        tokens, (token, word) = ", ".join(personal.embeddings), next(iter(personal.classes.items()))
-        raise UserError(
-            f"the query {query!r} has no identifier ({tokens}): ask as in 'the {token} {word}'"
-        )
-
-
-# --- applying
-
-
-class PersonalEmbedding(torch.nn.Module):
-    """Token embeddings with new rows after the old ones, which alone may be trained."""
-
-    def __init__(self, old: torch.nn.Embedding, new: torch.Tensor):
-        super().__init__()
-        self.old = old
-        self.new = torch.nn.Parameter(new.float().to(old.weight.device))  # [M, D]
-
-    @property
-    def weight(self) -> torch.Tensor:
-        return torch.cat([self.old.weight, self.new.to(self.old.weight)])
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """[B, L] int64 -> [B, L, D]."""
-        count = self.old.num_embeddings
-        known = self.old(ids.clamp(max=count - 1))
-        fresh = F.embedding((ids - count).clamp(min=0), self.new).to(known)
-        return torch.where((ids < count)[..., None], known, fresh)
-
-
-def text_projections(unet: torch.nn.Module) -> dict[str, torch.nn.Linear]:
-    """to_k and to_v of every cross-attention, by ``<attention>.to_k.weight``."""
-    return {
-        f"{name.removesuffix('.processor')}.{part}.weight": getattr(attention, part)
-        for name, attention in _attentions(unet)
-        if name.endswith("attn2.processor")
-        for part in ("to_k", "to_v")
-    }
-
-
-def _attentions(unet: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    """The name of every attention processor and the module that has it."""
-    return [
-        (name, unet.get_submodule(name.removesuffix(".processor"))) for name in unet.attn_processors
-    ]
-
-
-def fingerprint(parts) -> str:
-    """Names the model that weights are for: a hash of its projections, the same in any dtype."""
-    digest = hashlib.sha256(str(parts.text_encoder.get_input_embeddings().weight.shape[1]).encode())
-    for name, layer in sorted(text_projections(parts.unet).items()):
-        weight = layer.weight.detach().cpu().half().contiguous()
-        digest.update(f"{name} {tuple(weight.shape)}".encode())
-        digest.update(weight.numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def check_base(parts, personal: Personal, where: str = "the personal weights") -> None:
-    """Raise where `parts` is not the model that the weights were trained on."""
-    base, own = personal.info.get("base"), fingerprint(parts)
-    if base != own:
-        raise UserError(
-            f"{where}: trained on another base model, {personal.info.get('model')} ({base}); this "
-            f"is {parts.name} ({own}): give that model, or train on this one"
-        )
-
-
-def with_tokens(tokenizer, tokens: Sequence[str]):
-    """A copy of the tokenizer that knows the identifiers."""
-    known = tokenizer.get_vocab()
-    for token in tokens:
-        if token in known or f"{token}</w>" in known:
-            raise UserError(f"the token {token!r} already exists in the model: choose another one")
-        if not re.fullmatch(r"<[^<>\s]+>", token):
-            raise UserError(
-                f"the identifier {token!r} must be one word in angle brackets, as <new1>"
-            )
-    if len(set(tokens)) < len(tokens):
-        raise UserError(f"the token {max(tokens, key=list(tokens).count)!r} is given twice")
-    extended = copy.deepcopy(tokenizer)
-    extended.add_tokens(list(tokens))
-    return extended
-
-
-@contextmanager
-def personalised(parts, personal: Personal, where: str = "the personal weights") -> Iterator:
-    """`parts` with what was learnt, for the block; afterwards they are as before.
-
-    Yields new parts; the networks are those of `parts`, changed in place meanwhile.
-    """
-    tokenizer = with_tokens(parts.tokenizer, list(personal.embeddings))
-    check_base(parts, personal, where)
-    old = parts.text_encoder.get_input_embeddings()
-    rows = torch.stack(list(personal.embeddings.values()))
-    layers = text_projections(parts.unet)
-    kept = {name: layer.weight.detach().clone() for name, layer in layers.items()}
-    try:
-        parts.text_encoder.set_input_embeddings(PersonalEmbedding(old, rows).requires_grad_(False))
-        for name, layer in layers.items():
-            layer.weight.data.copy_(personal.projections[name])
-        yield replace(parts, tokenizer=tokenizer)
-    finally:
-        parts.text_encoder.set_input_embeddings(old)
-        for name, layer in layers.items():
-            layer.weight.data.copy_(kept[name])
-
-
-def load_personal(parts, weights: str | Path):
-    """`parts` with the weights of a folder, for good: keys and values are folded in.
-
-    Raises:
-        UserError: no such folder, weights for another base model, a token that already exists.
-    """
-    personal = read_personal(weights)
-    tokenizer = with_tokens(parts.tokenizer, list(personal.embeddings))
-    check_base(parts, personal, str(weights))
-    rows = torch.stack(list(personal.embeddings.values()))
-    old = parts.text_encoder.get_input_embeddings()
-    parts.text_encoder.set_input_embeddings(PersonalEmbedding(old, rows).requires_grad_(False))
-    for name, layer in text_projections(parts.unet).items():
-        layer.weight.data.copy_(personal.projections[name])
-    return replace(parts, tokenizer=tokenizer)
-
-
-# --- files
-
-
-def save_personal(folder: Path, personal: Personal) -> None:
-    """Write diffusers' files, then personal.json: where that is, the folder is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {}
-    for name, weight in personal.projections.items():
-        attention, part = name.removesuffix(".weight").rsplit(".", 1)
-        state[f"{attention}.processor.{part}_custom_diffusion.weight"] = weight.contiguous()
-        # diffusers wants an entry for every processor; an empty one leaves it as it is
-        state[f"{attention.removesuffix('attn2')}attn1.processor"] = torch.empty(0)
-    with write_atomically(folder / PROJECTIONS) as partial:
-        save_file(state, partial, metadata={"format": "pt"})
-    for i, (token, row) in enumerate(personal.embeddings.items(), 1):
-        with write_atomically(folder / f"token_{i}.safetensors") as partial:
-            save_file({token: row.contiguous()}, partial, metadata={"format": "pt"})
-    write_json(folder / INFO, personal.info)
-
-
-def read_personal(folder: str | Path) -> Personal:
-    """The weights of a folder."""
-    folder = Path(folder)
-    if not (folder / INFO).is_file():
-        raise UserError(
-            f"{folder}: no finished personal weights ({INFO} is missing); make them with "
-            "scripts/train_custom_diffusion.py"
-        )
-    try:
-        info = json.loads((folder / INFO).read_text())
-        state = load_file(folder / PROJECTIONS)
-        embeddings = {}
-        for i, token in enumerate(info["classes"], 1):
-            embeddings[token] = load_file(folder / f"token_{i}.safetensors")[token]
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{folder}: damaged personal weights ({error}); train them again") from None
-    projections = {
-        re.sub(r"\.processor\.(to_[kv])_custom_diffusion\.weight$", r".\1.weight", name): weight
-        for name, weight in state.items()
-        if weight.numel()
-    }
-    return Personal(embeddings, projections, info)
-
-
-# --- training
-
-
 def concepts_from(
     photos: Sequence[Path], classes: Sequence[str], tokens: Sequence[str]
 ) -> list[Concept]:
@@ -302,22 +81,6 @@ def concepts_from(
             read_image(path)
         concepts.append(Concept(token, word, tuple(found)))
     return concepts
-
-
-def drawn(*names: object) -> torch.Generator:
-    """A generator that depends on the names alone, so that no state has to be kept."""
-    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-def square(image: np.ndarray, size: int) -> torch.Tensor:
-    """[H, W, 3] uint8 -> its central square [3, size, size] float32 in [-1, 1]."""
-    side = min(image.shape[:2])
-    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-    crop = Image.fromarray(image[top : top + side, left : left + side])
-    if side != size:
-        crop = crop.resize((size, size), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.asarray(crop, np.float32) / 127.5 - 1).permute(2, 0, 1)
 
 
 def augmented(
@@ -354,14 +117,6 @@ def augmented(
     return canvas, valid, words
 
 
-def initial_embedding(tokenizer, table: torch.Tensor, word: str) -> torch.Tensor:
-    """The mean of the embeddings of the word's tokens: [D] float32. `table`: [V, D]."""
-    ids = tokenizer(word, add_special_tokens=False).input_ids
-    if not ids:
-        raise UserError(f"the tokenizer has no token for the initial word {word!r}")
-    return table[ids].detach().float().mean(0)
-
-
 class _Latents:
     """Posteriors of photos, encoded once where they are not augmented."""
 
@@ -372,7 +127,7 @@ class _Latents:
 
     def photo(self, path: Path) -> torch.Tensor:
         if path not in self.squares:
-            self.squares[path] = square(read_image(path), self.size)
+            self.squares[path] = central_square(read_image(path), self.size)
         return self.squares[path]
 
     @torch.no_grad()
@@ -496,7 +251,7 @@ def train(
 def new_processors(unet: torch.nn.Module) -> dict[str, CustomDiffusionAttnProcessor]:
     """diffusers' trainable processors for every cross-attention, starting as what is there."""
     processors = {}
-    for name, attention in _attentions(unet):
+    for name, attention in attentions(unet):
         if name.endswith("attn2.processor"):
             key = attention.to_k.weight
             processor = CustomDiffusionAttnProcessor(
@@ -534,7 +289,7 @@ def step_batch(
     parts, tokenizer, concepts: Sequence[Concept], settings: Settings, latents: _Latents, step: int
 ) -> Batch:
     """The batch of one step, which depends on the seed and the step alone."""
-    generator = drawn(settings.seed, "step", step)
+    generator = generator_of(settings.seed, "step", step)
 
     def below(count: int) -> int:
         return int(torch.randint(count, (), generator=generator))
@@ -624,9 +379,6 @@ def resume(
     return len(state["losses"]), list(state["losses"])
 
 
-# --- images of the class
-
-
 @torch.no_grad()
 def regularisation_images(
     parts,
@@ -667,7 +419,7 @@ def regularisation_images(
     def generate(part: Sequence[Path]) -> None:
         if all(path.exists() for path in part):
             return
-        generators = [drawn(settings.seed, "class", class_word, path.name) for path in part]
+        generators = [generator_of(settings.seed, "class", class_word, path.name) for path in part]
         images = pipe(
             [settings.prompt.format(class_word)] * len(part),
             height=settings.size,

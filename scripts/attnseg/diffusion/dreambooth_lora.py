@@ -25,8 +25,8 @@ from attnseg.batches import Batches
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
 from attnseg.files import parameters_hash, write_atomically
-from attnseg.prompt_sets import sample_seed
 from attnseg.prompts import encode_text
+from attnseg.seeds import generator_of
 
 UNET_MODULES = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_MODULES = ["q_proj", "k_proj", "v_proj", "out_proj"]
@@ -180,7 +180,7 @@ def train(
     shares = shares.repeat_interleave(options.batch_size).to(device)  # of each image in the loss
     passes = Batches(len(texts), "training image")
     for step in range(first, options.steps):
-        generator = torch.Generator().manual_seed(sample_seed(options.seed, "lora", step))
+        generator = generator_of(options.seed, "lora", step)
         clean = torch.cat(
             [
                 batch_latents(parts, pool, side, options.batch_size, generator)

@@ -1,6 +1,5 @@
 """Attention of real photos: from a photo and its labels to low-resolution maps (Section 3.4)."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -19,6 +18,7 @@ from attnseg.diffusion.geometry import (
 from attnseg.errors import UserError
 from attnseg.masks.clusters import cbp_scores
 from attnseg.prompts import Query, encode_text, text_query, token_positions
+from attnseg.seeds import generator_of
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,7 @@ class _Unit:
 
 def sample_noise(shape: Sequence[int], *names: object) -> torch.Tensor:
     """Standard normal noise that depends on the names alone: run seed, image id, noise index."""
-    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-    return torch.randn(tuple(shape), generator=generator)
+    return torch.randn(tuple(shape), generator=generator_of(*names))
 
 
 def fit_of(image: np.ndarray, parts, options: Options) -> Fit:

@@ -71,3 +71,13 @@ def to_photo(maps: torch.Tensor, fit: Fit, size: tuple[int, int]) -> torch.Tenso
     return F.grid_sample(
         maps[None], places[None], mode="bilinear", padding_mode="border", align_corners=False
     )[0]
+
+
+def central_square(image: np.ndarray, size: int) -> torch.Tensor:
+    """[H, W, 3] uint8 -> its central square [3, size, size] float32 in [-1, 1]."""
+    side = min(image.shape[:2])
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    crop = Image.fromarray(image[top : top + side, left : left + side])
+    if side != size:
+        crop = crop.resize((size, size), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(crop, np.float32) / 127.5 - 1).permute(2, 0, 1)

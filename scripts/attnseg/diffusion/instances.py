@@ -12,14 +12,14 @@ import torch
 
 from attnseg.batches import Batches
 from attnseg.diffusion.attention import attention_maps, min_max
-from attnseg.diffusion.custom_diffusion import (
+from attnseg.diffusion.extract import Options, Sample, encode_photos, fit_of, sample_noise
+from attnseg.diffusion.geometry import Fit, to_photo
+from attnseg.diffusion.personal import (
     Personal,
     check_identifier,
     personalised,
     phrase_query,
 )
-from attnseg.diffusion.extract import Options, Sample, encode_photos, fit_of, sample_noise
-from attnseg.diffusion.geometry import Fit, to_photo
 from attnseg.errors import UserError
 from attnseg.masks.clusters import OUTSIDE, segment_means, spectral_segments
 from attnseg.prompts import Query, encode_text, text_query, token_positions

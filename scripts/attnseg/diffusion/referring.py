@@ -1,0 +1,269 @@
+"""The methods of Table 7: what each correlates with the instances of a scene (Section 5.3).
+
+Ours and its ablations ask Stable Diffusion; the baselines of other papers compare pictures. Each
+fills, a triplet, the correlation of its query with every segment of its view.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from attnseg.datasets.images import read_image, read_mask
+from attnseg.datasets.mug19 import Mug19, Triplet
+from attnseg.diffusion.extract import Options
+from attnseg.diffusion.geometry import central_square
+from attnseg.diffusion.instances import Scene, Segments, correlations, query_maps
+from attnseg.diffusion.personal import (
+    Personal,
+    initial_embedding,
+    personal_description,
+    personalised,
+    phrase_query,
+    read_personal,
+    text_projections,
+)
+from attnseg.errors import UserError
+from attnseg.masks import descriptors
+from attnseg.prompts import Query
+
+DIFFUSION = ("custom_selfcross", "subject_only", "context_only", "arithmetic")
+METHODS = (*DIFFUSION, "dino_vit", "mask_rcnn")
+NO_MASK_RCNN = "Mask R-CNN needs Detectron2 or torchvision, which no environment here has"
+NO_DINO = "no DINO ViT: give --dino, a folder or hub id"
+
+
+@dataclass
+class Work:
+    """What all methods share."""
+
+    data: Mug19
+    triplets: list[Triplet]
+    parts: object
+    options: Options
+    scenes: dict[tuple[str, str], Scene]
+    segments: dict[tuple[str, str], Segments]
+    personal: Path
+    template: str
+    batch_size: int
+    threshold: float | None
+    progress: Callable[[Iterable], Iterable]
+    rows: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)  # method -> id -> [S]
+    about: dict[str, dict] = field(default_factory=dict)
+
+    def answer(self, method: str, parts, asked: Sequence[tuple[Triplet, str]], **edit) -> None:
+        """Correlations of the triplets' queries; equal queries of a view are computed once."""
+        queries: dict[tuple[str, str, str], Query] = {}
+        for triplet, text in asked:
+            key = (triplet.scene, triplet.view, text)
+            queries.setdefault(key, phrase_query(text, self.template))
+        asks = [(self.scenes[scene, view], query) for (scene, view, _), query in queries.items()]
+        maps = query_maps(
+            parts, asks, self.options, self.batch_size, progress=self.progress, **edit
+        )
+        found = dict(zip(queries, (selfcross for selfcross, _ in maps), strict=True))
+        rows = self.rows.setdefault(method, {})
+        for triplet, text in asked:
+            view = (triplet.scene, triplet.view)
+            rows[triplet.id] = correlations([found[*view, text]], self.segments[view])[0]
+
+    def by_subject(self) -> dict[str, list[Triplet]]:
+        groups: dict[str, list[Triplet]] = {}
+        for triplet in self.triplets:
+            groups.setdefault(triplet.subject, []).append(triplet)
+        return groups
+
+
+def run_method(
+    work: Work,
+    method: str,
+    clip: str | None = None,
+    dino: str | None = None,
+    features: Path | None = None,
+    feature_stage: int = 2,
+) -> str | None:
+    """Fill `work.rows[method]` and `work.about[method]`; a reason where it cannot be done.
+
+    `clip`, `dino`: folder or hub id; `features`: weights of a segmentor of this workflow.
+    """
+    name = work.parts.name
+    if method == "context_only":
+        work.about[method] = {"model": name}
+        work.answer(method, work.parts, [(t, t.description) for t in work.triplets])
+    elif method in ("custom_selfcross", "subject_only"):
+        work.about[method] = {
+            "model": f"{name}, Custom Diffusion",
+            "seconds_an_instance": seconds_an_instance(work),
+        }
+        for subject, triplets in work.by_subject().items():
+            personal = read_personal(work.personal / subject)
+            token, word = next(iter(personal.classes.items()))
+            texts = {
+                t.id: f"a {token} {word}"
+                if method == "subject_only"
+                else personal_description(t.description, word, token)
+                for t in triplets
+            }
+            with personalised(work.parts, personal, str(work.personal / subject)) as parts:
+                work.answer(method, parts, [(t, texts[t.id]) for t in triplets])
+    elif method == "arithmetic" and clip:
+        work.about[method] = {"model": f"{name}, {clip}"}
+        arithmetic_clip(work, clip)
+    elif method == "arithmetic":
+        work.about[method] = {
+            "model": f"{name}; in place of CLIP's image embedding the learnt embedding of the identifier"
+        }
+        arithmetic_learnt(work)
+    elif method == "dino_vit" and dino:
+        work.about[method] = {"model": dino}
+        matched(work, dino)
+    elif features:
+        described, about = descriptors.segmentor_features(features, feature_stage)
+        work.about[method] = {
+            "model": f"{about}, trained by this workflow; true instance boxes",
+            "true_masks": True,
+        }
+        compared(work, method, described)
+    else:
+        return NO_DINO if method == "dino_vit" else NO_MASK_RCNN
+    return None
+
+
+def seconds_an_instance(work: Work) -> float:
+    """How long the learning of a subject took, on average."""
+    folders = [work.personal / subject for subject in work.by_subject()]
+    return float(np.mean([read_personal(folder).info.get("seconds", 0) for folder in folders]))
+
+
+def arithmetic_learnt(work: Work) -> None:
+    """The class's word becomes the mean of its own and the identifier's learnt embedding."""
+    base = {
+        name: layer.weight.detach().float().cpu()
+        for name, layer in text_projections(work.parts.unet).items()
+    }
+    table = work.parts.text_encoder.get_input_embeddings().weight
+    for subject, triplets in work.by_subject().items():
+        personal = read_personal(work.personal / subject)
+        (token, row), word = next(iter(personal.embeddings.items())), work.data.class_of(subject)
+        own = initial_embedding(work.parts.tokenizer, table, word).cpu()
+        mixed = Personal({token: (own + row) / 2}, base, personal.info)
+        texts = [personal_description(t.description, word, token) for t in triplets]
+        texts = [text.replace(f"{token} {word}", token, 1) for text in texts]
+        with personalised(work.parts, mixed, str(work.personal / subject)) as parts:
+            work.answer("arithmetic", parts, list(zip(triplets, texts, strict=True)))
+
+
+@torch.no_grad()
+def arithmetic_clip(work: Work, path: str) -> None:
+    """The class's hidden states become the mean of CLIP's embeddings of the photos and the class.
+
+    CLIP's joint space has the width of the text encoder's hidden states (768 for Stable Diffusion
+    1.x), though not its scale: the mean is brought to the length of what it replaces.
+    """
+    from transformers import CLIPModel
+
+    try:
+        clip = CLIPModel.from_pretrained(path).eval().to(work.parts.device)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:150]
+        raise UserError(f"--clip {path}: no CLIP can be loaded from there ({reason})") from None
+    width = work.parts.text_encoder.config.hidden_size
+    if clip.config.projection_dim != width:
+        raise UserError(
+            f"--clip {path}: embeddings of {clip.config.projection_dim} numbers, the model's text "
+            f"encoder has {width}: give the CLIP that the model's text encoder is of"
+        )
+    for subject, triplets in work.by_subject().items():
+        word = work.data.class_of(subject)
+        photos = [read_image(path) for path in work.data.photos(subject)]
+        mixed = clip_mean(clip, work.parts.tokenizer, photos, word)
+
+        def edit(hidden: torch.Tensor, positions: list[int], mixed=mixed) -> torch.Tensor:
+            hidden = hidden.clone()
+            length = hidden[positions].norm(dim=-1, keepdim=True)
+            hidden[positions] = mixed.to(hidden) * length
+            return hidden
+
+        asked = [(triplet, triplet.description) for triplet in triplets]
+        work.answer("arithmetic", work.parts, asked, edit=edit, class_word=word)
+
+
+def clip_mean(clip, tokenizer, photos: list[np.ndarray], word: str) -> torch.Tensor:
+    """Mean of CLIP's embeddings of photos and of a word, all of unit length: [D], unit length."""
+    size = clip.config.vision_config.image_size
+    mean = torch.tensor((0.48145466, 0.4578275, 0.40821073)).view(3, 1, 1)
+    std = torch.tensor((0.26862954, 0.26130258, 0.27577711)).view(3, 1, 1)
+    pixels = torch.stack([((central_square(photo, size) + 1) / 2 - mean) / std for photo in photos])
+    device = next(clip.parameters()).device
+    seen = clip.visual_projection(clip.vision_model(pixels.to(device)).pooler_output)
+    ids = tokenizer([word], return_tensors="pt").input_ids.to(device)
+    said = clip.text_projection(clip.text_model(ids).pooler_output)[0]
+    unit = F.normalize
+    image = unit(unit(seen, dim=-1).mean(0), dim=0)
+    return unit(image + unit(said, dim=0), dim=0)
+
+
+def compared(work: Work, method: str, features: descriptors.Features) -> None:
+    """Features of the photos against those inside the true box of every instance."""
+    similarity = {
+        "dino_vit": descriptors.dense_similarity,
+        "mask_rcnn": descriptors.pooled_similarity,
+    }[method]
+    subjects = {name: subject_cells(work.data, name, features) for name in work.by_subject()}
+    regions: dict[tuple[str, str], list[torch.Tensor]] = {}
+    rows = work.rows.setdefault(method, {})
+    for triplet in work.triplets:
+        view = (triplet.scene, triplet.view)
+        if view not in regions:
+            described = features(work.data.read_view(*view))
+            boxes = [descriptors.box_of(mask) for mask in work.data.read_masks(*view)]
+            regions[view] = [descriptors.inside(described, box) for box in boxes]
+        rows[triplet.id] = np.array(
+            [similarity(subjects[triplet.subject], region) for region in regions[view]]
+        )
+
+
+def subject_cells(data: Mug19, subject: str, features: descriptors.Features) -> list[torch.Tensor]:
+    """A subject's cells in each photo [D, n]: inside its true box, or all where no mask is given."""
+    cells = []
+    for photo in data.photos(subject):
+        image, path = read_image(photo), data.subject_mask_path(photo)
+        mask = np.ones(image.shape[:2], bool)
+        if path.is_file():
+            mask = descriptors.box_of(read_mask(path, image.shape[:2]) > 0)
+        cells.append(descriptors.inside(features(image), mask))
+    return cells
+
+
+def matched(work: Work, path: str) -> None:
+    """The best match of each of a scene's cells among the subject's salient ones, a segment's mean."""
+    features = descriptors.load_dino(path, work.parts.device)
+    known = {}
+    for subject in work.by_subject():
+        cells = []
+        for photo in work.data.photos(subject):
+            described, saliency = features(read_image(photo)), features.saliency
+            cells.append(described[:, saliency >= saliency.mean()])
+        known[subject] = torch.cat(cells, 1)
+    rows = work.rows.setdefault("dino_vit", {})
+    described, shown = None, None
+    for triplet in sorted(work.triplets, key=lambda t: (t.scene, t.view)):
+        view = (triplet.scene, triplet.view)
+        if shown != view:
+            described, shown = features(work.data.read_view(*view)), view
+        best = torch.einsum("dn,dhw->nhw", known[triplet.subject], described).amax(0)
+        masks = work.segments[view].masks(work.threshold)
+        rows[triplet.id] = np.array(
+            [
+                best[share > 0.5].mean() if (share > 0.5).any() else -1.0
+                for share in shares(masks, best)
+            ]
+        )
+
+
+def shares(masks: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    """How much of each cell of a grid a mask covers: [S, H, W] bool -> [S, h, w]."""
+    return F.adaptive_avg_pool2d(torch.from_numpy(masks).float(), like.shape)
