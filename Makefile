@@ -42,7 +42,7 @@ test: $(INSTALLED) ## the tests
 	@python -m pytest -q -n $(or $(JOBS),2)
 
 test-samples: $(INSTALLED) ## the paper scale's rules on samples of real data: DATA=folder
-	@python tests/run_samples.py --data "$(or $(DATA),../shared/data)" --folder work/test-samples
+	@python tests/run_samples.py $(if $(DATA),--data "$(DATA)") --folder work/test-samples
 
 test-slurm: $(INSTALLED) ## a few scenes through a SLURM that is started for it (root): SCENES=8
 	@python tests/run_slurm.py --folder work/test-slurm --scenes $(or $(SCENES),8)

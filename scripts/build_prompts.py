@@ -35,9 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--captions", type=Path, help="coco: captions_train2014.json")
     parser.add_argument(
         "--person-words",
-        choices=("all", "literal"),
-        default="all",
-        help="coco: man, woman, child, ... name a person, or person and people alone",
+        choices=("literal", "all"),
+        default="literal",
+        help="coco: person and people alone name one, as in the paper, or man, woman, ..., too",
     )
     parser.add_argument(
         "--root", type=Path, help="imagenet_s: folder with the categories and names"

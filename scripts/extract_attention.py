@@ -17,6 +17,7 @@ from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.diffusion.load import Parts, load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.gpu import claim_device
+from attnseg.prompts import VOCABULARIES
 from attnseg.shards import members, problem_with, write_shard
 
 BOX_THRESHOLDS = {"voc": 0.2, "coco": 0.5}  # of the official code
@@ -55,6 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(
             f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=text
         )
+    parser.add_argument(
+        "--vocabulary", choices=VOCABULARIES, help="whose synonyms (default: the data set's)"
+    )
     parser.add_argument("--batch-size", type=int, default=8, help="U-Net passes at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -76,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         synonyms=args.synonyms,
         background_words=args.background_words,
         profile=args.profile,
+        vocabulary=args.vocabulary or ("coco" if args.dataset == "coco" else "voc"),
         box_threshold=BOX_THRESHOLDS[args.dataset] if official else None,
         cbp=args.cbp,
         seed=args.seed,

@@ -1,5 +1,6 @@
 """Fixtures shared by the tests."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,19 @@ def tiny_parts(tiny_sd):
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real samples beside the repository; without it the test is skipped."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    """The folder of real samples: $ATTNSEG_SAMPLES, or shared/data beside the repository.
+
+    It holds VOCdevkit, coco, cityscapes, ... in their official layouts. Without it the test is
+    skipped.
+    """
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("ATTNSEG_SAMPLES", beside))
     if not folder.is_dir():
-        pytest.skip(f"no real samples at {folder}")
+        pytest.skip(f"no real samples at {folder}; set ATTNSEG_SAMPLES to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_voc(real_data) -> Path:
+    """VOC's development kit among the real samples."""
+    return real_data / "VOCdevkit" / "VOC2012"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The paper-scale rules on samples of VOC, COCO and Cityscapes: photos in, metrics out.
 
-    python tests/run_samples.py --data ../shared/data --folder /tmp/samples
+    python tests/run_samples.py --data my_samples --folder /tmp/samples
 
 --data holds VOCdevkit/VOC2012, coco and cityscapes in their official layouts; some photos of each
 will do, and are only read. What is made lies in --folder. The configuration is
@@ -10,6 +10,7 @@ tests/config/samples.yaml over config/config.yaml.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,11 +32,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("ATTNSEG_SAMPLES", REPOSITORY.parent / "shared" / "data"),
+        help="(default: $ATTNSEG_SAMPLES, or shared/data beside the repository)",
+    )
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--cores", default="2")
     parser.add_argument("snakemake", nargs="*", help="further arguments of snakemake, after --")
     args = parser.parse_args()
+    if not args.data.is_dir():
+        sys.exit(f"error: no samples at {args.data}: give --data (make test-samples DATA=folder)")
     prepare(args.data.resolve(), args.folder)
     model = args.folder / "resources/models/random_sd"
     if not (model / "model_index.json").is_file():

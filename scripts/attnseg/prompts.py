@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from attnseg.errors import UserError
 
-# CLIP-ES's synonyms, except person, for which the paper found a better one (Appendix A). COCO's tv is
-# VOC's tvmonitor; its other names are VOC's or have no synonym.
+# CLIP-ES's synonyms, except person, for which the paper found a better one (Appendix A).
 SYNONYMS = {
     "bird": "bird avian",
     "chair": "chair seat",
@@ -16,10 +15,25 @@ SYNONYMS = {
     "tv": "tv monitor screen",
     "tvmonitor": "tv monitor screen",
 }
+# Those for COCO as well; CLIP-ES misspells snowboard, which is not followed.
+COCO_SYNONYMS = SYNONYMS | {
+    "airplane": "aeroplane",
+    "backpack": "backpack, bag",
+    "baseball glove": "glove",
+    "couch": "sofa",
+    "hair drier": "hairdrier, blowdrier",
+    "handbag": "handbag, purse",
+    "motorcycle": "motorbike",
+    "remote": "remote control",
+    "spoon": "dessert spoon",
+    "tie": "necktie",
+    "umbrella": "umbrella, parasol",
+}
+VOCABULARIES = {"voc": SYNONYMS, "coco": COCO_SYNONYMS}
 BACKGROUND_WORDS = (
     "tree", "river", "sea", "lake", "water", "railway", "railroad", "track", "stone", "rocks",
 )  # fmt: skip
-# The authors' code has words of its own for these classes.
+# The authors' code has words of its own for these classes of VOC.
 OFFICIAL_BACKGROUND_WORDS = {
     "boat": ("river", "sea", "lake", "water", "mountain"),
     "cow": ("grass", "stone", "rocks"),
@@ -36,9 +50,9 @@ class Query:
     spans: tuple[tuple[int, int], ...]
 
 
-def background_words(classes: Sequence[str], profile: str) -> list[str]:
+def background_words(classes: Sequence[str], profile: str, vocabulary: str = "voc") -> list[str]:
     """The words appended for these classes: the union over them, in order, without repeats."""
-    if profile == "paper":
+    if profile == "paper" or vocabulary != "voc":
         return list(BACKGROUND_WORDS)
     words = (OFFICIAL_BACKGROUND_WORDS.get(name, BACKGROUND_WORDS) for name in classes)
     return list(dict.fromkeys(word for group in words for word in group))
@@ -50,12 +64,17 @@ def text_query(
     synonyms: bool = True,
     background: bool = True,
     profile: str = "paper",
+    vocabulary: str = "voc",
 ) -> Query:
-    """``a photo including <class>, <class>, <background>, ..., and <background>.``"""
+    """``a photo including <class>, <class>, <background>, ..., and <background>.``
+
+    `vocabulary`: of `VOCABULARIES`, whose synonyms the classes are asked for by.
+    """
     if not classes:
         raise UserError("a query needs at least one class: none was given")
-    names = [SYNONYMS.get(name, name) if synonyms else name for name in classes]
-    words = names + (background_words(classes, profile) if background else [])
+    known = VOCABULARIES[vocabulary] if synonyms else {}
+    names = [known.get(name, name) for name in classes]
+    words = names + (background_words(classes, profile, vocabulary) if background else [])
     text, spans = "a photo including ", []
     for i, word in enumerate(words):
         if i:

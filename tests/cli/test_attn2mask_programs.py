@@ -257,16 +257,20 @@ def test_a_picture_shows_samples_that_have_masks_and_leaves_out_the_skipped(gene
 
 
 def test_a_picture_of_a_domain_takes_pictures_from_folders_below(generated, tmp_path):
-    images = str(generated / "images")
+    both = tmp_path / "generated"
+    both.mkdir()
+    (both / "images").symlink_to(generated / "images")
+    for shard in (generated / "attention").glob("shard-*"):
+        (both / shard.name).symlink_to(shard)
     picture = tmp_path / "b.png"
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty has no pictures"):
         draw_adaptation.main(
-            ["--target", str(tmp_path / "empty"), "--before", images, "--after", images]
+            ["--target", str(tmp_path / "empty"), "--before", str(both), "--after", str(both)]
             + ["--output", str(picture)]
         )
     draw_adaptation.main(
-        ["--target", str(generated), "--before", images, "--after", images]
+        ["--target", str(generated), "--before", str(both), "--after", str(both)]
         + ["--count", "2", "--output", str(picture)]
     )
     assert Image.open(picture).width > 300

@@ -8,17 +8,17 @@ from skimage.draw import polygon2mask
 
 from attnseg.datasets import coco, voc_aug
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-COCO = SHARED / "coco"
-TRAIN_AUG = SHARED / "VOCdevkit" / "VOC2012" / "official_lists" / "train_aug.txt"
-
 pytestmark = pytest.mark.data
-needs_coco = pytest.mark.skipif(not COCO.is_dir(), reason=f"no sample of COCO in {COCO}")
 
 
 @pytest.fixture(scope="module")
-def content():
-    return coco.read_annotations(COCO, "val")
+def real_coco(real_data) -> Path:
+    return real_data / "coco"
+
+
+@pytest.fixture(scope="module")
+def content(real_coco):
+    return coco.read_annotations(real_coco, "val")
 
 
 def decoded(counts, height, width):
@@ -31,18 +31,16 @@ def decoded(counts, height, width):
     return flat.reshape(width, height).T
 
 
-@needs_coco
-def test_every_split_of_the_sample_is_read():
+def test_every_split_of_the_sample_is_read(real_coco):
     for split, count in (("train", 60), ("val2017", 30)):
-        ids = coco.read_split(COCO, split)
+        ids = coco.read_split(real_coco, split)
         assert len(ids) == count and ids == sorted(ids)
         for i in ids:
-            assert coco.image_path(COCO, i).is_file()
-            assert coco.labels(COCO, i)
-    assert len(coco.captions(COCO, "val")) == 30
+            assert coco.image_path(real_coco, i).is_file()
+            assert coco.labels(real_coco, i)
+    assert len(coco.captions(real_coco, "val")) == 30
 
 
-@needs_coco
 def test_polygons_agree_with_another_rasteriser_but_for_their_borders(content):
     numbers = coco.class_numbers(content["categories"])
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
@@ -60,7 +58,6 @@ def test_polygons_agree_with_another_rasteriser_but_for_their_borders(content):
     assert compared > 30
 
 
-@needs_coco
 def test_crowds_agree_with_their_runs_exactly(content):
     numbers = coco.class_numbers(content["categories"])
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
@@ -73,20 +70,18 @@ def test_crowds_agree_with_their_runs_exactly(content):
         assert ((mask > 0) == expected).all()
 
 
-@needs_coco
-def test_classes_of_the_masks_are_those_annotated(content):
+def test_classes_of_the_masks_are_those_annotated(real_coco, content):
     numbers = coco.class_numbers(content["categories"])
     for image in content["images"]:
         mine = [a for a in content["annotations"] if a["image_id"] == image["id"]]
         mask = coco.rasterise(mine, image["height"], image["width"], numbers)
-        annotated = coco.labels(COCO, Path(image["file_name"]).stem)
+        annotated = coco.labels(real_coco, Path(image["file_name"]).stem)
         drawn = [coco.CLASSES[n - 1] for n in np.unique(mask) if n]
         assert set(drawn) <= set(annotated)  # a class can be covered by smaller instances
         assert len(drawn) >= len(annotated) - 2
 
 
-@pytest.mark.skipif(not TRAIN_AUG.is_file(), reason=f"no official list at {TRAIN_AUG}")
-def test_the_ids_that_the_aug_builder_accepts_are_the_official_ones():
-    ids = TRAIN_AUG.read_text().split()
+def test_the_ids_that_the_aug_builder_accepts_are_the_official_ones(real_voc):
+    ids = (real_voc / "official_lists" / "train_aug.txt").read_text().split()
     assert len(ids) == voc_aug.TRAINAUG
     assert voc_aug.ids_hash(ids) == voc_aug.TRAINAUG_SHA256

@@ -14,31 +14,27 @@ from attnseg.diffusion.load import load_parts
 from attnseg.masks.crf import CrfOptions
 from attnseg.masks.refine import RefineOptions, refine
 
-DEVKIT = Path(__file__).resolve().parents[3] / "shared" / "data" / "VOCdevkit" / "VOC2012"
-pytestmark = [
-    pytest.mark.data,
-    pytest.mark.skipif(not DEVKIT.is_dir(), reason=f"no real VOC sample at {DEVKIT}"),
-]
+pytestmark = pytest.mark.data
 
 
-def ids() -> list[str]:
-    return voc.read_split(DEVKIT, "train") + voc.read_split(DEVKIT, "val")
+def ids_of(devkit: Path) -> list[str]:
+    return voc.read_split(devkit, "train") + voc.read_split(devkit, "val")
 
 
-def test_every_photo_reads_and_has_a_mask_of_its_size_with_known_classes():
-    assert len(ids()) == 127
-    for image_id in ids():
-        photo = voc.read_image(voc.image_path(DEVKIT, image_id))
-        mask = voc.read_mask(voc.mask_path(DEVKIT, image_id), photo.shape[:2])
+def test_every_photo_reads_and_has_a_mask_of_its_size_with_known_classes(real_voc):
+    assert len(ids_of(real_voc)) == 127
+    for image_id in ids_of(real_voc):
+        photo = voc.read_image(voc.image_path(real_voc, image_id))
+        mask = voc.read_mask(voc.mask_path(real_voc, image_id), photo.shape[:2])
         assert photo.dtype == np.uint8 and photo.shape[2] == 3
         assert set(np.unique(mask)) <= {*range(21), 255}
-        assert voc.labels(DEVKIT, image_id, "mask")
+        assert voc.labels(real_voc, image_id, "mask")
 
 
-def test_sizes_to_the_pixel_and_back():
+def test_sizes_to_the_pixel_and_back(real_voc):
     seen = set()
-    for image_id in ids():
-        photo = voc.read_image(voc.image_path(DEVKIT, image_id))
+    for image_id in ids_of(real_voc):
+        photo = voc.read_image(voc.image_path(real_voc, image_id))
         if photo.shape in seen:
             continue
         seen.add(photo.shape)
@@ -60,11 +56,11 @@ def test_sizes_to_the_pixel_and_back():
     assert len(seen) > 5
 
 
-def test_two_real_photos_to_masks(tiny_sd):
+def test_two_real_photos_to_masks(tiny_sd, real_voc):
     parts = load_parts(tiny_sd, device="cpu")
-    chosen = [i for i in ids() if len(voc.labels(DEVKIT, i, "mask")) > 1][:2]
+    chosen = [i for i in ids_of(real_voc) if len(voc.labels(real_voc, i, "mask")) > 1][:2]
     samples = [
-        Sample(i, voc.read_image(voc.image_path(DEVKIT, i)), voc.labels(DEVKIT, i, "mask"))
+        Sample(i, voc.read_image(voc.image_path(real_voc, i)), voc.labels(real_voc, i, "mask"))
         for i in chosen
     ]
     # 64-pixel latents would take long in float32 with 16 blocks; the model's own size is 64 pixels

@@ -1,7 +1,6 @@
 """DeepLabV2 on real VOC photos: a few iterations, then the whole evaluation."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,15 +8,10 @@ import torch
 
 from attnseg.errors import run
 
-ROOT = Path(__file__).resolve().parents[3] / "shared" / "data" / "VOCdevkit" / "VOC2012"
-
-pytestmark = [
-    pytest.mark.data,
-    pytest.mark.skipif(not ROOT.is_dir(), reason=f"no real VOC sample at {ROOT}"),
-]
+pytestmark = pytest.mark.data
 
 
-def test_deeplabv2_trains_and_is_tested_on_real_photos(tmp_path):
+def test_deeplabv2_trains_and_is_tested_on_real_photos(real_voc, tmp_path):
     import evaluate_segmentor
     import train_segmentor
 
@@ -33,7 +27,7 @@ def test_deeplabv2_trains_and_is_tested_on_real_photos(tmp_path):
     }
     weights = tmp_path / "weights.safetensors"
     train = [
-        *("--config", json.dumps(settings), "--root", str(ROOT), "--train-split", "train"),
+        *("--config", json.dumps(settings), "--root", str(real_voc), "--train-split", "train"),
         *("--output", str(weights), "--device", "cpu"),
     ]
     assert run(lambda: train_segmentor.main(train)) == 0
@@ -44,11 +38,11 @@ def test_deeplabv2_trains_and_is_tested_on_real_photos(tmp_path):
     assert all(torch.isfinite(value).all() for value in state.values())
 
     # a list of its own: the CRF of a full-size photo takes a second
-    ids = voc.read_split(ROOT, "val")[:3]
+    ids = voc.read_split(real_voc, "val")[:3]
     copy = tmp_path / "VOC2012"
     copy.mkdir()
     for folder in ("JPEGImages", "SegmentationClassAug"):
-        (copy / folder).symlink_to(ROOT / folder)
+        (copy / folder).symlink_to(real_voc / folder)
     (copy / "ImageSets" / "Segmentation").mkdir(parents=True)
     (copy / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(ids))
     test = [
@@ -60,5 +54,5 @@ def test_deeplabv2_trains_and_is_tested_on_real_photos(tmp_path):
     assert metrics["n_images"] == 3 and len(metrics["classes"]) == 21
     with np.load(tmp_path / "out" / "per_image.npz") as counted:
         for image_id, tp, fn in zip(*(counted[key] for key in ("ids", "tp", "fn")), strict=True):
-            truth = voc.read_mask(voc.mask_path(ROOT, image_id))
+            truth = voc.read_mask(voc.mask_path(real_voc, image_id))
             assert tp.sum() + fn.sum() == (truth != 255).sum()

@@ -214,6 +214,24 @@ def test_more_classes_than_the_width_of_a_head_propagate():
     torch.testing.assert_close(propagate(query, key, maps, 2), affinity @ affinity @ maps)
 
 
+def test_flat_maps_propagate_in_half_precision_as_well():
+    """A map between 0.50 and 0.51, of which bfloat16 keeps two or three values."""
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 1, 4, 64, 8)
+    maps = 0.5 + 0.01 * torch.rand(1, 64, 3)
+    exact = (query.double() @ key.double().transpose(-1, -2) / 8**0.5).softmax(-1).mean(1)
+    expected = (exact @ exact @ maps.double())[0].T
+    ours = propagate(query.bfloat16(), key.bfloat16(), maps, 2)[0].T.double()
+    spread = expected.amax(1) - expected.amin(1)
+    assert ((ours - expected).abs().amax(1) < 0.1 * spread).all()
+
+
+def test_min_max_may_leave_out_cells():
+    maps = torch.tensor([[[2.0, 4.0, 9.0], [3.0, 6.0, -5.0]]])
+    inside = torch.tensor([[True, True, False], [True, True, False]])
+    assert min_max(maps, inside).tolist() == [[[0.0, 0.5, 1.0], [0.25, 1.0, 0.0]]]
+
+
 def test_min_max_of_a_constant_map_is_zero_not_nan():
     maps = torch.stack([torch.full((3, 3), 0.7), torch.arange(9.0).view(3, 3)])
     scaled = min_max(maps)

@@ -110,6 +110,25 @@ def test_separate_queries_give_each_class_its_own_pass(parts):
     )
 
 
+def test_padding_counts_in_the_official_profile_alone(parts, monkeypatch):
+    from attnseg.diffusion import extract as module
+
+    real = module.attention_maps
+
+    def strong_padding(*args, **options):
+        results = real(*args, **options)
+        for maps in results:
+            maps.selfcross[:] = torch.arange(8.0)[:, None] * torch.ones(8)
+        return results
+
+    monkeypatch.setattr(module, "attention_maps", strong_padding)
+    photo = np.zeros((40, 64, 3), np.uint8)  # 5 of the 8 rows of cells; 24 rows of padding
+    for profile, strongest in (("paper", 1.0), ("official", 4 / 7)):
+        options = Options(resize="none", profile=profile)
+        tensors, _ = extract(parts, [Sample("p", photo, ["dog"])], options)
+        assert float(tensors["p/selfcross"][:, :5].max()) == pytest.approx(strongest, abs=1e-3)
+
+
 def test_a_constant_map_counts_as_zero_and_is_listed(parts, monkeypatch):
     from attnseg.diffusion import extract as module
 

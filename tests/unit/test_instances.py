@@ -9,11 +9,10 @@ import torch
 from attnseg.datasets.mug19 import Mug19, Triplet
 from attnseg.diffusion.attention import attention_maps, min_max
 from attnseg.diffusion.extract import Options
-from attnseg.diffusion.geometry import Fit
+from attnseg.diffusion.geometry import Fit, in_photo
 from attnseg.diffusion.instances import (
     Segments,
     correlations,
-    in_photo,
     is_foreground,
     locate,
     query_maps,

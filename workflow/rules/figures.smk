@@ -39,14 +39,14 @@ def pictured_shards(wildcards):
 
 
 def adaptation_flags(wildcards):
-    """The domain's photos, and the folders of the images without and with the LoRA."""
+    """The domain's photos, and the folders of what was generated without and with the LoRA."""
     before, after = GENERATED_PICTURES["attn2mask_figure_6"]
     lora = config["loras"][config["synthesis"][after]["lora"]]
-    images = f"{config['paths']['work']}/generated/{{}}/images"
+    generated = f"{config['paths']['work']}/generated"
     return flags(
         target=photos_of(lora["dataset"], lora["split"]),
-        before=images.format(before),
-        after=images.format(after),
+        before=f"{generated}/{before}",
+        after=f"{generated}/{after}",
     )
 
 

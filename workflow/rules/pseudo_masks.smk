@@ -64,6 +64,7 @@ def extraction_flags(wildcards):
         iterations=settings["iterations"],
         noises=settings["noises"],
         profile=settings["profile"],
+        vocabulary=config["datasets"][wildcards.dataset]["vocabulary"],
         no_composed=not settings["query"]["composed"],
         no_synonyms=not settings["query"]["synonyms"],
         no_background_words=not settings["query"]["background_words"],

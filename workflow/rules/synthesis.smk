@@ -26,6 +26,7 @@ def prompt_flags(wildcards):
             if settings["source"] == "coco"
             else None
         ),
+        person_words=settings["person_words"] if settings["source"] == "coco" else None,
         root=root if settings["source"] == "imagenet_s" else None,
         adapted=settings["source"] == "cityscapes" and settings["lora"] is not None,
     )

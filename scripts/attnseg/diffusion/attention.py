@@ -255,20 +255,23 @@ def propagate(
     """Self^iterations . maps (Equation 3), without forming Self.
 
     The mean over heads of softmax(q k^T) x is attention with the maps as its values. They are
-    padded with zeros to the width of the heads, so that the fast kernels take them.
+    padded with zeros to the width of the heads, so that the fast kernels take them. As the rows of
+    Self sum to 1, each map is taken to [0, 1] and back, which half precision needs where it is flat.
 
     `query`, `key`: [B, heads, N, d]; `maps`: [B, N, K] float32; returns the same shape.
     """
-    count, width = maps.shape[-1], query.shape[-1]
+    width = query.shape[-1]
     for _ in range(iterations):
+        low = maps.amin(1, keepdim=True)
+        spread = (maps.amax(1, keepdim=True) - low).clamp_min(1e-30)
         columns = []
-        for part in maps.split(width, dim=-1):
+        for part in ((maps - low) / spread).split(width, dim=-1):
             value = F.pad(part, (0, width - part.shape[-1])).to(query.dtype)
             value = value[:, None].expand(-1, query.shape[1], -1, -1)
             mixed = F.scaled_dot_product_attention(query, key, value)
             columns.append(mixed.float().mean(1)[..., : part.shape[-1]])
-        maps = torch.cat(columns, -1)
-    return maps[..., :count]
+        maps = torch.cat(columns, -1) * spread + low
+    return maps
 
 
 def grid_of(cells: int, height: int, width: int) -> tuple[int, int]:
@@ -287,8 +290,14 @@ def resize(maps: torch.Tensor, latent: tuple[int, int], grid: tuple[int, int]) -
     return F.interpolate(images, grid, mode="bilinear", align_corners=False)
 
 
-def min_max(maps: torch.Tensor) -> torch.Tensor:
-    """Each map to [0, 1] (Equation 4); a constant one becomes 0. [K, h, w] -> [K, h, w]."""
-    low = maps.amin((-2, -1), keepdim=True)
-    spread = maps.amax((-2, -1), keepdim=True) - low
-    return torch.where(spread > 0, (maps - low) / spread.clamp_min(1e-30), torch.zeros_like(maps))
+def min_max(maps: torch.Tensor, inside: torch.Tensor | None = None) -> torch.Tensor:
+    """Each map to [0, 1] (Equation 4); a constant one becomes 0. [K, h, w] -> [K, h, w].
+
+    `inside`: [h, w] bool, the cells whose minimum and maximum count; what others have beyond them
+    is cut off.
+    """
+    values = maps.flatten(1) if inside is None else maps[:, inside]  # [K, n]
+    low = values.amin(1)[:, None, None]
+    spread = values.amax(1)[:, None, None] - low
+    scaled = ((maps - low) / spread.clamp_min(1e-30)).clamp(0, 1)
+    return torch.where(spread > 0, scaled, torch.zeros_like(maps))

@@ -10,6 +10,7 @@ from attnseg.batches import Batches
 from attnseg.diffusion.attention import attention_maps, min_max
 from attnseg.diffusion.geometry import (
     Fit,
+    in_photo,
     model_input,
     native_fit,
     official_fit,
@@ -34,6 +35,7 @@ class Options:
     composed: bool = True  # one query for all classes, or one a class
     synonyms: bool = True
     background_words: bool = True
+    vocabulary: str = "voc"  # or "coco": whose synonyms and background words
     profile: str = "paper"
     box_threshold: float | None = None
     cbp: bool = False  # also store the scores of CBP clustering (Table 5)
@@ -87,6 +89,7 @@ def queries_of(classes: list[str], options: Options) -> list[tuple[list[int], Qu
             synonyms=options.synonyms,
             background=options.background_words,
             profile=options.profile,
+            vocabulary=options.vocabulary,
         )
 
     groups = [list(range(len(classes)))] if options.composed else [[c] for c in range(len(classes))]
@@ -144,7 +147,7 @@ def extract(
             for row, i in enumerate(batch)
             for unit in units_of(parts, samples[i], row, options)
         ]
-        sums = accumulate(parts, [samples[i] for i in batch], latents, units, options, passes)
+        sums = accumulate(parts, photos, latents, units, options, passes)
         for i, (kinds, constant, unboxed) in zip(batch, sums, strict=True):
             for kind, maps in kinds.items():
                 tensors[f"{samples[i].id}/{kind}"] = (maps / options.noises).half()
@@ -185,14 +188,18 @@ def units_of(parts, sample: Sample, row: int, options: Options) -> list[_Unit]:
 
 def accumulate(
     parts,
-    samples: list[Sample],
+    photos: list[tuple[Sample, Fit]],
     latents: torch.Tensor,
     units: list[_Unit],
     options: Options,
     batches: Batches,
 ) -> list[tuple[dict[str, torch.Tensor], set[int], list[int]]]:
     """Per sample the sums over noises of its min-max maps, the classes whose map was constant, and
-    those whose boxes were empty, once a noise."""
+    those whose boxes were empty, once a noise.
+
+    The minimum and maximum of a map are those inside the photo; in the official profile padding
+    counts, as in the authors' code.
+    """
     device, dtype = parts.unet.device, parts.unet.dtype
     texts = torch.cat(
         [
@@ -202,13 +209,13 @@ def accumulate(
     )
     abar = parts.scheduler.alphas_cumprod[options.timestep].float()
     noise = {
-        (row, n): sample_noise(latents.shape[1:], options.seed, samples[row].id, n)
-        for row in range(len(samples))
+        (row, n): sample_noise(latents.shape[1:], options.seed, sample.id, n)
+        for row, (sample, _) in enumerate(photos)
         for n in range(options.noises)
     }
     jobs = [(u, n) for u in range(len(units)) for n in range(options.noises)]
     sums: list[tuple[dict[str, torch.Tensor], set[int], list[int]]] = [
-        ({}, set(), []) for _ in samples
+        ({}, set(), []) for _ in photos
     ]
 
     def maps_of(part: list[tuple[int, int]]) -> list:
@@ -237,13 +244,19 @@ def accumulate(
             unit = units[u]
             kinds, constant, unboxed = sums[unit.sample]
             unboxed.extend(unit.columns[k] for k in maps.unboxed)
-            found = {"cross": min_max(maps.cross), "selfcross": min_max(maps.selfcross)}
+            sample, fit = photos[unit.sample]
+            inside = None
+            if options.profile == "paper":
+                inside = in_photo(maps.cross.shape[1:], fit)
+            found = {
+                "cross": min_max(maps.cross, inside),
+                "selfcross": min_max(maps.selfcross, inside),
+            }
             if options.cbp:
                 found["cbp"] = cbp_scores(maps.affinity, maps.cross, seed=options.seed)
             for kind, values in found.items():
                 if kind not in kinds:
-                    count = len(samples[unit.sample].classes)
-                    kinds[kind] = torch.zeros(count, *values.shape[1:])
+                    kinds[kind] = torch.zeros(len(sample.classes), *values.shape[1:])
                 kinds[kind][unit.columns] += values
             flat = found["selfcross"].flatten(1).amax(1) == 0
             constant.update(unit.columns[k] for k in flat.nonzero().flatten().tolist())

@@ -73,6 +73,15 @@ def to_photo(maps: torch.Tensor, fit: Fit, size: tuple[int, int]) -> torch.Tenso
     )[0]
 
 
+def in_photo(grid: tuple[int, ...], fit: Fit) -> torch.Tensor:
+    """[h, w] bool: the cells whose centre is in the photo and not in its padding, and the first."""
+    rows, columns = (
+        ((torch.arange(cells) + 0.5) / cells < content / padded) | (torch.arange(cells) == 0)
+        for cells, content, padded in zip(grid, fit.content, fit.padded, strict=True)
+    )
+    return rows[:, None] & columns[None]
+
+
 def central_square(image: np.ndarray, size: int) -> torch.Tensor:
     """[H, W, 3] uint8 -> its central square [3, size, size] float32 in [-1, 1]."""
     side = min(image.shape[:2])

@@ -13,7 +13,7 @@ import torch
 from attnseg.batches import Batches
 from attnseg.diffusion.attention import attention_maps, min_max
 from attnseg.diffusion.extract import Options, Sample, encode_photos, fit_of, sample_noise
-from attnseg.diffusion.geometry import Fit, to_photo
+from attnseg.diffusion.geometry import Fit, in_photo, to_photo
 from attnseg.diffusion.personal import (
     Personal,
     check_identifier,
@@ -140,11 +140,16 @@ def query_maps(
 
             found = passes.over(range(len(batch)), maps_of)
             for k, maps in enumerate(maps for _, part in found for maps in part):
-                sums[k] = sums[k] + min_max(maps.selfcross)[0] / options.noises
+                sums[k] = sums[k] + within(asks[batch[k]][0], maps.selfcross)[0] / options.noises
                 affinities[k] = maps.affinity if n == 0 else affinities[k]
         for k, i in enumerate(batch):
             results[i] = sums[k], affinities[k]
     return results
+
+
+def within(scene: Scene, maps: torch.Tensor) -> torch.Tensor:
+    """Min-max of [K, h, w] over the cells of the photo."""
+    return min_max(maps, in_photo(maps.shape[1:], scene.fit))
 
 
 def word_positions(tokenizer, text: str, word: str) -> list[int]:
@@ -179,20 +184,11 @@ def scene_segments(
             parts, [(scene, query) for scene, _ in part], options, batch_size, with_affinity=True
         )
         for (scene, count), (foreground, affinity) in zip(part, maps, strict=True):
-            foreground = min_max(foreground[None])[0]
+            foreground = within(scene, foreground[None])[0]
             inside = is_foreground(foreground, threshold) & in_photo(foreground.shape, scene.fit)
             labels = spectral_segments(affinity, inside, count, options.seed, locality)
             found.append(Segments(labels, foreground, scene.fit, tuple(scene.size)))
     return found
-
-
-def in_photo(grid: tuple[int, ...], fit: Fit) -> torch.Tensor:
-    """[h, w] bool: the cells whose centre is in the photo and not in its padding."""
-    rows, columns = (
-        (torch.arange(cells) + 0.5) / cells < content / padded
-        for cells, content, padded in zip(grid, fit.content, fit.padded, strict=True)
-    )
-    return rows[:, None] & columns[None]
 
 
 def correlations(maps: Sequence[torch.Tensor], segments: Segments) -> np.ndarray:

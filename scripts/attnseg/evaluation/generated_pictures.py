@@ -88,14 +88,26 @@ def attention_figure(
 
 
 def adaptation_figure(
-    targets: Sequence[Path], before: Sequence[Path], after: Sequence[Path], path: Path
+    targets: Sequence[Path],
+    before: Sequence[tuple[Path, torch.Tensor]],
+    after: Sequence[tuple[Path, torch.Tensor]],
+    path: Path,
 ) -> None:
-    """Three rows: photos of the target domain, generated images without and with the LoRA."""
-    rows = {"target photos": targets, "without LoRA": before, "with LoRA": after}
-    count = max(map(len, rows.values()))
-    plot, axes = plt.subplots(3, count, figsize=(1.9 * count, 6), squeeze=False)
-    for row, (name, files) in zip(axes, rows.items(), strict=True):
-        for axis, file in zip(row, files, strict=False):
-            axis.imshow(read_image(file))
-        row[0].set_ylabel(name, fontsize=11)
+    """Rows: photos of the target domain; generated images and their attention, without and with LoRA.
+
+    `before`, `after`: images and their maps [K, h, w]; what is shown is the strongest of the classes.
+    """
+    count = max(len(targets), len(before), len(after))
+    plot, axes = plt.subplots(5, count, figsize=(1.9 * count, 10), squeeze=False)
+    for axis, file in zip(axes[0], targets, strict=False):
+        axis.imshow(read_image(file))
+    for rows, pairs in ((axes[1:3], before), (axes[3:5], after)):
+        for image_axis, map_axis, (file, maps) in zip(*rows, pairs, strict=False):
+            image = read_image(file)
+            image_axis.imshow(image)
+            grown = normalised(upsample(maps.float(), image.shape[:2]), "minmax").amax(0)
+            map_axis.imshow(grown.numpy(), cmap="viridis", vmin=0, vmax=1)
+    heads = ("target photos", "without LoRA", "its attention", "with LoRA", "its attention")
+    for row, head in zip(axes, heads, strict=True):
+        row[0].set_ylabel(head, fontsize=11)
     save(plot, axes, path)

@@ -116,11 +116,25 @@ def _text2mask() -> list[Claim]:
             t5("CBP"),
         ),
         _greater(
+            "selfcross_beats_cbp_crf",
+            "Table 5, dCRF",
+            "Self-attention is better used as an affinity than for clusters (CBP), after the CRF, too",
+            t5("SelfCross", "dCRF"),
+            t5("CBP", "dCRF"),
+        ),
+        _greater(
             "sum_brings_nothing",
             "Table 5, Initial",
             "Adding Cross to SelfCross brings nothing",
             t5("SelfCross"),
             t5("Cross+SelfCross"),
+        ),
+        _greater(
+            "sum_brings_nothing_crf",
+            "Table 5, dCRF",
+            "Adding Cross to SelfCross brings nothing after the dense CRF, either",
+            t5("SelfCross", "dCRF"),
+            t5("Cross+SelfCross", "dCRF"),
         ),
         _greater(
             "crf_helps",
