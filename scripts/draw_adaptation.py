@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def pictures(folder: Path) -> list[Path]:
     """All pictures below a folder, in the order of their names."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES)
     if not found:
         raise UserError(f"{folder} has no pictures; name the folder they are in")
     return found

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", required=True, help="name of the split's list")
     parser.add_argument("--images", type=int, help="how many the list must have")
     parser.add_argument(
-        "--labels", choices=("xml", "instances", "mask"), help="source of the image labels"
+        "--labels", choices=("xml", "instances", "mask", "csv"), help="source of the image labels"
     )
     parser.add_argument("--shard", type=int, default=0, help="number of the shard")
     parser.add_argument("--shard-size", type=int, default=500)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from attnseg.diffusion.dreambooth_lora import load_lora
 from attnseg.diffusion.generate import Generated, Sampling, generate
-from attnseg.diffusion.load import load_parts
+from attnseg.diffusion.load import load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash, sha256, write_atomically
 from attnseg.gpu import claim_device
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     precision = None if args.precision == "auto" else args.precision
     parts = load_parts(args.model, args.revision, claim_device(args.device), precision)
     parameters = {
-        **sampling.parameters(), "model": parts.name, "lora": None, "format": args.image_format,
+        **sampling.parameters(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None, "format": args.image_format,
         "precision": str(parts.dtype), "prompts": parameters_hash({"all": [asdict(p) for p in prompts]}),
     }  # fmt: skip
     if args.lora:

@@ -22,7 +22,7 @@ from attnseg.datasets import voc
 from attnseg.diffusion.dreambooth_lora import load_lora
 from attnseg.diffusion.generate import decode, latent_shape
 from attnseg.diffusion.invert import Inversion, invert, psnr
-from attnseg.diffusion.load import load_parts
+from attnseg.diffusion.load import load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.files import sha256
 from attnseg.gpu import claim_device
@@ -42,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="name of the split's list")
     parser.add_argument("--limit", type=int, help="use this many photos, from the first on")
-    parser.add_argument("--labels", choices=("xml", "mask"), default="xml", help="image labels")
+    parser.add_argument(
+        "--labels", choices=("xml", "mask", "csv"), default="xml", help="image labels"
+    )
     parser.add_argument("--shard", type=int, default=0, help="number of the shard")
     parser.add_argument("--shard-size", type=int, default=500)
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
@@ -83,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     parts = load_parts(args.model, args.revision, claim_device(args.device), torch.float32)
     size = (args.size[0], args.size[-1]) if args.size else None
     parameters = {
-        **inversion.parameters(), "model": parts.name, "lora": None, "labels": args.labels,
+        **inversion.parameters(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None, "labels": args.labels,
         "dataset": args.dataset, "split": args.split, "ids": ids, "size": size and list(size),
     }  # fmt: skip
     if args.lora:

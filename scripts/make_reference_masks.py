@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attnseg.datasets.layouts import LAYOUTS
+from attnseg.datasets.layouts import LABELS, LAYOUTS
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash, write_json
 
@@ -32,9 +32,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--kind", required=True, choices=KINDS, help="which masks")
     p.add_argument(
         "--labels",
-        default="xml",
-        choices=("xml", "instances", "mask"),
-        help="source of the image labels",
+        choices=("xml", "instances", "mask", "csv"),
+        help="source of the image labels (default: the data set's own)",
     )
     p.add_argument("--seed", type=int, default=0, help="of the run")
     p.add_argument(
@@ -54,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     dataset = LAYOUTS[args.dataset]
     ids = dataset.read_split(args.root, args.split)
+    source = args.labels or LABELS[args.dataset]
     for image_id in ids:
         photo = dataset.image_path(args.root, image_id)
         try:
@@ -63,11 +63,11 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"{photo}: {error}; restore it from the data set's archive") from None
         numbers = [0]
         if args.kind == "random_labels":
-            names = dataset.labels(args.root, image_id, args.labels)
+            names = dataset.labels(args.root, image_id, source)
             numbers += [1 + list(dataset.CLASSES).index(name) for name in names]
         mask = random_mask(numbers, size, args.seed, image_id)
         dataset.write_mask(args.output / f"{image_id}.png", mask, dataset.PALETTE)
-    parameters = {"kind": args.kind, "labels": args.labels, "seed": args.seed}
+    parameters = {"kind": args.kind, "labels": source, "seed": args.seed}
     items = [{"id": image_id} for image_id in ids]
     write_json(args.output / "manifest.json", {"parameters": parameters, "items": items})
     return 0

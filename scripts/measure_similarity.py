@@ -30,7 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="name of the split's list")
-    parser.add_argument("--labels", choices=("xml", "instances", "mask"), help="of the images")
+    parser.add_argument(
+        "--labels", choices=("xml", "instances", "mask", "csv"), help="of the images"
+    )
     parser.add_argument("--model", type=Path, required=True, help="folder of a Stable Diffusion")
     parser.add_argument(
         "--evaluation", type=Path, required=True, help="folder of the masks' evaluation"

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from attnseg.datasets.layouts import LAYOUTS
 from attnseg.diffusion.geometry import Fit
 from attnseg.errors import UserError, run
-from attnseg.files import parameters_hash, sha256, write_json
+from attnseg.files import sha256, start_folder, write_json
 from attnseg.masks.crf import CrfOptions
 from attnseg.masks.refine import SOURCES, RefineOptions, refine, source_maps
 from attnseg.shards import listed_shards, read_shards
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     folders = [args.output, *([args.train_output] if args.train_output else [])]
     for folder in folders:
-        keep_only_if_made_with(folder, made_with)
+        start_folder(folder, made_with)
     work = functools.partial(
         refine_one, args.dataset, args.root, args.output, args.train_output, options
     )
@@ -105,20 +105,6 @@ def crf_options(text: str, official: bool) -> CrfOptions | None:
         )
     except (json.JSONDecodeError, KeyError, TypeError) as problem:
         raise UserError(f"--crf: not the configuration's crf section as JSON ({problem})") from None
-
-
-def keep_only_if_made_with(folder: Path, made_with: dict) -> None:
-    """Empty a folder of masks made with other parameters; remember these."""
-    kept = folder / "parameters.json"
-    wanted = parameters_hash(made_with)
-    if kept.exists():
-        if json.loads(kept.read_text()).get("hash") == wanted:
-            return
-        for path in folder.glob("*.png"):
-            path.unlink()
-    elif folder.exists() and any(folder.glob("*.png")):
-        raise UserError(f"{folder}: holds PNG files that are not this program's: name a new folder")
-    write_json(kept, {"hash": wanted})
 
 
 def numpy_maps(kinds: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

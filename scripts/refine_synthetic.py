@@ -28,7 +28,7 @@ from tqdm import tqdm
 from attnseg.datasets import cityscapes, voc
 from attnseg.datasets.images import read_image, write_mask
 from attnseg.errors import UserError, run
-from attnseg.files import parameters_hash, write_atomically, write_json
+from attnseg.files import start_folder, write_atomically, write_json
 from attnseg.masks.crf import CrfOptions
 from attnseg.masks.reliability import NORMALISATIONS
 from attnseg.masks.synthetic import (
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         "model": attention[0]["parameters"].get("model") if attention else None,
         "attention": [manifest["sha256"] for manifest in attention],
     }
-    start_folder(args.output, made_with)
+    start_folder(args.output, made_with, ("*.png", "reliability/*.png"))
     work = functools.partial(
         refine_one, args.dataset, args.images, args.output, options, args.keep_skipped
     )
@@ -149,16 +149,6 @@ def options_record(options: SyntheticOptions) -> dict:
     if options.post == "crf":
         record["crf"] = {key: value for key, value in vars(options.crf).items()}
     return record
-
-
-def start_folder(folder: Path, made_with: dict) -> None:
-    """Forget masks that were made with other parameters; remember these."""
-    kept, wanted = folder / "parameters.json", parameters_hash(made_with)
-    if not kept.exists() or json.loads(kept.read_text()).get("hash") != wanted:
-        for path in (*folder.glob("*.png"), *folder.glob("reliability/*.png")):
-            path.unlink()
-        (folder / "manifest.json").unlink(missing_ok=True)
-    write_json(kept, {"hash": wanted})
 
 
 def class_numbers(dataset: str, classes: list[str]) -> tuple[list[int], int, np.ndarray]:

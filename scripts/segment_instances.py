@@ -13,17 +13,21 @@ dino_vit          best matches of dense features: DINO's with --dino, inside our
                   segmentor's backbone with --features, inside the true instances' boxes
 mask_rcnn         pooled features inside the true instances' boxes, as of --features
 
-A method that cannot be run is listed in manifest.json with the reason.
+A method that cannot be run is listed in manifest.json with the reason. Interrupted, the same command
+keeps the methods that are finished.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
@@ -35,11 +39,11 @@ from attnseg.diffusion.instances import (
     scene_of,
     scene_segments,
 )
-from attnseg.diffusion.load import load_parts
-from attnseg.diffusion.personal import INFO
+from attnseg.diffusion.load import load_parts, weight_hashes
+from attnseg.diffusion.personal import INFO, read_personal
 from attnseg.diffusion.referring import METHODS, Work, run_method
 from attnseg.errors import UserError, run
-from attnseg.files import write_atomically, write_json
+from attnseg.files import parameters_hash, sha256, write_atomically, write_json
 from attnseg.gpu import claim_device
 
 
@@ -131,10 +135,16 @@ def main(argv: list[str] | None = None) -> int:
         data, triplets, parts, options, scenes, segments, args.personal, args.template,
         args.batch_size, args.foreground_threshold, progress,
     )  # fmt: skip
+    made_with = parameters_hash(inputs_of(work, args))
     for method in args.methods:
+        if read_answers(work, method, args.output, made_with):
+            log(f"{method}: there already")
+            continue
         reason = run_method(work, method, args.clip, args.dino, args.features, args.feature_stage)
         if reason:
             work.about[method] = {"not_run": reason}
+        else:
+            save_answers(work, method, args.output, made_with)
         log(f"{method}: {reason or work.about[method]['model']}")
     save(work, args, time.time() - started)
     return 0
@@ -155,31 +165,69 @@ def check_subjects(
             )
 
 
+def inputs_of(work: Work, args: argparse.Namespace) -> dict:
+    """All that decides the answers."""
+    learnt = {
+        subject: read_personal(work.personal / subject).info
+        for subject in work.by_subject()
+        if (work.personal / subject / INFO).is_file()
+    }
+    return settings_of(work, args) | {
+        "weights": weight_hashes(work.parts.folder),
+        "personal": learnt,
+        "others": [args.clip, args.dino, args.features and sha256(args.features)],
+        "feature_stage": args.feature_stage,
+        "triplets": [asdict(triplet) for triplet in work.triplets],
+    }
+
+
+def settings_of(work: Work, args: argparse.Namespace) -> dict:
+    """How queries are asked and segments found."""
+    return {
+        **work.options.parameters(),
+        "model": work.parts.name,
+        "template": work.template,
+        "foreground_threshold": args.foreground_threshold,
+        "locality": args.locality,
+    }
+
+
+def save_answers(work: Work, method: str, folder: Path, made_with: str) -> None:
+    """A file of a method's correlations, [S] float32 a triplet, as soon as they are there."""
+    rows = {
+        name: torch.from_numpy(np.asarray(row)).float() for name, row in work.rows[method].items()
+    }
+    about = {"made_with": made_with, "about": json.dumps(work.about[method])}
+    with write_atomically(folder / f"{method}.safetensors") as partial:
+        save_file(rows, partial, metadata=about)
+
+
+def read_answers(work: Work, method: str, folder: Path, made_with: str) -> bool:
+    """Take over what an interrupted run has finished with the same inputs."""
+    try:
+        with safe_open(folder / f"{method}.safetensors", "np") as file:
+            kept = file.metadata() or {}
+            if kept.get("made_with") != made_with:
+                return False
+            work.rows[method] = {name: file.get_tensor(name) for name in file.keys()}
+            work.about[method] = json.loads(kept["about"])
+    except (OSError, SafetensorError):
+        return False
+    return True
+
+
 def save(work: Work, args: argparse.Namespace, seconds: float) -> None:
-    """segments.safetensors, a file a method, and the manifest last."""
-    args.output.mkdir(parents=True, exist_ok=True)
+    """segments.safetensors, and the manifest last."""
     tensors = {}
     for (scene, view), segments in work.segments.items():
         tensors[f"{scene}/{view}/labels"] = segments.labels.to(torch.int8)
         tensors[f"{scene}/{view}/foreground"] = segments.foreground.half()
     with write_atomically(args.output / "segments.safetensors") as partial:
         save_file(tensors, partial)
-    for method, rows in work.rows.items():
-        with write_atomically(args.output / f"{method}.safetensors") as partial:
-            save_file(
-                {name: torch.from_numpy(np.asarray(row)).float() for name, row in rows.items()},
-                partial,
-            )
     write_json(
         args.output / "manifest.json",
         {
-            "parameters": {
-                **work.options.parameters(),
-                "model": work.parts.name,
-                "template": work.template,
-                "foreground_threshold": args.foreground_threshold,
-                "locality": args.locality,
-            },
+            "parameters": settings_of(work, args),
             "seconds": round(seconds, 1),
             "methods": work.about,
             "views": {

@@ -15,6 +15,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from attnseg.diffusion.dreambooth_lora import (
@@ -66,7 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     parts = load_parts(args.model, args.revision, device, training_dtype(device))
     paths = target_images(args.images)
     if args.limit:
-        paths = paths[:: max(1, len(paths) // args.limit)][: args.limit]
+        places = np.linspace(0, len(paths) - 1, min(args.limit, len(paths))).round().astype(int)
+        paths = [paths[place] for place in places]
     class_paths = target_images(args.class_images) if args.class_images else []
     factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
     side = options.size or parts.unet.config.sample_size * factor

@@ -21,7 +21,7 @@ from attnseg.diffusion import mini_sd, mini_training
 from attnseg.diffusion.mini_card import write_card
 from attnseg.diffusion.mini_evaluation import dev_evaluation
 from attnseg.errors import run
-from attnseg.files import write_json
+from attnseg.files import write_atomically, write_json
 from attnseg.gpu import claim_device
 from attnseg.mini_world.training import training_scenes
 from attnseg.prompts import encode_text
@@ -47,19 +47,22 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     claim_device(args.device)
     torch.set_num_threads(args.threads)
-    args.workdir.mkdir(parents=True, exist_ok=True)
+    scenes = args.workdir / f"seed{args.seed}-scenes{args.scenes}"  # each folder names what made it
+    autoencoder = scenes / f"autoencoder{args.vae_steps}"
+    denoiser = autoencoder / f"denoiser{args.steps}"
+    denoiser.mkdir(parents=True, exist_ok=True)
     started = time.time()
 
     def log(line: str) -> None:
         print(f"[{(time.time() - started) / 60:6.1f} min] {line}", flush=True)
 
-    images, captions = cached_scenes(args.workdir, args.seed, args.scenes, args.threads, log)
+    images, captions = cached_scenes(scenes, args.seed, args.scenes, args.threads, log)
     tokenizer = mini_sd.train_tokenizer(
-        [c for texts in captions for c in texts], args.workdir / "tokenizer"
+        [c for texts in captions for c in texts], scenes / "tokenizer"
     )
     torch.manual_seed(args.seed)
     vae = mini_sd.new_autoencoder().to(memory_format=torch.channels_last)
-    mini_training.train_autoencoder(vae, images, args.vae_steps, args.workdir, args.device, log)
+    mini_training.train_autoencoder(vae, images, args.vae_steps, autoencoder, args.device, log)
     vae.requires_grad_(False)
     parts = {
         "tokenizer": tokenizer,
@@ -69,10 +72,10 @@ def main(argv: list[str] | None = None) -> int:
         "scheduler": mini_sd.new_scheduler(),
         "empty": encode_text(tokenizer, [""])[0],
     }
-    latents = cached_latents(args.workdir, vae, images, args.device, log)
+    latents = cached_latents(autoencoder, vae, images, args.device, log)
     tokens = torch.stack([encode_text(tokenizer, texts) for texts in captions])
     history = mini_training.train_denoiser(
-        parts, latents, tokens, args.steps, args.workdir, args.device,
+        parts, latents, tokens, args.steps, denoiser, args.device,
         dev_evaluation(parts, args.seed, args.device), log, args.evaluate_every,
     )  # fmt: skip
     facts = {
@@ -96,8 +99,8 @@ def cached_scenes(folder: Path, seed: int, count: int, threads: int, log) -> tup
     if not kept_captions.exists():
         log(f"rendering {count} scenes")
         images, captions = training_scenes(seed, count, threads)
-        np.save(kept_images, images)
-        kept_captions.write_text(json.dumps(captions))
+        save_array(kept_images, images)
+        write_json(kept_captions, captions)
     return np.load(kept_images), json.loads(kept_captions.read_text())
 
 
@@ -109,8 +112,13 @@ def cached_latents(folder: Path, vae, images: np.ndarray, device: str, log) -> t
         views = [
             mini_training.encode(vae, view, device) for view in (images, images[:, :, ::-1].copy())
         ]
-        np.save(kept, (torch.stack(views) * vae.config.scaling_factor).half().numpy())
+        save_array(kept, (torch.stack(views) * vae.config.scaling_factor).half().numpy())
     return torch.from_numpy(np.load(kept))
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    with write_atomically(path) as partial:
+        np.save(partial, array)
 
 
 def save(parts: dict, history: list[dict], facts: dict, output: Path) -> None:

@@ -33,6 +33,15 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.shards[0].parent}: the shards hold {len(set(ids))} photos, "
             f"{args.images} are expected: delete the folder and run extract_attention again"
         )
+    made_with = [
+        {k: v for k, v in manifest["parameters"].items() if k != "ids"} for manifest in manifests
+    ]
+    different = [p for p, m in zip(args.shards, made_with, strict=True) if m != made_with[0]]
+    if different:
+        raise UserError(
+            f"{different[0]}: made with other parameters than {args.shards[0].name}: delete it and "
+            "run extract_attention again"
+        )
     skipped = [item["id"] for item in items if item["skipped"]]
     unlabelled = [item["id"] for item in items if not item["classes"]]
     write_json(
@@ -40,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         {
             "images": len(items),
             "shards": {p.name: m["sha256"] for p, m in zip(args.shards, manifests, strict=True)},
-            "parameters": {k: v for k, v in manifests[0]["parameters"].items() if k != "ids"},
+            "parameters": made_with[0],
             "timing": {
                 key: [n for manifest in manifests for n in manifest.get("timing", {}).get(key, [])]
                 for key in ("labels", "seconds")

@@ -193,7 +193,9 @@ def _reason(error) -> str:
             types = error.validator_value
             names = [types] if isinstance(types, str) else types
             return f"{value} is no {' or '.join(names)}"
-        case "minimum" | "exclusiveMinimum":
+        case "exclusiveMinimum":
+            return f"{value} is too small; more than {error.validator_value}"
+        case "minimum":
             return f"{value} is too small; at least {error.validator_value}"
         case "maximum":
             return f"{value} is too large; at most {error.validator_value}"
@@ -242,6 +244,11 @@ def _check_references(config: dict, files: list) -> None:
 
 def _check_figures(config: dict, files: list) -> None:
     """The masks that the figures are drawn from can be made."""
+    shown, keys = config["figures"]["voc_figure_2"], ("figures", "voc_figure_2")
+    _require(shown["dataset"], config["datasets"], (*keys, "dataset"), files)
+    splits = config["datasets"][shown["dataset"]]["splits"]
+    _require(shown["split"], splits, (*keys, "split"), files)
+    _require(shown["variant"], config["variants"], (*keys, "variant"), files)
     at = ("figures", "voc_figure_b8")
     figure = config["figures"]["voc_figure_b8"]
     for curve, points in figure["curves"].items():

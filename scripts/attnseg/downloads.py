@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import errno
+import fcntl
 import gzip
 import hashlib
 import http.client
@@ -123,7 +124,9 @@ def verify(
             "bytes": file.stat().st_size,
             "first_seen": datetime.date.today().isoformat(),
         }
-        write_json(lock, locked | {origin: entry})
+        with open(f"{lock}.lock", "w") as beside:  # other downloads share the file
+            fcntl.flock(beside, fcntl.LOCK_EX)
+            write_json(lock, read_lock(lock) | {origin: entry})
 
 
 def read_lock(lock: Path) -> dict:

@@ -4,9 +4,12 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from attnseg.errors import UserError
 
 
 @contextlib.contextmanager
@@ -29,6 +32,36 @@ def write_json(path: str | os.PathLike, content: object) -> None:
     """`content` as indented JSON, atomically."""
     with write_atomically(path) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.png",)) -> None:
+    """Remove the files of a folder that were made with other parameters, and remember these.
+
+    Raises:
+        UserError: where it holds files of these patterns and no parameters.json: they are no
+            program's of ours, and are left alone.
+    """
+    kept, wanted = folder / "parameters.json", parameters_hash(made_with)
+    files = [path for pattern in patterns for path in folder.glob(pattern)]
+    if not kept.exists() and files:
+        raise UserError(f"{folder}: holds files that this program did not make; name a new folder")
+    if kept.exists() and json.loads(kept.read_text()).get("hash") == wanted:
+        return
+    (folder / "manifest.json").unlink(missing_ok=True)
+    for path in files:
+        path.unlink()
+    write_json(kept, {"hash": wanted})
+
+
+def safe_name(name: str, where: object) -> str:
+    """A name that data gave us, which is to be part of a path.
+
+    Raises:
+        UserError: where it would lead elsewhere.
+    """
+    if not re.fullmatch(r"\w[\w .+-]*", name):
+        raise UserError(f"{where}: the name {name!r} cannot be part of a file's name")
+    return name
 
 
 def sha256(path: str | os.PathLike) -> str:

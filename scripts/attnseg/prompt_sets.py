@@ -14,7 +14,7 @@ import numpy as np
 
 from attnseg.caption_matching import VOC_NAMES, classes_and_spans, mentions
 from attnseg.errors import UserError
-from attnseg.files import write_atomically
+from attnseg.files import safe_name, write_atomically
 from attnseg.mini_world.captions import caption
 from attnseg.mini_world.scenes import object_scene
 from attnseg.mini_world.vocabulary import STREET_CLASSES, STREET_WORDS, VOC_CLASSES
@@ -61,6 +61,7 @@ def read_prompts(path: Path) -> list[Prompt]:
             if len(prompt.classes) != len(prompt.spans):
                 raise ValueError("classes and spans differ in number")
             prompt.prompt.encode(), int(prompt.seed)
+            safe_name(prompt.id, path)
         except (TypeError, ValueError, AttributeError) as problem:
             raise UserError(
                 f"{path}, line {number}: not a prompt ({problem}): build it anew"

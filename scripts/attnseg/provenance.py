@@ -65,13 +65,19 @@ def device(name: str | None = None) -> dict[str, object]:
 
 
 def digest(path: str | os.PathLike) -> str:
-    """The SHA-256 of a file, or of a folder's relative names and contents, in sorted order."""
+    """The SHA-256 of a file, or of a folder's relative names and contents, in sorted order.
+
+    Hidden files, such as a download's own records, do not count.
+    """
     path = Path(path)
     if path.is_file():
         return sha256(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder")
-    files = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    inside = (p.relative_to(path) for p in path.rglob("*") if p.is_file())
+    files = sorted(
+        name.as_posix() for name in inside if not any(part.startswith(".") for part in name.parts)
+    )
     listing = "".join(f"{sha256(path / name)}  {name}\n" for name in files)
     return hashlib.sha256(listing.encode()).hexdigest()
 

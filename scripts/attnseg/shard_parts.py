@@ -31,6 +31,9 @@ def build_shard(
     parameters, until the shard is complete; those whose items are not `still_valid` are made again.
     """
     folder = output.with_name(f".{output.stem}-{parameters_hash(parameters)}")
+    for other in output.parent.glob(f".{output.stem}-*"):
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other)  # its images are overwritten now
     tensors: dict[str, torch.Tensor] = {}
     items: list[dict] = []
     fresh = 0

@@ -69,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("results", type=Path, help="folder of the tables")
     args = parser.parse_args(argv)
     messages, compared = outside(read_expected(args.expected), args.results)
+    if not messages and not compared:
+        raise UserError(f"{args.results}: no table with a value of {args.expected}; run make mini")
     for message in messages:
         print(f"error: {message}", file=sys.stderr)
     if not messages:

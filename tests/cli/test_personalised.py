@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def test_images_of_the_class_are_generated_where_none_are_given(photos, tiny_sd,
     arguments += ["--regularisation-images", "2", "--only-regularisation"]
     started = time.time()
     assert train_custom_diffusion.main(arguments) == 0
-    made = sorted((tmp_path / "regularisation" / "cat").iterdir())
+    made = sorted((tmp_path / "regularisation" / "cat").glob("*.png"))
     assert [path.name for path in made] == ["generated-00000.png", "generated-00001.png"]
     assert all(path.stat().st_mtime >= started - 1 for path in made)
     assert not (tmp_path / "out").exists()
@@ -229,6 +230,22 @@ def test_every_method_answers_every_triplet_or_says_why_not(predictions, world):
     for method in ("dino_vit", "mask_rcnn"):
         assert manifest["methods"][method]["not_run"]
     assert "in place of CLIP" in manifest["methods"]["arithmetic"]["model"]
+
+
+def test_finished_methods_are_kept_and_those_of_other_settings_are_not(
+    predictions, tiny_sd, world, personal, tmp_path, capsys
+):
+    folder = shutil.copytree(predictions, tmp_path / "answers")
+    (folder / "arithmetic.safetensors").unlink()  # as after a kill
+    before = {path.name: path.read_bytes() for path in predictions.glob("*.safetensors")}
+    arguments = ["--root", world, "--personal", personal, "--model", tiny_sd, "--output", folder]
+    assert segment_instances.main([*map(str, arguments), *EXTRACTION]) == 0
+    assert capsys.readouterr().out.count("there already") == len(DIFFUSION) - 1
+    assert before == {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    others = [*map(str, arguments), *EXTRACTION, "--seed", "5", "--methods", "context_only"]
+    assert segment_instances.main(others) == 0
+    assert "there already" not in capsys.readouterr().out
+    assert (folder / "context_only.safetensors").read_bytes() != before["context_only.safetensors"]
 
 
 def test_the_subject_alone_cannot_tell_copies_apart_and_words_alone_cannot_tell_sharers_apart(

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import draw_attention
 import evaluate_masks
 import extract_attention
 import refine_masks
@@ -109,6 +111,24 @@ def test_a_damaged_shard_is_named_and_made_again_alone(root, tiny_sd, tmp_path, 
     one_line(capsys, "shard-00001.safetensors: the tensors are damaged")
     assert extract(root, tiny_sd, tmp_path, shard=1) == 0
     assert (tmp_path / "shard-00001.safetensors").read_bytes() == good
+
+
+def test_shards_of_different_settings_are_no_set(root, tiny_sd, tmp_path, capsys):
+    assert extract(root, tiny_sd, tmp_path) == 0
+    assert extract(root, tiny_sd, tmp_path, "--timestep", "300", shard=1) == 0
+    files = [str(path) for path in sorted(tmp_path.glob("*.safetensors"))]
+    assert run(lambda: verify_shards.main([*files, "--output", str(tmp_path / "m.json")])) == 1
+    one_line(capsys, "shard-00001.safetensors: made with other parameters than shard-00000")
+
+
+def test_figure_2_has_a_row_a_class(root, tiny_sd, tmp_path):
+    picture = tmp_path / "figure.png"
+    arguments = ["--root", root, "--split", "trainaug", "--model", tiny_sd, "--output", picture]
+    arguments += ["--resize", "none", "--count", "2", "--device", "cpu"]
+    assert run(lambda: draw_attention.main(list(map(str, arguments)))) == 0
+    ids = [i for i in voc.read_split(root, "trainaug") if len(voc.labels(root, i)) > 1]
+    rows = sum(len(voc.labels(root, i)) for i in (ids[0], ids[-1]))
+    assert Image.open(picture).height == pytest.approx(110 * 1.9 * rows, abs=2)
 
 
 def test_a_corrupt_photo_is_named_and_leaves_nothing_half_written(root, tiny_sd, tmp_path, capsys):

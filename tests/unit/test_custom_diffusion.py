@@ -465,6 +465,9 @@ def test_images_of_the_class_are_generated_once_and_the_same_after_an_interrupti
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     (tmp_path / "a" / "generated-00001.png").unlink()
     assert make(tmp_path / "a") == first
+    settings = replace(settings, seed=1)
+    again = make(tmp_path / "a")
+    assert again.keys() == first.keys() and not set(again.values()) & set(first.values())
 
 
 def test_given_images_of_the_class_are_used_as_they_are(parts, photos):

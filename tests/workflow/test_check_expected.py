@@ -31,6 +31,11 @@ def test_a_value_within_its_tolerance_passes(check):
     assert done.stdout.startswith("1 values are as expected")
 
 
+def test_nothing_to_compare_is_an_error(check):
+    done = check("voc_table6,none,mIoU,50,1")
+    assert done.returncode == 1 and "no table with a value" in done.stderr
+
+
 def test_each_value_outside_is_one_line(check):
     done = check("voc_table1,Ours (1 time),dCRF,69.7,0.5", "voc_table1,Ours (1 time),Initial,60,1")
     assert done.returncode == 1

@@ -193,6 +193,11 @@ PHOTO_FOLDERS = {
 
 def photos_of(dataset, split):
     """The folder below which a split's photos lie."""
+    if dataset not in PHOTO_FOLDERS:
+        raise WorkflowError(
+            f"photos of datasets.{dataset} cannot be adapted to or inverted; those of "
+            f"{', '.join(PHOTO_FOLDERS)} can"
+        )
     folder = PHOTO_FOLDERS[dataset].format(split=split)
     return f"{config['datasets'][dataset]['root']}/{folder}"
 

@@ -117,6 +117,27 @@ def picture_flags(wildcards, input):
     )
 
 
+def attention_flags(wildcards):
+    """The photos of Figure 2 and how their attention is taken."""
+    shown = config["figures"]["voc_figure_2"]
+    settings, dataset = resolve_variant(config, shown["variant"]), shown["dataset"]
+    return flags(
+        dataset=dataset,
+        root=config["datasets"][dataset]["root"],
+        split=shown["split"],
+        labels=label_source(dataset, settings["profile"]),
+        vocabulary=config["datasets"][dataset]["vocabulary"],
+        count=shown["count"],
+        model=model_folder(),
+        timestep=settings["timestep"],
+        cross_blocks=settings["cross_blocks"],
+        self_block=settings["self_block"],
+        iterations=settings["iterations"],
+        resize=settings["resize"],
+        seed=settings["seed"],
+    )
+
+
 # images with two or more classes: how alike these are to the text encoder, and how good their mask is
 rule measure_similarity:
     input:
@@ -215,6 +236,39 @@ rule make_figure_d9:
     shell:
         "python {input.script} --similarity {params.folder} --published {input.published}"
         " --config {input.config} {params.run} --output {output.table} > {log} 2>&1"
+
+
+rule draw_attention:
+    input:
+        dataset_manifest(
+            config["figures"]["voc_figure_2"]["dataset"],
+            config["figures"]["voc_figure_2"]["split"],
+        ),
+        script="<scripts>/draw_attention.py",
+        model=model_files,
+    output:
+        report(
+            "<results>/voc_figure_2.png",
+            caption="../report/voc_figure_2.rst",
+            category="Text2Mask",
+            labels={"table": "voc_figure_2", "scale": config["paths"]["results"]},
+        ),
+    log:
+        "<logs>/draw_attention/draw_attention.log",
+    benchmark:
+        "<benchmarks>/draw_attention/draw_attention.tsv"
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(16000),
+        runtime=growing(60),
+        gpu=gpus,
+        speed=flags(device=device()),
+    params:
+        flags=attention_flags,
+    shell:
+        "python {input.script} {params.flags} {resources.speed} --output {output} > {log} 2>&1"
 
 
 rule draw_masks:

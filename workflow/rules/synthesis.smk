@@ -254,8 +254,11 @@ rule refine_inversion:
         method=labelling_flags,
         attention=lambda wildcards, input: Path(input.shards[0]).parent,
         images=photo_folder,
+        limit=lambda wildcards: images_inverted(
+            wildcards.dataset, wildcards.split, wildcards.inversion
+        ),
         masks=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python {input.script} --dataset {wildcards.dataset} --attention {params.attention}"
-        " --images {params.images} --keep-skipped {params.method}"
+        " --images {params.images} --limit {params.limit} --keep-skipped {params.method}"
         " --processes {threads} --output {params.masks} > {log} 2>&1"

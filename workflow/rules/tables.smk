@@ -208,6 +208,8 @@ def is_available(target):
         return True
     if target in GENERATED_PICTURES:
         return set(GENERATED_PICTURES[target]) <= set(config["synthesis"])
+    if target == "voc_figure_2":
+        return True
     if target == "mug19_figure_5":
         return "mug19" in config["datasets"]
     masks = figure_masks(target)

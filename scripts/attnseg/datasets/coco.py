@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from attnseg.datasets.images import read_image, read_mask, write_mask
+from attnseg.datasets.label_list import listed_labels
 from attnseg.datasets.voc import PALETTE
 from attnseg.errors import UserError
 
@@ -166,11 +167,17 @@ def labels(root: Path, image_id: str, source: str = "instances") -> list[str]:
     """The classes present, in COCO's order.
 
     `source`: "instances", the annotated categories, crowds included; "mask", the classes of the
-    semantic mask (the official code).
+    semantic mask (the official code); "csv", those of labels.csv.
     """
+    if source == "csv":
+        return listed_labels(root, image_id, CLASSES)
     if source == "mask":
         numbers = np.unique(read_mask(mask_path(root, image_id)))
         return [CLASSES[n - 1] for n in numbers if 0 < n <= len(CLASSES)]
+    if source != "instances":
+        raise UserError(
+            f"COCO has no labels of {source!r}: set datasets.coco.labels: instances, mask or csv"
+        )
     parts = image_id.split("_")
     splits = [parts[1]] if len(parts) == 3 else ["train2017", "val2017"]
     for split in splits:

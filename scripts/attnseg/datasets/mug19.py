@@ -30,6 +30,7 @@ import numpy as np
 
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.errors import UserError
+from attnseg.files import safe_name
 
 SPLITS = ("all", "semantic_distractor", "visual_distractor", "variant")
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -128,7 +129,14 @@ def read_mug19(root: str | Path) -> Mug19:
     root = Path(root)
     data = Mug19(root, _read(root / "subjects.json", dict), _read(root / "scenes.json", dict))
     try:
+        for name, subject in data.subjects.items():
+            (
+                safe_name(name, root / "subjects.json"),
+                safe_name(subject["class"], root / "subjects.json"),
+            )
         for name, scene in data.scenes.items():
+            for part in (name, *scene["views"]):
+                safe_name(part, root / "scenes.json")
             for subject in data.instances(name):
                 if subject not in data.subjects:
                     raise UserError(

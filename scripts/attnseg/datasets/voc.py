@@ -14,7 +14,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from attnseg.datasets.images import read_image, read_mask, write_mask
+from attnseg.datasets.label_list import listed_labels
 from attnseg.errors import UserError
+from attnseg.files import safe_name
 from attnseg.mini_world.vocabulary import VOC_CLASSES as CLASSES
 
 __all__ = [
@@ -62,15 +64,17 @@ def read_split(root: Path, split: str) -> list[str]:
     ids = path.read_text().split()
     if not ids:
         raise UserError(f"{path}: the list is empty: restore it from the data set's archive")
-    return ids
+    return [safe_name(image_id, path) for image_id in ids]
 
 
 def labels(root: Path, image_id: str, source: str = "xml") -> list[str]:
     """The classes present, in VOC's order; empty where there is none.
 
     `source`: "xml", the annotated objects, difficult ones included; "mask", the classes of the
-    ground-truth mask (the official code).
+    ground-truth mask (the official code); "csv", those of labels.csv.
     """
+    if source == "csv":
+        return listed_labels(root, image_id, CLASSES)
     if source == "mask":
         numbers = np.unique(read_mask(mask_path(root, image_id)))
         present = {int(n) for n in numbers if n not in (0, IGNORED)}
@@ -79,6 +83,10 @@ def labels(root: Path, image_id: str, source: str = "xml") -> list[str]:
                 f"{mask_path(root, image_id)}: class number {max(present)}: VOC has 1 to 20"
             )
         return [CLASSES[n - 1] for n in sorted(present)]
+    if source != "xml":
+        raise UserError(
+            f"VOC has no labels of {source!r}: set datasets.voc.labels: xml, mask or csv"
+        )
     path = folder(root) / "Annotations" / f"{image_id}.xml"
     try:
         names = [element.text.strip() for element in ElementTree.parse(path).findall("object/name")]

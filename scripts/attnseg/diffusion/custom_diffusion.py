@@ -33,7 +33,7 @@ from attnseg.diffusion.personal import (
     with_tokens,
 )
 from attnseg.errors import UserError
-from attnseg.files import parameters_hash, sha256, write_atomically
+from attnseg.files import parameters_hash, sha256, start_folder, write_atomically
 from attnseg.prompts import encode_text
 from attnseg.seeds import generator_of
 
@@ -394,7 +394,8 @@ def regularisation_images(
 ) -> tuple[Path, ...]:
     """`count` images of a class: those in `folder`, and the missing ones generated there by `parts`.
 
-    A folder of one's own images is used as it is. Each image has its own noise, so that an
+    A folder of one's own images is used as it is; images that other settings generated are made
+    again. Each image has its own noise, so that an
     interrupted call ends with the same ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -403,6 +404,11 @@ def regularisation_images(
         if len(given) < 2:
             raise UserError(f"{folder}: one image of the class {class_word!r}; give at least 2")
         return tuple(given)
+    made_with = {
+        "base": fingerprint(parts), "prompt": settings.prompt.format(class_word), "steps": steps,
+        "guidance": guidance, "size": settings.size, "seed": settings.seed,
+    }  # fmt: skip
+    start_folder(folder, made_with, ("generated-*.png",))
     paths = [folder / f"generated-{i:05d}.png" for i in range(count)]
     pipe = StableDiffusionPipeline(
         vae=parts.vae,

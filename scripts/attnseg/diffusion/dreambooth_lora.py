@@ -59,7 +59,11 @@ def target_images(paths: Sequence[Path]) -> list[Path]:
     found = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += [p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+            found += [
+                p
+                for p in path.rglob("[!.]*")  # no leftovers of an interrupted writer
+                if p.suffix.lower() in IMAGE_SUFFIXES
+            ]
         elif path.is_file():
             found.append(path)
         else:

@@ -5,7 +5,6 @@ the last checkpoint.
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from diffusers.models.attention_processor import AttnProcessor2_0
+
+from attnseg.files import write_atomically
 
 VAE_LEARNING_RATE = 1e-3
 VAE_BATCH = 16
@@ -24,10 +25,9 @@ EMA = 0.9995
 SNR_CAP = 5.0  # Min-SNR weighting of the noise prediction (Hang et al. 2023)
 
 
-def save_atomically(state: dict, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+def save_checkpoint(state: dict, path: Path) -> None:
+    with write_atomically(path) as partial:
+        torch.save(state, partial)
 
 
 def learning_rate(
@@ -87,7 +87,7 @@ def train_autoencoder(
         target = to_unit(pixels[batch].to(device))
         with torch.autocast(device, dtype=torch.bfloat16):
             posterior = vae.encode(target).latent_dist
-            decoded = vae.decode(posterior.sample()).sample
+            decoded = vae.decode(posterior.sample(generator)).sample
         error = decoded.float() - target
         loss = error.abs().mean() + 2 * error.square().mean()
         loss = loss + 3e-4 * posterior.kl().float().mean() / posterior.mean[0].numel()
@@ -108,7 +108,7 @@ def train_autoencoder(
                 "generator": generator.get_state(),
                 "step": step + 1,
             }
-            save_atomically(state, checkpoint)
+            save_checkpoint(state, checkpoint)
     vae.eval()
     spread = encode(vae, images[:2000], device).std().item()
     vae.register_to_config(scaling_factor=1 / spread)
@@ -209,7 +209,7 @@ def train_denoiser(
                 "step": done,
                 "seconds": spent + time.time() - started,
             }
-            save_atomically(state, checkpoint)
+            save_checkpoint(state, checkpoint)
     for mine, kept in zip(weights, average, strict=True):
         mine.data.copy_(kept)
     unet.set_attn_processor(AttnProcessor2_0())

@@ -1,5 +1,6 @@
 """Photo, Cross, SelfCross, pseudo mask and truth side by side (Text2Mask, Figures 2, 4, 6 and B.7)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -91,6 +92,40 @@ def figure(
         )
         # COCO's ids are longer than a row is high
         row[0].set_ylabel(names[line] if names else item["id"][-12:], fontsize=8)
+        for axis in row:
+            axis.set_xticks([])
+            axis.set_yticks([])
+    plot.tight_layout()
+    with write_atomically(path) as partial:
+        plot.savefig(partial, dpi=110)
+    plt.close(plot)
+
+
+@dataclass
+class Attention:
+    """Of a photo [H, W, 3] uint8: `clusters` [H, W] int, and maps [K, H, W] in [0, 1] by name."""
+
+    photo: np.ndarray
+    classes: list[str]
+    clusters: np.ndarray
+    maps: dict[str, np.ndarray]
+
+
+def attention_figure(photos: list[Attention], path: Path) -> None:
+    """One row a class of each photo: photo, clusters, and the class's maps (Figure 2)."""
+    rows = [(photo, k) for photo in photos for k in range(len(photo.classes))]
+    heads = ("photo", "clusters", *photos[0].maps)
+    plot, axes = plt.subplots(
+        len(rows), len(heads), figsize=(2 * len(heads), 1.9 * len(rows)), squeeze=False
+    )
+    for axis, head in zip(axes[0], heads, strict=True):
+        axis.set_title(head, fontsize=11)
+    for row, (photo, k) in zip(axes, rows, strict=True):
+        row[0].imshow(photo.photo)
+        row[0].set_ylabel(photo.classes[k], fontsize=10)
+        row[1].imshow(COLOURS[photo.clusters % len(COLOURS)], interpolation="nearest")
+        for axis, maps in zip(row[2:], photo.maps.values(), strict=True):
+            axis.imshow(maps[k], cmap="viridis", vmin=0, vmax=1)
         for axis in row:
             axis.set_xticks([])
             axis.set_yticks([])

@@ -254,10 +254,7 @@ class Progress(Hook):
         done = batch_idx + 1
         if done % max(1, runner.max_iters // self.lines):
             return
-        loss = float(torch.stack(self.losses).mean())  # waits for the device
-        self.losses.clear()
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} near iteration {done}")
+        loss = self.mean_loss(done)
         rates = [group["lr"] for group in runner.optim_wrapper.optimizer.param_groups]
         line = f"loss {loss:.4f}, learning rate {min(rates):.3g} to {max(rates):.3g}"
         if not self.first:
@@ -267,9 +264,19 @@ class Progress(Hook):
         else:
             self.bar.set_postfix_str(line)
 
+    def mean_loss(self, done: int) -> float:
+        """Since it was last asked for; waits for the device."""
+        loss = float(torch.stack(self.losses).mean())
+        self.losses.clear()
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} near iteration {done}")
+        return loss
+
     def after_val_epoch(self, runner, metrics=None) -> None:
         if metrics and self.first:
             tqdm.write(f"iteration {runner.iter}: validation mIoU {metrics['mIoU']:.1f}")
 
     def after_train(self, runner) -> None:
         self.bar.close()
+        if self.losses:
+            self.mean_loss(runner.max_iters)

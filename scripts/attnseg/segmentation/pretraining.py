@@ -72,11 +72,12 @@ def train_classifier(
         optimizer.step()
         schedule.step()
         right.append(float((logits.argmax(1) == target).float().mean()))
-        if (iteration + 1) % max(1, settings.iterations // 20) == 0:
+        done = iteration + 1
+        if done % max(1, settings.iterations // 20) == 0 or done == settings.iterations:
             if not math.isfinite(loss.item()):
-                raise FloatingPointError(f"the loss is {loss.item()} at iteration {iteration + 1}")
+                raise FloatingPointError(f"the loss is {loss.item()} at iteration {done}")
             print(
-                f"iteration {iteration + 1} of {settings.iterations}: loss {loss.item():.3f}, "
+                f"iteration {done} of {settings.iterations}: loss {loss.item():.3f}, "
                 f"accuracy {np.mean(right[-50:]):.3f}",
                 flush=True,
             )

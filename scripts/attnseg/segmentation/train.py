@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from attnseg.errors import UserError
-from attnseg.files import parameters_hash
+from attnseg.files import parameters_hash, sha256
 from attnseg.segmentation.data import Pairs
 from attnseg.segmentation.model import (
     load_pretrained,
@@ -53,6 +53,7 @@ def train(
         "settings": {k: v for k, v in settings.asdict().items() if k != "workers"},
         "masks": pairs.fingerprint(),
         "classes": list(classes),
+        "pretrained": pretrained_hash(settings.pretrained),
     }
     folder = output.parent / f"training-{parameters_hash(identity)}"
     config = runner_config(settings, pairs, classes, folder, device, validation, processes)
@@ -75,6 +76,11 @@ def train(
         shutil.rmtree(folder, ignore_errors=True)
     if processes > 1:
         torch.distributed.destroy_process_group()
+
+
+def pretrained_hash(weights: str | None) -> str | None:
+    """What is in a file of weights, whatever its name; None for an address or without one."""
+    return sha256(weights) if weights is not None and os.path.isfile(weights) else None
 
 
 def _join_processes(device: str) -> int:

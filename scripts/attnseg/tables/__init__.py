@@ -19,6 +19,7 @@ FIGURES = {  # target -> (where it stands, title)
     ),
 }
 PICTURES = {
+    "voc_figure_2": ("Text2Mask, Figure 2", "What attention can be turned into"),
     "voc_figure_4": ("Text2Mask, Figure 4", "Pseudo masks of VOC"),
     "mug19_figure_5": ("Text2Mask, Figure 5", "One subject among its like"),
     "voc_figure_6": ("Text2Mask, Figure 6", "Failures: classes that are alike to the text encoder"),

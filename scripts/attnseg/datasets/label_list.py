@@ -1,0 +1,53 @@
+"""Image labels from a table, labels.csv in a data set's folder: for photos without annotations.
+
+id,classes
+2012_000001,dog;person
+2012_000002,
+"""
+
+import csv
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnseg.errors import UserError
+
+
+def listed_labels(root: Path, image_id: str, classes: tuple[str, ...]) -> list[str]:
+    """The classes present in an image, in the order of `classes`.
+
+    Raises:
+        UserError: names the file, and the line that is wrong or the image that is missing.
+    """
+    path = Path(root) / "labels.csv"
+    labels = _read(path, classes)
+    if image_id not in labels:
+        raise UserError(
+            f"{path}: no line for image {image_id!r}; add one, with no class if it has none"
+        )
+    return labels[image_id]
+
+
+@functools.cache
+def _read(path: Path, classes: Sequence[str]) -> dict[str, list[str]]:
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); it has the columns id and classes"
+        ) from None
+    labels: dict[str, list[str]] = {}
+    for number, row in enumerate(rows, 2):
+        image_id, text = row.get("id"), row.get("classes")
+        if not image_id or text is None:
+            raise UserError(f"{path}, line {number}: the columns must be id and classes")
+        if image_id in labels:
+            raise UserError(f"{path}, line {number}: image {image_id!r} comes twice")
+        names = {name.strip() for name in text.split(";") if name.strip()}
+        if unknown := names - set(classes):
+            raise UserError(
+                f"{path}, line {number}: unknown class {min(unknown)!r}: known are {', '.join(classes)}"
+            )
+        labels[image_id] = sorted(names, key=classes.index)
+    return labels

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Draw what attention can be turned into, side by side (Text2Mask, Figure 2).
+
+A row a class of some photos with several: the photo, the spectral clustering of its self-attention,
+Cross, the clusters' mean Cross (CBP), and SelfCross. One noise each.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from attnseg.datasets.layouts import LABELS, LAYOUTS
+from attnseg.diffusion.attention import attention_maps, check_blocks, min_max
+from attnseg.diffusion.extract import (
+    Options,
+    Sample,
+    encode_photos,
+    fit_of,
+    queries_of,
+    sample_noise,
+)
+from attnseg.diffusion.geometry import in_photo, to_photo
+from attnseg.diffusion.load import Parts, load_parts
+from attnseg.errors import UserError, run
+from attnseg.evaluation.pictures import Attention, attention_figure, chosen
+from attnseg.gpu import claim_device
+from attnseg.masks.clusters import cbp_scores, spectral_segments
+from attnseg.prompts import VOCABULARIES, encode_text, token_positions
+
+CLUSTERS = 5
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--split", required=True, help="name of the split's list")
+    parser.add_argument(
+        "--labels", choices=("xml", "instances", "mask", "csv"), help="source of the image labels"
+    )
+    parser.add_argument("--count", type=int, default=4, help="photos (default: 4)")
+    parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
+    parser.add_argument("--revision", help="of a hub id")
+    parser.add_argument("--cross-blocks", type=int, nargs="+", default=list(Options.cross_blocks))
+    parser.add_argument("--self-block", type=int, default=Options.self_block)
+    parser.add_argument("--timestep", type=int, default=Options.timestep, help="0 to 999")
+    parser.add_argument("--iterations", type=int, default=Options.iterations)
+    parser.add_argument("--resize", choices=("official", "native", "none"), default=Options.resize)
+    parser.add_argument("--vocabulary", choices=VOCABULARIES, default=Options.vocabulary)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--output", type=Path, required=True, help="the picture, PNG or SVG")
+    args = parser.parse_args(argv)
+    options = Options(
+        cross_blocks=tuple(args.cross_blocks),
+        self_block=args.self_block,
+        timestep=args.timestep,
+        iterations=args.iterations,
+        resize=args.resize,
+        vocabulary=args.vocabulary,
+        seed=args.seed,
+    )
+    dataset, source = LAYOUTS[args.dataset], args.labels or LABELS[args.dataset]
+    ids = dataset.read_split(args.root, args.split)
+    labelled = [{"id": i, "classes": dataset.labels(args.root, i, source)} for i in ids]
+    items = chosen([(item, {}) for item in labelled if item["classes"]], args.count)
+    if not items:
+        raise UserError(f"{args.root}: no photo of split {args.split} has a class")
+    parts = load_parts(args.model, args.revision, claim_device(args.device))
+    check_blocks(parts.unet, options.cross_blocks, options.self_block)
+    rows = []
+    for item, _ in items:
+        photo = dataset.read_image(dataset.image_path(args.root, item["id"]))
+        rows.append(attention_of(parts, Sample(item["id"], photo, item["classes"]), options))
+    attention_figure(rows, args.output)
+    print(f"{len(rows)} photos in {args.output}")
+    return 0
+
+
+@torch.no_grad()
+def attention_of(parts: Parts, sample: Sample, options: Options) -> Attention:
+    """Everything that is drawn of a photo, at its own size."""
+    fit, size = fit_of(sample.image, parts, options), sample.image.shape[:2]
+    latent = encode_photos(parts, [(sample, fit)], options.seed)
+    noise = sample_noise(latent.shape[1:], options.seed, sample.id, 0)
+    abar = parts.scheduler.alphas_cumprod[options.timestep].float()
+    noisy = abar.sqrt() * latent + (1 - abar).sqrt() * noise
+    ((_, query),) = queries_of(sample.classes, options)
+    tokens = encode_text(parts.tokenizer, [query.text], parts.device)
+    (maps,) = attention_maps(
+        parts.unet, noisy.to(parts.device, parts.dtype), options.timestep,
+        parts.text_encoder(tokens)[0], [token_positions(parts.tokenizer, query)],
+        cross_blocks=options.cross_blocks, self_block=options.self_block,
+        iterations=options.iterations, with_affinity=True,
+    )  # fmt: skip
+    inside = in_photo(maps.cross.shape[1:], fit)
+    clusters = spectral_segments(maps.affinity, inside, CLUSTERS, options.seed)
+    shares = torch.stack([(clusters == n).float() for n in range(CLUSTERS)])
+    kinds = {
+        "Cross": min_max(maps.cross, inside),
+        "CBP": cbp_scores(maps.affinity, maps.cross, CLUSTERS, options.seed),
+        "SelfCross": min_max(maps.selfcross, inside),
+    }
+    return Attention(
+        sample.image,
+        sample.classes,
+        to_photo(shares, fit, size).argmax(0).numpy(),
+        {name: to_photo(values, fit, size).numpy() for name, values in kinds.items()},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
