@@ -41,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         metavar="NAME=IMAGES",
         help="splits and the number of images each must list",
     )
+    parser.add_argument(
+        "--without-masks", nargs="+", default=[], metavar="NAME", help="splits without true masks"
+    )
     parser.add_argument("--output", required=True, type=Path, help="the manifest, a JSON file")
     parser.add_argument(
         "--downloads", type=Path, help="folder of the archives (default: downloads beside --output)"
@@ -53,12 +56,19 @@ def main(argv: list[str] | None = None) -> int:
     if args.dataset not in entries:
         raise UserError(f"no data set {args.dataset!r}; {args.registry} has {', '.join(entries)}")
     entry = entries[args.dataset]
-    states = check(args.dataset, entry, args.root, splits)
+    without = {*entry.get("splits_without_masks", []), *args.without_masks}
+    states = check(args.dataset, args.root, splits, without)
     if args.source == "download" and any(state.problem for state in states.values()):
         archives = args.downloads or args.output.parent / "downloads"
         get_parts(entry, args.root, splits, archives, args.processes)
-        states = check(args.dataset, entry, args.root, splits)
-    write_json(args.output, manifest(args.dataset, entry, args.root, splits, states))
+        states = check(args.dataset, args.root, splits, without)
+    unlisted = set()
+    if args.source == "folder":  # one's own photos need not fill every split that is configured
+        unlisted = {name for name, state in states.items() if state.problem and not state.listed}
+        if unlisted == set(states):
+            unlisted = set()
+    content = manifest(args.dataset, entry, args.root, splits, states, unlisted)
+    write_json(args.output, content)
     return 0
 
 
@@ -72,18 +82,19 @@ def parse_splits(texts: list[str]) -> dict[str, int]:
     return splits
 
 
-def check(dataset: str, entry: dict, root: Path, splits: dict[str, int]) -> dict:
-    """split -> what of it is on the disk."""
-    without = entry.get("splits_without_masks", [])
+def check(dataset: str, root: Path, splits: dict[str, int], without: set[str]) -> dict:
+    """split -> what of it is on the disk. `without`: splits that need no masks."""
     return {
         name: registry.split_state(dataset, root, name, images, masks=name not in without)
         for name, images in splits.items()
     }
 
 
-def manifest(dataset: str, entry: dict, root: Path, splits: dict, states: dict) -> dict:
+def manifest(
+    dataset: str, entry: dict, root: Path, splits: dict, states: dict, unlisted: set[str]
+) -> dict:
     """What is there. A missing split is refused, unless nothing but itself waits for it."""
-    optional = {
+    optional = unlisted | {
         split
         for part in entry["parts"].values()
         if part.get("optional")

@@ -199,6 +199,8 @@ def _reason(error) -> str:
             return f"{value} is too small; at least {error.validator_value}"
         case "maximum":
             return f"{value} is too large; at most {error.validator_value}"
+        case "anyOf" if list(error.absolute_path) == ["targets"]:
+            return f"{value}: write `all` or a list (--config targets='[voc_table1]')"
     return error.message
 
 

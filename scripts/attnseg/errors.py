@@ -15,6 +15,13 @@ def run(main: Callable[[], int]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        print(
+            f"error: {error.filename}: may not be read or written; choose another folder (what a data "
+            "set lacks is made in its root: link its folders into one of your own)",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; run the same command again", file=sys.stderr)
         return 130

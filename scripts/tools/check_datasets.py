@@ -2,7 +2,7 @@
 """Say which data sets are here, complete or missing, and what each missing thing blocks.
 
     python scripts/tools/check_datasets.py
-    python scripts/tools/check_datasets.py --configfile config/config.yaml config/mini.yaml
+    python scripts/tools/check_datasets.py --configfile config/mini.yaml
 
 Reads the splits and folders of the configuration, and config/datasets.yaml for where data comes from.
 """
@@ -30,15 +30,17 @@ def main(argv: list[str] | None = None) -> int:
         "--configfile",
         type=Path,
         nargs="+",
-        default=[REPOSITORY / "config" / "config.yaml"],
-        help="configuration files, later ones over earlier ones",
+        default=[],
+        help="configuration files over config/config.yaml, later ones over earlier ones",
     )
     parser.add_argument("--registry", type=Path, default=registry.REGISTRY)
     parser.add_argument(
         "--strict", action="store_true", help="exit with 1 where something configured is missing"
     )
     args = parser.parse_args(argv)
-    config = read_config(*args.configfile, schema=SCHEMA)
+    base = REPOSITORY / "config" / "config.yaml"
+    files = [base, *(file for file in args.configfile if file.resolve() != base)]
+    config = read_config(*files, schema=SCHEMA)
     rows, advice = survey(config, registry.read_registry(args.registry))
     print(table([HEAD, *rows]))
     for line in advice:
@@ -92,7 +94,8 @@ def remedy(name: str, settings: dict, entry: dict) -> str:
     if settings["source"] == "mini_world":
         return "run: make mini (rule build_mini_world)"
     if settings["source"] == "folder" or not entry:
-        return f"put it in {settings['root']}, or set datasets.{name}.root"
+        layout = " (its layout: docs/mug19.md)" if name == "mug19" else ""
+        return f"put it in {settings['root']}, or set datasets.{name}.root{layout}"
     if entry.get("account"):
         return f"{entry['how']} {entry['site']}; or set datasets.{name}.root to where it lies"
     return (

@@ -2,7 +2,7 @@
 """Check this machine: a line each, `ok`, a `note`, or what `todo`.
 
     python scripts/tools/doctor.py
-    python scripts/tools/doctor.py --configfile config/config.yaml config/mini.yaml
+    python scripts/tools/doctor.py --configfile config/mini.yaml
 
 Exits with 1 where something that the configuration needs is missing.
 """
@@ -54,12 +54,14 @@ def main(argv: list[str] | None = None) -> int:
         "--configfile",
         type=Path,
         nargs="+",
-        default=[REPOSITORY / "config" / "config.yaml"],
-        help="configuration files, later ones over earlier ones",
+        default=[],
+        help="configuration files over config/config.yaml, later ones over earlier ones",
     )
     parser.add_argument("--offline", action="store_true", help="do not try the network")
     args = parser.parse_args(argv)
-    config = read_config(*args.configfile, schema=SCHEMA)
+    base = REPOSITORY / "config" / "config.yaml"
+    files = [base, *(file for file in args.configfile if file.resolve() != base)]
+    config = read_config(*files, schema=SCHEMA)
     checks: dict[str, Callable[[dict], Line | list[Line]]] = {
         "Python": python,
         "packages": packages,
@@ -316,7 +318,8 @@ def model(config: dict) -> Line:
 def datasets(config: dict) -> list[Line]:
     from check_datasets import survey
 
-    rows, advice = survey(config, yaml.safe_load(REGISTRY.read_text()))
+    entries = yaml.safe_load(REGISTRY.read_text())
+    rows, advice = survey(config, entries)
     lines: list[Line] = []
     for name, settings in config["datasets"].items():
         states = {row[1]: row[5] for row in rows if row[0] == name}
@@ -324,8 +327,13 @@ def datasets(config: dict) -> list[Line]:
         if not missing:
             lines.append((OK, f"{name}: {', '.join(states)} complete"))
             continue
-        # what a rule makes or downloads is nothing to be done by hand
-        verdict = TODO if settings["source"] == "folder" else NOTE
+        # what a rule makes or downloads is nothing to be done by hand, nor what no target needs
+        entry = entries.get(name, {})
+        by_hand = settings["source"] == "folder" or entry.get("account")
+        needed = config["targets"] == "all" or any(
+            target in entry.get("needed_for", "") for target in config["targets"]
+        )
+        verdict = TODO if by_hand and needed else NOTE
         reason = next(line for line in advice if line.startswith(name))
         lines.append((verdict, reason))
     return lines

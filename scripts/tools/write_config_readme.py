@@ -26,13 +26,15 @@ of it; `config/mini.yaml` is such a file:
 
     snakemake --cores all --configfile config/mini.yaml
 
-So is `--config`, for one run: `snakemake --cores all --config device=cpu`. An unknown key is refused,
-with the nearest valid one.
+So is `--config`, for one run: `--config device=cpu`, nested as `--config 'datasets={voc: {root: /data/VOC2012}}'`.
+An unknown key is refused, with the nearest valid one. Targets stand before `--configfile`, which takes all that
+follows it.
 
 ## How to
 
 **Use a data set or a model that is already on disk.** Set `datasets.voc.root` to the folder that holds
 `JPEGImages`; set `model.path` to the folder that holds `model_index.json`, and `model.revision: null`.
+Roots move one by one, not with `paths.resources`.
 
 **Add an ablation.** A variant overrides keys of the extraction, a refinement is a way from maps to
 masks; both are configuration, no rule is written for them. With this file as `late.yaml`

@@ -26,14 +26,14 @@ def run(tool, *flags, **environment):
 
 @pytest.fixture
 def config(tmp_path, tiny_sd):
-    """A configuration whose one data set holds a photo with its mask, and one without."""
+    """Over the paper's: a VOC that holds a photo with its mask, and one without; a tiny model."""
     root = tmp_path / "VOC2012"
     for folder in ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
     for i in ("a", "b"):
         Image.new("RGB", (4, 4)).save(root / "JPEGImages" / f"{i}.jpg")
     Image.new("P", (4, 4)).save(root / "SegmentationClassAug" / "a.png")
-    for split, ids in (("train", "a"), ("val", "a\nb")):
+    for split, ids in (("train", "a"), ("trainaug", "a"), ("val", "a\nb"), ("test", "b")):
         (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(ids + "\n")
     content = {
         "device": "cpu",
@@ -43,10 +43,12 @@ def config(tmp_path, tiny_sd):
         "datasets": {
             "voc": {
                 "root": str(root), "source": "folder",
-                "splits": {"train": {"images": 1}, "val": {"images": 2}},
+                "splits": {
+                    "train": {"images": 1}, "trainaug": {"images": 1}, "val": {"images": 2},
+                    "test": {"images": 1},
+                },
             }
         },
-        "segmentors": {"net": {"train": {"dataset": "voc", "split": "train", "masks": "truth"}}},
     }  # fmt: skip
     path = tmp_path / "config.yaml"
 
@@ -58,11 +60,11 @@ def config(tmp_path, tiny_sd):
 
 
 def lines_of(done):
-    """subject -> (verdict, text) of doctor's lines."""
+    """subject -> (verdict, text) of doctor's lines, the first of each; VOC is the first data set."""
     found = {}
     for line in done.stdout.splitlines():
         verdict, subject, text = line.split(maxsplit=2)
-        found[subject.rstrip(":")] = (verdict, text)
+        found.setdefault(subject.rstrip(":"), (verdict, text))
     return found
 
 
@@ -83,7 +85,7 @@ def test_doctor_says_a_line_each_and_what_to_do(config):
 def test_doctor_ends_well_where_all_is_there(config, tmp_path):
     Image.new("P", (4, 4)).save(tmp_path / "VOC2012" / "SegmentationClassAug" / "b.png")
     done = run("doctor", "--configfile", config(), "--offline")
-    assert lines_of(done)["data"] == ("ok", "voc: train, val complete")
+    assert lines_of(done)["data"] == ("ok", "voc: train, trainaug, val, test complete")
     assert done.returncode == 0, done.stdout
 
 
@@ -115,7 +117,8 @@ def test_check_datasets_shows_what_is_complete_and_what_the_rest_blocks(config):
     text = done.stdout
     assert "every voc table" in text and "b.png and 0 more masks of val missing" in text
     for name in ("coco", "imagenet_s", "cityscapes", "mug19"):
-        assert any(row[0] == name and "configured" in row for row in rows)
+        assert any(row[0] == name and "missing" in row for row in rows)
+    assert "its layout: docs/mug19.md" in text
     assert done.returncode == 0
     assert run("check_datasets", "--configfile", config(), "--strict").returncode == 1
 

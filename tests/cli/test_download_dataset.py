@@ -145,6 +145,21 @@ def test_a_folder_is_not_added_to(program, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_photos_of_ones_own_need_neither_masks_nor_every_split(tmp_path, capsys):
+    root, manifest = tmp_path / "mine", tmp_path / "voc.json"
+    for folder in ("JPEGImages", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(root / "JPEGImages" / "a.jpg")
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text("a\n")
+    arguments = ["--dataset", "voc", "--root", str(root), "--source", "folder"]
+    arguments += ["--splits", "train=1", "val=1449", "--output", str(manifest)]
+    with pytest.raises(UserError, match="masks of train missing"):
+        download_dataset.main(arguments)
+    assert download_dataset.main([*arguments, "--without-masks", "train"]) == 0
+    assert list(json.loads(manifest.read_text())["splits"]) == ["train"]
+    assert "split val is left out" in capsys.readouterr().err
+
+
 def test_a_data_set_that_needs_an_account_says_what_to_do(program):
     with pytest.raises(UserError, match="register at .*leftImg8bit_trainvaltest.zip") as error:
         program("val=2", dataset="cityscapes")

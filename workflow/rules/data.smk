@@ -11,6 +11,10 @@ def download_flags(wildcards):
         splits=[
             f"{name}={split['images']}" for name, split in settings["splits"].items()
         ],
+        without_masks=[
+            name for name, split in settings["splits"].items() if not split["truth"]
+        ]
+        or None,
     )
 
 

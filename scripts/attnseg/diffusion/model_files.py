@@ -39,8 +39,8 @@ def find_model(path: str | Path, revision: str | None = None) -> Path:
         return Path(path)
     if revision is None or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
         raise UserError(
-            f"{path}: no such folder; set model.path to a folder in diffusers' layout, or to an id "
-            "on the Hugging Face hub with its commit in model.revision"
+            f"{path}: no such folder; name a folder in diffusers' layout (model.path, --model), or an "
+            "id on the Hugging Face hub with its commit (model.revision, --revision)"
         )
     return fetch(str(path), revision)
 
