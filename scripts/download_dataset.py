@@ -6,8 +6,8 @@
 
 What lies there already is used. What is missing is downloaded (cut downloads are resumed, checksums
 compared), unpacked, and what is derived (VOC's SegmentationClassAug, COCO's semantic masks) is
-built. Data sets that need an account are unpacked from archives in --downloads, or refused with
-what to do. Sources, terms and checksums: config/datasets.yaml.
+built. Data sets that need an account are unpacked from archives in downloads/ beside --output,
+or refused with what to do. Sources, terms and checksums: config/datasets.yaml.
 """
 
 import argparse
@@ -45,9 +45,6 @@ def main(argv: list[str] | None = None) -> int:
         "--without-masks", nargs="+", default=[], metavar="NAME", help="splits without true masks"
     )
     parser.add_argument("--output", required=True, type=Path, help="the manifest, a JSON file")
-    parser.add_argument(
-        "--downloads", type=Path, help="folder of the archives (default: downloads beside --output)"
-    )
     parser.add_argument("--registry", type=Path, default=registry.REGISTRY)
     parser.add_argument("--processes", type=int, default=1, help="masks built at a time")
     args = parser.parse_args(argv)
@@ -59,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     without = {*entry.get("splits_without_masks", []), *args.without_masks}
     states = check(args.dataset, args.root, splits, without)
     if args.source == "download" and any(state.problem for state in states.values()):
-        archives = args.downloads or args.output.parent / "downloads"
+        archives = args.output.parent / "downloads"
         get_parts(entry, args.root, splits, archives, args.processes)
         states = check(args.dataset, args.root, splits, without)
     unlisted = set()

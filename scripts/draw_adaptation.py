@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from attnseg.errors import UserError, run
-from attnseg.evaluation.generated_pictures import adaptation_figure, spread
+from attnseg.evaluation.chosen import spread
+from attnseg.evaluation.generated_pictures import adaptation_figure
 from attnseg.shards import read_shards
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}

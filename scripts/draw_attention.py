@@ -24,7 +24,8 @@ from attnseg.diffusion.extract import (
 from attnseg.diffusion.geometry import in_photo, to_photo
 from attnseg.diffusion.load import Parts, load_parts
 from attnseg.errors import UserError, run
-from attnseg.evaluation.pictures import Attention, attention_figure, chosen
+from attnseg.evaluation.chosen import with_several_classes
+from attnseg.evaluation.pictures import Attention, attention_figure
 from attnseg.gpu import claim_device
 from attnseg.masks.clusters import cbp_scores, spectral_segments
 from attnseg.prompts import VOCABULARIES, encode_text, token_positions
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     dataset, source = LAYOUTS[args.dataset], args.labels or LABELS[args.dataset]
     ids = dataset.read_split(args.root, args.split)
     labelled = [{"id": i, "classes": dataset.labels(args.root, i, source)} for i in ids]
-    items = chosen([(item, {}) for item in labelled if item["classes"]], args.count)
+    items = with_several_classes([(item, {}) for item in labelled if item["classes"]], args.count)
     if not items:
         raise UserError(f"{args.root}: no photo of split {args.split} has a class")
     parts = load_parts(args.model, args.revision, claim_device(args.device))

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from attnseg.errors import UserError, run
-from attnseg.evaluation.generated_pictures import attention_figure, spread
+from attnseg.evaluation.chosen import with_several_classes
+from attnseg.evaluation.generated_pictures import attention_figure
 from attnseg.shards import read_shards
 
 
@@ -25,8 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     ]
     if not there:
         raise UserError(f"{args.masks} has no mask of a sample in {args.attention}")
-    several = [pair for pair in there if len(pair[0]["classes"]) > 1] or there
-    shown = spread(several, args.count)
+    shown = with_several_classes(there, args.count)
     attention_figure(shown, args.images, args.masks, args.output)
     print(f"{len(shown)} samples in {args.output}")
     return 0

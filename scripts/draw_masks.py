@@ -14,7 +14,8 @@ import numpy as np
 
 from attnseg.datasets.layouts import LAYOUTS
 from attnseg.errors import UserError, run
-from attnseg.evaluation.pictures import chosen, figure
+from attnseg.evaluation.chosen import with_several_classes
+from attnseg.evaluation.pictures import figure
 from attnseg.evaluation.similarity import failures
 from attnseg.shards import read_shards
 
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     items = list(read_shards(args.attention))
     names = None
     if args.similarity is None:
-        items = chosen(items, args.count)
+        items = with_several_classes(items, args.count)
     else:
         wanted = worst_of_the_similar(args.similarity, args.count)
         by_id = {item["id"]: (item, maps) for item, maps in items}

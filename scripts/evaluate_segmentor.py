@@ -12,7 +12,6 @@ dense CRF. Writes metrics.json and per_image.npz to --output. Where the truth is
 
 import argparse
 import contextlib
-import json
 import sys
 import time
 from pathlib import Path
@@ -58,28 +57,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def crf_options(text: str) -> CrfOptions | None:
-    """`none`, or the configuration's `crf` section as JSON; what is absent is as usual."""
-    if text == "none":
-        return None
-    try:
-        values = json.loads(text)
-        options = {
-            f"{kernel}_{key}": float(value)
-            for kernel in ("gaussian", "bilateral")
-            for key, value in values.pop(kernel, {}).items()
-        }
-        return CrfOptions(**values, **options)
-    except (ValueError, TypeError, AttributeError) as problem:
-        raise UserError(f"--crf: not the configuration's crf section as JSON ({problem})") from None
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     # here and not above: the CRF's processes import this file, and need no torch
     from attnseg.gpu import claim_device
 
-    crf = crf_options(args.crf)
+    crf = None if args.crf == "none" else CrfOptions.from_json(args.crf)
     reader = layout(args.dataset)
     classes, pairs = split_pairs(args.dataset, args.root, args.split)
     pairs.check("use --submission alone where the truth is secret", masks=bool(args.output))

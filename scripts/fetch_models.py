@@ -6,7 +6,7 @@
         --output resources/models/CompVis--stable-diffusion-v1-4
 
 Goes on where an interrupted download stopped. Pickled weights are never fetched. The model is
-checked for its components, and the SHA-256 of its weights is written to weights.json.
+checked for its components.
 """
 
 import argparse
@@ -15,7 +15,6 @@ from pathlib import Path
 
 from attnseg.diffusion import model_files
 from attnseg.errors import UserError, run
-from attnseg.files import write_json
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,10 +31,6 @@ def main(argv: list[str] | None = None) -> int:
         model_files.check_component(args.output, component)
     if not (args.output / "model_index.json").is_file():
         raise UserError(f"{args.id} at {args.revision} has no model_index.json: no diffusers model")
-    hashes = model_files.weight_hashes(args.output)
-    write_json(
-        args.output / "weights.json", {"id": args.id, "revision": args.revision, "sha256": hashes}
-    )
     return 0
 
 

@@ -147,8 +147,7 @@ def inverted(
     if not usable:
         return {}
     _, height, width = latent_shape(parts, size)
-    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
-    shape = (width * factor, height * factor)
+    shape = (width * parts.factor, height * parts.factor)
     pixels = np.stack([np.asarray(Image.fromarray(images[row]).resize(shape)) for row in usable])
     unit = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():

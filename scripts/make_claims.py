@@ -11,7 +11,6 @@ with fewer the verdict is "one run". Nothing but published values is typed.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -83,10 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         | {"paper_difference": paper_difference(claim, published)}
         for claim in CLAIMS
     ]
-    try:
-        config = json.loads(args.config.read_text()) if args.config else None
-    except (OSError, ValueError) as error:
-        raise UserError(f"--config {args.config}: {error}") from None
+    config = provenance.read_config(args.config)
     record = provenance.record(
         target="claims",
         evaluations={

@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         measured = {name: json.loads(Path(path).read_text()) for name, path in files.items()}
     except (OSError, ValueError) as error:
         raise UserError(f"{error}; evaluate the masks again") from None
+    config = provenance.read_config(args.config)
     write_rows(args.output, points(args.curves, measured))
     with write_atomically(args.output.with_suffix(".svg")) as partial:
         draw(args.curves, measured, partial)
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     record = provenance.record(
         target=args.output.stem,
         evaluations={name: {"file": path, "sha256": sha256(path)} for name, path in files.items()},
-        config=json.loads(args.config.read_text()) if args.config else None,
+        config=config,
         device_name=args.device,
         benchmark_files=args.benchmark,
         wall_time_s=time.monotonic() - started,

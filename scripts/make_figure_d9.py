@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         line["metric"]: (line["paper"], line["note"])
         for line in read_csv(args.published, PUBLISHED_COLUMNS)
     }
+    config = provenance.read_config(args.config)
     write_rows(args.output, rows_of(x, y, groups, about, published))
     with write_atomically(args.output.with_suffix(".svg")) as partial:
         draw(x, y, groups, partial)
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     record = provenance.record(
         target=args.output.stem,
         evaluations={str(args.similarity): {"file": str(file), "sha256": sha256(file)}},
-        config=json.loads(args.config.read_text()) if args.config else None,
+        config=config,
         device_name=args.device,
         benchmark_files=args.benchmark,
         wall_time_s=time.monotonic() - started,

@@ -11,7 +11,6 @@ Evaluations that are not given leave their cells `not run`, with the reason in t
 """
 
 import argparse
-import json
 import sys
 import time
 from collections import Counter
@@ -109,10 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     published = read_published(args.published or PUBLISHED / f"{table.target}.csv", table)
     evaluations = read_evaluations(files, table)
     rows = table_rows(table, published, evaluations)
-    try:
-        config = json.loads(args.config.read_text()) if args.config else None
-    except (OSError, ValueError) as error:
-        raise UserError(f"--config {args.config}: {error}") from error
+    config = provenance.read_config(args.config)
     record = provenance.record(
         target=table.target,
         table=table.number,

@@ -8,7 +8,6 @@ with the photos that are missing.
 
 import argparse
 import functools
-import json
 import multiprocessing
 import os
 import sys
@@ -37,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
     parser.add_argument("--train-output", type=Path, help="folder of the copy that trains")
     parser.add_argument("--source", choices=SOURCES, default="selfcross", help="maps to use")
-    parser.add_argument("--crf", default="none", help="none, or JSON of the CRF's parameters")
+    parser.add_argument(
+        "--crf", default="none", help="none, or JSON of the CRF's parameters ('{}': the usual ones)"
+    )
     parser.add_argument("--background-threshold", type=float, default=1.0)
     parser.add_argument("--background-power", type=float, default=2.0)
     parser.add_argument(
@@ -50,11 +51,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
     official = args.profile == "official"
+    crf = None
+    if args.crf != "none":
+        crf = CrfOptions.from_json(args.crf, CrfOptions(wrapped_image=official))
     options = RefineOptions(
         source=args.source,
         background_threshold=args.background_threshold,
         background_power=None if args.constant_background else args.background_power,
-        crf=crf_options(args.crf, official),
+        crf=crf,
         confidence=args.confidence,
         labels_at_grid=official,
     )
@@ -85,26 +89,6 @@ def main(argv: list[str] | None = None) -> int:
     ignored = np.mean([item["ignored"] for item in items]) if items else 0
     print(f"{len(items)} masks in {args.output}; {100 * ignored:.1f} % of pixels are not confident")
     return 0
-
-
-def crf_options(text: str, official: bool) -> CrfOptions | None:
-    """`none`, or the configuration's `crf` section as JSON."""
-    if text == "none":
-        return None
-    try:
-        section = json.loads(text)
-        gaussian, bilateral = section["gaussian"], section["bilateral"]
-        return CrfOptions(
-            iterations=section["iterations"],
-            gaussian_sxy=gaussian["sxy"],
-            gaussian_compat=gaussian["compat"],
-            bilateral_sxy=bilateral["sxy"],
-            bilateral_srgb=bilateral["srgb"],
-            bilateral_compat=bilateral["compat"],
-            wrapped_image=official,
-        )
-    except (json.JSONDecodeError, KeyError, TypeError) as problem:
-        raise UserError(f"--crf: not the configuration's crf section as JSON ({problem})") from None
 
 
 def numpy_maps(kinds: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -65,7 +65,9 @@ def main(argv: list[str] | None = None) -> int:
         "--theta", type=float, default=defaults.theta, help="of 255, with threshold"
     )
     parser.add_argument("--reliable", type=float, default=defaults.r, help="r of Equation 6")
-    parser.add_argument("--crf", help="JSON of the CRF's parameters (default: SimpleCRF's)")
+    parser.add_argument(
+        "--crf", default="{}", help="JSON of what differs from SimpleCRF's defaults"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
     options = SyntheticOptions(
@@ -74,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         beta=args.beta,
         theta=args.theta,
         r=args.reliable,
-        crf=crf_options(args.crf) if args.crf else SIMPLE_CRF,
+        crf=CrfOptions.from_json(args.crf, SIMPLE_CRF),
     )
     attention, images = [], 0
     for path in sorted(args.attention.glob("shard-*.json")):
@@ -117,23 +119,6 @@ def main(argv: list[str] | None = None) -> int:
         f"reliable -> {args.output}"
     )
     return 0
-
-
-def crf_options(text: str) -> CrfOptions:
-    """The configuration's CRF section, given as JSON."""
-    try:
-        section = json.loads(text)
-        gaussian, bilateral = section["gaussian"], section["bilateral"]
-        return CrfOptions(
-            iterations=section["iterations"],
-            gaussian_sxy=gaussian["sxy"],
-            gaussian_compat=gaussian["compat"],
-            bilateral_sxy=bilateral["sxy"],
-            bilateral_srgb=bilateral["srgb"],
-            bilateral_compat=bilateral["compat"],
-        )
-    except (json.JSONDecodeError, KeyError, TypeError) as problem:
-        raise UserError(f"--crf: not a crf section as JSON ({problem})") from None
 
 
 def options_record(options: SyntheticOptions) -> dict:

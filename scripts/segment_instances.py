@@ -60,9 +60,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--clip", help="folder or hub id of the CLIP whose text encoder the model has")
     p.add_argument("--dino", help="folder or hub id of a DINO ViT, as facebook/dino-vits8")
     p.add_argument("--features", type=Path, help="weights of a segmentor of this workflow")
-    p.add_argument(
-        "--feature-stage", type=int, choices=range(1, 5), default=2, help="of its backbone"
-    )
     p.add_argument("--cross-blocks", type=int, nargs="+", default=list(Options.cross_blocks))
     p.add_argument("--self-block", type=int, default=Options.self_block)
     p.add_argument("--timestep", type=int, default=Options.timestep, help="0 to 999")
@@ -140,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
         if read_answers(work, method, args.output, made_with):
             log(f"{method}: there already")
             continue
-        reason = run_method(work, method, args.clip, args.dino, args.features, args.feature_stage)
+        reason = run_method(work, method, args.clip, args.dino, args.features)
         if reason:
             work.about[method] = {"not_run": reason}
         else:
@@ -176,7 +173,6 @@ def inputs_of(work: Work, args: argparse.Namespace) -> dict:
         "weights": weight_hashes(work.parts.folder),
         "personal": learnt,
         "others": [args.clip, args.dino, args.features and sha256(args.features)],
-        "feature_stage": args.feature_stage,
         "triplets": [asdict(triplet) for triplet in work.triplets],
     }
 

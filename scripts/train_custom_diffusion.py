@@ -134,21 +134,20 @@ def main(argv: list[str] | None = None) -> int:
     revision = args.revision if args.model else REVISION
     device = claim_device(args.device)
     parts = load_parts(args.model or MODEL, revision, device, training_dtype(device))
-    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
     settings = cd.Settings(
         steps=args.steps,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
         embedding_factor=args.embedding_factor,
         prior_weight=args.prior_weight,
-        size=args.size or parts.unet.config.sample_size * factor,
+        size=args.size or parts.unet.config.sample_size * parts.factor,
         prompt=args.prompt,
         initial_word=args.initial_word,
         augment=args.augment,
         flip=args.flip,
         seed=args.seed,
     )
-    check_size(parts, settings.size, factor)
+    check_size(parts, settings.size)
     for concepts in lessons.values():
         with_tokens(parts.tokenizer, [concept.token for concept in concepts])
         cd.check_prompts(parts.tokenizer, concepts, settings)
@@ -232,9 +231,9 @@ def learn(
     log(f"{', '.join(concept.token for concept in concepts)} learnt in {output}")
 
 
-def check_size(parts, size: int, factor: int) -> None:
+def check_size(parts, size: int) -> None:
     """Raise where the U-Net cannot halve the latents of such a photo as often as it does."""
-    multiple = factor * 2 ** (len(parts.unet.config.down_block_types) - 1)
+    multiple = parts.factor * 2 ** (len(parts.unet.config.down_block_types) - 1)
     if size < multiple or size % multiple:
         raise UserError(f"--size {size}: it must be a multiple of {multiple} for this model")
 

@@ -38,9 +38,6 @@ def main(argv: list[str] | None = None) -> int:
         "--vae-steps", type=int, default=2000, help="autoencoder steps of 16 scenes"
     )
     parser.add_argument("--steps", type=int, default=9000, help="denoiser steps of 32 scenes")
-    parser.add_argument(
-        "--evaluate-every", type=int, default=1000, help="steps between evaluations"
-    )
     parser.add_argument("--seed", type=int, default=0, help="of the world and of the weights")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
@@ -76,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     tokens = torch.stack([encode_text(tokenizer, texts) for texts in captions])
     history = mini_training.train_denoiser(
         parts, latents, tokens, args.steps, denoiser, args.device,
-        dev_evaluation(parts, args.seed, args.device), log, args.evaluate_every,
+        dev_evaluation(parts, args.seed, args.device), log,
     )  # fmt: skip
     facts = {
         "scenes": args.scenes,

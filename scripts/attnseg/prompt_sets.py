@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from attnseg.caption_matching import VOC_NAMES, classes_and_spans, mentions
+from attnseg.datasets.cityscapes import CLASSES as STREET_CLASSES
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.errors import UserError
 from attnseg.files import safe_name, write_atomically
 from attnseg.mini_world.captions import caption
 from attnseg.mini_world.scenes import object_scene
-from attnseg.mini_world.vocabulary import STREET_CLASSES, STREET_WORDS, VOC_CLASSES
+from attnseg.mini_world.vocabulary import STREET_WORDS
 from attnseg.prompts import Query, token_positions
 from attnseg.seeds import seed_of
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import platform
 import re
@@ -153,6 +154,14 @@ def own_peak_memory_mib() -> float:
     """The largest resident memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
+
+
+def read_config(path: Path | None) -> object:
+    """The resolved configuration in a JSON file, None for None."""
+    try:
+        return None if path is None else json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--config {path}: {error}") from None
 
 
 def record(

@@ -19,7 +19,8 @@ import refine_synthetic
 import train_dreambooth_lora
 from attnseg.datasets import voc
 from attnseg.errors import UserError
-from attnseg.evaluation.generated_pictures import local_labels, spread
+from attnseg.evaluation.chosen import spread, with_several_classes
+from attnseg.evaluation.generated_pictures import local_labels
 from attnseg.mini_world.splits import voc_id, voc_scene
 from attnseg.mini_world.voc_layout import write_scene
 from attnseg.shards import problem_with
@@ -191,11 +192,11 @@ def test_generation_with_the_adapter_gives_other_images(
 def test_inversion_of_a_split_and_its_masks(tiny_sd, tmp_path):
     root = tmp_path / "VOCdevkit"
     for name in ("JPEGImages", "Annotations", "SegmentationClassAug", "ImageSets/Segmentation"):
-        (voc.folder(root) / name).mkdir(parents=True)
+        (root / name).mkdir(parents=True)
     ids = [voc_id("val", index) for index in range(3)]
     for index, image_id in enumerate(ids):
         write_scene(root, image_id, voc_scene(0, "val", index))
-    annotation = voc.folder(root) / "Annotations" / f"{ids[1]}.xml"
+    annotation = root / "Annotations" / f"{ids[1]}.xml"
     annotation.write_text("<annotation></annotation>")
     voc.split_path(root, "val").write_text("\n".join(ids) + "\n")
     shard = tmp_path / "attention/shard-00000.safetensors"
@@ -211,7 +212,7 @@ def test_inversion_of_a_split_and_its_masks(tiny_sd, tmp_path):
     masks = tmp_path / "masks"
     refining = [
         "--dataset", "voc", "--attention", str(shard.parent), "--images",
-        str(voc.folder(root) / "JPEGImages"), "--output", str(masks), "--keep-skipped",
+        str(root / "JPEGImages"), "--output", str(masks), "--keep-skipped",
         "--processes", "1",
     ]  # fmt: skip
     assert refine_synthetic.main(refining) == 0
@@ -279,6 +280,9 @@ def test_a_picture_of_a_domain_takes_pictures_from_folders_below(generated, tmp_
 def test_pictures_are_spread_over_the_list():
     assert spread(list(range(11)), 3) == [0, 5, 10]
     assert spread([4, 5], 6) == [4, 5]
+    one, two, three = (({"classes": list("abc"[:n])}, n) for n in (1, 2, 3))
+    assert with_several_classes([one, two, three], 6) == [two, three]
+    assert with_several_classes([one], 6) == [one]
 
 
 def test_labels_of_a_picture_are_numbered_in_turn_and_unknown_is_background():

@@ -7,7 +7,7 @@ import pytest
 
 from attnseg import prompt_sets
 from attnseg.caption_matching import LITERAL_PERSON, VOC_NAMES, mentions
-from attnseg.mini_world.vocabulary import VOC_CLASSES
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 
 pytestmark = pytest.mark.data
 

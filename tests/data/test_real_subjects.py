@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 import train_custom_diffusion
 from attnseg.diffusion import custom_diffusion as cd
 from attnseg.diffusion.load import load_parts
-from attnseg.diffusion.personal import PROJECTIONS, load_personal, read_personal
+from attnseg.diffusion.personal import PROJECTIONS, personalised, read_personal
 
 pytestmark = pytest.mark.data
 
@@ -47,6 +47,6 @@ def test_a_real_subject_is_learnt_and_resumed(real_data, tiny_sd, tmp_path, name
     assert all(torch.equal(first[key], second[key]) for key in first)
     personal = read_personal(whole)
     assert personal.info["photos"] == [len(list(folder.glob("*.jpg")))]
-    parts = load_personal(load_parts(tiny_sd, device="cpu"), whole)
-    ids = parts.tokenizer(f"a <new1> {name}").input_ids
-    assert parts.tokenizer.convert_tokens_to_ids("<new1>") in ids
+    with personalised(load_parts(tiny_sd, device="cpu"), personal) as parts:
+        ids = parts.tokenizer(f"a <new1> {name}").input_ids
+        assert parts.tokenizer.convert_tokens_to_ids("<new1>") in ids

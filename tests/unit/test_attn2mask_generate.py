@@ -34,9 +34,8 @@ def flat(batches):
 def test_attention_is_read_at_the_fiftieth_of_a_hundred_timesteps(tiny_parts):
     scheduler = g.ddpm_scheduler(tiny_parts.scheduler, 100)
     assert scheduler.timesteps.tolist() == list(range(991, 0, -10))
-    assert (
-        g.attention_timestep(tiny_parts.scheduler, g.Sampling()) == 501 == scheduler.timesteps[49]
-    )
+    assert g.Sampling().steps == 100
+    assert scheduler.timesteps[g.Sampling().attention_step - 1] == 501
     assert not scheduler.config.clip_sample
 
 

@@ -34,8 +34,22 @@ def latents(parts) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def tuned(parts, latents):
-    return inv.invert(parts, latents, TEXTS, POSITIONS, SHORT)
+def null_texts() -> list[torch.Tensor]:
+    """The embeddings that the inversion of `tuned` tunes, one [B, L, D] a step."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def tuned(parts, latents, null_texts):
+    original = inv.tuned_null_text
+
+    def kept(*arguments) -> torch.Tensor:
+        null_texts.append(original(*arguments))
+        return null_texts[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inv, "tuned_null_text", kept)
+        return inv.invert(parts, latents, TEXTS, POSITIONS, SHORT)
 
 
 def test_tuned_null_texts_rebuild_the_photo_better_than_plain_inversion(parts, latents, tuned):
@@ -88,12 +102,25 @@ def test_without_guidance_the_pivot_is_nearly_met(parts, latents):
     assert near < 0.5 * (guided.latents[-1] - latents).square().mean()
 
 
-def test_the_tuned_embeddings_give_the_trajectory_again(parts, tuned):
-    ddim = inv.Ddim(parts.scheduler, SHORT.steps)
+@torch.no_grad()
+def guided_sampling(parts, latents, text, null_texts, steps: int) -> list[torch.Tensor]:
+    """diffusers' DDIM under guidance with one null embedding a step: steps + 1 of [B, C, h, w]."""
+    stock = DDIMScheduler.from_config(parts.scheduler.config, clip_sample=False)
+    stock.set_timesteps(steps)
+    trajectory = [latents]
+    for t, null in zip(stock.timesteps, null_texts, strict=True):
+        without, given = parts.unet(
+            latents.repeat(2, 1, 1, 1), t, encoder_hidden_states=torch.cat([null, text])
+        ).sample.chunk(2)
+        noise = without + SHORT.guidance * (given - without)
+        latents = stock.step(noise, t, latents, eta=0.0).prev_sample
+        trajectory.append(latents)
+    return trajectory
+
+
+def test_the_tuned_embeddings_give_the_trajectory_again(parts, tuned, null_texts):
     text = text_states(parts, TEXTS)
-    again = inv.guided_sampling(
-        parts.unet, tuned.latents[0], text, tuned.null_texts, ddim, SHORT.guidance
-    )
+    again = guided_sampling(parts, tuned.latents[0], text, null_texts, SHORT.steps)
     assert len(again) == SHORT.steps + 1
     for one, other in zip(again, tuned.latents, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
@@ -102,7 +129,7 @@ def test_the_tuned_embeddings_give_the_trajectory_again(parts, tuned):
 def test_attention_is_read_at_the_step_nearest_the_generations(parts, tuned):
     ddim = inv.Ddim(parts.scheduler, SHORT.steps)
     assert ddim.timesteps == [831, 665, 499, 333, 167, 1]
-    assert tuned.timestep == 499
+    assert inv.nearest_timestep(ddim.timesteps, SHORT.timestep) == 2
     expected = attention_maps(
         parts.unet, tuned.latents[2], 499, text_states(parts, TEXTS), POSITIONS,
         cross_blocks=range(16), self_block=13,

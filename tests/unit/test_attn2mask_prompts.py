@@ -6,8 +6,9 @@ import pytest
 
 from attnseg import prompt_sets
 from attnseg.caption_matching import VOC_NAMES, classes_and_spans, mentions, plurals
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.errors import UserError
-from attnseg.mini_world.vocabulary import VOC_CLASSES, WORDS
+from attnseg.mini_world.vocabulary import WORDS
 from attnseg.prompts import SYNONYMS
 
 

@@ -395,6 +395,7 @@ def test_training_knows_its_iteration_and_its_warm_up(pairs, tmp_path, monkeypat
     prepared = beco.Beco.prepared
     monkeypatch.setattr(beco.Beco, "prepared", record)
     settings = read_settings({**TINY, "iterations": 1, "epochs": 1, "beco_warmup": 0.5})
+    settings = settings.with_iterations(len(pairs.ids))
     train(settings, pairs, CLASSES, tmp_path / "weights.safetensors")
     assert seen == [(0, 2, 1), (1, 2, 1), (2, 2, 1)]  # an epoch of six photos in pairs
 

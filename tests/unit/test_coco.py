@@ -135,12 +135,6 @@ def test_masks_that_are_there_are_not_made_again(root, capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith("train2014: 2 images, 1 masks made")
 
 
-def test_captions_are_grouped_by_image(root):
-    assert coco.captions(root, "train")["COCO_train2014_000000000009"] == [
-        "a person with a dog", "a dog",
-    ]  # fmt: skip
-
-
 def test_what_is_missing_or_ambiguous_is_one_line(root):
     with pytest.raises(UserError, match="instances_val.json: no annotations of split 'val'"):
         coco.read_split(root, "val")

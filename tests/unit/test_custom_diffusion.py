@@ -20,7 +20,6 @@ from attnseg.diffusion.personal import (
     check_identifier,
     fingerprint,
     initial_embedding,
-    load_personal,
     personal_description,
     personalised,
     phrase_query,
@@ -210,10 +209,10 @@ def test_several_concepts_are_learnt_together(parts, photos, tmp_path):
     one, two = personal.embeddings.values()
     assert not torch.allclose(one, two)
     save_personal(tmp_path / "weights", personal)
-    loaded = load_personal(parts, tmp_path / "weights")
-    assert not torch.allclose(
-        hidden_states(loaded, "a <new1> cat"), hidden_states(loaded, "a <new2> cat")
-    )
+    with personalised(parts, read_personal(tmp_path / "weights")) as loaded:
+        assert not torch.allclose(
+            hidden_states(loaded, "a <new1> cat"), hidden_states(loaded, "a <new2> cat")
+        )
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(parts, photos, tmp_path):
@@ -268,11 +267,10 @@ def test_folded_weights_compute_what_a_stock_pipeline_does(parts, tiny_sd, learn
         hidden_states(parts, "a cat"),
         parts.unet(noise(1, 4, 16, 16), 150, noise(1, 64, 32)).sample,
     )
-    personal = load_personal(parts, folder)
-    text = hidden_states(personal, "a <new1> cat")
     ids = encode_text(pipe.tokenizer, ["a <new1> cat"])
-    assert torch.equal(ids, encode_text(personal.tokenizer, ["a <new1> cat"]))
-    with torch.no_grad():
+    with personalised(parts, read_personal(folder)) as personal, torch.no_grad():
+        text = hidden_states(personal, "a <new1> cat")
+        assert torch.equal(ids, encode_text(personal.tokenizer, ["a <new1> cat"]))
         torch.testing.assert_close(pipe.text_encoder(ids).last_hidden_state, text)
         stock = pipe.unet(noise(1, 4, 16, 16), 150, text).sample
         torch.testing.assert_close(personal.unet(noise(1, 4, 16, 16), 150, text).sample, stock)
@@ -315,7 +313,8 @@ def test_extraction_sees_the_learnt_keys(parts, tiny_sd, learnt):
         return attention_maps(model.unet, latents, 150, text, [[positions]], **options)[0].cross
 
     plain = cross_of(parts)
-    found = cross_of(load_personal(parts, folder))
+    with personalised(parts, read_personal(folder)) as changed:
+        found = cross_of(changed)
     torch.testing.assert_close(found.flatten(), expected, rtol=1e-4, atol=1e-6)
     assert (plain.flatten() - expected).abs().max() > 100 * (found.flatten() - expected).abs().max()
 
@@ -353,20 +352,23 @@ def test_the_fingerprint_is_of_the_model_and_not_of_its_dtype(tiny_sd, parts):
 def test_weights_for_another_base_model_are_refused(parts, learnt):
     _, folder = learnt
     parts.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.to_k.weight.data *= 2
-    with pytest.raises(UserError, match="another base model"):
-        load_personal(parts, folder)
+    with (
+        pytest.raises(UserError, match="another base model"),
+        personalised(parts, read_personal(folder)),
+    ):
+        pass
 
 
 def test_a_token_that_exists_is_refused(parts, learnt, photos, tmp_path):
-    _, folder = learnt
-    personal = load_personal(parts, folder)
-    for call in (
-        lambda: load_personal(personal, folder),
-        lambda: cd.train(personal, [concept(photos)], SETTINGS, tmp_path / "c.pt"),
-        lambda: with_tokens(parts.tokenizer, ["dog"]),
-    ):
-        with pytest.raises(UserError, match="already exists"):
-            call()
+    personal, _ = learnt
+    with personalised(parts, personal) as known:
+        for call in (
+            lambda: personalised(known, personal).__enter__(),
+            lambda: cd.train(known, [concept(photos)], SETTINGS, tmp_path / "c.pt"),
+            lambda: with_tokens(parts.tokenizer, ["dog"]),
+        ):
+            with pytest.raises(UserError, match="already exists"):
+                call()
     with pytest.raises(UserError, match="given twice"):
         with_tokens(parts.tokenizer, ["<a>", "<a>"])
     with pytest.raises(UserError, match="angle brackets"):

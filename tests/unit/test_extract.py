@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from attnseg.diffusion.attention import transformer_blocks
+from attnseg.diffusion.attention import check_blocks, transformer_blocks
 from attnseg.diffusion.extract import Options, Sample, extract, sample_noise
 from attnseg.diffusion.generate import blocks_of
 from attnseg.diffusion.load import load_parts
@@ -93,7 +93,7 @@ def test_version_2_s_layout_is_extracted(tiny_sd, tmp_path):
     assert tensors["p1/selfcross"].shape == (2, 8, 8) and tensors["p1/selfcross"].isfinite().all()
     blocks = "0-1: 1/1, 2-3: 1/2, 4-5: 1/4, 6: 1/8, 7-9: 1/4, 10-12: 1/2, 13-15: 1/1"
     for call in (
-        lambda: load_parts(folder, device="cpu", cross_blocks=[4, 16], self_block=11),
+        lambda: check_blocks(parts.unet, [4, 16], 11),
         lambda: blocks_of(parts.unet, [16]),
     ):
         with pytest.raises(UserError, match=r"\[16\]: this U-Net has blocks 0 to 15") as refused:

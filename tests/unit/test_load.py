@@ -9,6 +9,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from attnseg.diffusion.attention import check_blocks
 from attnseg.diffusion.load import load_parts, weight_files, weight_hashes
 from attnseg.diffusion.mini_sd import train_tokenizer
 from attnseg.errors import UserError
@@ -141,9 +142,10 @@ def test_full_weights_are_preferred_to_a_variant(folder):
 
 
 def test_blocks_that_the_unet_does_not_have_are_refused_with_those_it_has(folder):
-    load_parts(folder, device="cpu", cross_blocks=[0, 1], self_block=2)
+    unet = load_parts(folder, device="cpu").unet
+    check_blocks(unet, [0, 1], 2)
     with pytest.raises(UserError, match=r"\[16\]: this U-Net has blocks 0 to .*1/2"):
-        load_parts(folder, device="cpu", cross_blocks=[0], self_block=16)
+        check_blocks(unet, [0], 16)
 
 
 def test_a_path_that_is_no_folder_needs_a_revision(tmp_path):

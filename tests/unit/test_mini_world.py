@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 
 from attnseg.datasets import voc
+from attnseg.datasets.cityscapes import CLASSES as STREET_CLASSES
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.mini_world import captions, scenes, splits, training
-from attnseg.mini_world.vocabulary import (
-    COCO_EXTRA_CLASSES,
-    HELD_OUT_MUGS,
-    STREET_CLASSES,
-    TYPICAL,
-    VOC_CLASSES,
-)
+from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES, HELD_OUT_MUGS, TYPICAL
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import importlib.util
 import pytest
 from transformers import CLIPTokenizer
 
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.diffusion.mini_sd import train_tokenizer
 from attnseg.errors import UserError
-from attnseg.mini_world.vocabulary import VOC_CLASSES
 from attnseg.prompts import (
     BACKGROUND_WORDS,
     VOCABULARIES,

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from attnseg.diffusion.geometry import Fit
+from attnseg.errors import UserError
 from attnseg.masks.crf import CrfOptions, crf_probabilities
 from attnseg.masks.refine import RefineOptions, refine, source_maps
 from attnseg.masks.scores import with_background
@@ -15,6 +16,26 @@ def test_background_is_the_papers_square_and_the_officials_for_coco():
     torch.testing.assert_close(with_background(maps)[0], torch.tensor([[0.25, 0.01]]))
     torch.testing.assert_close(with_background(maps, 0.7)[0], torch.tensor([[0.04, 0.04]]))
     assert with_background(maps).shape == (3, 1, 2)
+
+
+def test_crf_options_of_a_section_are_the_usual_ones_where_it_says_nothing():
+    assert CrfOptions.from_json("{}") == CrfOptions()
+    usual = CrfOptions(iterations=5, bilateral_sxy=80, wrapped_image=True)
+    given = CrfOptions.from_json('{"gaussian": {"sxy": 2}, "bilateral": {"compat": 7}}', usual)
+    expected = CrfOptions(
+        5, gaussian_sxy=2, bilateral_sxy=80, bilateral_compat=7, wrapped_image=True
+    )
+    assert given == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "none", "[]", "null", '{"sigma": 1}', '{"gaussian": 1}', '{"gaussian": {"xy": 1}}',
+     '{"iterations": "ten"}'],
+)  # fmt: skip
+def test_what_is_no_crf_section_is_one_line(text):
+    with pytest.raises(UserError, match="^--crf: not the configuration's crf section as JSON .*$"):
+        CrfOptions.from_json(text)
 
 
 def mean_field(image: np.ndarray, scores: np.ndarray, o: CrfOptions) -> np.ndarray:

@@ -17,7 +17,7 @@ def test_settings_survive_json():
 
 
 def test_defaults_are_the_published_recipe():
-    settings = read_settings({"pretrained": "torchvision://resnet101"})
+    settings = read_settings({"pretrained": "resnet101.pth"})
     assert (settings.crop, settings.batch, settings.iterations) == (321, 10, 20000)
     assert (settings.lr, settings.classifier_lr_factor, settings.poly_power) == (2.5e-4, 10, 0.9)
     assert (settings.momentum, settings.weight_decay) == (0.9, 5e-4)

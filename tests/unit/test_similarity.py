@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnseg.errors import UserError
 from attnseg.evaluation.iou import miou
 from attnseg.evaluation.pictures import BLACK, COLOURS, GREY, coloured, uncertain
 from attnseg.evaluation.similarity import (
@@ -146,6 +147,9 @@ def test_figure_d9_says_what_stands_beside_the_published_r(tmp_path):
         row["status"] == "measured" and row["dataset"] == "mini_voc" for row in rows.values()
     )
     assert output.with_suffix(".svg").stat().st_size > 1000
+    wrong = ["--similarity", str(tmp_path), "--config", "absent.json", "--output", str(output)]
+    with pytest.raises(UserError, match="^--config absent.json: .*No such file"):
+        make_figure_d9.main(wrong)
 
 
 def test_figure_b8_has_a_point_a_row_and_marks_the_masks_on_most_curves(tmp_path):

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,36 @@ def plan(snakemake):
         return {m[1]: int(m[2]) for m in re.finditer(r"^(\w+) +(\d+)$", block, re.M)}, output
 
     return call
+
+
+@pytest.fixture(scope="session")
+def scripts_of():
+    """The scripts that a plan runs, each flag known to its script: output -> their names."""
+
+    def call(output: str) -> set[str]:
+        commands = set(re.findall(r"python scripts/(\w+)\.py (.*?) > ", output))
+        for script, rest in commands:
+            source = (REPOSITORY / "scripts" / f"{script}.py").read_text()
+            for flag in re.findall(r"(?<!\S)--([a-z0-9-]+)", re.sub(r"'.*?'", "", rest)):
+                known = f'"--{flag}"' in source or f'"{flag.removeprefix("no-")}"' in source
+                assert known, (script, flag)
+        return {script for script, _ in commands}
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def extra(plan):
+    """Checks that results are among all tables at mini scale, and neither they nor the rules that
+    make them among what is made by default."""
+
+    def check(results: Iterable[str], rules: Iterable[str]) -> None:
+        mini = ("--cores", "2", "--configfile", "config/mini.yaml")
+        _, every = plan("all_tables", *mini)
+        jobs, default = plan(*mini)
+        for result in results:
+            assert f"results/mini/{result}" in every
+            assert result not in default
+        assert not set(rules) & set(jobs)
+
+    return check

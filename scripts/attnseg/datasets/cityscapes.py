@@ -12,7 +12,6 @@ import numpy as np
 
 from attnseg.datasets.images import read_image, read_mask, write_mask
 from attnseg.errors import UserError
-from attnseg.mini_world.vocabulary import STREET_CLASSES as CLASSES
 
 __all__ = [
     "CLASSES", "IGNORED", "LABELS", "PALETTE", "TRAIN_IDS", "image_path", "images_of", "mask_path",
@@ -20,6 +19,11 @@ __all__ = [
 ]  # fmt: skip
 
 IGNORED = 255
+CLASSES = (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
+    "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
+    "motorcycle", "bicycle",
+)  # fmt: skip
 LABELS = CLASSES  # a mask's numbers: there is no background class
 # official label id of each class, in the order of the train ids
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)

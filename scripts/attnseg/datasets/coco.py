@@ -26,7 +26,7 @@ from attnseg.datasets.voc import PALETTE
 from attnseg.errors import UserError
 
 __all__ = [
-    "CLASSES", "PALETTE", "captions", "image_path", "labels", "mask_path", "rasterise",
+    "CLASSES", "PALETTE", "image_path", "labels", "mask_path", "rasterise",
     "read_image", "read_mask", "read_split", "write_mask",
 ]  # fmt: skip
 
@@ -64,9 +64,9 @@ def full_split(root: Path, split: str) -> str:
     )
 
 
-def read_annotations(root: Path, split: str, kind: str = "instances") -> dict:
-    """The content of an annotation file."""
-    path = Path(root) / "annotations" / f"{kind}_{full_split(root, split)}.json"
+def read_annotations(root: Path, split: str) -> dict:
+    """The content of a split's annotation file."""
+    path = Path(root) / "annotations" / f"instances_{full_split(root, split)}.json"
     try:
         content = json.loads(path.read_bytes())
         content["images"], content["annotations"]  # noqa: B018
@@ -111,7 +111,7 @@ def rasterise(annotations: Sequence[dict], height: int, width: int, numbers: dic
 
 
 def index(content: dict) -> list[dict]:
-    """[{id, classes, file}] of the images with at least one annotation, by id."""
+    """[{id, classes}] of the images with at least one annotation, by id."""
     numbers = class_numbers(content["categories"])
     present: dict[int, set[int]] = {}
     for annotation in content["annotations"]:
@@ -186,16 +186,6 @@ def labels(root: Path, image_id: str, source: str = "instances") -> list[str]:
             if classes is not None:
                 return classes
     raise UserError(f"{root}: image {image_id!r} has no annotation in {' or '.join(splits)}")
-
-
-def captions(root: Path, split: str) -> dict[str, list[str]]:
-    """id -> its captions, in the file's order."""
-    content = read_annotations(root, split, "captions")
-    names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
-    found: dict[str, list[str]] = {name: [] for name in sorted(names.values())}
-    for annotation in content["annotations"]:
-        found[names[annotation["image_id"]]].append(annotation["caption"].strip())
-    return found
 
 
 def build_masks(root: Path, split: str, progress=iter) -> dict:

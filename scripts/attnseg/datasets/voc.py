@@ -17,7 +17,6 @@ from attnseg.datasets.images import read_image, read_mask, write_mask
 from attnseg.datasets.label_list import listed_labels
 from attnseg.errors import UserError
 from attnseg.files import safe_name
-from attnseg.mini_world.vocabulary import VOC_CLASSES as CLASSES
 
 __all__ = [
     "CLASSES", "PALETTE", "image_path", "labels", "mask_path", "read_image", "read_mask",
@@ -25,6 +24,11 @@ __all__ = [
 ]  # fmt: skip
 
 IGNORED = 255
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
+)  # fmt: skip
 
 
 def _palette() -> np.ndarray:
@@ -40,20 +44,16 @@ def _palette() -> np.ndarray:
 PALETTE = _palette()
 
 
-def folder(root: Path) -> Path:
-    return Path(root)
-
-
 def image_path(root: Path, image_id: str) -> Path:
-    return folder(root) / "JPEGImages" / f"{image_id}.jpg"
+    return Path(root) / "JPEGImages" / f"{image_id}.jpg"
 
 
 def mask_path(root: Path, image_id: str) -> Path:
-    return folder(root) / "SegmentationClassAug" / f"{image_id}.png"
+    return Path(root) / "SegmentationClassAug" / f"{image_id}.png"
 
 
 def split_path(root: Path, split: str) -> Path:
-    return folder(root) / "ImageSets" / "Segmentation" / f"{split}.txt"
+    return Path(root) / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
 def read_split(root: Path, split: str) -> list[str]:
@@ -87,7 +87,7 @@ def labels(root: Path, image_id: str, source: str = "xml") -> list[str]:
         raise UserError(
             f"VOC has no labels of {source!r}: set datasets.voc.labels: xml, mask or csv"
         )
-    path = folder(root) / "Annotations" / f"{image_id}.xml"
+    path = Path(root) / "Annotations" / f"{image_id}.xml"
     try:
         names = [element.text.strip() for element in ElementTree.parse(path).findall("object/name")]
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.models.attention_processor import CustomDiffusionAttnProcessor
 
 from attnseg.batches import Batches
@@ -32,6 +32,7 @@ from attnseg.diffusion.personal import (
     read_personal,
     with_tokens,
 )
+from attnseg.diffusion.pipeline import pipeline_of
 from attnseg.errors import UserError
 from attnseg.files import parameters_hash, sha256, start_folder, write_atomically
 from attnseg.prompts import encode_text
@@ -410,16 +411,7 @@ def regularisation_images(
     }  # fmt: skip
     start_folder(folder, made_with, ("generated-*.png",))
     paths = [folder / f"generated-{i:05d}.png" for i in range(count)]
-    pipe = StableDiffusionPipeline(
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
-        unet=parts.unet,
-        scheduler=DDIMScheduler.from_config(parts.scheduler.config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    pipe = pipeline_of(parts, DDIMScheduler.from_config(parts.scheduler.config))
     pipe.set_progress_bar_config(disable=True)
 
     def generate(part: Sequence[Path]) -> None:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from attnseg.batches import Batches
 from attnseg.datasets.images import read_image
+from attnseg.diffusion.pipeline import pipeline_of
 from attnseg.errors import UserError
 from attnseg.files import parameters_hash, write_atomically
 from attnseg.prompts import encode_text
@@ -165,8 +166,7 @@ def train(
             "prior preservation needs a class prompt and class images: give both or none"
         )
     device, unet = parts.unet.device, parts.unet
-    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
-    side = options.size or parts.unet.config.sample_size * factor
+    side = options.size or parts.unet.config.sample_size * parts.factor
     adapted = add_adapters(parts, options)
     weights = [w for network in adapted.values() for w in network.parameters() if w.requires_grad]
     optimizer = torch.optim.AdamW(weights, options.learning_rate)
@@ -331,17 +331,3 @@ def fits(state: dict[str, torch.Tensor], unet: torch.nn.Module) -> bool:
         if kind.startswith(("_B", ".up")) and state[key].shape[0] != weight.shape[0]:
             return False
     return bool(keys)
-
-
-def pipeline_of(parts) -> StableDiffusionPipeline:
-    """The parts as a pipeline that shares their networks."""
-    return StableDiffusionPipeline(
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
-        unet=parts.unet,
-        scheduler=parts.scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )

@@ -73,10 +73,9 @@ def fit_of(image: np.ndarray, parts, options: Options) -> Fit:
     height, width = image.shape[:2]
     if options.resize == "official":
         return official_fit(height, width)
-    latent = 2 ** (len(parts.vae.config.block_out_channels) - 1)
-    multiple = latent * 2 ** (len(parts.unet.down_blocks) - 1)
+    multiple = parts.factor * 2 ** (len(parts.unet.down_blocks) - 1)
     if options.resize == "native":
-        return native_fit(height, width, parts.unet.config.sample_size * latent, multiple)
+        return native_fit(height, width, parts.unet.config.sample_size * parts.factor, multiple)
     return own_fit(height, width, multiple)
 
 

@@ -69,11 +69,6 @@ def ddpm_scheduler(scheduler, steps: int) -> DDPMScheduler:
     return ddpm
 
 
-def attention_timestep(scheduler, sampling: Sampling) -> int:
-    """The timestep at which generation reads attention: 501 by default."""
-    return int(ddpm_scheduler(scheduler, sampling.steps).timesteps[sampling.attention_step - 1])
-
-
 def averaged_cross(
     watches: dict, rows: slice, weights: torch.Tensor, latent: tuple
 ) -> torch.Tensor:
@@ -110,7 +105,7 @@ def blocks_of(unet: torch.nn.Module, cross_blocks: Sequence[int] | None) -> tupl
 
 def latent_shape(parts, size: tuple[int, int] | None) -> tuple[int, int, int]:
     """Channels, height and width of the latents of images of a size (None: the model's own)."""
-    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    factor = parts.factor
     side = parts.unet.config.sample_size
     own = (side, side) if isinstance(side, int) else tuple(side)
     height, width = own if size is None else (size[0] // factor, size[1] // factor)

@@ -35,14 +35,10 @@ class Inversion:
 @dataclass
 class Inverted:
     """Of one batch. `latents`: the recovered trajectory, from noise to image, steps + 1 of
-    [B, C, h, w]. `null_texts`: the tuned embeddings, one [B, L, D] a step. `cross`: class maps
-    [B, K, h', w'] float32 at `timestep`. `losses`: [steps, B], each step's last loss."""
+    [B, C, h, w]. `cross`: class maps [B, K, h', w'] float32, read on it."""
 
     latents: list[torch.Tensor]
-    null_texts: list[torch.Tensor]
     cross: torch.Tensor
-    timestep: int
-    losses: torch.Tensor
 
 
 class Ddim:
@@ -105,24 +101,10 @@ def nearest_timestep(timesteps: Sequence[int], wanted: int) -> int:
     return min(range(len(timesteps)), key=lambda i: (abs(timesteps[i] - wanted), i))
 
 
-@torch.no_grad()
-def guided_sampling(
-    unet, latents: torch.Tensor, text: torch.Tensor, null_texts: Sequence[torch.Tensor], ddim: Ddim,
-    guidance: float,
-) -> list[torch.Tensor]:  # fmt: skip
-    """DDIM sampling under guidance with one null embedding a step: steps + 1 of [B, C, h, w]."""
-    trajectory = [latents]
-    for t, null in zip(ddim.timesteps, null_texts, strict=True):
-        without, given = predicted(unet, latents, t, null), predicted(unet, latents, t, text)
-        latents = ddim.denoised(without + guidance * (given - without), t, latents)
-        trajectory.append(latents)
-    return trajectory
-
-
 def tuned_null_text(
     unet, latents, target, given, null, t: int, ddim: Ddim, inversion: Inversion, index: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The null embeddings [B, L, D] whose guided step from `latents` meets `target`; the losses [B].
+) -> torch.Tensor:
+    """The null embeddings [B, L, D] whose guided step from `latents` meets `target`.
 
     Each sample stops by itself at its tolerance, so that its neighbours do not matter.
     """
@@ -145,7 +127,7 @@ def tuned_null_text(
         running &= ~(losses < tolerance)
         if not running.any():
             break
-    return null.detach(), losses
+    return null.detach()
 
 
 def invert(
@@ -171,7 +153,7 @@ def invert(
     weights = token_weights(positions, text.shape[1]).to(unet.device)
     pivot = ddim_inversion(unet, latents, text, ddim)
     reading = nearest_timestep(ddim.timesteps, inversion.timestep)
-    current, trajectory, nulls, losses, cross = pivot[-1], [pivot[-1]], [], [], None
+    current, trajectory, cross = pivot[-1], [pivot[-1]], None
     for index, t in enumerate(ddim.timesteps):
         with torch.no_grad():
             if index == reading:
@@ -181,16 +163,14 @@ def invert(
                 del watches
             else:
                 given = predicted(unet, current, t, text)
-        null, loss = tuned_null_text(
+        null = tuned_null_text(
             unet, current, pivot[-2 - index], given, null, t, ddim, inversion, index
         )
         with torch.no_grad():
             without = predicted(unet, current, t, null)
             current = ddim.denoised(without + inversion.guidance * (given - without), t, current)
         trajectory.append(current)
-        nulls.append(null)
-        losses.append(loss)
-    return Inverted(trajectory, nulls, cross, ddim.timesteps[reading], torch.stack(losses))
+    return Inverted(trajectory, cross)
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor, peak: float = 255.0) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import torch
 from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from attnseg.diffusion.attention import check_blocks
 from attnseg.diffusion.model_files import (
     CONFIGURATIONS,
     check_component,
@@ -48,15 +46,17 @@ class Parts:
     def dtype(self) -> torch.dtype:
         return self.unet.dtype
 
+    @property
+    def factor(self) -> int:
+        """The pixels of a side that are one latent."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
 
 def load_parts(
     path: str | Path,
     revision: str | None = None,
     device: str | torch.device = "auto",
     dtype: torch.dtype | str | None = None,
-    *,
-    cross_blocks: Sequence[int] = (),
-    self_block: int | None = None,
 ) -> Parts:
     """The parts of the model in the folder `path`, or of that id and revision on the hub.
 
@@ -65,7 +65,6 @@ def load_parts(
         revision: a commit on the hub; not used for a folder.
         device: auto, cpu or cuda, or a torch device.
         dtype: None for bfloat16 or float16 on a GPU and float32 on a CPU.
-        cross_blocks, self_block: where given, refused if the U-Net has no such blocks.
 
     Raises:
         UserError: one line that names the folder and what is missing or wrong in it.
@@ -76,15 +75,11 @@ def load_parts(
     name = str(path) if Path(path).is_dir() else f"{path}@{revision}"
     device = pick_device(device) if isinstance(device, str) else device
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype or pick_dtype(device)
-    unet = _network(folder, "unet", dtype)
-    if cross_blocks or self_block is not None:
-        blocks = list(cross_blocks) or [self_block]
-        check_blocks(unet, blocks, blocks[0] if self_block is None else self_block)
     return Parts(
         tokenizer=_tokenizer(folder),
         text_encoder=_network(folder, "text_encoder", dtype).to(device),
         vae=_network(folder, "vae", dtype).to(device),
-        unet=unet.to(device, memory_format=torch.channels_last),
+        unet=_network(folder, "unet", dtype).to(device, memory_format=torch.channels_last),
         scheduler=_scheduler(folder),
         name=name,
         folder=folder,

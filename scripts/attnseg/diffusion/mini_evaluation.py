@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.diffusion.attention import attention_maps, min_max
 from attnseg.diffusion.mini_training import encode
 from attnseg.masks.scores import upsample, with_background
 from attnseg.mini_world.splits import VOC_SPLITS, voc_scene
-from attnseg.mini_world.vocabulary import VOC_CLASSES
 from attnseg.prompts import encode_text, text_query, token_positions
 
 CROSS_BLOCKS = tuple(range(7))  # 8x8 and 4x4

@@ -15,6 +15,8 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from attnseg.diffusion.pipeline import assembled
+
 WINDOW = 64  # tokens
 WIDTH = 128  # of a text embedding
 LATENT_CHANNELS = 8
@@ -129,14 +131,5 @@ def new_scheduler() -> PNDMScheduler:
 
 
 def pipeline(vae, text_encoder, tokenizer, unet) -> StableDiffusionPipeline:
-    """The parts as the pipeline that users know."""
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=new_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    """The parts as a pipeline with Stable Diffusion 1.x's noise schedule."""
+    return assembled(vae, text_encoder, tokenizer, unet, new_scheduler())

@@ -133,7 +133,7 @@ def train_denoiser(
     device: str,
     evaluate: Callable[[], dict],
     log: Callable,
-    evaluate_every: int = 5000,
+    evaluate_every: int = 1000,
     checkpoint_every: int = 250,
 ) -> list[dict]:
     """Fit `parts["unet"]` and `parts["text_encoder"]` in place to captioned latents.

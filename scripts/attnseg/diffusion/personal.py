@@ -185,23 +185,6 @@ def personalised(parts, personal: Personal, where: str = "the personal weights")
             layer.weight.data.copy_(kept[name])
 
 
-def load_personal(parts, weights: str | Path):
-    """`parts` with the weights of a folder, for good: keys and values are folded in.
-
-    Raises:
-        UserError: no such folder, weights for another base model, a token that already exists.
-    """
-    personal = read_personal(weights)
-    tokenizer = with_tokens(parts.tokenizer, list(personal.embeddings))
-    check_base(parts, personal, str(weights))
-    rows = torch.stack(list(personal.embeddings.values()))
-    old = parts.text_encoder.get_input_embeddings()
-    parts.text_encoder.set_input_embeddings(PersonalEmbedding(old, rows).requires_grad_(False))
-    for name, layer in text_projections(parts.unet).items():
-        layer.weight.data.copy_(personal.projections[name])
-    return replace(parts, tokenizer=tokenizer)
-
-
 def save_personal(folder: Path, personal: Personal) -> None:
     """Write diffusers' files, then personal.json: where that is, the folder is complete."""
     folder.mkdir(parents=True, exist_ok=True)

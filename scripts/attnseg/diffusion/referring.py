@@ -29,10 +29,10 @@ from attnseg.diffusion.personal import (
 from attnseg.errors import UserError
 from attnseg.masks import descriptors
 from attnseg.prompts import Query
+from attnseg.tables.text2mask import NO_MASK_RCNN
 
 DIFFUSION = ("custom_selfcross", "subject_only", "context_only", "arithmetic")
 METHODS = (*DIFFUSION, "dino_vit", "mask_rcnn")
-NO_MASK_RCNN = "Mask R-CNN needs Detectron2 or torchvision, which no environment here has"
 NO_DINO = "no DINO ViT: give --dino, a folder or hub id"
 
 
@@ -83,7 +83,6 @@ def run_method(
     clip: str | None = None,
     dino: str | None = None,
     features: Path | None = None,
-    feature_stage: int = 2,
 ) -> str | None:
     """Fill `work.rows[method]` and `work.about[method]`; a reason where it cannot be done.
 
@@ -121,7 +120,7 @@ def run_method(
         work.about[method] = {"model": dino}
         matched(work, dino)
     elif features:
-        described, about = descriptors.segmentor_features(features, feature_stage)
+        described, about = descriptors.segmentor_features(features)
         work.about[method] = {
             "model": f"{about}, trained by this workflow; true instance boxes",
             "true_masks": True,

@@ -18,11 +18,10 @@ from attnseg.evaluation.bootstrap import (
     spread,
 )
 from attnseg.evaluation.iou import read_metrics
+from attnseg.evaluation.measures import MEASURES
 from attnseg.tables.claims import RUNS_NEEDED, SIMILARITY, Claim
 from attnseg.tables.ledger import COLUMNS
 
-# metric of metrics.json -> array of per_triplet.npz, as evaluate_instances.py writes them
-TRIPLETS = {"miou": "iou", "bf_acc": "found_alone", "af_acc": "found_together"}
 Published = Mapping[tuple[str, str, str], float]  # (target, method, metric)
 
 
@@ -102,7 +101,7 @@ def _views(folder: Path, metrics: dict, metric: str) -> Run:
     """Questions about one photo share its segments: the photo is what is drawn."""
     try:
         with np.load(folder / "per_triplet.npz", allow_pickle=False) as file:
-            views, values = file["views"], file[TRIPLETS[metric]].astype(np.float64)
+            views, values = file["views"], file[MEASURES[metric]].astype(np.float64)
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{folder}/per_triplet.npz: {error}; evaluate again") from None
     names, of = np.unique(views, return_inverse=True)

@@ -22,12 +22,6 @@ COLOURS = ListedColormap(
 )
 
 
-def spread(items: Sequence, count: int) -> list:
-    """`count` of the items, evenly spread: not the best, not the worst."""
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[place] for place in places]
-
-
 def words(item: dict) -> str:
     """An item's prompt in lines that fit above a picture."""
     lines, line = [], ""

@@ -12,9 +12,8 @@ import numpy as np
 from attnseg.datasets.mug19 import SPLITS, Mug19
 from attnseg.diffusion.instances import Segments
 from attnseg.errors import UserError
+from attnseg.evaluation.measures import MEASURES
 from attnseg.masks.assignment import NONE, alone, together, true_segments
-
-MEASURES = {"miou": "iou", "bf_acc": "found_alone", "af_acc": "found_together"}
 
 
 @dataclass

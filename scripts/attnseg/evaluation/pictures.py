@@ -133,12 +133,3 @@ def attention_figure(photos: list[Attention], path: Path) -> None:
     with write_atomically(path) as partial:
         plot.savefig(partial, dpi=110)
     plt.close(plot)
-
-
-def chosen(
-    items: list[tuple[dict, dict]], count: int
-) -> list[tuple[dict, dict[str, torch.Tensor]]]:
-    """`count` items, evenly spread over those with the most classes: not the best, not the worst."""
-    several = [pair for pair in items if len(pair[0]["classes"]) > 1] or items
-    places = np.linspace(0, len(several) - 1, min(count, len(several))).round().astype(int)
-    return [several[place] for place in places]

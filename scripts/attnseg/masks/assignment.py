@@ -45,16 +45,6 @@ def centres(regions: np.ndarray) -> np.ndarray:
     return np.asarray(found, np.float64).reshape(len(regions), 2)
 
 
-def bf_acc(correlation: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the instances found when each is looked for on its own."""
-    return float((alone(correlation) == truth)[truth != NONE].sum() / len(truth))
-
-
-def af_acc(correlation: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the instances found when all are assigned together."""
-    return float((together(correlation) == truth)[truth != NONE].sum() / len(truth))
-
-
 def _filled(count: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     assigned = np.full(count, NONE)
     assigned[rows] = columns

@@ -1,9 +1,12 @@
 """Dense CRF of Krähenbühl and Koltun 2011, through pydensecrf."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pydensecrf.densecrf as densecrf
+
+from attnseg.errors import UserError
 
 MEAN_BGR = np.array((104.008, 116.669, 122.675), np.float32)
 LEAST_SCORE = 1e-5
@@ -20,6 +23,30 @@ class CrfOptions:
     bilateral_srgb: float = 3
     bilateral_compat: float = 4
     wrapped_image: bool = False  # the official code's image: mean-subtracted BGR, cast to uint8
+
+    @classmethod
+    def from_json(cls, text: str, usual: "CrfOptions | None" = None) -> "CrfOptions":
+        """A `crf` section of the configuration as JSON; what is absent is as `usual`.
+
+        Raises:
+            UserError: for anything else.
+        """
+        try:
+            values = json.loads(text)
+            kernels = {
+                f"{kernel}_{key}": value
+                for kernel in ("gaussian", "bilateral")
+                for key, value in values.pop(kernel, {}).items()
+            }
+            options = replace(usual or cls(), **values, **kernels)
+            wrong = [key for key, v in vars(options).items() if not isinstance(v, int | float)]
+            if wrong:
+                raise ValueError(f"{wrong[0]} is no number")
+        except (ValueError, TypeError, AttributeError) as problem:
+            raise UserError(
+                f"--crf: not the configuration's crf section as JSON ({problem})"
+            ) from None
+        return options
 
 
 def crf_probabilities(image: np.ndarray, scores: np.ndarray, options: CrfOptions) -> np.ndarray:

@@ -24,8 +24,8 @@ def normalised(image: np.ndarray) -> torch.Tensor:
     return (pixels - mean) / std
 
 
-def segmentor_features(weights: Path, stage: int = 2) -> tuple[Features, str]:
-    """Features of a stage (1 to 4) of the backbone of a segmentor that this workflow trained.
+def segmentor_features(weights: Path) -> tuple[Features, str]:
+    """Features of the second stage of the backbone of a segmentor that this workflow trained.
 
     Returns them and their name.
     """
@@ -37,7 +37,7 @@ def segmentor_features(weights: Path, stage: int = 2) -> tuple[Features, str]:
     def features(image: np.ndarray) -> torch.Tensor:
         # small photos are enlarged: a mug of 20 pixels would have few cells
         pixels = F.interpolate(normalised(image), scale_factor=2, mode="bilinear")
-        return F.normalize(model.backbone(pixels)[stage - 1][0].float(), dim=0)
+        return F.normalize(model.backbone(pixels)[1][0].float(), dim=0)
 
     settings = about["settings"]
     return (

@@ -4,8 +4,9 @@ import multiprocessing
 
 import numpy as np
 
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.mini_world.scenes import SIDE, object_scene
-from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES, VOC_CLASSES
+from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES
 
 CLASSES = VOC_CLASSES + COCO_EXTRA_CLASSES
 STREAM = 2_000_000  # keeps these scenes apart from those of every split and of the model's training

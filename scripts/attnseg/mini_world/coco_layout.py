@@ -6,10 +6,11 @@ import numpy as np
 from PIL import Image
 
 from attnseg.datasets import coco
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.files import write_json
 from attnseg.mini_world.captions import caption
 from attnseg.mini_world.scenes import Scene, Thing, object_scene
-from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES, VOC_CLASSES
+from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES
 
 # split -> (stream of random numbers, scenes, name on disk)
 COCO_SPLITS = {"train": (31, 1000, "train2014"), "val": (32, 200, "val2014")}

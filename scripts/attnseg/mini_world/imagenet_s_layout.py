@@ -6,8 +6,9 @@ import numpy as np
 from PIL import Image
 
 from attnseg.datasets.imagenet_s import write_official_mask
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.mini_world.scenes import Scene, object_scene
-from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES, VOC_CLASSES, WORDS
+from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES, WORDS
 
 # split -> (stream of random numbers, scenes)
 IMAGENET_S_SPLITS = {"train-semi": (11, 150), "validation": (12, 200)}

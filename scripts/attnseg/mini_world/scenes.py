@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageDraw
 
+from attnseg.datasets.cityscapes import CLASSES as STREET_CLASSES
 from attnseg.mini_world import draw
 from attnseg.mini_world.sprites import jitter, sprites
 from attnseg.mini_world.vocabulary import (
@@ -14,7 +15,6 @@ from attnseg.mini_world.vocabulary import (
     MUG_CONTENTS,
     MUG_HANDLES,
     MUG_PATTERNS,
-    STREET_CLASSES,
     TYPICAL,
 )
 

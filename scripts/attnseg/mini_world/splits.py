@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.mini_world.scenes import Scene, object_scene
-from attnseg.mini_world.vocabulary import VOC_CLASSES
 
 # split -> (stream of random numbers, scenes). train is the head of trainaug.
 VOC_SPLITS = {

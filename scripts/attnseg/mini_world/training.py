@@ -4,9 +4,10 @@ import multiprocessing
 
 import numpy as np
 
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.mini_world import scenes
 from attnseg.mini_world.captions import caption, street_caption
-from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES, VOC_CLASSES
+from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES
 
 # share of each kind of scene
 MIXTURE = {"voc": 0.52, "coco": 0.18, "single": 0.06, "mug": 0.13, "street": 0.11}

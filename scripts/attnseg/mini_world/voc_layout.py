@@ -9,13 +9,12 @@ from PIL import Image
 from attnseg.datasets import voc
 from attnseg.mini_world.scenes import Scene
 from attnseg.mini_world.splits import VOC_SPLITS, voc_id, voc_scene
-from attnseg.mini_world.vocabulary import VOC_CLASSES
 
 
 def write_voc(root: Path, seed: int) -> None:
     """All splits of mini VOC under `root` (a VOCdevkit/VOC2012 folder)."""
     for name in ("JPEGImages", "Annotations", "SegmentationClassAug", "ImageSets/Segmentation"):
-        (voc.folder(root) / name).mkdir(parents=True, exist_ok=True)
+        (root / name).mkdir(parents=True, exist_ok=True)
     for split, (_, count) in VOC_SPLITS.items():
         ids = [voc_id(split, i) for i in range(count)]
         if split != "train":  # the head of trainaug
@@ -28,7 +27,7 @@ def write_scene(root: Path, image_id: str, scene: Scene) -> None:
     """One scene: photo, mask and annotation."""
     image = Image.fromarray(scene.image)
     image.save(voc.image_path(root, image_id), quality=95, subsampling=0)
-    voc.write_mask(voc.mask_path(root, image_id), scene.labels(VOC_CLASSES), voc.PALETTE)
+    voc.write_mask(voc.mask_path(root, image_id), scene.labels(voc.CLASSES), voc.PALETTE)
     annotation = ElementTree.Element("annotation")
     ElementTree.SubElement(annotation, "folder").text = "VOC2012"
     ElementTree.SubElement(annotation, "filename").text = f"{image_id}.jpg"
@@ -46,4 +45,4 @@ def write_scene(root: Path, image_id: str, scene: Scene) -> None:
         for key, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
             ElementTree.SubElement(box, key).text = str(int(value) + 1)
     ElementTree.indent(annotation)
-    ElementTree.ElementTree(annotation).write(voc.folder(root) / "Annotations" / f"{image_id}.xml")
+    ElementTree.ElementTree(annotation).write(root / "Annotations" / f"{image_id}.xml")

@@ -1,26 +1,14 @@
 """What exists in the mini world and the words for it.
 
-Class names and their order are those of VOC 2012, COCO and Cityscapes. ``WORDS`` lists how
-captions may call a class, the most usual first; a query's synonyms are among them
-(``attnseg.prompts``), so that the miniature model has met every word it is asked about.
+Its classes are those of VOC 2012 and Cityscapes (``attnseg.datasets``) and some of COCO's.
+``WORDS`` lists how captions may call a class, the most usual first; a query's synonyms are among
+them (``attnseg.prompts``), so that the miniature model has met every word it is asked about.
 """
-
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
-    "train", "tvmonitor",
-)  # fmt: skip
 
 COCO_EXTRA_CLASSES = (
     "truck", "traffic light", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella",
     "sports ball", "kite", "banana", "apple", "hot dog", "pizza", "donut", "cake", "laptop",
     "book", "clock", "teddy bear",
-)  # fmt: skip
-
-STREET_CLASSES = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
-    "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
-    "motorcycle", "bicycle",
 )  # fmt: skip
 
 # attn2mask asks for "plant" and "sand" where Cityscapes says vegetation and terrain.

@@ -20,14 +20,6 @@ from attnseg.segmentation.settings import Settings, read_settings
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB in [0, 255]
 STD = (58.395, 57.12, 57.375)
 
-# torchvision's weights under the names that its own loader gives them
-TORCHVISION = {
-    "resnet18": "resnet18-f37072fd.pth",
-    "resnet34": "resnet34-b627a593.pth",
-    "resnet50": "resnet50-0676ba61.pth",
-    "resnet101": "resnet101-63fe2227.pth",
-}
-
 
 def model_config(settings: Settings, classes: int) -> dict:
     """mmseg's configuration of the network; input is BGR uint8, as mmcv reads it."""
@@ -160,11 +152,6 @@ def load_pretrained(model: nn.Module, source: str) -> None:
 
 
 def _read_weights(source: str) -> Mapping[str, torch.Tensor]:
-    if source.startswith("torchvision://"):
-        name = source.removeprefix("torchvision://")
-        if name not in TORCHVISION:
-            raise UserError(f"pretrained weights {source}: known are {', '.join(TORCHVISION)}")
-        source = f"https://download.pytorch.org/models/{TORCHVISION[name]}"
     if "://" in source:
         try:
             state = torch.hub.load_state_dict_from_url(

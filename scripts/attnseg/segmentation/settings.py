@@ -28,7 +28,7 @@ class Settings:
     stem: "imagenet" (7x7 and pooling, stride 4) or "small" (3x3, stride 2) for small images
     output_stride: pixels a feature; later stages are dilated instead of strided
     rates: dilations of the head's branches; null for the architecture's own
-    pretrained: torchvision://resnet101, an https address or a file; null for random weights
+    pretrained: an https address or a file; null for random weights
     frozen_norm: whether batch norm stays as pretrained; null: where DeepLabV2 is pretrained
     crop, batch, iterations: pixels, images an iteration, number of them
     epochs: passes over the training images, in place of `iterations`; null for these

@@ -36,6 +36,8 @@ def train(
 ) -> None:
     """Train, and write the final weights to `output` with `about` in their metadata.
 
+    `settings` have their number of iterations (`with_iterations`), whatever the epochs.
+
     Checkpoints lie in a folder beside `output` whose name depends on all that shapes the result: the
     same call resumes an interrupted training and arrives at the same weights, another one begins
     anew. The folder goes when the weights are written. `validation` is only printed: nothing is
@@ -45,7 +47,6 @@ def train(
     with the same augmentations make up an iteration, whatever the number of processes.
     """
     output = Path(output)
-    settings = settings.with_iterations(len(pairs.ids))
     # mmengine takes the device from here and nowhere else
     mmengine.device.utils.DEVICE = device
     processes = _join_processes(device)
