@@ -37,7 +37,8 @@ def read_ledger(path: str | os.PathLike) -> list[dict[str, str]]:
 def summary(rows: Sequence[Row]) -> str:
     """How many claims have which verdict, in words."""
     counted = Counter(row["verdict"] for row in rows)
-    return f"{len(rows)} claims: " + ", ".join(f"{counted[name]} {name}" for name in VERDICTS)
+    words = dict(zip(VERDICTS, ("hold", "do not hold", *VERDICTS[2:]), strict=True))
+    return f"{len(rows)} claims: " + ", ".join(f"{counted[v]} {words[v]}" for v in VERDICTS)
 
 
 def interval(row: Row) -> str:
