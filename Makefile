@@ -39,7 +39,7 @@ mini-claims: $(INSTALLED) ## the ledger of claims
 	@scripts/tools/run_mini.sh all_claims
 
 test: $(INSTALLED) ## the tests
-	@python -m pytest -q -n $(or $(JOBS),2)
+	@OMP_NUM_THREADS=1 python -m pytest -q -n $(or $(JOBS),2) # a thread a worker: more would wait for each other
 
 test-samples: $(INSTALLED) ## the paper scale's rules on samples of real data: DATA=folder
 	@python tests/run_samples.py $(if $(DATA),--data "$(DATA)") --folder work/test-samples
