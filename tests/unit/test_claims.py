@@ -266,9 +266,7 @@ def test_the_ledger_has_a_row_a_claim_and_no_empty_cell_without_a_reason(tmp_pat
     assert rows["selfcross_beats_cross"]["paper_difference"] == "11.0"
     for row in rows.values():
         assert row["ours"] or (row["verdict"] == "not run" and row["note"])
-    assert summary(list(rows.values())).startswith(
-        f"{len(CLAIMS)} claims: 1 hold, 0 do not hold"
-    )
+    assert summary(list(rows.values())).startswith(f"{len(CLAIMS)} claims: 1 hold, 0 do not hold")
     printed = text(output, 90)
     assert summary(list(rows.values())) in printed and max(map(len, printed.splitlines()[1:])) <= 90
     table = html(output)
