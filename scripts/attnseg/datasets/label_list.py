@@ -1,13 +1,14 @@
 """Image labels from a table, labels.csv in a data set's folder: for photos without annotations.
 
-id,classes
-2012_000001,dog;person
-2012_000002,
+The classes of an image are parted by semicolons; it may have none::
+
+    id,classes
+    2012_000001,dog;person
+    2012_000002,
 """
 
 import csv
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 
 from attnseg.errors import UserError
@@ -29,7 +30,7 @@ def listed_labels(root: Path, image_id: str, classes: tuple[str, ...]) -> list[s
 
 
 @functools.cache
-def _read(path: Path, classes: Sequence[str]) -> dict[str, list[str]]:
+def _read(path: Path, classes: tuple[str, ...]) -> dict[str, list[str]]:
     try:
         with open(path, newline="") as file:
             rows = list(csv.DictReader(file))

@@ -130,10 +130,8 @@ def read_mug19(root: str | Path) -> Mug19:
     data = Mug19(root, _read(root / "subjects.json", dict), _read(root / "scenes.json", dict))
     try:
         for name, subject in data.subjects.items():
-            (
-                safe_name(name, root / "subjects.json"),
-                safe_name(subject["class"], root / "subjects.json"),
-            )
+            for part in (name, subject["class"]):
+                safe_name(part, root / "subjects.json")
         for name, scene in data.scenes.items():
             for part in (name, *scene["views"]):
                 safe_name(part, root / "scenes.json")

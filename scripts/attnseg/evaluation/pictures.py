@@ -92,9 +92,14 @@ def figure(
         )
         # COCO's ids are longer than a row is high
         row[0].set_ylabel(names[line] if names else item["id"][-12:], fontsize=8)
-        for axis in row:
-            axis.set_xticks([])
-            axis.set_yticks([])
+    save(plot, axes, path)
+
+
+def save(plot, axes: np.ndarray, path: Path) -> None:
+    """Without ticks, closed afterwards."""
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
     plot.tight_layout()
     with write_atomically(path) as partial:
         plot.savefig(partial, dpi=110)
@@ -126,10 +131,4 @@ def attention_figure(photos: list[Attention], path: Path) -> None:
         row[1].imshow(COLOURS[photo.clusters % len(COLOURS)], interpolation="nearest")
         for axis, maps in zip(row[2:], photo.maps.values(), strict=True):
             axis.imshow(maps[k], cmap="viridis", vmin=0, vmax=1)
-        for axis in row:
-            axis.set_xticks([])
-            axis.set_yticks([])
-    plot.tight_layout()
-    with write_atomically(path) as partial:
-        plot.savefig(partial, dpi=110)
-    plt.close(plot)
+    save(plot, axes, path)
