@@ -17,26 +17,27 @@ export PYTHONPATH := $(CURDIR)/scripts
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
+# one training: it takes both cores, after all other jobs
 mini: $(INSTALLED) ## Text2Mask's core tables at mini scale: minutes on two cores
-	@scripts/tools/run_mini.sh all
+	@scripts/tools/run_mini.py all --prioritize results/mini/voc_table1.csv --set-threads train_segmentor=2
 	@scripts/tools/check_expected.py tests/expected/mini.csv results/mini
 
 mini-all: $(INSTALLED) ## every table, figure and claim of both papers at mini scale
-	@scripts/tools/run_mini.sh all targets=all
+	@scripts/tools/run_mini.py all --config targets=all
 	@scripts/tools/check_expected.py tests/expected/mini.csv results/mini
 
 # its groups, each by itself
 mini-text2mask: $(INSTALLED) ## of these, Text2Mask's tables and figures
-	@scripts/tools/run_mini.sh all_text2mask
+	@scripts/tools/run_mini.py all_text2mask --config targets=all
 
 mini-attn2mask: $(INSTALLED) ## attn2mask's
-	@scripts/tools/run_mini.sh all_attn2mask
+	@scripts/tools/run_mini.py all_attn2mask --config targets=all
 
 mini-mug19: $(INSTALLED) ## those of Mug19
-	@scripts/tools/run_mini.sh all_mug19
+	@scripts/tools/run_mini.py all_mug19 --config targets=all
 
 mini-claims: $(INSTALLED) ## the ledger of claims
-	@scripts/tools/run_mini.sh all_claims
+	@scripts/tools/run_mini.py all_claims --config targets=all
 
 test: $(INSTALLED) ## the tests
 	@OMP_NUM_THREADS=1 python -m pytest -q -n $(or $(JOBS),2) # a thread a worker: more would wait for each other

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--attention",
         type=Path,
-        help="the manifest.json of verify_shards.py that they come from: its labels a second are added",
+        help="the manifest.json of verify_shards.py that they come from: its precision and labels per second are added",
     )
     p.add_argument("--limit", type=int, help="score this many images, from the first on")
     p.add_argument("--model", help="the model's name in the results (default: the manifest's)")
@@ -57,20 +57,25 @@ def manifest_parameters(masks: Path) -> dict:
         raise UserError(f"{path} is damaged ({error}): refine the masks again") from error
 
 
-def read_timing(manifest: Path | None) -> dict:
-    """{timing, labels_per_second} of an extraction, batch by batch; null where it was not timed.
+def read_extraction(manifest: Path | None) -> dict:
+    """{precision, timing, labels_per_second} of an extraction; null where it was not timed.
 
-    A label is a class of a photo.
+    A label is a class of a photo; times are those of batches.
     """
     if manifest is None:
         return {}
     try:
-        timing = json.loads(manifest.read_text()).get("timing") or {}
+        content = json.loads(manifest.read_text())
+        timing = content.get("timing") or {}
     except (OSError, ValueError) as error:
         raise UserError(f"{manifest}: not readable ({error}); verify the shards again") from None
     seconds = sum(timing.get("seconds", []))
     rate = round(sum(timing["labels"]) / seconds, 4) if seconds else None
-    return {"labels_per_second": rate, "timing": timing if seconds else None}
+    return {
+        "precision": content.get("precision") or None,
+        "labels_per_second": rate,
+        "timing": timing if seconds else None,
+    }
 
 
 def from_parameters(parameters: dict, key: str) -> object:
@@ -108,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
         model=model if model is None else str(model),
         seed=seed,
         parameters=parameters,
-        **read_timing(args.attention),
+        **read_extraction(args.attention),
     )
     print(
         f"{metrics['dataset']} {metrics['split']}: {metrics['n_images']} images, "

@@ -70,11 +70,13 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         device = claim_device(args.device)
 
+        from attnseg.precision import number_format
         from attnseg.segmentation.model import load_segmentor
         from attnseg.segmentation.predict import Submission, predictions, usable_cores
 
         model, about = load_segmentor(args.weights, device)
         settings = read_settings(about["settings"], str(args.weights))
+        trained, tested = about.get("precision"), number_format(settings.precision, device)
         if about["classes"] != classes:
             raise UserError(
                 f"{args.weights}: trained on the classes of {about.get('dataset')}, not of "
@@ -116,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
             classes=classes,
             model=settings.name,
             seed=settings.seed,
+            precision=" ".join(dict.fromkeys(filter(None, (trained, tested)))),
             parameters={
                 "scales": args.scales,
                 "flip": args.flip,

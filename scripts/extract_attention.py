@@ -135,7 +135,8 @@ def extract_shard(args, options: Options, ids: list[str], source: str, parts: Pa
 
     started = time.time()
     tensors, items = extract(parts, samples, options, args.batch_size, timed)
-    write_shard(args.output, tensors, items, parameters, timing=timing)
+    precision = str(parts.dtype).removeprefix("torch.")
+    write_shard(args.output, tensors, items, parameters, timing=timing, precision=precision)
     seconds = time.time() - started
     skipped = sum(bool(item["skipped"]) for item in items)
     print(

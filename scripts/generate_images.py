@@ -25,6 +25,7 @@ from attnseg.diffusion.load import load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash, sha256, write_atomically
 from attnseg.gpu import claim_device
+from attnseg.precision import number_format
 from attnseg.prompt_sets import Prompt, read_prompts
 from attnseg.shard_parts import Batch, build_shard
 from attnseg.shards import manifest_path, members, problem_with
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
-        help="of the networks; auto: float32 on a CPU, half on a GPU",
+        help="of the networks; auto: half on a GPU, on a CPU bfloat16 where it computes in it",
     )
     args = parser.parse_args(argv)
     if args.steps < 1 or args.batch_size < 1:
@@ -71,11 +72,15 @@ def main(argv: list[str] | None = None) -> int:
         size=(args.size[0], args.size[-1]) if args.size else None,
     )
     prompts = members(read_prompts(args.prompts)[: args.limit], args.shard, args.shard_size)
-    precision = None if args.precision == "auto" else args.precision
-    parts = load_parts(args.model, args.revision, claim_device(args.device), precision)
+    device = claim_device(args.device)
+    if args.precision == "auto" and device.type == "cuda":
+        precision = None
+    else:
+        precision = number_format(args.precision, device)
+    parts = load_parts(args.model, args.revision, device, precision)
     parameters = {
         **sampling.parameters(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None, "format": args.image_format,
-        "precision": str(parts.dtype), "prompts": parameters_hash({"all": [asdict(p) for p in prompts]}),
+        "prompts": parameters_hash({"all": [asdict(p) for p in prompts]}),
     }  # fmt: skip
     if args.lora:
         load_lora(parts, args.lora)
@@ -96,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     ) as bar:  # fmt: skip
         items, fresh = build_shard(
             args.output, prompts, work, parameters, args.batch_size,
-            lambda items: images_there(items, args.images), bar.update,
+            lambda items: images_there(items, args.images), bar.update, precision=str(parts.dtype).removeprefix("torch."),
         )  # fmt: skip
     seconds = time.time() - started
     skipped = [item for item in items if item["skipped"]]

@@ -47,6 +47,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=FILE",
         help="a metrics.json and the evaluation's name; may be repeated",
     )
+    p.add_argument(
+        "--left-out",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="an evaluation that this run leaves out, and the command that makes it",
+    )
     p.add_argument("--output", type=Path, metavar="CSV", help="results/TARGET.csv")
     p.add_argument(
         "--config", type=Path, metavar="JSON", help="the resolved configuration, for the provenance"
@@ -107,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     files = named(args.evaluation, "--evaluation")
     published = read_published(args.published or PUBLISHED / f"{table.target}.csv", table)
     evaluations = read_evaluations(files, table)
-    rows = table_rows(table, published, evaluations)
+    rows = table_rows(table, published, evaluations, named(args.left_out, "--left-out"))
     config = provenance.read_config(args.config)
     record = provenance.record(
         target=table.target,
@@ -133,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
     counts = ", ".join(f"{status[s]} {s}" for s in ("measured", "published", "not run"))
     print(f"{args.output}: {counts}")
     if args.show:
-        print(render.text(args.output), end="")
+        print(f"\n{render.text(args.output)}")
     return 0
 
 

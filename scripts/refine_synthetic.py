@@ -111,7 +111,11 @@ def main(argv: list[str] | None = None) -> int:
                 raise UserError(item["error"])
             items.append(item)
             bar.update()
-    write_json(args.output / "manifest.json", {"parameters": made_with, "items": items})
+    precision = attention[0].get("precision") if attention else None
+    write_json(
+        args.output / "manifest.json",
+        {"parameters": made_with, "precision": precision, "items": items},
+    )
     made = [item for item in items if not item["skipped"]]
     sure = np.mean([item["reliable"] for item in made]) if made else 0
     print(

@@ -110,6 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     # here and not above: seconds, which --help and a wrong argument need not take
     from attnseg.gpu import claim_device, pick_device
+    from attnseg.precision import number_format
 
     values = read_values(args.config, args.set)
     if args.seed is not None:
@@ -139,6 +140,7 @@ def main(argv: list[str] | None = None) -> int:
         device = pick_device(args.device)
     about = {
         "dataset": args.dataset,
+        "precision": number_format(settings.precision, device),
         "train": {
             "split": args.train_split,
             "images": len(pairs.ids),

@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             "images": len(items),
             "shards": {p.name: m["sha256"] for p, m in zip(args.shards, manifests, strict=True)},
             "parameters": made_with[0],
+            "precision": " ".join(sorted({m["precision"] for m in manifests if "precision" in m})),
             "timing": {
                 key: [n for manifest in manifests for n in manifest.get("timing", {}).get(key, [])]
                 for key in ("labels", "seconds")

@@ -208,6 +208,8 @@ def _check_references(config: dict, files: list) -> None:
     """Names that point at another part of the configuration exist there."""
     uses = {("pictures", name): shown for name, shown in config["pictures"].items()}
     uses["figures", "voc_figure_d9"] = config["figures"]["voc_figure_d9"]
+    for name in config["leave_out"]:
+        _require(name, config["segmentors"], ("leave_out", name), files)
     for name, segmentor in config["segmentors"].items():
         uses["segmentors", name, "train"] = segmentor["train"]
     for at, train in uses.items():

@@ -24,11 +24,13 @@ def build_shard(
     batch_size: int,
     still_valid: Callable[[list[dict]], bool] = lambda items: True,
     progress: Callable[[int], object] = lambda count: None,
+    **more: object,
 ) -> tuple[list[dict], int]:
     """Write the shard of `samples`; returns its items and how many of them were made just now.
 
     `work` makes a batch. Finished batches lie in a hidden folder beside `output`, named after the
     parameters, until the shard is complete; those whose items are not `still_valid` are made again.
+    `more` is added to the manifest as it is.
     """
     folder = output.with_name(f".{output.stem}-{parameters_hash(parameters)}")
     for other in output.parent.glob(f".{output.stem}-*"):
@@ -54,7 +56,7 @@ def build_shard(
         tensors |= batch[0]
         items += batch[1]
         progress(len(part))
-    write_shard(output, tensors, items, parameters)
+    write_shard(output, tensors, items, parameters, **more)
     shutil.rmtree(folder, ignore_errors=True)
     return items, fresh
 

@@ -214,9 +214,9 @@ def test_a_mirrored_photo_is_predicted_by_itself():
     torch.manual_seed(0)
     model = build_model(read_settings(TINY), 3).eval()
     photo = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
-    expected = predict.probabilities(model, photo, [1.0], True)
+    expected = predict.probabilities(model, photo[None], [1.0], True)
     tried = small_memory(model.backbone, 1)
     np.testing.assert_allclose(
-        predict.probabilities(model, photo, [1.0], True), expected, atol=1e-6
+        predict.probabilities(model, photo[None], [1.0], True), expected, atol=1e-6
     )
     assert tried == [2, 1, 1]

@@ -20,7 +20,7 @@ from attnseg.segmentation.cotraining import NOTHING, Batch
 from attnseg.segmentation.data import Pairs, split_pairs
 from attnseg.segmentation.model import build_model, load_pretrained, load_segmentor, read_about
 from attnseg.segmentation.settings import Settings, read_settings
-from attnseg.segmentation.train import runner_config, train
+from attnseg.segmentation.train import runner_options, train
 
 CLASSES = ["background", *voc.CLASSES]
 TINY = {
@@ -359,8 +359,10 @@ def test_reliability_follows_its_photo_and_padding_is_nothing(pairs, toy):
 
     without = split_pairs("voc", toy, "train")[1]
     for these in (pairs, without):
-        config = runner_config(read_settings(TINY), these, CLASSES, Path("unused"), "cpu", None)
-        dataset = DATASETS.build(config.train_dataloader.dataset, default_args={"_scope_": "mmseg"})
+        options = runner_options(read_settings(TINY), these, CLASSES, Path("unused"), "cpu", None)
+        dataset = DATASETS.build(
+            options["train_dataloader"]["dataset"], default_args={"_scope_": "mmseg"}
+        )
         samples = [dataset[place % 6, place] for place in range(12)]
         for sample in samples:
             labels, reliability = sample["data_samples"].gt_sem_seg.data
@@ -446,7 +448,7 @@ def test_the_mini_scales_settings_train(name, pairs, tmp_path):
     small["pretrained"] = None  # it is made by a rule of its own
     path = tmp_path / "weights.safetensors"
     settings = read_settings({**values, "learner": "beco", **small})
-    assert settings.optimizer == "adamw" and settings.precision == "bfloat16"
+    assert settings.optimizer == "adamw" and settings.precision == "auto"
     train(settings, pairs, CLASSES, path)
     weights = load_segmentor(path)[0].state_dict()
     assert all(value.isfinite().all() for value in weights.values())
@@ -474,7 +476,7 @@ def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tm
     with torch.no_grad():
         logits = sum(network.logits(inputs) for network in networks) / 2
         expected = F.interpolate(logits, photo.shape[:2], mode="bilinear").softmax(1)[0]
-    found = predict.probabilities(model, photo, [1.0], False)
+    found = predict.probabilities(model, photo[None], [1.0], False)[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     saved = voc.read_mask(tmp_path / "predictions" / "2012_000003.png", photo.shape[:2])
     np.testing.assert_array_equal(saved, found.argmax(0))

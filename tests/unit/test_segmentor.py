@@ -23,7 +23,7 @@ from attnseg.segmentation.model import (
     save_segmentor,
 )
 from attnseg.segmentation.settings import read_settings
-from attnseg.segmentation.train import runner_config, train
+from attnseg.segmentation.train import runner_options, train
 
 CLASSES = ["background", *voc.CLASSES]
 TINY = {
@@ -169,10 +169,12 @@ def test_multi_scale_loss_is_the_sum_over_scales_and_the_maximum():
 
 def test_augmented_masks_fit_their_photos(pairs):
     settings = read_settings({**TINY, "photometric": False, "scales": [0.75, 1.0, 1.5]})
-    config = runner_config(settings, pairs, CLASSES, Path("unused"), "cpu", None)
+    options = runner_options(settings, pairs, CLASSES, Path("unused"), "cpu", None)
     from mmseg.registry import DATASETS
 
-    dataset = DATASETS.build(config.train_dataloader.dataset, default_args={"_scope_": "mmseg"})
+    dataset = DATASETS.build(
+        options["train_dataloader"]["dataset"], default_args={"_scope_": "mmseg"}
+    )
     inside = 0
     for place in range(24):
         sample = dataset[place % 6, place]
@@ -188,10 +190,12 @@ def test_augmented_masks_fit_their_photos(pairs):
 
 
 def test_a_sample_depends_on_its_place_and_on_nothing_before(pairs):
-    config = runner_config(read_settings(TINY), pairs, CLASSES, Path("unused"), "cpu", None)
+    options = runner_options(read_settings(TINY), pairs, CLASSES, Path("unused"), "cpu", None)
     from mmseg.registry import DATASETS
 
-    dataset = DATASETS.build(config.train_dataloader.dataset, default_args={"_scope_": "mmseg"})
+    dataset = DATASETS.build(
+        options["train_dataloader"]["dataset"], default_args={"_scope_": "mmseg"}
+    )
     first = dataset[3, 17]["inputs"]
     np.random.rand(5)
     assert not torch.equal(dataset[3, 18]["inputs"], first)
@@ -229,8 +233,8 @@ def test_weights_on_disk_need_nothing_else(trained, toy):
     copy = trained.with_name("copy.safetensors")
     save_segmentor(copy, model, settings, classes=CLASSES)
     photo = voc.read_image(voc.image_path(toy, "2012_000001"))
-    one = predict.probabilities(model, photo, [1.0], False)
-    two = predict.probabilities(load_segmentor(copy)[0], photo, [1.0], False)
+    one = predict.probabilities(model, photo[None], [1.0], False)
+    two = predict.probabilities(load_segmentor(copy)[0], photo[None], [1.0], False)
     np.testing.assert_array_equal(one, two)
     assert [p.name for p in trained.parent.glob("training-*")] == []
 
@@ -269,8 +273,9 @@ def test_other_masks_or_settings_do_not_resume(pairs, toy, tmp_path):
 def test_mirroring_the_photo_mirrors_the_prediction(trained, toy):
     model, _ = load_segmentor(trained)
     photo = voc.read_image(voc.image_path(toy, "2012_000001"))
-    scores = predict.probabilities(model, photo, [0.5, 1.0, 1.5], True)
-    mirrored = predict.probabilities(model, photo[:, ::-1], [0.5, 1.0, 1.5], True)
+    scores = predict.probabilities(model, photo[None], [0.5, 1.0, 1.5], True)[0]
+    other = np.ascontiguousarray(photo[None, :, ::-1])
+    mirrored = predict.probabilities(model, other, [0.5, 1.0, 1.5], True)[0]
     assert scores.shape == (21, *photo.shape[:2])
     np.testing.assert_allclose(scores.sum(0), 1, rtol=1e-4)
     np.testing.assert_allclose(mirrored[:, :, ::-1], scores, atol=1e-5)
@@ -279,9 +284,27 @@ def test_mirroring_the_photo_mirrors_the_prediction(trained, toy):
 def test_scales_are_averaged(trained, toy):
     model, _ = load_segmentor(trained)
     photo = voc.read_image(voc.image_path(toy, "2012_000002"))
-    alone = [predict.probabilities(model, photo, [s], False) for s in (0.5, 1.0)]
-    both = predict.probabilities(model, photo, [0.5, 1.0], False)
+    alone = [predict.probabilities(model, photo[None], [s], False) for s in (0.5, 1.0)]
+    both = predict.probabilities(model, photo[None], [0.5, 1.0], False)
     np.testing.assert_allclose(both, np.mean(alone, 0), atol=1e-6)
+
+
+def test_photos_of_one_size_pass_together_and_are_predicted_as_alone(trained):
+    model, _ = load_segmentor(trained)
+    rng = np.random.default_rng(0)
+    sizes = [(32, 40)] * 3 + [(40, 32)] + [(32, 40)] * 10
+    photos = [(str(i), rng.integers(0, 256, (*s, 3), np.uint8)) for i, s in enumerate(sizes)]
+    passed = []
+    handle = model.backbone.register_forward_pre_hook(lambda _, args: passed.append(len(args[0])))
+    found = dict(predict.predictions(model, photos, scales=[1.0], flip=True))
+    handle.remove()
+    assert passed == [6, 2, 16, 4]  # each photo and its mirror image
+    assert list(found) == [image_id for image_id, _ in photos]
+    for image_id, photo in photos:
+        alone = predict.probabilities(model, photo[None], [1.0], True)[0]
+        best = np.sort(alone, 0)
+        sure = best[-1] - best[-2] > 1e-4
+        np.testing.assert_array_equal(found[image_id][sure], alone.argmax(0)[sure])
 
 
 def test_backbone_weights_are_taken_by_torchvisions_names(tmp_path):
@@ -383,7 +406,8 @@ def test_two_processes_learn_what_one_does(pairs, toy, tmp_path):
     values = TINY | {"batch": 4, "iterations": 3, "scales": [1.0], "photometric": False}
     torch.manual_seed(0)
     backbone = build_model(read_settings(values), 21).backbone.state_dict()
-    save_file(backbone, tmp_path / "backbone.safetensors")  # with it, batch norm is frozen
+    # with it, batch norm is frozen
+    save_file({k: v.contiguous() for k, v in backbone.items()}, tmp_path / "backbone.safetensors")
     values["pretrained"] = str(tmp_path / "backbone.safetensors")
     found = {}
     for processes in (1, 2):

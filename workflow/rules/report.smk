@@ -29,7 +29,8 @@ def references(wildcards):
         and settings["train"]["dataset"] == dataset
         and settings["architecture"] == architecture
     ]
-    names = [*(f"masks/{name}" for name in masks), *true_masks]
+    wanted = [name for name in true_masks if is_made(name) or command_for(name) is None]
+    names = [*(f"masks/{name}" for name in masks), *wanted]
     return [f"<work>/evaluation/{name}/metrics.json" for name in names]
 
 

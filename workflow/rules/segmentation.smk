@@ -56,11 +56,17 @@ def reliability_folder(train, masks):
     return f"{masks}/reliability" if labelled else None
 
 
+# settings that change how fast a segmentor is trained, and are no reason to train it again
+HOW_FAST = ("precision", "workers")
+
+
 def training_flags(wildcards):
     """What decides a segmentor's weights."""
     settings = segmentor_settings(wildcards.segmentor)
     train = settings.pop("train")
     settings.pop("test")
+    for key in HOW_FAST:
+        settings.pop(key)
     root = config["datasets"][train["dataset"]]["root"]
     work, folder = config["paths"]["work"], mask_folder(train)
     if folder is None:
@@ -125,9 +131,14 @@ def training_gpus(wildcards):
 
 
 def sharing_flags(wildcards):
-    """Where a segmentor is trained. No param: the number of GPUs is no reason to rerun."""
+    """Where a segmentor is trained and how fast. No param: nothing of it is a reason to rerun."""
     count = training_gpus(wildcards)
-    return flags(device=device(), gpus=count if count > 1 else None)
+    settings = segmentor_settings(wildcards.segmentor)
+    return flags(
+        device=device(),
+        gpus=count if count > 1 else None,
+        set=[f"{key}={settings[key]}" for key in HOW_FAST],
+    )
 
 
 rule train_segmentor:

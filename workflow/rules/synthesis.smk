@@ -48,7 +48,6 @@ def generation_flags(wildcards):
         steps=settings["steps"],
         attention_step=settings["attention_step"],
         guidance=settings["guidance"],
-        precision=settings["precision"],
         cross_blocks=settings["cross_blocks"],
         size=settings["size"],
         image_format=settings["image_format"],
@@ -163,8 +162,12 @@ rule generate_images:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=gpus,
-        # no param: another batch size or device is no reason to rerun
-        speed=flags(batch_size=config["generation"]["batch_size"], device=device()),
+        # no param: another batch size, device or precision is no reason to rerun
+        speed=flags(
+            batch_size=config["generation"]["batch_size"],
+            precision=config["generation"]["precision"],
+            device=device(),
+        ),
     params:
         method=generation_flags,
         lora=lambda wildcards, input: flags(lora=input.get("lora") or None),

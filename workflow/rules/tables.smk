@@ -19,9 +19,33 @@ def can_be_made(name):
     return False
 
 
+def is_made(name):
+    """Whether an evaluation is there already."""
+    folder = Path(config["paths"]["work"]) / "evaluation" / name
+    return (folder / "metrics.json").is_file()
+
+
+def command_for(name):
+    """The command that makes an evaluation which this run leaves out; None for one it makes."""
+    kind, first, *_ = name.split("/")
+    if kind != "segmentors" or config["targets"] == "all":
+        return None
+    return config["leave_out"].get(first)
+
+
 def measured_in(target):
-    """The evaluations of a table that this configuration can make; the rest of its cells say why not."""
-    return [name for name in evaluations_needed(target) if can_be_made(name)]
+    """The evaluations in a table: those that this run makes, and others that are there already."""
+    return [
+        name
+        for name in evaluations_needed(target)
+        if can_be_made(name) and (is_made(name) or command_for(name) is None)
+    ]
+
+
+def left_out(target):
+    """Evaluations that this run leaves out -> the command that makes them."""
+    needed = [name for name in evaluations_needed(target) if can_be_made(name)]
+    return {name: command_for(name) for name in needed if name not in measured_in(target)}
 
 
 def metrics(wildcards):
@@ -50,7 +74,8 @@ def evaluation_flags(wildcards, input):
     """The evaluations of a table and their files."""
     names = measured_in(wildcards.target)
     pairs = [f"{name}={file}" for name, file in zip(names, input.metrics)]
-    return flags(evaluations=pairs or None)
+    absent = [f"{name}={how}" for name, how in left_out(wildcards.target).items()]
+    return flags(evaluations=pairs or None, left_out=absent or None)
 
 
 def provenance_flags(wildcards):
@@ -290,7 +315,8 @@ rule make_table:
         caption=caption_of,
     shell:
         "python {input.script} {wildcards.target} --published {input.published} {params.evaluations}"
-        " {params.provenance} --config {input.config} {params.benchmarks} --output {output.table} > {log} 2>&1"
+        " {params.provenance} --config {input.config} {params.benchmarks} --output {output.table}"
+        " --show 2> {log}"  # the table, on the terminal
 
 
 rule make_claims:

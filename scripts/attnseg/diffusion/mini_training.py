@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL, DDPMScheduler
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from attnseg.files import write_atomically
+from attnseg.precision import computes_bfloat16
 
 VAE_LEARNING_RATE = 1e-3
 VAE_BATCH = 16
@@ -85,7 +86,7 @@ def train_autoencoder(
         optimizer.param_groups[0]["lr"] = learning_rate(step, steps, VAE_LEARNING_RATE, tail=0.5)
         batch = torch.randint(len(pixels), (VAE_BATCH,), generator=generator)
         target = to_unit(pixels[batch].to(device))
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=computes_bfloat16(device)):
             posterior = vae.encode(target).latent_dist
             decoded = vae.decode(posterior.sample(generator)).sample
         error = decoded.float() - target
@@ -175,7 +176,7 @@ def train_denoiser(
         clean = latents[view, which].float().to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
         t = torch.randint(1000, (BATCH,), generator=generator).to(device)
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=computes_bfloat16(device)):
             text = encoder(words).last_hidden_state
             predicted = unet(noising.add_noise(clean, noise, t), t, text).sample
         error = (predicted.float() - noise).square().mean((1, 2, 3))

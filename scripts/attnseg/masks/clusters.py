@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from scipy.spatial.distance import cdist
-from sklearn.cluster import KMeans, SpectralClustering
 
 from attnseg.diffusion.attention import min_max
 
@@ -25,6 +24,8 @@ def cbp_scores(
 
 def attention_segments(affinity: torch.Tensor, segments: int = 5, seed: int = 0) -> torch.Tensor:
     """k-means on the rows of the affinity: [N, N] -> [N] int64 in [0, segments)."""
+    from sklearn.cluster import KMeans  # a second, which few jobs need
+
     rows = affinity.float().cpu().numpy()
     segments = min(segments, len(np.unique(rows, axis=0)))
     means = KMeans(segments, n_init=10, random_state=seed).fit(rows)
@@ -59,6 +60,8 @@ def spectral_segments(
     inside = foreground.flatten().cpu().numpy()
     labels = np.full(inside.size, OUTSIDE, np.int64)
     cells = int(inside.sum())
+    from sklearn.cluster import SpectralClustering
+
     if cells <= segments:  # nothing to cluster: a cell a segment
         labels[inside] = np.arange(cells)
     elif segments == 1:

@@ -5,6 +5,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from attnseg.segmentation import openmmlab  # noqa: F401  isort: skip
+
 import torch
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
@@ -86,7 +88,7 @@ def model_config(settings: Settings, classes: int) -> dict:
     network = {
         "type": "Segmentor",
         "loss_scales": s.loss_scales,
-        "bfloat16": s.precision == "bfloat16",
+        "precision": s.precision,
         "backbone": {
             "type": "ResNet" if s.stem == "imagenet" else "SmallImageResNet",
             "depth": s.depth,

@@ -5,6 +5,8 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 
+from attnseg.segmentation import openmmlab  # noqa: F401  isort: skip
+
 import cv2
 import mmseg.datasets.transforms  # noqa: F401  registers mmseg's transforms
 import mmseg.models  # noqa: F401  registers mmseg's models
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from attnseg.batches import Batches
+from attnseg.precision import number_format
 
 IGNORED = 255
 
@@ -93,19 +96,24 @@ class InPartsOfABatch:
 
 @MODELS.register_module()
 class Segmentor(InPartsOfABatch, EncoderDecoder):
-    """EncoderDecoder with DeepLabV2's multi-scale loss and bfloat16 arithmetic as options.
+    """EncoderDecoder with DeepLabV2's multi-scale loss and a choice of number format.
 
     loss_scales: the loss is the sum of the cross-entropies of the logits at each scale and of their
     maximum, against labels resized to the logits; [1] is mmseg's loss at the labels' resolution.
+    precision: "float32", "bfloat16" (autocast), or "auto", which asks the inputs' device.
     """
 
-    def __init__(self, *, loss_scales: Sequence[float] = (1.0,), bfloat16: bool = False, **kwargs):
+    def __init__(
+        self, *, loss_scales: Sequence[float] = (1.0,), precision: str = "float32", **kwargs
+    ):
         super().__init__(**kwargs)
         self.loss_scales = sorted(loss_scales, reverse=True)
-        self.bfloat16 = bfloat16
+        self.precision = precision
+        self.to(memory_format=torch.channels_last)
 
     def _arithmetic(self, inputs: Tensor) -> contextlib.AbstractContextManager:
-        return torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bfloat16)
+        half = number_format(self.precision, inputs.device) == "bfloat16"
+        return torch.autocast(inputs.device.type, torch.bfloat16, enabled=half)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Normalised images [B, 3, H, W] -> logits [B, C, h, w] float32."""

@@ -1,6 +1,7 @@
 """Predictions of a trained segmentor: probabilities over scales and mirrors, CRF, files."""
 
 import io
+import itertools
 import multiprocessing
 import os
 import tarfile
@@ -20,40 +21,51 @@ from attnseg.files import write_atomically
 from attnseg.masks.crf import CrfOptions
 from attnseg.segmentation.crf import crf_labels
 
+# consecutive photos of one size pass the network together: so many, of so many pixels in all
+TOGETHER, PIXELS = 8, 2**20
+
 
 @torch.inference_mode()
 def probabilities(
     model: nn.Module,
-    photo: np.ndarray,
+    photos: np.ndarray,
     scales: Sequence[float],
     flip: bool,
     passes: Batches | None = None,
 ) -> np.ndarray:
-    """Mean softmax over the scales and, with `flip`, the mirrored photo.
+    """Mean softmax over the scales and, with `flip`, the mirrored photos.
 
-    photo: HWC uint8 RGB -> [C, H, W] float32.
+    photos: [B, H, W, 3] uint8 RGB -> [B, C, H, W] float32.
     """
-    passes = passes or Batches(2, "photo")
+    passes = passes or Batches(2 * len(photos), "photo")
     preprocessor = model.data_preprocessor
     device = preprocessor.mean.device
-    pixels = torch.from_numpy(photo.copy()).to(device).permute(2, 0, 1).float()
-    pixels = ((pixels - preprocessor.mean) / preprocessor.std)[None]  # [1, 3, H, W]
+    pixels = torch.tensor(photos, device=device).permute(0, 3, 1, 2).float()
+    pixels = (pixels - preprocessor.mean) / preprocessor.std  # [B, 3, H, W]
+    own = photos.shape[1:3]
     total = 0
     for scale in scales:
-        size = [max(1, round(side * scale)) for side in photo.shape[:2]]
+        size = [max(1, round(side * scale)) for side in own]
         inputs = F.interpolate(pixels, size, mode="bilinear")
         if flip:
             inputs = torch.cat([inputs, inputs.flip(3)])
-
-        def scored(rows: torch.Tensor) -> torch.Tensor:
-            logits = F.interpolate(model.logits(rows), photo.shape[:2], mode="bilinear")
-            return logits.softmax(1)
-
-        scores = torch.cat([result for _, result in passes.over(inputs, scored)])
+        logits = torch.cat([result for _, result in passes.over(inputs, model.logits)])
+        scores = F.interpolate(logits, own, mode="bilinear").softmax(1)
         if flip:
-            scores = torch.stack([scores[0], scores[1].flip(2)])
-        total = total + scores.mean(0)
+            plain, mirrored = scores.chunk(2)
+            scores = (plain + mirrored.flip(3)) / 2
+        total = total + scores
     return (total / len(scales)).cpu().numpy()
+
+
+def same_size(
+    photos: Iterable[tuple[str, np.ndarray]],
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """(ids, [B, H, W, 3]) of (id, photo) in their order: short runs of one size."""
+    for (height, width, _), run in itertools.groupby(photos, key=lambda item: item[1].shape):
+        most = min(TOGETHER, max(1, PIXELS // (height * width)))
+        while part := list(itertools.islice(run, most)):
+            yield [image_id for image_id, _ in part], np.stack([photo for _, photo in part])
 
 
 def predictions(
@@ -67,18 +79,23 @@ def predictions(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(id, HW uint8 classes) of (id, HWC uint8 RGB) photos, in their order.
 
-    The CRF's processes work while the network sees the next photos.
+    Photos of one size pass the network together. The CRF's processes work while it sees the next.
     """
-    passes = Batches(2, "photo")
+    passes = Batches(2 * TOGETHER, "photo")
+    scored = (
+        (image_id, photo, scores)
+        for ids, group in same_size(photos)
+        for image_id, photo, scores in zip(
+            ids, group, probabilities(model, group, scales, flip, passes), strict=True
+        )
+    )
     if crf is None:
-        for image_id, photo in photos:
-            scores = probabilities(model, photo, scales, flip, passes)
+        for image_id, _, scores in scored:
             yield image_id, scores.argmax(0).astype(np.uint8)
         return
     waiting: deque[tuple[str, Future]] = deque()
     with _pool(processes) as pool:
-        for image_id, photo in photos:
-            scores = probabilities(model, photo, scales, flip, passes)
+        for image_id, photo, scores in scored:
             waiting.append((image_id, pool.submit(crf_labels, photo, scores, crf)))
             while len(waiting) > 4 * processes or (waiting and waiting[0][1].done()):
                 done, future = waiting.popleft()

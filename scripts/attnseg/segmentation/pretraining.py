@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from attnseg.files import write_atomically
+from attnseg.precision import number_format
 from attnseg.segmentation.model import MEAN, STD, build_model
 from attnseg.segmentation.settings import Settings
 
@@ -59,11 +60,12 @@ def train_classifier(
         optimizer, settings.lr, total_steps=settings.iterations, pct_start=0.1
     )
     device_type = torch.device(device).type
+    half = number_format(settings.precision, device) == "bfloat16"
     right = []
     for iteration in range(settings.iterations):
         chosen = rng.choice(len(images), settings.batch, replace=False)
         target = torch.from_numpy(labels[chosen]).to(device)
-        with torch.autocast(device_type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        with torch.autocast(device_type, torch.bfloat16, enabled=half):
             last = backbone(augmented(images, chosen, rng).to(device))[-1]
         logits = head(last.float().mean((2, 3)))
         loss = F.cross_entropy(logits, target, label_smoothing=0.1)

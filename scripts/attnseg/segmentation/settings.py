@@ -40,7 +40,7 @@ class Settings:
     loss_scales: DeepLabV2's multi-scale loss, the sum over these and the maximum; [1] for none
     photometric: random brightness, contrast, saturation and hue
     auxiliary: weight of DeepLabv3+'s second loss on the third stage; 0 for none
-    precision: "float32" or "bfloat16"
+    precision: "float32", "bfloat16", or "auto": bfloat16 where the device computes in it
     workers: processes that read training images
     checkpoint_interval: iterations between checkpoints that an interrupted training resumes from
     beco_warmup: epochs before pasted content comes from the networks' own predictions
@@ -183,7 +183,7 @@ def _check(s: Settings, where: str) -> None:
     need(s.backbone in BACKBONES, "backbone", f"one of {', '.join(BACKBONES)}")
     need(s.stem in ("imagenet", "small"), "stem", "imagenet or small")
     need(s.optimizer in ("sgd", "adamw"), "optimizer", "sgd or adamw")
-    need(s.precision in ("float32", "bfloat16"), "precision", "float32 or bfloat16")
+    need(s.precision in ("auto", "float32", "bfloat16"), "precision", "auto, float32 or bfloat16")
     strides = (4, 8, 16, 32) if s.stem == "imagenet" else (2, 4, 8, 16)
     need(s.output_stride in strides, "output_stride", f"one of {strides} with stem {s.stem}")
     need(

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnseg.segmentation import openmmlab  # noqa: F401  isort: skip
+
 import mmengine.device.utils
 import torch
 import torch.distributed
@@ -51,14 +53,16 @@ def train(
     mmengine.device.utils.DEVICE = device
     processes = _join_processes(device)
     identity = {
-        "settings": {k: v for k, v in settings.asdict().items() if k != "workers"},
+        "settings": {
+            k: v for k, v in settings.asdict().items() if k not in ("workers", "precision")
+        },
         "masks": pairs.fingerprint(),
         "classes": list(classes),
         "pretrained": pretrained_hash(settings.pretrained),
     }
     folder = output.parent / f"training-{parameters_hash(identity)}"
-    config = runner_config(settings, pairs, classes, folder, device, validation, processes)
-    runner = Runner.from_cfg(config)
+    options = runner_options(settings, pairs, classes, folder, device, validation, processes)
+    runner = Runner(**options)
     model = runner.model.module if processes > 1 else runner.model
     if settings.pretrained is not None:
         model.init_weights()  # the Runner's own call then does nothing
@@ -94,7 +98,7 @@ def _join_processes(device: str) -> int:
     return processes
 
 
-def runner_config(
+def runner_options(
     settings: Settings,
     pairs: Pairs,
     classes: Sequence[str],
@@ -102,8 +106,11 @@ def runner_config(
     device: str,
     validation: Pairs | None,
     processes: int = 1,
-) -> Config:
-    """mmengine's configuration of the whole training, shared by so many processes."""
+) -> dict:
+    """The arguments of mmengine's Runner for the whole training, shared by so many processes.
+
+    They are no Config: mmengine would spend seconds on pretty-printing every path in it.
+    """
     s = settings
     load = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
     pack = [{"type": "PackSegInputs"}]
@@ -128,7 +135,7 @@ def runner_config(
     if s.optimizer == "sgd":
         optimizer |= {"type": "SGD", "momentum": s.momentum}
     else:
-        optimizer |= {"type": "AdamW", "betas": (s.momentum, 0.999)}
+        optimizer |= {"type": "AdamW", "betas": (s.momentum, 0.999), "fused": True}
     schedule = [
         {
             "type": "PolyLR",
@@ -142,7 +149,7 @@ def runner_config(
     if s.warmup:
         warmup = {"type": "LinearLR", "start_factor": 0.01, "begin": 0, "end": s.warmup}
         schedule.insert(0, warmup | {"by_epoch": False})
-    config = {
+    options = {
         "default_scope": "mmseg",
         "work_dir": str(folder),
         "experiment_name": uuid.uuid4().hex,  # mmengine keeps globals by this name
@@ -185,15 +192,17 @@ def runner_config(
     }
     if processes > 1:
         local = [int(os.environ["LOCAL_RANK"])] if device == "cuda" else None
-        config |= {
-            "launcher": "pytorch",
-            "model_wrapper_cfg": {"broadcast_buffers": False, "device_ids": local},
-            # over the whole batch; not to be had on a CPU
-            "sync_bn": "torch" if device == "cuda" else None,
-        }
+        options["launcher"] = "pytorch"
+        options["cfg"] = Config(
+            {
+                "model_wrapper_cfg": {"broadcast_buffers": False, "device_ids": local},
+                # over the whole batch; not to be had on a CPU
+                "sync_bn": "torch" if device == "cuda" else None,
+            }
+        )
     if validation is not None:
         test_pipeline = [load[0], load[1], pack[0]]
-        config |= {
+        options |= {
             "val_dataloader": {
                 "batch_size": 1,  # photos differ in size
                 "num_workers": s.workers,
@@ -203,7 +212,7 @@ def runner_config(
             "val_cfg": {"type": "ValLoop"},
             "val_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         }
-    return Config(config)
+    return options
 
 
 def _dataset(

@@ -94,11 +94,16 @@ def _joined(values: list) -> str:
     return " ".join(dict.fromkeys("" if value is None else str(value) for value in values))
 
 
-def _measured(source: Source, evaluations: Mapping[str, Mapping]) -> dict[str, str]:
+def _measured(
+    source: Source, evaluations: Mapping[str, Mapping], left_out: Mapping[str, str]
+) -> dict[str, str]:
     """The columns of a row that say what we measured, or why we did not."""
     absent = [name for name in source.evaluations if name not in evaluations]
     if absent:
         reason = source.missing
+        if absent[0] in left_out:
+            reason = f"left out of this run, made by `{left_out[absent[0]]}`"
+            return {"status": "not run", "note": reason}
         if len(source.evaluations) > 1:
             reason = f"{reason}: {', '.join(absent)}"
         return {"status": "not run", "note": reason}
@@ -108,7 +113,9 @@ def _measured(source: Source, evaluations: Mapping[str, Mapping]) -> dict[str, s
         measurement(name, metrics, source.metric)
         for name, metrics in zip(source.evaluations, found, strict=True)
     ]
-    note = "; ".join(dict.fromkeys(metrics["note"] for metrics in found if metrics.get("note")))
+    remarks = [f"in {m['precision']}" if m.get("precision") else "" for m in found]
+    remarks += [metrics.get("note") or "" for metrics in found]
+    note = "; ".join(dict.fromkeys(filter(None, remarks)))
     if None in values:
         reason = "no pixel of the class" if source.metric.startswith("iou/") else source.missing
         return {"status": "not run", "note": note or reason}
@@ -130,8 +137,12 @@ def table_rows(
     table: Table,
     published: Mapping[Cell, tuple[str, str]],
     evaluations: Mapping[str, Mapping],
+    left_out: Mapping[str, str] | None = None,
 ) -> list[dict[str, str]]:
-    """The lines of the tidy CSV: the published cells in their order, then those only we have."""
+    """The lines of the tidy CSV: the published cells in their order, then those only we have.
+
+    left_out: evaluations that the run leaves out, and the commands that make them.
+    """
     cells = [*published, *(c for c in table.cells if c in table.ours and c not in published)]
     rows = []
     for cell in cells:
@@ -139,7 +150,7 @@ def table_rows(
         row = dict.fromkeys(COLUMNS, "")
         row.update(method=cell[0], metric=cell[1], paper=paper)
         if cell in table.ours:
-            row.update(_measured(table.ours[cell], evaluations))
+            row.update(_measured(table.ours[cell], evaluations, left_out or {}))
         else:
             row["status"] = "published"
         row["note"] = "; ".join(filter(None, (row["note"], note)))

@@ -63,21 +63,28 @@ def _cell_text(row: dict[str, str] | None) -> str:
     return paper if ours is None else f"{paper} | {ours}"
 
 
+def _precision(row: dict[str, str]) -> str:
+    """The number format that a row's note names, as in "bfloat16"."""
+    named = (part for part in row["note"].split("; ") if part.startswith(("in float", "in bfloat")))
+    return next(named, "").removeprefix("in ")
+
+
 def _notes(rows: Sequence[dict[str, str]]) -> list[str]:
     """What ours was measured on, and why the rest was not run."""
     measured = dict.fromkeys(
-        (row["dataset"], row["split"], row["n_images"], row["model"], row["seed"])
+        (*(row[c] for c in ("dataset", "split", "n_images", "model")), _precision(row), row["seed"])
         for row in rows
         if row["status"] == "measured"
     )
     notes = []
-    for key, group in groupby(sorted(measured, key=lambda k: k[:4]), key=lambda k: k[:4]):
-        dataset, split, images, model = key
-        seeds = ", ".join(dict.fromkeys(s for k in group for s in k[4].split()))
+    for key, group in groupby(sorted(measured, key=lambda k: k[:5]), key=lambda k: k[:5]):
+        dataset, split, images, model, precision = key
+        seeds = ", ".join(dict.fromkeys(s for k in group for s in k[5].split()))
         parts = [
             f"{dataset} {split}".strip(),
             f"{images} images",
             model,
+            precision,
             f"seed {seeds}" if seeds else "",
         ]
         notes.append("Ours: " + ", ".join(filter(None, parts)))

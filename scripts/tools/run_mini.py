@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Run a target of the mini scale, and say what is done, what is left and how long that takes.
+
+    python scripts/tools/run_mini.py all
+    python scripts/tools/run_mini.py all_mug19 --config targets=all
+
+It starts `snakemake TARGET --cores all --configfile config/mini.yaml` with the options given after the
+target, prints each table the moment it is there, and keeps Snakemake's own words in
+work/mini/logs/snakemake.log. Tables that an earlier run has made are printed at the end.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+try:
+    from attnseg.errors import run
+except ModuleNotFoundError:  # run from its own folder
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from attnseg.errors import run
+from attnseg.tables.__main__ import printed
+
+RESULTS, LOG = Path("results/mini"), Path("work/mini/logs/snakemake.log")
+# CPU seconds of a job on an AMD EPYC with bfloat16; what a machine needs of them is learnt on the way
+SECONDS = {
+    "build_mini_world": 5,
+    "extract_attention": 13,
+    "refine_masks": 3.5,
+    "verify_shards": 1.5,
+    "train_segmentor": 100,
+    "evaluate_segmentor": 11,
+    "generate_images": 130,
+    "train_backbone": 90,
+    "invert_image": 100,
+    "train_dreambooth_lora": 90,
+    "train_custom_diffusion": 90,
+    "segment_instances": 60,
+    "draw_masks": 4,
+    "draw_dag": 3,
+}
+OTHERS = 1.0
+QUIET = (
+    20  # seconds between two lines about the progress; on a terminal one line is kept up to date
+)
+PASSED_ON = re.compile(r"(error|another run)\b")
+
+
+class Progress:
+    """The jobs that are left, from Snakemake's lines, and the time that they will take."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.left: Counter[str] = Counter()
+        self.total = 0
+        self.done = 0.0  # seconds of SECONDS
+
+    def read(self, line: str) -> None:
+        if planned := re.fullmatch(r"(\w+) +(\d+)", line):
+            rule, count = planned.group(1), int(planned.group(2))
+            if rule != "total" and self.left.total() == self.total:  # the table comes first
+                self.left[rule] += count
+                self.total += count
+        elif finished := re.match(r"Finished jobid: \d+ \(Rule: (\w+)\)", line):
+            self.left[finished.group(1)] -= 1
+            self.done += SECONDS.get(finished.group(1), OTHERS)
+
+    def text(self) -> str:
+        passed = time.monotonic() - self.started
+        jobs = self.total - self.left.total()
+        line = f"[{minutes(passed)}] {jobs} of {self.total} jobs done"
+        ahead = sum(count * SECONDS.get(rule, OTHERS) for rule, count in self.left.items())
+        if self.done >= 10:
+            line += f", about {minutes(passed * ahead / self.done)} left"
+        return line
+
+
+def say(progress: Progress, over: threading.Event) -> None:
+    """Print the progress until it is `over`."""
+    terminal = sys.stdout.isatty()
+    while not over.wait(1 if terminal else QUIET):
+        if progress.total:
+            text = progress.text()
+            print(f"\r{text}\033[K" if terminal else f"{text}\n", end="", flush=True)
+
+
+def minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("target", help="a rule of the Snakefile, or a file below results/mini")
+    args, options = parser.parse_known_args(argv)
+    started = time.time()
+    columns = str(shutil.get_terminal_size((100, 24)).columns)
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    command = ["snakemake", args.target, "--cores", "all", "--configfile", "config/mini.yaml"]
+    progress, over, failure = Progress(), threading.Event(), []
+    with (
+        open(LOG, "w") as log,
+        subprocess.Popen(
+            [*command, *options],
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "COLUMNS": columns},
+        ) as snakemake,
+    ):
+        threading.Thread(target=say, args=(progress, over), daemon=True).start()
+        for line in snakemake.stderr:
+            log.write(line)
+            log.flush()
+            line = line.rstrip()
+            progress.read(line)
+            if PASSED_ON.match(line):
+                print(line, file=sys.stderr, flush=True)
+            elif failure or re.match(r"\w*(Error|Exception)\b", line):
+                failure.append(line)
+    over.set()
+    print(("\r\033[K" if sys.stdout.isatty() else "") + progress.text(), flush=True)
+    if snakemake.returncode:
+        print("\n".join(failure), file=sys.stderr)
+        print(f"error: snakemake ended with status {snakemake.returncode}; its log is {LOG}", file=sys.stderr)  # fmt: skip
+        return 1
+    for table in sorted([*RESULTS.glob("*table*.csv"), *RESULTS.glob("claims.csv")]):
+        if table.stat().st_mtime < started or table.stem == "claims":
+            print(f"\n{printed(str(table), int(columns))}", end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
