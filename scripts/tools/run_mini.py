@@ -59,7 +59,8 @@ class Progress:
         self.started = time.monotonic()
         self.left: Counter[str] = Counter()
         self.total = 0
-        self.done = 0.0  # seconds of SECONDS
+        self.done = 0.0  # of SECONDS
+        self.last = self.started  # when a job was finished
 
     def read(self, line: str) -> None:
         if planned := re.fullmatch(r"(\w+) +(\d+)", line):
@@ -70,15 +71,17 @@ class Progress:
         elif finished := re.match(r"Finished jobid: \d+ \(Rule: (\w+)\)", line):
             self.left[finished.group(1)] -= 1
             self.done += SECONDS.get(finished.group(1), OTHERS)
+            self.last = time.monotonic()
 
     def text(self) -> str:
-        passed = time.monotonic() - self.started
+        now = time.monotonic()
         jobs = self.total - self.left.total()
-        line = f"[{minutes(passed)}] {jobs} of {self.total} jobs done"
+        line = f"[{minutes(now - self.started)}] {jobs} of {self.total} jobs done"
         ahead = sum(count * SECONDS.get(rule, OTHERS) for rule, count in self.left.items())
-        if self.done >= 10:
-            line += f", about {minutes(passed * ahead / self.done)} left"
-        return line
+        if self.done < 10 or not ahead:
+            return line
+        left = (self.last - self.started) * ahead / self.done - (now - self.last)
+        return f"{line}, about {minutes(left)} left" if left > 5 else f"{line}, nearly there"
 
 
 def say(progress: Progress, over: threading.Event) -> None:
