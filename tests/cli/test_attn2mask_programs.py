@@ -44,7 +44,7 @@ def generation(prompts: Path, tiny_sd: Path, folder: Path, *more: str) -> list[s
     return [
         "--prompts", str(prompts), "--model", str(tiny_sd), "--steps", "2", "--attention-step", "1",
         "--output", str(folder / "attention/shard-00000.safetensors"), "--images",
-        str(folder / "images"), "--batch-size", "2", "--device", "cpu", *more,
+        str(folder / "images"), "--batch-size", "2", "--device", "cpu", "--precision", "float32", *more,
     ]  # fmt: skip
 
 

@@ -48,7 +48,8 @@ def test_mini_scale_evaluates_the_test_split_and_trains_no_diffusion_model(plan)
 
 
 def test_a_segmentor_pretrained_on_coco_s_true_masks_is_one_rule_s_output(plan):
-    _, output = plan("results/mini/voc_table3.csv", "--cores", "all", *MINI)
+    complete = ("--config", "targets=all")
+    _, output = plan("results/mini/voc_table3.csv", "--cores", "all", *MINI, *complete)
     command = re.search(r"python scripts/train_segmentor.py.*deeplabv2_voc_coco_init/.*", output)[0]
     weights = "work/mini/segmentors/deeplabv2_coco_true_masks/weights.safetensors"
     assert f'"pretrained":"{weights}"' in command
@@ -92,8 +93,26 @@ def test_all_targets_are_in_the_report_when_all_are_asked_for(plan):
         assert f"results/mini/{picture}.png" in command
 
 
+def test_a_segmentor_that_is_left_out_costs_nothing_and_its_row_names_its_command(plan):
+    jobs, output = plan("results/mini/voc_table3.csv", "--cores", "all", *MINI)
+    assert jobs["train_segmentor"] == jobs["build_mini_world"] == 1  # no COCO
+    name = "segmentors/deeplabv2_voc_coco_init/val"
+    assert f"'{name}=make mini-text2mask'" in output
+
+
+def test_a_row_stays_in_the_table_once_it_is_measured(snakemake, checkout):
+    folder = "evaluation/segmentors/deeplabv2_voc_coco_init/val"
+    config = ("--config", "paths={work: work/kept}")
+    arguments = ("-n", "-p", "results/mini/voc_table3.csv", "--cores", "all", *MINI, *config)
+    metrics = checkout / "work/kept" / folder / "metrics.json"
+    assert str(metrics.relative_to(checkout)) not in snakemake(*arguments).stdout
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text("{}")
+    assert str(metrics.relative_to(checkout)) in snakemake(*arguments).stdout
+
+
 def test_references_are_planned_beside_the_tables(plan):
-    _, output = plan("--cores", "all", *MINI)
+    _, output = plan("--cores", "all", *MINI, "--config", "targets=all")
     for split in ("train", "trainaug", "val", "test"):
         for kind in ("all_background", "random_labels"):
             assert f"evaluation/masks/voc/{split}/reference/{kind}/metrics.json" in output

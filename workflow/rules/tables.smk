@@ -45,7 +45,9 @@ def measured_in(target):
 def left_out(target):
     """Evaluations that this run leaves out -> the command that makes them."""
     needed = [name for name in evaluations_needed(target) if can_be_made(name)]
-    return {name: command_for(name) for name in needed if name not in measured_in(target)}
+    return {
+        name: command_for(name) for name in needed if name not in measured_in(target)
+    }
 
 
 def metrics(wildcards):
@@ -281,6 +283,7 @@ rule record_config:
         "printf '%s\\n' {params.config:q} > {output} 2> {log}"
 
 
+# the log has what went wrong; the table itself goes to the terminal
 rule make_table:
     input:
         metrics=metrics,
@@ -316,7 +319,7 @@ rule make_table:
     shell:
         "python {input.script} {wildcards.target} --published {input.published} {params.evaluations}"
         " {params.provenance} --config {input.config} {params.benchmarks} --output {output.table}"
-        " --show 2> {log}"  # the table, on the terminal
+        " --show 2> {log}"
 
 
 rule make_claims:
