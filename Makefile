@@ -11,7 +11,7 @@ MINI := --cores all --configfile config/mini.yaml
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/scripts
 
-.PHONY: help mini mini-all mini-text2mask mini-attn2mask mini-mug19 mini-claims test test-samples test-slurm lint ship-mini install
+.PHONY: help mini mini-all mini-text2mask mini-attn2mask mini-mug19 mini-claims test test-all test-samples test-slurm lint ship-mini install
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,8 +39,12 @@ mini-mug19: $(INSTALLED) ## those of Mug19
 mini-claims: $(INSTALLED) ## the ledger of claims
 	@scripts/tools/run_mini.py all_claims --config targets=all
 
-test: $(INSTALLED) ## the tests
-	@OMP_NUM_THREADS=1 python -m pytest -q -n $(or $(JOBS),2) # a thread a worker: more would wait for each other
+# one thread per worker: more would wait for each other
+test: $(INSTALLED) ## the tests that take seconds each
+	@OMP_NUM_THREADS=1 python -m pytest -q -n $(or $(JOBS),2) -m "not slow"
+
+test-all: $(INSTALLED) ## all tests
+	@OMP_NUM_THREADS=1 python -m pytest -q -n $(or $(JOBS),2)
 
 test-samples: $(INSTALLED) ## the paper scale's rules on samples of real data: DATA=folder
 	@python tests/run_samples.py $(if $(DATA),--data "$(DATA)") --folder work/test-samples
