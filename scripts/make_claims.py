@@ -12,14 +12,13 @@ with fewer the verdict is "one run". Nothing but published values is typed.
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from attnseg import provenance
 from attnseg.errors import UserError, run
 from attnseg.evaluation.claims import judge, paper_difference
-from attnseg.files import sha256, write_json
+from attnseg.files import write_json
 from attnseg.tables import TABLES
 from attnseg.tables.build import read_published
 from attnseg.tables.claims import CLAIMS, evaluations_needed
@@ -35,9 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--evaluations", nargs="*", default=[], metavar="NAME=FILE", help="metrics.json")
     p.add_argument("--published", type=Path, default=PUBLISHED, help="folder of published values")
     p.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)")
-    p.add_argument("--config", type=Path, help="the resolved configuration, for the provenance")
-    p.add_argument("--benchmark", nargs="*", default=[], type=Path, help="Snakemake's, of the run")
-    p.add_argument("--device", help="the device of the run, for the provenance")
+    provenance.add_flags(p)
     p.add_argument("--output", type=Path, help="results/claims.csv")
     p.add_argument("--needs", action="store_true", help="print the evaluations' names and stop")
     return p
@@ -67,7 +64,6 @@ def published_values(folder: Path) -> dict[tuple[str, str, str], float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    started = time.monotonic()
     args = parser().parse_args(argv)
     if args.needs:
         print("\n".join(evaluations_needed()))
@@ -82,19 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         | {"paper_difference": paper_difference(claim, published)}
         for claim in CLAIMS
     ]
-    config = provenance.read_config(args.config)
-    record = provenance.record(
-        target="claims",
-        evaluations={
-            name: [{"file": str(path), "sha256": sha256(path)} for path in paths]
-            for name, paths in evaluations.items()
-        },
-        resamples=args.resamples,
-        config=config,
-        device_name=args.device,
-        benchmark_files=args.benchmark,
-        wall_time_s=time.monotonic() - started,
-    )
+    record = provenance.record(args, evaluations, target="claims", resamples=args.resamples)
     write_ledger(args.output, rows)
     write_json(args.output.with_suffix(".provenance.json"), record)
     print(f"{args.output}: {summary(rows)}")

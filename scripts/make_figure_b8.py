@@ -12,7 +12,6 @@ provenance. The paper prints curves without numbers.
 import argparse
 import json
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import matplotlib
 
 from attnseg import provenance
 from attnseg.errors import UserError, run
-from attnseg.files import sha256, write_atomically, write_json
+from attnseg.files import write_atomically, write_json
 from attnseg.tables import render
 from attnseg.tables.build import COLUMNS, write_rows
 
@@ -32,7 +31,6 @@ BLUE, VERMILION = "#0072b2", "#d55e00"  # of the palette of Okabe and Ito
 
 
 def main(argv: list[str] | None = None) -> int:
-    started = time.monotonic()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,9 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--evaluations", nargs="+", required=True, metavar="MASKS=FILE", help="metrics.json files"
     )
-    parser.add_argument("--config", type=Path, help="the resolved configuration, as JSON")
-    parser.add_argument("--benchmark", nargs="*", default=[], help="Snakemake's, of the run")
-    parser.add_argument("--device", help="the device of the run, for the provenance")
+    provenance.add_flags(parser)
     parser.add_argument("--output", type=Path, required=True, help="results/voc_figure_b8.csv")
     args = parser.parse_args(argv)
     files = dict(pair.split("=", 1) for pair in args.evaluations)
@@ -50,20 +46,13 @@ def main(argv: list[str] | None = None) -> int:
         measured = {name: json.loads(Path(path).read_text()) for name, path in files.items()}
     except (OSError, ValueError) as error:
         raise UserError(f"{error}; evaluate the masks again") from None
-    config = provenance.read_config(args.config)
     write_rows(args.output, points(args.curves, measured))
     with write_atomically(args.output.with_suffix(".svg")) as partial:
         draw(args.curves, measured, partial)
     with write_atomically(args.output.with_suffix(".html")) as partial:
         partial.write_text(render.html(args.output), encoding="utf-8")
-    record = provenance.record(
-        target=args.output.stem,
-        evaluations={name: {"file": path, "sha256": sha256(path)} for name, path in files.items()},
-        config=config,
-        device_name=args.device,
-        benchmark_files=args.benchmark,
-        wall_time_s=time.monotonic() - started,
-    )
+    used = {name: [path] for name, path in files.items()}
+    record = provenance.record(args, used, target=args.output.stem)
     write_json(args.output.with_suffix(".provenance.json"), record)
     print(f"{args.output}: {len(measured)} masks on {len(args.curves)} curves")
     return 0

@@ -12,7 +12,6 @@ Writes a tidy CSV and beside it the drawing (.svg), a page (.html) and the prove
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 
 import matplotlib
@@ -21,7 +20,7 @@ import numpy as np
 from attnseg import provenance
 from attnseg.errors import UserError, run
 from attnseg.evaluation.similarity import GROUPS, grouped, regression
-from attnseg.files import sha256, write_atomically, write_json
+from attnseg.files import write_atomically, write_json
 from attnseg.tables import render
 from attnseg.tables.build import COLUMNS, PUBLISHED_COLUMNS, read_csv, write_rows
 
@@ -34,7 +33,6 @@ BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#999999"  # of the palette of Oka
 
 
 def main(argv: list[str] | None = None) -> int:
-    started = time.monotonic()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,9 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         "--similarity", type=Path, required=True, help="output folder of measure_similarity.py"
     )
     parser.add_argument("--published", type=Path, default=PUBLISHED, help="the paper's r and p")
-    parser.add_argument("--config", type=Path, help="the resolved configuration, as JSON")
-    parser.add_argument("--benchmark", nargs="*", default=[], help="Snakemake's, of the run")
-    parser.add_argument("--device", help="the device of the run, for the provenance")
+    provenance.add_flags(parser)
     parser.add_argument("--output", type=Path, required=True, help="results/voc_figure_d9.csv")
     args = parser.parse_args(argv)
     file = args.similarity / "per_image.npz"
@@ -59,20 +55,12 @@ def main(argv: list[str] | None = None) -> int:
         line["metric"]: (line["paper"], line["note"])
         for line in read_csv(args.published, PUBLISHED_COLUMNS)
     }
-    config = provenance.read_config(args.config)
     write_rows(args.output, rows_of(x, y, groups, about, published))
     with write_atomically(args.output.with_suffix(".svg")) as partial:
         draw(x, y, groups, partial)
     with write_atomically(args.output.with_suffix(".html")) as partial:
         partial.write_text(render.html(args.output), encoding="utf-8")
-    record = provenance.record(
-        target=args.output.stem,
-        evaluations={str(args.similarity): {"file": str(file), "sha256": sha256(file)}},
-        config=config,
-        device_name=args.device,
-        benchmark_files=args.benchmark,
-        wall_time_s=time.monotonic() - started,
-    )
+    record = provenance.record(args, {str(args.similarity): [file]}, target=args.output.stem)
     write_json(args.output.with_suffix(".provenance.json"), record)
     print(f"{args.output}: {len(x)} images, r {np.corrcoef(x, y)[0, 1]:.2f}")
     return 0

@@ -10,9 +10,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnseg.costs import Job, read_jobs
 from attnseg.errors import run
 from attnseg.files import write_atomically
-from attnseg.provenance import rule_costs
 from attnseg.tables import FIGURES, PICTURES, TABLES, ledger, render
 
 STYLE = f"""{render.STYLE}
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--captions", type=Path, nargs="*", default=[], help="<target>.rst")
     parser.add_argument("--references", type=Path, nargs="*", default=[], help="metrics.json files")
     parser.add_argument("--dag", type=Path, help="drawing of the graph of rules, SVG")
-    parser.add_argument("--benchmarks", type=Path, help="folder of Snakemake's benchmark files")
+    parser.add_argument("--benchmarks", type=Path, help="folder of the jobs' records")
     parser.add_argument("--output", type=Path, required=True, help="report.zip")
     args = parser.parse_args(argv)
     captions = {path.stem: plain(path.read_text()) for path in args.captions}
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         image = '<img src="figures/dag.svg" alt="The rules, and which needs which">'
         sections.append(("dag", "Rules", image))
     if args.benchmarks:
-        sections.append(("cost", "Run time and cost", costs(args.benchmarks)))
+        sections.append(("cost", "Run time and cost", costs_table(args.benchmarks)))
     sections.append(("provenance", "Provenance", provenance(args.tables)))
     figures = [*args.figures, *([args.dag] if args.dag else [])]
     with (
@@ -151,26 +151,30 @@ def references(paths: Sequence[Path]) -> str:
     )
 
 
-def costs(folder: Path) -> str:
-    """Every rule with its jobs, time and memory, the dearest first."""
-    found = rule_costs(folder)
+def costs_table(folder: Path) -> str:
+    """Every rule with its jobs, time and memory, the most expensive first."""
+    by_rule: dict[str, list[Job]] = {}
+    for job in read_jobs(folder):
+        by_rule.setdefault(job.rule, []).append(job)
     rows = [
         (
-            html.escape(cost.rule),
-            str(cost.jobs),
-            f"{cost.wall_s / 60:.1f}",
-            f"{cost.cpu_s / 60:.1f}",
-            f"{cost.longest_s / 60:.1f}",
-            f"{cost.peak_mib:,.0f}",
+            html.escape(rule),
+            str(len(jobs)),
+            f"{sum(job.seconds for job in jobs) / 60:.1f}",
+            f"{sum(job.cpu_seconds for job in jobs) / 60:.1f}",
+            f"{max(job.seconds for job in jobs) / 60:.1f}",
+            f"{max(job.peak_mib for job in jobs):,.0f}",
         )
-        for cost in sorted(found, key=lambda cost: -cost.wall_s)
+        for rule, jobs in sorted(by_rule.items(), key=lambda item: -sum(j.seconds for j in item[1]))
     ]
-    total = sum(cost.wall_s for cost in found) / 3600
-    cpu = sum(cost.cpu_s for cost in found) / 3600
+    jobs = [job for jobs in by_rule.values() for job in jobs]
+    hours = [
+        sum(values) / 3600
+        for values in zip(*((j.seconds, j.cpu_seconds) for j in jobs), strict=True)
+    ] or [0, 0]
     text = (
-        f"<p>{sum(cost.jobs for cost in found)} jobs took {total:.2f} hours one after another, "
-        f"{cpu:.2f} hours of CPU. Minutes; memory of the largest process in MiB. Jobs shorter than a "
-        "few seconds are sampled too seldom for their memory to be known.</p>"
+        f"<p>{len(jobs)} jobs took {hours[0]:.2f} hours one after another, {hours[1]:.2f} hours of CPU, "
+        "attempts that failed included. Minutes; memory of a job with its processes in MiB.</p>"
     )
     heads = ("rule", "jobs", "time", "CPU", "longest job", "memory")
     return text + table_html(heads, rows)

@@ -12,13 +12,12 @@ Evaluations that are not given leave their cells `not run`, with the reason in t
 
 import argparse
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 from attnseg import provenance
 from attnseg.errors import UserError, run
-from attnseg.files import sha256, write_atomically, write_json
+from attnseg.files import write_atomically, write_json
 from attnseg.tables import TABLES, evaluations_needed, find, render
 from attnseg.tables.build import read_evaluations, read_published, table_rows, write_rows
 
@@ -56,9 +55,7 @@ def parser() -> argparse.ArgumentParser:
         help="an evaluation that this run leaves out, and the command that makes it",
     )
     p.add_argument("--output", type=Path, metavar="CSV", help="results/TARGET.csv")
-    p.add_argument(
-        "--config", type=Path, metavar="JSON", help="the resolved configuration, for the provenance"
-    )
+    provenance.add_flags(p)
     p.add_argument(
         "--data",
         nargs="+",
@@ -74,15 +71,6 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=HASH",
         help="SHA-256 of a model, or a path to take it of",
-    )
-    p.add_argument("--device", metavar="TEXT", help="the device of the run, for the provenance")
-    p.add_argument(
-        "--benchmark",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="TSV",
-        help="Snakemake's benchmark files: wall time and peak memory of the run",
     )
     p.add_argument("--needs", action="store_true", help="print the evaluations' names and stop")
     p.add_argument("--show", action="store_true", help="print the table too")
@@ -103,7 +91,6 @@ def named(values: list[str], flag: str) -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    started = time.monotonic()
     args = parser().parse_args(argv)
     table = find(args.target)
     if args.needs:
@@ -116,21 +103,17 @@ def main(argv: list[str] | None = None) -> int:
     published = read_published(args.published or PUBLISHED / f"{table.target}.csv", table)
     evaluations = read_evaluations(files, table)
     rows = table_rows(table, published, evaluations, named(args.left_out, "--left-out"))
-    config = provenance.read_config(args.config)
     record = provenance.record(
-        target=table.target,
-        table=table.number,
-        evaluations={
-            name: {"file": path, "sha256": sha256(path)}
-            | {key: evaluations[name][key] for key in COSTS if key in evaluations[name]}
-            for name, path in files.items()
-        },
-        config=config,
+        args,
+        {name: [path] for name, path in files.items()},
         data=named(args.data, "--data"),
         models=named(args.model, "--model"),
-        device_name=args.device,
-        benchmark_files=args.benchmark,
-        wall_time_s=time.monotonic() - started,
+        target=table.target,
+        table=table.number,
+        costs={
+            name: {key: metrics[key] for key in COSTS if key in metrics}
+            for name, metrics in evaluations.items()
+        },
     )
 
     write_rows(args.output, rows)

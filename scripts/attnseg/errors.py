@@ -9,9 +9,15 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], int]) -> int:
-    """The exit status of a program: a `UserError` becomes one line on stderr and status 1."""
+    """The exit status of a program: a `UserError` becomes one line on stderr and status 1.
+
+    What a job of the workflow costs is recorded (attnseg.costs).
+    """
+    from attnseg.costs import record_path, recorded
+
     try:
-        return main()
+        with recorded(sys.argv, record_path()):
+            return main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

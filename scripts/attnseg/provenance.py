@@ -1,20 +1,18 @@
 """Where a result comes from: revision, configuration, packages, data, device, time and memory."""
 
-import csv
+import argparse
 import hashlib
 import json
 import os
 import platform
 import re
-import resource
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from attnseg import costs
 from attnseg.errors import UserError
 from attnseg.files import sha256
 
@@ -91,69 +89,25 @@ def hashes(named: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def benchmarks(paths: Sequence[str | os.PathLike]) -> dict[str, float | int | None]:
-    """Snakemake's benchmark files summed up: seconds of all jobs, the largest resident memory.
-
-    A column that was not measured ("NA", "-") counts as absent, a file that is gone in `not_timed`.
-    """
-    found = [path for path in map(Path, paths) if path.is_file()]
-    lines: list[dict[str, str]] = []
-    for path in found:
-        with open(path, newline="") as file:
-            lines += csv.DictReader(file, delimiter="\t")
-    seconds, memory = _column(lines, "s"), _column(lines, "max_rss")
+def cost(files: Sequence[str | os.PathLike], folder: str | os.PathLike | None) -> dict:
+    """Seconds of all jobs behind `files` and the largest memory of one; `folder`: their records."""
+    jobs = costs.jobs_behind(files, costs.read_jobs(folder)) if folder else []
     return {
-        "jobs": len(paths),
-        "not_timed": len(paths) - len(found),
-        "wall_time_s": round(sum(seconds), 1) if seconds else None,
-        "peak_memory_mib": round(max(memory), 1) if memory else None,
+        "jobs": len(jobs),
+        "wall_time_s": round(sum(job.seconds for job in jobs), 1) if jobs else None,
+        "peak_memory_mib": round(max(job.peak_mib for job in jobs), 1) if jobs else None,
     }
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What the jobs of a rule took together."""
-
-    rule: str
-    jobs: int
-    wall_s: float
-    cpu_s: float
-    longest_s: float
-    peak_mib: float
-
-
-def rule_costs(folder: str | os.PathLike) -> list[Cost]:
-    """The costs of the rules whose benchmark files lie in `folder`/<rule>/."""
-    costs = []
-    for rule in sorted(path for path in Path(folder).glob("*") if path.is_dir()):
-        lines = []
-        for path in rule.rglob("*.tsv"):
-            with open(path, newline="") as file:
-                lines += csv.DictReader(file, delimiter="\t")
-        wall = _column(lines, "s")
-        if wall:
-            cpu, memory = _column(lines, "cpu_time"), _column(lines, "max_rss")
-            costs.append(
-                Cost(rule.name, len(wall), sum(wall), sum(cpu), max(wall), max(memory, default=0.0))
-            )
-    return costs
-
-
-def _column(lines: Sequence[Mapping[str, str]], name: str) -> list[float]:
-    """The numbers in a column; what was not measured ("NA", "-") is left out."""
-    values = []
-    for line in lines:
-        try:
-            values.append(float(line[name]))
-        except (KeyError, TypeError, ValueError):
-            pass
-    return values
-
-
-def own_peak_memory_mib() -> float:
-    """The largest resident memory of this process."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What a program is told for the provenance of its table or figure."""
+    parser.add_argument(
+        "--config", type=Path, help="the resolved configuration as JSON, for the provenance"
+    )
+    parser.add_argument("--device", help="the device of the run, for the provenance")
+    parser.add_argument(
+        "--benchmarks", type=Path, help="folder of the jobs' records, which say what they cost"
+    )
 
 
 def read_config(path: Path | None) -> object:
@@ -165,30 +119,32 @@ def read_config(path: Path | None) -> object:
 
 
 def record(
+    args: argparse.Namespace,
+    files: Mapping[str, Sequence[str | os.PathLike]],
     *,
-    wall_time_s: float,
-    config: object = None,
     data: Mapping[str, str] | None = None,
     models: Mapping[str, str] | None = None,
-    device_name: str | None = None,
-    benchmark_files: Sequence[str | os.PathLike] = (),
     **more: object,
 ) -> dict[str, object]:
     """The content of <target>.provenance.json.
 
-    wall_time_s and peak_memory_mib are those of the jobs in `benchmark_files`, else this program's.
-    `data` and `models` are {name: SHA-256 or path}; `more` is added as it is.
+    args: of `add_flags`. files: the evaluations by name, and the metrics.json of each of their runs.
+    `data` and `models` are {name: SHA-256 or path}; `more` is added as it is. wall_time_s and
+    peak_memory_mib are those of all jobs behind the files, null where no records are there.
     """
-    jobs = benchmarks(benchmark_files)
-    own = {"wall_time_s": round(wall_time_s, 1), "peak_memory_mib": own_peak_memory_mib()}
+    used = [path for paths in files.values() for path in paths]
     return {
+        "evaluations": {
+            name: [{"file": str(path), "sha256": sha256(path)} for path in paths]
+            for name, paths in files.items()
+        },
         **more,
         "git": git_state(),
-        "config": config,
+        "config": read_config(args.config),
         "python": platform.python_version(),
         "packages": package_versions(),
         "data": hashes(data or {}),
         "models": hashes(models or {}),
-        "device": device(device_name),
-        **(jobs if benchmark_files else benchmarks([]) | own),
+        "device": device(args.device),
+        **cost(used, args.benchmarks),
     }

@@ -40,14 +40,18 @@ def metrics(tmp_path):
 def test_a_table_is_made_with_its_provenance_and_its_page(tmp_path, metrics):
     config = tmp_path / "config.json"
     config.write_text('{"seed": 0}')
-    benchmark = tmp_path / "b.tsv"
-    benchmark.write_text("s\tmax_rss\n3.5\t100.0\n")
+    cost = tmp_path / "benchmarks" / "evaluate_masks" / "a.json"
+    cost.parent.mkdir(parents=True)
+    attempts = [{"seconds": 3.5, "cpu_seconds": 3.0, "peak_mib": 100.0}]
+    cost.write_text(
+        json.dumps({"command": [], "attempts": attempts, "read": [], "wrote": [str(metrics)]})
+    )
     output = tmp_path / "results" / "voc_table1.csv"
     done = make_table(
         *("voc_table1", "--published", "config/published/voc_table1.csv"),
         *("--evaluation", f"{NAME}={metrics}", "--output", output, "--config", config),
         *("--data", f"metrics={metrics}", "--model", "sd=" + "0" * 64, "--device", "cpu"),
-        *("--benchmark", benchmark, "--show"),
+        *("--benchmarks", tmp_path / "benchmarks", "--show"),
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == f"{output}: 1 measured, 28 published, 3 not run"
@@ -68,7 +72,7 @@ def test_a_table_is_made_with_its_provenance_and_its_page(tmp_path, metrics):
 
     digest = hashlib.sha256(metrics.read_bytes()).hexdigest()
     record = json.loads(output.with_suffix(".provenance.json").read_text())
-    assert record["evaluations"] == {NAME: {"file": str(metrics), "sha256": digest}}
+    assert record["evaluations"] == {NAME: [{"file": str(metrics), "sha256": digest}]}
     assert record["config"] == {"seed": 0} and record["data"] == {"metrics": digest}
     assert record["models"] == {"sd": "0" * 64} and record["device"]["device"] == "cpu"
     assert (record["wall_time_s"], record["peak_memory_mib"]) == (3.5, 100.0)

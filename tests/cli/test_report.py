@@ -65,9 +65,10 @@ def report(tmp_path_factory) -> Path:
     assert make_figure_d9.main(files) == 0
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(results / "voc_figure_4.png")
     (results / "dag.svg").write_text(draw_dag.svg(*draw_dag.read_dot(DOT)))
-    benchmark = folder / "benchmarks" / "extract_attention" / "voc" / "00000.tsv"
-    benchmark.parent.mkdir(parents=True)
-    benchmark.write_text("s\tmax_rss\tcpu_time\n90.0\t512.5\t60.0\n")
+    cost = folder / "benchmarks" / "extract_attention" / "voc" / "00000.json"
+    cost.parent.mkdir(parents=True)
+    attempts = [{"seconds": 90.0, "cpu_seconds": 60.0, "peak_mib": 512.5}]
+    cost.write_text(json.dumps({"command": [], "attempts": attempts, "read": [], "wrote": []}))
     targets = ["voc_table1", "attn2mask_voc_table2", "voc_figure_b8", "voc_figure_d9"]
     arguments = [
         *("--tables", *(results / f"{target}.csv" for target in [*targets, "claims"])),

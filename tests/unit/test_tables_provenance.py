@@ -1,9 +1,9 @@
 """What a provenance file records."""
 
+import argparse
 import hashlib
 import json
 import subprocess
-import sys
 
 import pytest
 
@@ -64,34 +64,39 @@ def test_hashes_are_kept_and_paths_replaced(tmp_path):
     assert provenance.hashes({"a": known, "b": str(tmp_path / "x")}) == {"a": known, "b": expected}
 
 
-def test_benchmarks_add_the_times_and_take_the_largest_memory(tmp_path):
-    head = "s\th:m:s\tmax_rss\tmax_vms\n"
-    (tmp_path / "a.tsv").write_text(head + "10.5\t0:00:10\t200.0\t1\n2.0\t0:00:02\t300.25\t1\n")
-    (tmp_path / "b.tsv").write_text(head + "0.1\t0:00:00\tNA\t-\n")
-    files = [tmp_path / "a.tsv", tmp_path / "b.tsv"]
-    assert provenance.benchmarks([*files, tmp_path / "gone.tsv"]) == {
-        "jobs": 3,
-        "not_timed": 1,
+def record_of_a_job(folder, name, wrote, seconds, memory):
+    attempts = [{"seconds": s, "cpu_seconds": s, "peak_mib": memory} for s in seconds]
+    record = {"command": [], "attempts": attempts, "read": [], "wrote": [str(wrote)]}
+    path = folder / "make" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+
+
+def test_a_cost_adds_the_times_of_all_attempts_and_takes_the_largest_memory(tmp_path):
+    records = tmp_path / "benchmarks"
+    record_of_a_job(records, "a", tmp_path / "a", [10.5, 2.0], 200.0)
+    record_of_a_job(records, "b", tmp_path / "b", [0.1], 300.25)
+    record_of_a_job(records, "other", tmp_path / "other", [50], 900)
+    assert provenance.cost([tmp_path / "a", tmp_path / "b"], records) == {
+        "jobs": 2,
         "wall_time_s": 12.6,
         "peak_memory_mib": 300.2,
     }
-    (tmp_path / "c.tsv").write_text(head)
-    assert provenance.benchmarks([tmp_path / "c.tsv"])["wall_time_s"] is None
+    assert provenance.cost([tmp_path / "c"], records)["wall_time_s"] is None
 
 
-def test_the_programs_own_memory_is_that_of_this_process():
-    if not sys.platform.startswith("linux"):
-        pytest.skip("reads /proc")
-    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    peak = int(status["VmHWM"].split()[0]) / 1024
-    assert provenance.own_peak_memory_mib() == pytest.approx(peak, rel=0.2)
-
-
-def test_a_record_is_json_and_complete():
-    record = provenance.record(wall_time_s=1.26, config={"seed": 0}, device_name="cpu", target="t")
+def test_a_record_is_json_and_complete(tmp_path):
+    parser = argparse.ArgumentParser()
+    provenance.add_flags(parser)
+    (tmp_path / "config.json").write_text('{"seed": 0}')
+    (tmp_path / "metrics.json").write_text("{}")
+    args = parser.parse_args(["--config", str(tmp_path / "config.json"), "--device", "cpu"])
+    record = provenance.record(args, {"masks/a": [tmp_path / "metrics.json"]}, target="t")
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert set(record) == {
         *("target", "git", "config", "python", "packages", "data", "models", "device"),
-        *("jobs", "not_timed", "wall_time_s", "peak_memory_mib"),
+        *("evaluations", "jobs", "wall_time_s", "peak_memory_mib"),
     }
-    assert record["wall_time_s"] == 1.3 and record["device"]["device"] == "cpu"
+    assert record["config"] == {"seed": 0} and record["device"]["device"] == "cpu"
+    (run,) = record["evaluations"]["masks/a"]
+    assert run["sha256"] == hashlib.sha256(b"{}").hexdigest()

@@ -203,11 +203,11 @@ RULES = [
 
 @pytest.mark.parametrize(("name", "body"), RULES, ids=[name for name, _ in RULES])
 def test_every_rule_says_what_it_takes(name, body):
-    for directive in ("conda:", "log:", "benchmark:", "threads:", "resources:"):
+    for directive in ("conda:", "log:", "threads:", "resources:"):
         assert re.search(rf"^ +{directive}", body, re.M), f"{name} has no {directive}"
     for resource in ("mem_mb=", "runtime=", "gpu="):
         assert resource in body, f"{name} asks for no {resource}"
-    for path in re.findall(r'"<(?:logs|benchmarks)>/(\w+)/', body):
+    for path in re.findall(r'"<logs>/(\w+)/', body):
         assert path == name
     (environment,) = re.findall(r'conda:\n +"../../(envs/\w+.yaml)"', body)
     assert (REPOSITORY / environment).is_file()

@@ -35,8 +35,6 @@ if COMPOSED:
             "<resources>/{dataset}.json",
         log:
             "<logs>/build_mini_world/{dataset}.log",
-        benchmark:
-            "<benchmarks>/build_mini_world/{dataset}.tsv"
         wildcard_constraints:
             dataset="|".join(COMPOSED),
         conda:
@@ -63,8 +61,6 @@ rule download_dataset:
         "<resources>/{dataset}.json",
     log:
         "<logs>/download_dataset/{dataset}.log",
-    benchmark:
-        "<benchmarks>/download_dataset/{dataset}.tsv"
     wildcard_constraints:
         dataset="|".join(set(config["datasets"]) - set(COMPOSED)) or "(?!)",
     conda:
@@ -90,8 +86,6 @@ rule write_true_masks:
         "<work>/masks/{dataset}/{split}/truth/manifest.json",
     log:
         "<logs>/write_true_masks/{dataset}/{split}.log",
-    benchmark:
-        "<benchmarks>/write_true_masks/{dataset}/{split}.tsv"
     conda:
         "../../envs/crf.yaml"
     threads: 1

@@ -11,8 +11,6 @@ rule evaluate_segmentor:
         images="<work>/evaluation/segmentors/{segmentor}/{split}/per_image.npz",
     log:
         "<logs>/evaluate_segmentor/{segmentor}/{split}.log",
-    benchmark:
-        "<benchmarks>/evaluate_segmentor/{segmentor}/{split}.tsv"
     conda:
         "../../envs/segmentation.yaml"
     threads: config["resources"]["threads"]["evaluate_segmentor"]
@@ -40,8 +38,6 @@ rule make_submission:
         "<results>/submissions/{segmentor}/{split}.tgz",
     log:
         "<logs>/make_submission/{segmentor}/{split}.log",
-    benchmark:
-        "<benchmarks>/make_submission/{segmentor}/{split}.tsv"
     conda:
         "../../envs/segmentation.yaml"
     threads: config["resources"]["threads"]["evaluate_segmentor"]

@@ -85,20 +85,19 @@ def similarity_of(shown):
     return f"<work>/evaluation/similarity/{masks_shown(shown)}/per_image.npz"
 
 
-def figure_benchmark_flags(target):
-    """The benchmark files of every job behind a figure, as flags."""
-    files = benchmark_files([f"masks/{name}" for name in figure_masks(target)])
-    return flags(benchmark=files, device=device())
+def figure_cost_flags():
+    """Where the records of jobs are, for a figure's provenance."""
+    return flags(benchmarks=f"{config['paths']['work']}/benchmarks", device=device())
 
 
 def picture_input(wildcards):
     """Attention, masks and, for failures, the similarity of classes, that a picture shows."""
     shown = config["pictures"][wildcards.picture]
-    variant, _ = shown["masks"].split("/")
-    at = f"{shown['dataset']}/{shown['split']}"
+    masks = Evaluation.parse(f"masks/{masks_shown(shown)}")
+    at = f"{masks.dataset}/{masks.split}/{masks.method}"
     files = {
-        "attention": f"<work>/attention/{at}/{variant}/manifest.json",
-        "masks": f"<work>/masks/{masks_shown(shown)}/manifest.json",
+        "attention": f"<work>/attention/{at}/manifest.json",
+        "masks": f"<work>/masks/{masks.masks}/manifest.json",
     }
     if shown["failures"]:
         files["similarity"] = similarity_of(shown)
@@ -150,8 +149,6 @@ rule measure_similarity:
         images="<work>/evaluation/similarity/{dataset}/{split}/{variant}/{refinement}/per_image.npz",
     log:
         "<logs>/measure_similarity/{dataset}/{split}/{variant}/{refinement}.log",
-    benchmark:
-        "<benchmarks>/measure_similarity/{dataset}/{split}/{variant}/{refinement}.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: 1
@@ -186,8 +183,6 @@ rule make_figure_b8:
         provenance="<results>/voc_figure_b8.provenance.json",
     log:
         "<logs>/make_figure_b8/make_figure_b8.log",
-    benchmark:
-        "<benchmarks>/make_figure_b8/make_figure_b8.tsv"
     conda:
         "../../envs/workflow.yaml"
     threads: 1
@@ -197,7 +192,7 @@ rule make_figure_b8:
         gpu=0,
     params:
         points=curve_flags,
-        run=lambda wildcards: figure_benchmark_flags("voc_figure_b8"),
+        run=figure_cost_flags(),
     shell:
         "python {input.script} {params.points} --config {input.config} {params.run}"
         " --output {output.table} > {log} 2>&1"
@@ -221,8 +216,6 @@ rule make_figure_d9:
         provenance="<results>/voc_figure_d9.provenance.json",
     log:
         "<logs>/make_figure_d9/make_figure_d9.log",
-    benchmark:
-        "<benchmarks>/make_figure_d9/make_figure_d9.tsv"
     conda:
         "../../envs/workflow.yaml"
     threads: 1
@@ -232,7 +225,7 @@ rule make_figure_d9:
         gpu=0,
     params:
         folder=lambda wildcards, input: Path(input.similarity).parent,
-        run=lambda wildcards: figure_benchmark_flags("voc_figure_d9"),
+        run=figure_cost_flags(),
     shell:
         "python {input.script} --similarity {params.folder} --published {input.published}"
         " --config {input.config} {params.run} --output {output.table} > {log} 2>&1"
@@ -255,8 +248,6 @@ rule draw_attention:
         ),
     log:
         "<logs>/draw_attention/draw_attention.log",
-    benchmark:
-        "<benchmarks>/draw_attention/draw_attention.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: 1
@@ -284,8 +275,6 @@ rule draw_masks:
         ),
     log:
         "<logs>/draw_masks/{picture}.log",
-    benchmark:
-        "<benchmarks>/draw_masks/{picture}.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: 1
@@ -315,8 +304,6 @@ rule draw_generated:
         ),
     log:
         "<logs>/draw_generated/draw_generated.log",
-    benchmark:
-        "<benchmarks>/draw_generated/draw_generated.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: 1
@@ -348,8 +335,6 @@ rule draw_adaptation:
         ),
     log:
         "<logs>/draw_adaptation/draw_adaptation.log",
-    benchmark:
-        "<benchmarks>/draw_adaptation/draw_adaptation.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: 1

@@ -75,8 +75,6 @@ rule train_mini_diffusion:
         "<work>/mini_sd/model_index.json",
     log:
         "<logs>/train_mini_diffusion/train_mini_diffusion.log",
-    benchmark:
-        "<benchmarks>/train_mini_diffusion/train_mini_diffusion.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: 16
@@ -104,8 +102,6 @@ rule fetch_models:
         "<resources>/models/{model}/model_index.json",
     log:
         "<logs>/fetch_models/{model}.log",
-    benchmark:
-        "<benchmarks>/fetch_models/{model}.tsv"
     wildcard_constraints:
         # a folder that the configuration names is nobody's output
         model="(?!)" if config["model"]["revision"] is None else "[^/]+",
@@ -130,8 +126,6 @@ rule fetch_backbone:
         "<resources>/models/{backbone}.safetensors",
     log:
         "<logs>/fetch_backbone/{backbone}.log",
-    benchmark:
-        "<benchmarks>/fetch_backbone/{backbone}.tsv"
     wildcard_constraints:
         backbone="[^/]+",
     conda:
@@ -155,8 +149,6 @@ rule train_backbone:
         "<work>/backbones/{backbone}_{width}.safetensors",
     log:
         "<logs>/train_backbone/{backbone}_{width}.log",
-    benchmark:
-        "<benchmarks>/train_backbone/{backbone}_{width}.tsv"
     conda:
         "../../envs/segmentation.yaml"
     threads: config["resources"]["threads"]["train_segmentor"]
@@ -183,8 +175,6 @@ rule train_dreambooth_lora:
         "<work>/loras/{lora}.safetensors",
     log:
         "<logs>/train_dreambooth_lora/{lora}.log",
-    benchmark:
-        "<benchmarks>/train_dreambooth_lora/{lora}.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["train_dreambooth_lora"]

@@ -111,8 +111,6 @@ rule generate_class_images:
         "<work>/personal/regularisation.json",
     log:
         "<logs>/generate_class_images/generate_class_images.log",
-    benchmark:
-        "<benchmarks>/generate_class_images/generate_class_images.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["train_custom_diffusion"]
@@ -139,8 +137,6 @@ rule train_custom_diffusion:
         "<work>/personal/part-{number}.json",
     log:
         "<logs>/train_custom_diffusion/{number}.log",
-    benchmark:
-        "<benchmarks>/train_custom_diffusion/{number}.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["train_custom_diffusion"]
@@ -176,8 +172,6 @@ rule segment_instances:
         "<work>/personal/answers/manifest.json",
     log:
         "<logs>/segment_instances/segment_instances.log",
-    benchmark:
-        "<benchmarks>/segment_instances/segment_instances.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["segment_instances"]
@@ -208,8 +202,6 @@ rule evaluate_instances:
         instance_metrics(),
     log:
         "<logs>/evaluate_instances/evaluate_instances.log",
-    benchmark:
-        "<benchmarks>/evaluate_instances/evaluate_instances.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: 1
@@ -241,8 +233,6 @@ rule draw_instances:
         ),
     log:
         "<logs>/draw_instances/draw_instances.log",
-    benchmark:
-        "<benchmarks>/draw_instances/draw_instances.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: 1

@@ -106,8 +106,6 @@ rule extract_attention:
         manifest="<work>/attention/{dataset}/{split}/{variant}/shard-{shard}.json",
     log:
         "<logs>/extract_attention/{dataset}/{split}/{variant}/{shard}.log",
-    benchmark:
-        "<benchmarks>/extract_attention/{dataset}/{split}/{variant}/{shard}.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["extract_attention"]
@@ -133,8 +131,6 @@ rule verify_shards:
         "<work>/attention/{dataset}/{split}/{variant}/manifest.json",
     log:
         "<logs>/verify_shards/{dataset}/{split}/{variant}.log",
-    benchmark:
-        "<benchmarks>/verify_shards/{dataset}/{split}/{variant}.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: 1
@@ -161,8 +157,6 @@ rule refine_masks:
         training="<work>/masks/{dataset}/{split}/{variant}/{refinement}-train/manifest.json",
     log:
         "<logs>/refine_masks/{dataset}/{split}/{variant}/{refinement}.log",
-    benchmark:
-        "<benchmarks>/refine_masks/{dataset}/{split}/{variant}/{refinement}.tsv"
     wildcard_constraints:
         variant="|".join(config["variants"]),
     conda:
@@ -192,8 +186,6 @@ rule make_reference_masks:
         "<work>/masks/{dataset}/{split}/reference/{refinement}/manifest.json",
     log:
         "<logs>/make_reference_masks/{dataset}/{split}/{refinement}.log",
-    benchmark:
-        "<benchmarks>/make_reference_masks/{dataset}/{split}/{refinement}.tsv"
     wildcard_constraints:
         refinement="|".join(REFERENCES),
     conda:
@@ -222,8 +214,6 @@ rule evaluate_masks:
         images="<work>/evaluation/masks/{dataset}/{split}/{variant}/{refinement}/per_image.npz",
     log:
         "<logs>/evaluate_masks/{dataset}/{split}/{variant}/{refinement}.log",
-    benchmark:
-        "<benchmarks>/evaluate_masks/{dataset}/{split}/{variant}/{refinement}.tsv"
     conda:
         "../../envs/workflow.yaml"
     threads: 1

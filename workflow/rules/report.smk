@@ -5,33 +5,25 @@ def references(wildcards):
     """Printed beside the tables, in none of them: masks without a model, segmentors of true masks."""
     masks, segmentors = {}, {}
     for target in filter(TABLES.get, WANTED_TARGETS):
-        for name in measured_in(target):
-            kind, first, split, *_ = name.split("/")
-            if kind == "mug19":
-                continue
-            if kind == "segmentors":
-                settings = segmentor_settings(first)
-                first = settings["train"]["dataset"]
-                segmentors[split, first, settings["architecture"]] = None
-            if first not in TRUE_MASKS:
-                continue
-            masks.update(
-                {
-                    f"{first}/{split}/reference/{reference}": None
-                    for reference in REFERENCES
-                }
-            )
+        for evaluation in measured_in(target):
+            dataset, split = evaluation.data(config), evaluation.split
+            if evaluation.trained:
+                architecture = segmentor_settings(evaluation.method)["architecture"]
+                segmentors[split, dataset, architecture] = None
+            if dataset in TRUE_MASKS:
+                for reference in REFERENCES:
+                    name = f"masks/{dataset}/{split}/reference/{reference}"
+                    masks[Evaluation.parse(name)] = None
     true_masks = [
-        f"segmentors/{name}/{split}"
+        Evaluation("segmentors", split, name)
         for name, settings in config["segmentors"].items()
         for split, dataset, architecture in segmentors
         if settings["train"]["masks"] == "truth"
         and settings["train"]["dataset"] == dataset
         and settings["architecture"] == architecture
     ]
-    wanted = [name for name in true_masks if is_made(name) or command_for(name) is None]
-    names = [*(f"masks/{name}" for name in masks), *wanted]
-    return [f"<work>/evaluation/{name}/metrics.json" for name in names]
+    wanted = [e for e in true_masks if is_made(e) or command_for(e) is None]
+    return [evaluation.path for evaluation in [*masks, *wanted]]
 
 
 def figures_of(target):
@@ -50,8 +42,6 @@ rule draw_dag:
         "<work>/dag.svg",
     log:
         "<logs>/draw_dag/draw_dag.log",
-    benchmark:
-        "<benchmarks>/draw_dag/draw_dag.tsv"
     conda:
         "../../envs/workflow.yaml"
     threads: 1
@@ -89,8 +79,6 @@ rule make_report:
         ),
     log:
         "<logs>/make_report/make_report.log",
-    benchmark:
-        "<benchmarks>/make_report/make_report.tsv"
     conda:
         "../../envs/workflow.yaml"
     threads: 1

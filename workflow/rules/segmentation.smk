@@ -151,8 +151,6 @@ rule train_segmentor:
         "<work>/segmentors/{segmentor}/weights.safetensors",
     log:
         "<logs>/train_segmentor/{segmentor}.log",
-    benchmark:
-        "<benchmarks>/train_segmentor/{segmentor}.tsv"
     conda:
         "../../envs/segmentation.yaml"
     threads: config["resources"]["threads"]["train_segmentor"]

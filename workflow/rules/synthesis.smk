@@ -126,8 +126,6 @@ rule build_prompts:
         "<work>/generated/{synthesis}/prompts.jsonl",
     log:
         "<logs>/build_prompts/{synthesis}.log",
-    benchmark:
-        "<benchmarks>/build_prompts/{synthesis}.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: 1
@@ -153,8 +151,6 @@ rule generate_images:
         manifest="<work>/generated/{synthesis}/shard-{shard}.json",
     log:
         "<logs>/generate_images/{synthesis}/{shard}.log",
-    benchmark:
-        "<benchmarks>/generate_images/{synthesis}/{shard}.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["generate_images"]
@@ -186,8 +182,6 @@ rule refine_synthetic:
         "<work>/masks/generated/{synthesis}/{labelling}/{number}/manifest.json",
     log:
         "<logs>/refine_synthetic/{synthesis}/{labelling}/{number}.log",
-    benchmark:
-        "<benchmarks>/refine_synthetic/{synthesis}/{labelling}/{number}.tsv"
     conda:
         "../../envs/crf.yaml"
     threads: config["resources"]["threads"]["refine_synthetic"]
@@ -217,8 +211,6 @@ rule invert_image:
         manifest="<work>/inverted/{dataset}/{split}/{inversion}/shard-{shard}.json",
     log:
         "<logs>/invert_image/{dataset}/{split}/{inversion}/{shard}.log",
-    benchmark:
-        "<benchmarks>/invert_image/{dataset}/{split}/{inversion}/{shard}.tsv"
     conda:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["invert_image"]
@@ -244,8 +236,6 @@ rule refine_inversion:
         "<work>/masks/{dataset}/{split}/{inversion}/{labelling}/manifest.json",
     log:
         "<logs>/refine_inversion/{dataset}/{split}/{inversion}/{labelling}.log",
-    benchmark:
-        "<benchmarks>/refine_inversion/{dataset}/{split}/{inversion}/{labelling}.tsv"
     conda:
         "../../envs/crf.yaml"
     threads: config["resources"]["threads"]["refine_synthetic"]

@@ -1,206 +1,104 @@
 """Evaluations -> tables -> the report."""
 
 
-def can_be_made(name):
+def can_be_made(evaluation):
     """Whether this configuration can make an evaluation."""
-    kind, *parts = name.split("/")
-    if kind == "segmentors" and parts[0] in config["segmentors"]:
-        dataset = segmentor_settings(parts[0])["train"]["dataset"]
-        split = config["datasets"][dataset]["splits"].get(parts[1], {})
-        return bool(split.get("truth"))
-    if kind == "masks" and parts[0] in config["datasets"]:
-        dataset, split, variant, refinement = parts
-        ways = "labellings" if variant in config["inversions"] else "refinements"
-        known = variant in config["variants"] or variant in config["inversions"]
-        known = known and split in config["datasets"][dataset]["splits"]
-        return known and refinement in config[ways]
-    if kind == "mug19" and "mug19" in config["datasets"]:
-        return parts[1] in personal_methods()
-    return False
+    if evaluation.kind == "mug19":
+        return "mug19" in config["datasets"] and evaluation.method in personal_methods()
+    return evaluation.can_be_made(config)
 
 
-def is_made(name):
+def is_made(evaluation):
     """Whether an evaluation is there already."""
-    folder = Path(config["paths"]["work"]) / "evaluation" / name
-    return (folder / "metrics.json").is_file()
+    return Path(evaluation.path.replace("<work>", config["paths"]["work"])).is_file()
 
 
-def command_for(name):
+def command_for(evaluation):
     """The command that makes an evaluation which this run leaves out; None for one it makes."""
-    kind, first, *_ = name.split("/")
-    if kind != "segmentors" or config["targets"] == "all":
+    if not evaluation.trained or config["targets"] == "all":
         return None
-    return config["leave_out"].get(first)
+    return config["leave_out"].get(evaluation.method)
+
+
+def configured_in(target):
+    """The evaluations of a table that this configuration can make; other cells say why not."""
+    named = map(Evaluation.parse, evaluations_needed(target))
+    return [evaluation for evaluation in named if can_be_made(evaluation)]
 
 
 def measured_in(target):
     """The evaluations in a table: those that this run makes, and others that are there already."""
-    return [
-        name
-        for name in evaluations_needed(target)
-        if can_be_made(name) and (is_made(name) or command_for(name) is None)
-    ]
-
-
-def left_out(target):
-    """Evaluations that this run leaves out -> the command that makes them."""
-    needed = [name for name in evaluations_needed(target) if can_be_made(name)]
-    return {
-        name: command_for(name) for name in needed if name not in measured_in(target)
-    }
+    return [e for e in configured_in(target) if is_made(e) or command_for(e) is None]
 
 
 def metrics(wildcards):
     """The evaluations of a table, as an input."""
-    return [
-        f"<work>/evaluation/{name}/metrics.json"
-        for name in measured_in(wildcards.target)
-    ]
+    return [evaluation.path for evaluation in measured_in(wildcards.target)]
 
 
 def submissions(wildcards):
     """Archives for an evaluation server, in place of what only it can score in a table."""
-    archives = []
-    for name in evaluations_needed(wildcards.target):
-        kind, segmentor, *split = name.split("/")
-        if kind != "segmentors" or segmentor not in config["segmentors"]:
-            continue
-        dataset = segmentor_settings(segmentor)["train"]["dataset"]
-        settings = config["datasets"][dataset]["splits"].get(split[0])
-        if settings and not settings["truth"]:
-            archives.append(f"<results>/submissions/{segmentor}/{split[0]}.tgz")
-    return archives
+    named = map(Evaluation.parse, evaluations_needed(wildcards.target))
+    return [
+        f"<results>/submissions/{evaluation.method}/{evaluation.split}.tgz"
+        for evaluation in named
+        if evaluation.needs_server(config)
+    ]
 
 
 def evaluation_flags(wildcards, input):
-    """The evaluations of a table and their files."""
-    names = measured_in(wildcards.target)
-    pairs = [f"{name}={file}" for name, file in zip(names, input.metrics)]
-    absent = [f"{name}={how}" for name, how in left_out(wildcards.target).items()]
-    return flags(evaluations=pairs or None, left_out=absent or None)
+    """The evaluations of a table and their files, and those that are left out with their commands."""
+    measured = measured_in(wildcards.target)
+    left_out = [e for e in configured_in(wildcards.target) if e not in measured]
+    return flags(
+        evaluations=[f"{e}={file}" for e, file in zip(measured, input.metrics)] or None,
+        left_out=[f"{e}={command_for(e)}" for e in left_out] or None,
+    )
 
 
 def provenance_flags(wildcards):
     """What a table's provenance records beside the evaluations."""
     manifests = {}
-    for name in measured_in(wildcards.target):
-        kind, first, split, *_ = name.split("/")
-        if kind == "mug19":
-            dataset, split = "mug19", first
-        elif kind == "masks":
-            dataset = first
-        else:
-            dataset = segmentor_settings(first)["train"]["dataset"]
-        manifest = dataset_manifest(dataset, split)
-        manifests[dataset] = manifest.replace(
-            "<resources>", config["paths"]["resources"]
-        )
+    for evaluation in measured_in(wildcards.target):
+        dataset = evaluation.data(config)
+        manifest = f"{config['paths']['resources']}/{dataset}.json"
+        manifests[dataset] = f"{dataset}={manifest}"
     if not manifests:
         return ""
     return flags(
-        data=[f"{name}={file}" for name, file in manifests.items()],
+        data=list(manifests.values()),
         model=[f"{config['model']['path']}={model_folder()}"],
         device=device(),
+        benchmarks=f"{config['paths']['work']}/benchmarks",
     )
 
 
-def benchmark_files(names):
-    """The benchmark files of every job behind some evaluations."""
-    folder = f"{config['paths']['work']}/benchmarks"
-    files = {}
-
-    def generated(train):
-        synthesis, images = train["synthesis"], images_used(train)
-        lora = config["synthesis"][synthesis]["lora"]
-        if lora is not None:
-            files[f"{folder}/train_dreambooth_lora/{lora}.tsv"] = None
-        files[f"{folder}/build_prompts/{synthesis}.tsv"] = None
-        for shard in shard_numbers(images, config["generation"]["shard_size"]):
-            files[f"{folder}/generate_images/{synthesis}/{shard}.tsv"] = None
-        at = f"{synthesis}/{train['masks']}/{images}"
-        files[f"{folder}/refine_synthetic/{at}.tsv"] = None
-
-    def inverted(dataset, split, inversion, labelling):
-        size = config["inversions"][inversion]["shard_size"]
-        at = f"{dataset}/{split}/{inversion}"
-        for shard in shard_numbers(images_inverted(dataset, split, inversion), size):
-            files[f"{folder}/invert_image/{at}/{shard}.tsv"] = None
-        files[f"{folder}/refine_inversion/{at}/{labelling}.tsv"] = None
-
-    def masks(dataset, split, variant, refinement):
-        if variant in config["inversions"]:
-            return inverted(dataset, split, variant, refinement)
-        images = split_settings(dataset, split)["images"]
-        count = math.ceil(images / resolve_variant(config, variant)["shard_size"])
-        at = f"{dataset}/{split}/{variant}"
-        for shard in range(count):
-            files[f"{folder}/extract_attention/{at}/{shard:05d}.tsv"] = None
-        files[f"{folder}/verify_shards/{at}.tsv"] = None
-        files[f"{folder}/refine_masks/{at}/{refinement}.tsv"] = None
-
-    for name in names:
-        kind, *parts = name.split("/")
-        if kind == "masks":
-            masks(*parts)
-            files[f"{folder}/evaluate_masks/{'/'.join(parts)}.tsv"] = None
-        elif kind == "mug19":
-            for step in (
-                "generate_class_images",
-                "segment_instances",
-                "evaluate_instances",
-            ):
-                files[f"{folder}/{step}/{step}.tsv"] = None
-            for number in range(config["personalised"]["jobs"]):
-                files[f"{folder}/train_custom_diffusion/{number}.tsv"] = None
-        elif kind == "similarity":
-            files[f"{folder}/measure_similarity/{'/'.join(parts)}.tsv"] = None
-        else:
-            train = segmentor_settings(parts[0])["train"]
-            if train["synthesis"] is not None:
-                generated(train)
-            elif train["masks"] == "truth":
-                if mask_folder(train) is not None:
-                    at = f"{train['dataset']}/{train['split']}"
-                    files[f"{folder}/write_true_masks/{at}.tsv"] = None
-            else:
-                masks(train["dataset"], train["split"], *train["masks"].split("/"))
-            files[f"{folder}/train_segmentor/{parts[0]}.tsv"] = None
-            files[f"{folder}/evaluate_segmentor/{'/'.join(parts)}.tsv"] = None
-    return list(files)
-
-
-def benchmark_flags(wildcards):
-    """The benchmark files of every job behind a table, as flags."""
-    return flags(benchmark=benchmark_files(measured_in(wildcards.target)) or None)
-
-
 def claimed_runs():
-    """(an evaluation behind the claims, the name of one of its runs) for each that can be made."""
+    """(the name of an evaluation in the claims, one of its runs) for each that can be made."""
     runs = []
     for name in ledger.evaluations_needed():
-        made = name
         if name == ledger.SIMILARITY:
             if is_available(name):
-                runs.append((name, f"similarity/{figure_masks(name)[0]}"))
+                masks = f"similarity/{figure_masks(name)[0]}"
+                runs.append((name, Evaluation.parse(masks)))
             continue
         if name.startswith(ledger.FIGURE):
             shown = config["figures"]["voc_figure_b8"]
             masks = name.removeprefix(ledger.FIGURE)
             made = f"masks/{shown['dataset']}/{shown['split']}/{masks}"
-        if not can_be_made(made):
+        else:
+            made = name
+        evaluation = Evaluation.parse(made)
+        if not can_be_made(evaluation):
             continue
-        runs.append((name, made))
-        if name.startswith("segmentors/"):
-            kind, segmentor, split = name.split("/")
-            for run in range(2, 1 + config["claims"]["training_runs"]):
-                runs.append((name, f"{kind}/{segmentor}@{run}/{split}"))
+        trainings = config["claims"]["training_runs"] if evaluation.trained else 1
+        runs += [(name, evaluation.again(run)) for run in range(1, 1 + trainings)]
     return runs
 
 
 def claimed_metrics(wildcards):
     """The evaluations behind the claims, as an input."""
-    made = dict.fromkeys(made for _, made in claimed_runs())
-    return [f"<work>/evaluation/{name}/metrics.json" for name in made]
+    return list(dict.fromkeys(evaluation.path for _, evaluation in claimed_runs()))
 
 
 def claim_flags(wildcards):
@@ -208,12 +106,12 @@ def claim_flags(wildcards):
     work = config["paths"]["work"]
     return flags(
         evaluations=[
-            f"{name}={work}/evaluation/{made}/metrics.json"
-            for name, made in claimed_runs()
+            f"{name}={evaluation.path.replace('<work>', work)}"
+            for name, evaluation in claimed_runs()
         ],
         resamples=config["claims"]["resamples"],
         device=device(),
-        benchmark=benchmark_files([made for _, made in claimed_runs()]),
+        benchmarks=f"{work}/benchmarks",
     )
 
 
@@ -240,7 +138,9 @@ def is_available(target):
     if target == "mug19_figure_5":
         return "mug19" in config["datasets"]
     masks = figure_masks(target)
-    return bool(masks) and all(can_be_made(f"masks/{name}") for name in masks)
+    return bool(masks) and all(
+        can_be_made(Evaluation.parse(f"masks/{name}")) for name in masks
+    )
 
 
 def result_of(target):
@@ -268,8 +168,6 @@ rule record_config:
         "<work>/config.json",
     log:
         "<logs>/record_config/record_config.log",
-    benchmark:
-        "<benchmarks>/record_config/record_config.tsv"
     conda:
         "../../envs/workflow.yaml"
     threads: 1
@@ -302,8 +200,6 @@ rule make_table:
         provenance="<results>/{target}.provenance.json",
     log:
         "<logs>/make_table/{target}.log",
-    benchmark:
-        "<benchmarks>/make_table/{target}.tsv"
     conda:
         "../../envs/workflow.yaml"
     threads: 1
@@ -314,11 +210,10 @@ rule make_table:
     params:
         evaluations=evaluation_flags,
         provenance=provenance_flags,
-        benchmarks=benchmark_flags,
         caption=caption_of,
     shell:
         "python {input.script} {wildcards.target} --published {input.published} {params.evaluations}"
-        " {params.provenance} --config {input.config} {params.benchmarks} --output {output.table}"
+        " {params.provenance} --config {input.config} --output {output.table}"
         " --show 2> {log}"
 
 
@@ -338,8 +233,6 @@ rule make_claims:
         provenance="<results>/claims.provenance.json",
     log:
         "<logs>/make_claims/make_claims.log",
-    benchmark:
-        "<benchmarks>/make_claims/make_claims.tsv"
     conda:
         "../../envs/workflow.yaml"
     threads: 1
