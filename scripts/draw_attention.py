@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from attnseg.core.maps import min_max
 from attnseg.datasets.layouts import LABELS, LAYOUTS
-from attnseg.diffusion.attention import attention_maps, check_blocks, min_max
+from attnseg.diffusion.attention import attention_maps, check_blocks
 from attnseg.diffusion.extract import (
     Options,
     Sample,

@@ -79,15 +79,23 @@ def survey(config: dict, entries: dict) -> tuple[list[tuple[str, ...]], list[str
                 advice.append(f"{name} {split}: {state.problem}; {remedy(name, settings, entry)}")
     for name, entry in entries.items():
         if name not in config["datasets"]:
-            rows.append((name, "-", "-", "-", "-", "not configured", entry["needed_for"]))
+            rows.append(
+                (name, "-", "-", "-", "-", "not configured", shortened(entry["needed_for"]))
+            )
     return rows, advice
 
 
 def blocked_by(entry: dict, split: str) -> str:
-    """What waits for a split: what its part says, else what the data set says."""
+    """What waits for a split: what its part says, else the targets made from the data set."""
     parts = registry.parts_of(entry, [split]) if entry else {}
-    told = [part["needed_for"] for part in parts.values() if "needed_for" in part]
-    return told[0] if told else entry.get("needed_for", "whatever uses it")
+    told = [part["blocks"] for part in parts.values() if "blocks" in part]
+    return told[0] if told else shortened(entry.get("needed_for", [])) or "whatever uses it"
+
+
+def shortened(targets: list[str], shown: int = 2) -> str:
+    """The first targets, and how many more."""
+    more = f" and {len(targets) - shown} more" if len(targets) > shown else ""
+    return ", ".join(targets[:shown]) + more
 
 
 def remedy(name: str, settings: dict, entry: dict) -> str:

@@ -330,9 +330,8 @@ def datasets(config: dict) -> list[Line]:
         # what a rule makes or downloads is nothing to be done by hand, nor what no target needs
         entry = entries.get(name, {})
         by_hand = settings["source"] == "folder" or entry.get("account")
-        needed = config["targets"] == "all" or any(
-            target in entry.get("needed_for", "") for target in config["targets"]
-        )
+        targets = entry.get("needed_for", [])
+        needed = config["targets"] == "all" or not set(targets).isdisjoint(config["targets"])
         verdict = TODO if by_hand and needed else NOTE
         reason = next(line for line in advice if line.startswith(name))
         lines.append((verdict, reason))

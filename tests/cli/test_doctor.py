@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,20 @@ def test_doctor_ends_well_where_all_is_there(config, tmp_path):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize(
+    ("target", "verdict"),
+    [("voc_table3", "todo"), ("coco_figure_b7", "note")],
+)
+def test_missing_photos_are_to_be_put_there_where_a_wanted_target_is_made_from_them(
+    config, tmp_path, target, verdict
+):
+    shutil.rmtree(tmp_path / "VOC2012")
+    done = run("doctor", "--configfile", config(targets=[target]), "--offline")
+    assert lines_of(done)["data"][0] == verdict
+    assert f"voc: no folder {tmp_path / 'VOC2012'}" in done.stdout
+    assert done.returncode == (verdict == "todo")
+
+
 def test_doctor_asks_for_a_gpu_where_the_configuration_needs_one(config):
     path = config(device="auto", resources={"gpu_per_job": 1})
     done = run("doctor", "--configfile", path, "--offline", PATH="/nonexistent")
@@ -115,7 +130,10 @@ def test_check_datasets_shows_what_is_complete_and_what_the_rest_blocks(config):
     assert ["voc", "train", "1", "1/1", "1/1", "complete"] in rows
     assert ["voc", "val", "2", "2/2", "1/2", "incomplete"] in [row[:6] for row in rows]
     text = done.stdout
-    assert "every voc table" in text and "b.png and 0 more masks of val missing" in text
+    assert (
+        "voc_table1, voc_coco_table2 and 15 more" in text
+        and "b.png and 0 more masks of val missing" in text
+    )
     for name in ("coco", "imagenet_s", "cityscapes", "mug19"):
         assert any(row[0] == name and "missing" in row for row in rows)
     assert "its layout: docs/mug19.md" in text

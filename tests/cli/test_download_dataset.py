@@ -204,7 +204,7 @@ def test_coco_masks_are_built_where_the_photos_are(program, tmp_path):
 def test_every_checksum_has_an_origin_and_every_part_its_fields():
     known = {
         "what", "urls", "archive", "build", "bytes", "sha256", "md5", "checksums_from", "strip",
-        "into", "only", "splits", "for", "optional", "needed_for", "holds",
+        "into", "only", "splits", "for", "optional", "blocks", "holds",
     }  # fmt: skip
     for name, entry in registry.read_registry().items():
         assert {"title", "version", "site", "licence", "needed_for", "parts"} <= set(entry), name

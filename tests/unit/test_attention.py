@@ -5,11 +5,11 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from attnseg.core.maps import min_max
 from attnseg.diffusion.attention import (
     attention_maps,
     default_blocks,
     describe_blocks,
-    min_max,
     propagate,
     transformer_blocks,
 )

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from attnseg.core.maps import min_max
 from attnseg.datasets.mug19 import Mug19, Triplet
-from attnseg.diffusion.attention import attention_maps, min_max
+from attnseg.diffusion.attention import attention_maps
 from attnseg.diffusion.extract import Options
 from attnseg.diffusion.geometry import Fit, in_photo
 from attnseg.diffusion.instances import (

@@ -75,6 +75,11 @@ def refusal(tmp_path, text: str) -> str:
             "synthesis: {more: {dataset: voc, source: coco, count: 3, lora: cityscape}}\n",
             "'cityscape' is not configured; did you mean `cityscapes`?",
         ),
+        (
+            "datasets:\n  voc12: {root: data, splits: {}}\n",
+            "/own.yaml:2: `datasets.voc12`: no layout is named 'voc12': there are cityscapes, "
+            "coco, imagenet_s, mug19, voc, and those that you add (docs/adding.md); did you mean `voc`?",
+        ),
         ("inversions: {base: {}}\n", "`inversions.base` is the name of a variant"),
         (
             "segmentors: {attn2mask_voc_2000: {train: {masks: otzu}}}\n",

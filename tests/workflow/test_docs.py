@@ -1,10 +1,19 @@
-"""The documents: their links lead somewhere, and their numbers come from a run."""
+"""The documents: links lead somewhere, commands are taken, and numbers come from a run."""
 
+import argparse
+import importlib
 import re
+import shlex
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from attnseg.datasets import voc
+from attnseg.mini_world.splits import voc_scene
+from attnseg.mini_world.voc_layout import write_scene
 from attnseg.tables import TARGETS
 from tools import update_docs
 
@@ -29,6 +38,98 @@ def test_relative_links_lead_to_files_and_headings(document):
         path = (document.parent / name).resolve() if name else document
         assert path.exists(), target
         assert not heading or heading in anchors(path), target
+
+
+def shell_blocks(text: str) -> list[list[list[str]]]:
+    """The commands of each block of shell, in words."""
+    blocks = []
+    for block in re.findall(r"```sh\n(.*?)```", text, re.S):
+        lines = block.replace("\\\n", " ").replace("&&", "\n").splitlines()
+        blocks.append([words for line in lines if (words := shlex.split(line, comments=True))])
+    return blocks
+
+
+def commands(*programs: str) -> list[list[str]]:
+    """Those of all documents that run one of `programs`."""
+    texts = [path.read_text() for path in DOCUMENTS]
+    found = [words for text in texts for block in shell_blocks(text) for words in block]
+    return [words for words in found if words[0] in programs]
+
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def test_the_environment_is_activated_before_the_first_command_that_needs_it():
+    first = re.search(r"(?:^|`)(?:snakemake|python) ", README, re.M)
+    assert 0 < README.find("source .venv/bin/activate") < first.start()
+
+
+@pytest.mark.parametrize("words", commands("python"), ids=lambda words: Path(words[1]).stem)
+def test_programs_take_what_the_documents_give_them(words, monkeypatch):
+    class Taken(Exception):
+        pass
+
+    def parse_only(parser, *arguments, **options):
+        parse(parser, *arguments, **options)
+        raise Taken
+
+    parse = argparse.ArgumentParser.parse_args
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+    monkeypatch.setattr(sys, "path", [str(REPOSITORY / "scripts" / "tools"), *sys.path])
+    _, program, *arguments = words
+    assert (REPOSITORY / program).is_file()
+    module = program.removeprefix("scripts/").removesuffix(".py").replace("/", ".")
+    with pytest.raises(Taken):
+        importlib.import_module(module).main(arguments)
+
+
+def with_targets() -> list[list[str]]:
+    found = [words[1:] for words in commands("snakemake") if "--profile" not in words]
+    return [
+        words for words in found if any(w.startswith(("results/", "resources/")) for w in words)
+    ]
+
+
+@pytest.mark.parametrize("arguments", with_targets(), ids=lambda words: words[0])
+def test_the_targets_of_the_readme_are_planned(arguments, plan, checkout):
+    (own,) = re.findall(r"```yaml\n(# own.yaml.*?)```", README, re.S)
+    (checkout / "own.yaml").write_text(own.replace("/models/sd-v1-4", "assets/mini_sd"))
+    jobs, _ = plan(*arguments)
+    assert jobs
+
+
+@pytest.mark.parametrize("block", shell_blocks(README))
+def test_what_a_command_reads_of_the_mini_world_is_made_by_one_before_it(block):
+    made = set()
+    for words in block:
+        if words[0] == "snakemake":
+            made |= set(words)
+            continue
+        for word in words:
+            if folder := re.match(r"resources/mini/(\w+)/", word):
+                name = {"VOCdevkit": "voc"}.get(folder[1], folder[1])
+                assert f"resources/mini/{name}.json" in made, word
+
+
+def test_the_readme_s_photo_of_the_mini_world_is_segmented_as_it_is(tmp_path, monkeypatch):
+    program = importlib.import_module("segment_image")
+    (words,) = [w for w in commands("python") if "assets/mini_sd" in w and "--classes" in w]
+    photo = Path(words[2])
+    root = tmp_path / photo.parents[1]
+    for folder in ("JPEGImages", "Annotations", "SegmentationClassAug"):
+        (root / folder).mkdir(parents=True)
+    write_scene(root, photo.stem, voc_scene(0, "val", 0))
+    (tmp_path / "assets").symlink_to(REPOSITORY / "assets")
+    monkeypatch.chdir(tmp_path)
+    assert photo.is_file()
+    assert program.main(words[2:]) == 0
+    truth, mask = voc.read_mask(voc.mask_path(root, photo.stem)), np.array(Image.open("mask.png"))
+    names = words[words.index("--classes") + 1].split(",")
+    numbers = [0, *(1 + voc.CLASSES.index(name) for name in names)]
+    assert set(np.unique(truth)) == set(numbers)
+    for number, expected in enumerate(numbers):
+        ours, theirs = mask == number, truth == expected
+        assert (ours & theirs).sum() > 0.6 * (ours | theirs).sum(), expected
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

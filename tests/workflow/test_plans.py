@@ -3,11 +3,14 @@
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from math import ceil
 from pathlib import Path
 
 import pytest
 import yaml
+
+from attnseg.tables import TARGETS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MINI = ("--configfile", "config/mini.yaml")
@@ -199,6 +202,38 @@ RULES = [
         r"^ *rule (\w+):\n(.*?)(?=^ *rule \w+:|\Z)", file.read_text(), re.M | re.S
     )
 ]
+
+
+def test_the_registry_names_the_targets_that_are_made_from_each_data_set(snakemake):
+    """By Snakemake's graph of all jobs: what lies downstream of a data set's download."""
+    done = snakemake(
+        "--dag", "dot", "--cores", "1", "--config", "targets=all", "--", "all", "all_claims"
+    )
+    assert done.returncode == 0 and " -> " in done.stdout, done.stderr
+    jobs = dict(re.findall(r'(\d+)\[label = "(.*?)"', done.stdout))
+    after = defaultdict(list)
+    for source, job in re.findall(r"(\d+) -> (\d+)", done.stdout):
+        after[source].append(job)
+    by_rule = {  # rules that make one target
+        "make_claims": "claims", "make_figure_b8": "voc_figure_b8", "make_figure_d9": "voc_figure_d9",
+        "draw_attention": "voc_figure_2", "draw_instances": "mug19_figure_5",
+        "draw_generated": "attn2mask_figure_5", "draw_adaptation": "attn2mask_figure_6",
+    }  # fmt: skip
+    needed = {}
+    for download, label in jobs.items():
+        if not label.startswith("download_dataset"):
+            continue
+        downstream, todo = {download}, [download]
+        while todo:
+            new = set(after[todo.pop()]) - downstream
+            downstream |= new
+            todo += new
+        labels = [jobs[job] for job in downstream]
+        targets = {m[1] for text in labels if (m := re.search(r"(?:target|picture): (\w+)", text))}
+        needed[label.rpartition(" ")[2]] = targets | {by_rule[r] for r in labels if r in by_rule}
+    assert set.union(*needed.values()) == set(TARGETS)
+    registry = yaml.safe_load((REPOSITORY / "config" / "datasets.yaml").read_text())
+    assert {name: set(entry["needed_for"]) for name, entry in registry.items()} == needed
 
 
 @pytest.mark.parametrize(("name", "body"), RULES, ids=[name for name, _ in RULES])

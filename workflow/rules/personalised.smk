@@ -160,7 +160,7 @@ rule train_custom_diffusion:
         " > {log} 2>&1"
 
 
-# `features` also needs what train_segmentor does, as the one environment of the mini scale has it.
+# in the environment of segmentors, as `features` is one
 rule segment_instances:
     input:
         mug19,
@@ -173,7 +173,7 @@ rule segment_instances:
     log:
         "<logs>/segment_instances/segment_instances.log",
     conda:
-        "../../envs/diffusion.yaml"
+        "../../envs/segmentation.yaml"
     threads: config["resources"]["threads"]["segment_instances"]
     resources:
         mem_mb=growing(32000),

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
 
+from attnseg.core.maps import min_max
 from attnseg.diffusion.boxes import box_mask
 from attnseg.errors import UserError
 
@@ -288,16 +289,3 @@ def resize(maps: torch.Tensor, latent: tuple[int, int], grid: tuple[int, int]) -
     own = grid_of(maps.shape[1], *latent)
     images = maps.transpose(1, 2).unflatten(2, own)
     return F.interpolate(images, grid, mode="bilinear", align_corners=False)
-
-
-def min_max(maps: torch.Tensor, inside: torch.Tensor | None = None) -> torch.Tensor:
-    """Each map to [0, 1] (Equation 4); a constant one becomes 0. [K, h, w] -> [K, h, w].
-
-    `inside`: [h, w] bool, the cells whose minimum and maximum count; what others have beyond them
-    is cut off.
-    """
-    values = maps.flatten(1) if inside is None else maps[:, inside]  # [K, n]
-    low = values.amin(1)[:, None, None]
-    spread = values.amax(1)[:, None, None] - low
-    scaled = ((maps - low) / spread.clamp_min(1e-30)).clamp(0, 1)
-    return torch.where(spread > 0, scaled, torch.zeros_like(maps))

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from attnseg.batches import Batches
-from attnseg.diffusion.attention import attention_maps, min_max
+from attnseg.core.maps import min_max
+from attnseg.diffusion.attention import attention_maps
 from attnseg.diffusion.extract import Options, Sample, encode_photos, fit_of, sample_noise
 from attnseg.diffusion.geometry import Fit, in_photo, to_photo
 from attnseg.diffusion.personal import (

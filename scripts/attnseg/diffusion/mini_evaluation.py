@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
+from attnseg.core.maps import min_max
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
-from attnseg.diffusion.attention import attention_maps, min_max
+from attnseg.diffusion.attention import attention_maps
 from attnseg.diffusion.mini_training import encode
 from attnseg.masks.scores import upsample, with_background
 from attnseg.mini_world.splits import VOC_SPLITS, voc_scene

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 
-from attnseg.diffusion.attention import min_max
+from attnseg.core.maps import min_max
 
 OUTSIDE = -1  # the segment number of the cells that belong to none
 

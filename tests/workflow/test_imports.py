@@ -1,0 +1,224 @@
+"""Every program finds what it imports in the environments that it runs in.
+
+Read from the sources, without running them: what a program imports, and every module of attnseg that
+this leads to, inside functions as well.
+"""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPTS = REPOSITORY / "scripts"
+LOCK = REPOSITORY / "envs" / "requirements.lock"
+INSTALLED = sorted(SCRIPTS.glob("*.py"))  # by `pip install .`
+TOOLS = sorted((SCRIPTS / "tools").glob("*.py"))
+
+# installed without its dependencies, and not by `pip install .`: README.md says for which programs
+MMSEG = {"mmseg", "mmengine", "mmcv", "cv2"}
+NEED_MMSEG = {
+    "train_segmentor.py", "evaluate_segmentor.py", "train_backbone.py", "segment_instances.py",
+}  # fmt: skip
+# what mmcv-lite and mmseg ask for and do not get: forks and headless builds stand in
+REPLACED = {"mmengine", "opencv-python"}
+
+
+def rules() -> Iterator[tuple[str, Path, Path]]:
+    """(rule, its program, its conda environment) of every rule that runs a program."""
+    for file in sorted((REPOSITORY / "workflow" / "rules").glob("*.smk")):
+        for name, body in re.findall(
+            r"^ *rule (\w+):\n(.*?)(?=^ *rule \w+:|\Z)", file.read_text(), re.M | re.S
+        ):
+            programs = set(re.findall(r"<scripts>/(\w+\.py)", body))
+            if not programs:
+                assert not re.search(r'"python |\.py\b', body), f"{name}: which program is it?"
+                continue
+            (program,) = programs
+            (environment,) = re.findall(r'conda:\n +"../../(envs/\w+\.yaml)"', body)
+            yield name, SCRIPTS / program, REPOSITORY / environment
+
+
+RULES = list(rules())
+
+
+# -- what a program imports
+
+
+@cache
+def imported_by(file: Path) -> list[str]:
+    """The modules that a file imports, `a` and `a.b` for `from a import b`."""
+    names = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Import():
+                names += [alias.name for alias in node.names]
+            case ast.ImportFrom():
+                assert node.level == 0, f"{file}: a relative import, which is not followed here"
+                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            case ast.Call(func=ast.Attribute(attr="import_module"), args=[name, *_]):
+                # of f"attnseg.datasets.{name}", whose name is not known: all modules there
+                assert isinstance(name, ast.JoinedStr), f"{file}: import_module of what?"
+                package = name.values[0].value.rstrip(".")
+                folder = SCRIPTS / package.replace(".", "/")
+                names += [f"{package}.{path.stem}" for path in sorted(folder.glob("*.py"))]
+    return names
+
+
+def source_of(module: str, program: Path) -> Path | None:
+    """The file of a module of this repository; None for any other."""
+    for folder in (SCRIPTS, program.parent):
+        path = folder / module.replace(".", "/")
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def closure(program: Path) -> dict[str, str]:
+    """What a program imports from outside the repository and the standard library, its top-level
+    names -> the way to the import."""
+    outside: dict[str, str] = {}
+    todo = [(program, program.name)]
+    seen = {program}
+    for file, way in todo:
+        for name in imported_by(file):
+            parts = name.split(".")
+            if not source_of(parts[0], program) and parts[0] not in sys.stdlib_module_names:
+                outside.setdefault(parts[0], way)
+            for i in range(len(parts)):  # importing a.b.c runs a and a.b
+                module = ".".join(parts[: i + 1])
+                found = source_of(module, program)
+                if found is not None and found not in seen:
+                    seen.add(found)
+                    todo.append((found, f"{way} > {module}"))
+    return outside
+
+
+# -- what an environment holds
+
+
+@cache
+def with_dependencies(package: str) -> frozenset[str]:
+    """A distribution, by its canonical name, and all that it requires."""
+    found, todo = {package}, [package]
+    for name in todo:
+        for need in map(Requirement, required_by(name)):
+            key = canonicalize_name(need.name)
+            if key not in found and (need.marker is None or need.marker.evaluate({"extra": ""})):
+                found.add(key)
+                todo.append(key)
+    return frozenset(found)
+
+
+def required_by(package: str) -> list[str]:
+    try:
+        return metadata.requires(package) or []
+    except metadata.PackageNotFoundError:  # of another platform or build
+        return []
+
+
+def pins(text: str) -> set[str]:
+    return {canonicalize_name(name) for name in re.findall(r"([A-Za-z0-9][\w.-]*)==\d", text)}
+
+
+def installed_after(environment: Path) -> set[str]:
+    """What a conda environment gets at last, without dependencies."""
+    script = environment.with_suffix(".post-deploy.sh")
+    return pins(script.read_text()) if script.exists() else set()
+
+
+@cache
+def conda(environment: Path) -> set[str]:
+    """The distributions of a conda environment."""
+    entries = yaml.safe_load(environment.read_text())["dependencies"]
+    (packages,) = [entry["pip"] for entry in entries if isinstance(entry, dict)]
+    listed = pins("\n".join(packages))
+    return set().union(*map(with_dependencies, listed)) | installed_after(environment)
+
+
+def package_dependencies() -> set[str]:
+    """What `pip install .` brings."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    names = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    return set().union(*map(with_dependencies, names))
+
+
+@pytest.fixture(scope="module")
+def lacking():
+    """(program, distributions) -> what it imports and they do not hold, with the way to it."""
+    packages = metadata.packages_distributions()
+
+    def find(program: Path, held: set[str]) -> dict[str, str]:
+        return {
+            name: way
+            for name, way in closure(program).items()
+            if held.isdisjoint(map(canonicalize_name, packages.get(name, ())))
+        }
+
+    return find
+
+
+# -- the tests
+
+
+@pytest.mark.parametrize(("rule", "program", "environment"), RULES, ids=[r[0] for r in RULES])
+def test_a_rule_s_conda_environment_holds_what_its_program_imports(
+    rule, program, environment, lacking
+):
+    assert not lacking(program, conda(environment)), environment.name
+
+
+@pytest.mark.parametrize("program", [*INSTALLED, *TOOLS], ids=lambda path: path.stem)
+def test_the_lock_holds_what_a_program_imports(program, lacking):
+    assert not lacking(program, pins(LOCK.read_text()))
+
+
+@pytest.mark.parametrize("program", INSTALLED, ids=lambda path: path.stem)
+def test_pip_install_brings_what_a_program_imports(program, lacking):
+    lacks = set(lacking(program, package_dependencies()))
+    assert lacks <= (MMSEG if program.name in NEED_MMSEG else set())
+
+
+def test_the_readme_says_which_programs_pip_install_leaves_without_mmseg():
+    assert {path.name for path in INSTALLED if MMSEG & set(closure(path))} == NEED_MMSEG
+    (told,) = re.findall(r"also needs mmseg(.+?)\.\n", (REPOSITORY / "README.md").read_text(), re.S)
+    assert set(re.findall(r"\w+\.py", told)) == NEED_MMSEG
+
+
+def test_what_is_installed_without_its_dependencies_finds_them(lacking):
+    environment = REPOSITORY / "envs" / "segmentation.yaml"
+    needs = set().union(*map(with_dependencies, installed_after(environment)))
+    assert needs - conda(environment) <= REPLACED
+
+
+def test_core_is_arrays_alone():
+    core = sorted((SCRIPTS / "attnseg" / "core").glob("*.py"))
+    assert len(core) > 1
+    for file in core:
+        names = {name for name in imported_by(file) if name.startswith("attnseg")}
+        assert all(re.match(r"attnseg\.(core|errors)\b", name) for name in names), file
+        assert set(closure(file)) <= {"numpy", "torch", "PIL", "scipy"}, file
+
+
+def test_imports_in_functions_and_by_name_are_followed(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("def f():\n    from attnseg.datasets import coco\n    import torch.nn\n")
+    assert closure(program) == {
+        "torch": "program.py",
+        "numpy": "program.py > attnseg.datasets.coco",
+        "pycocotools": "program.py > attnseg.datasets.coco",
+        "PIL": "program.py > attnseg.datasets.coco > attnseg.datasets.images",
+    }
+    by_name = tmp_path / "by_name.py"
+    by_name.write_text("from attnseg.datasets import registry\n")
+    assert closure(by_name)["scipy"].endswith("registry > attnseg.datasets.voc_aug")
