@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from attnseg.datasets import coco
+from attnseg.datasets import coco_masks
 from attnseg.errors import run
 
 
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         return tqdm(images, desc="masks", unit="", mininterval=2, disable=not sys.stderr.isatty())
 
     for split in args.splits:
-        done = coco.build_masks(args.root, split, progress)
+        done = coco_masks.build_masks(args.root, split, progress)
         print(
             f"{done['split']}: {done['images']} images, {done['made']} masks made "
             f"-> {args.root / 'masks'}"

@@ -13,7 +13,7 @@ def references(wildcards):
                 settings = segmentor_settings(first)
                 first = settings["train"]["dataset"]
                 segmentors[split, first, settings["architecture"]] = None
-            if first not in TRUE_MASKS:
+            if not (DATASETS[first].background and DATASETS[first].label_sources):
                 continue
             masks.update(
                 {
