@@ -11,6 +11,7 @@ from attnseg.errors import UserError, run
 from attnseg.evaluation import masks as M
 from attnseg.evaluation.iou import read_metrics
 
+TOY = json.dumps({"key": "toy", "classes": ["cat", "dog"]})
 CLASSES = ("background", "cat", "dog")
 SHAPES = {"a": (6, 8), "b": (9, 5), "c": (7, 7)}
 
@@ -33,14 +34,13 @@ def world(tmp_path, monkeypatch):
     for image_id, mask in predictions.items():
         save(folder / f"{image_id}.png", mask)
     reader = M.Truth(list(SHAPES), CLASSES, truth.__getitem__)
-    monkeypatch.setitem(program.LAYOUTS, "toy", None)
-    monkeypatch.setattr(program, "truth_of", lambda layout, root, split: reader)
+    monkeypatch.setattr(program, "truth_of", lambda dataset, root, split: reader)
     return tmp_path, folder, truth, predictions, reader
 
 
 def arguments(tmp_path, folder, *more):
     return [
-        *("--dataset", "toy", "--root", str(tmp_path), "--split", "dev"),
+        *("--dataset", TOY, "--root", str(tmp_path), "--split", "dev"),
         *("--masks", str(folder), "--output", str(tmp_path / "out"), *more),
     ]
 

@@ -41,7 +41,9 @@ def checked_config():
 
 config.update(checked_config())
 try:
-    DATASETS = {name: datasets.load(name, entry) for name, entry in config["datasets"].items()}
+    DATASETS = {
+        name: datasets.load(name, entry) for name, entry in config["datasets"].items()
+    }
     for entry in config["datasets"].values():
         if entry["vocabulary"] not in (None, *DATASETS):
             datasets.load(entry["vocabulary"])
@@ -196,7 +198,11 @@ def label_source(dataset, profile):
 def vocabulary(dataset):
     """The data set whose words its classes are asked for by; None for one's own."""
     name = config["datasets"][dataset]["vocabulary"]
-    return dataset_argument(name) if name in DATASETS else name or DATASETS[dataset].layout or None
+    return (
+        dataset_argument(name)
+        if name in DATASETS
+        else name or DATASETS[dataset].layout or None
+    )
 
 
 def shard_numbers(images, size):

@@ -173,9 +173,7 @@ rule refine_masks:
         runtime=growing(480),
         gpu=0,
     params:
-        data=lambda wildcards: flags(
-            **photos_named(wildcards.dataset, wildcards.split)
-        ),
+        data=lambda wildcards: flags(**photos_named(wildcards.dataset, wildcards.split)),
         method=refinement_flags,
         attention=lambda wildcards, input: Path(input.attention).parent,
         masks=lambda wildcards, output: Path(output.masks).parent,

@@ -34,9 +34,7 @@ def prompt_flags(wildcards):
                 "adapted": bool(settings["lora"] and dataset.adapted_prompt),
             }
         source = dataset_argument(source)
-    return flags(
-        source=source, count=settings["count"], seed=config["seed"], **more
-    )
+    return flags(source=source, count=settings["count"], seed=config["seed"], **more)
 
 
 def adapter(wildcards):
@@ -202,7 +200,9 @@ rule refine_synthetic:
     params:
         method=labelling_flags,
         dataset=lambda wildcards: flags(
-            dataset=dataset_argument(config["synthesis"][wildcards.synthesis]["dataset"])
+            dataset=dataset_argument(
+                config["synthesis"][wildcards.synthesis]["dataset"]
+            )
         ),
         attention=lambda wildcards, input: Path(input.shards[0]).parent,
         images=lambda wildcards, input: Path(input.shards[0]).with_name("images"),
