@@ -63,20 +63,20 @@ def build(args: argparse.Namespace) -> list[prompt_sets.Prompt]:
     """The prompts that the command line asks for."""
     if args.count is not None and args.count < 1:
         raise UserError(f"--count {args.count}: give at least 1")
+    source = None if args.source == "mini_world" else datasets.load(args.source)
+    if source and source.captions and args.captions is None:
+        raise UserError(
+            f"--source {source.name} needs --captions: give {source.captions} of its folder"
+        )
     if args.captions is None and args.count is None:
         raise UserError(f"--source {args.source} needs --count")
-    if args.source == "mini_world":
+    if source is None:
         from attnseg.mini_world.prompts import mini_world_prompts
 
         return mini_world_prompts(args.count, args.seed)
-    source = datasets.load(args.source)
     if args.captions is not None:
         captions, literal = prompt_sets.read_captions(args.captions), args.person_words == "literal"
         return prompt_sets.caption_prompts(captions, args.count, args.seed, args.dataset, literal)
-    if source.captions:
-        raise UserError(
-            f"--source {source.name} needs --captions: {source.captions} below its root"
-        )
     return prompt_sets.template_prompts(source, args.count, args.seed, args.root, args.adapted)
 
 

@@ -118,7 +118,7 @@ def refine_one(
 
 def masks_of(dataset, root, split, output, train_output, options, item, kinds) -> dict:
     path = output / f"{item['id']}.png"
-    train_path = train_output / path.name if train_output else None
+    train_path = train_output / f"{item['id']}.png" if train_output else None
     entry = {"id": item["id"], "ignored": 0.0}
     size = tuple(item["image_size"])
     if not item["classes"]:

@@ -169,7 +169,7 @@ def test_a_data_set_that_needs_an_account_says_what_to_do(program):
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="ask the authors"):
         program("all=2468", dataset="mug19")
-    with pytest.raises(UserError, match="no data set 'vox'"):
+    with pytest.raises(UserError, match="datasets.vox: no such data set"):
         program("val=2", dataset="vox")
 
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from attnseg.datasets.coco import DATASET as coco
+from attnseg.datasets.coco import read_annotations
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.mini_world import coco_layout
@@ -51,7 +52,7 @@ def test_every_scene_has_a_caption(root):
 
 
 def test_the_categories_are_coco_s_80_with_its_gaps(root):
-    categories = coco.read_annotations(root, "val")["categories"]
+    categories = read_annotations(root, "val")["categories"]
     numbers = {category["name"]: category["id"] for category in categories}
     assert (numbers["person"], numbers["toothbrush"]) == (1, 90)
     assert (numbers["stop sign"], numbers["hair drier"], len(numbers)) == (13, 89, 80)

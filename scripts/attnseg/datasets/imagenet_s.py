@@ -67,7 +67,9 @@ class ImageNetS(Dataset):
 
     def prompt_names(self, root: Path | None) -> Mapping[str, tuple[str, ...]]:
         if root is None:
-            raise UserError("ImageNet-S's classes are listed in its folder: name it (--root)")
+            raise UserError(
+                f"--source {self.name} needs --root: its folder, which lists the classes"
+            )
         return synonyms(root)
 
     def read_truth(

@@ -30,8 +30,8 @@ COLOURS = np.array(
 BLACK, WHITE, GREY = (0, 0, 0), (255, 255, 255), (128, 128, 128)
 
 
-def uncertain(maps: torch.Tensor, background: bool = True) -> np.ndarray:
-    """Where the best score, the background's included, leads the second by little: [H, W] bool.
+def uncertain(maps: torch.Tensor, width: float = UNCERTAIN, background: bool = True) -> np.ndarray:
+    """Where the best score leads the second, the background's included, by less: [H, W] bool.
 
     `maps`: [K, H, W], a class's scores in [0, 1] at the photo's size.
     """
@@ -39,7 +39,7 @@ def uncertain(maps: torch.Tensor, background: bool = True) -> np.ndarray:
     if len(scores) == 1:
         return np.zeros(maps.shape[1:], bool)
     first, second = scores.topk(2, dim=0).values
-    return ((first - second) < UNCERTAIN).numpy()
+    return ((first - second) < width).numpy()
 
 
 def coloured(mask: np.ndarray, numbers: list[int]) -> np.ndarray:
@@ -85,7 +85,7 @@ def figure(
             if n not in (dataset.unclassed, dataset.ignored)
         ]
         shown = coloured(predicted, numbers)
-        shown[uncertain(maps["selfcross"], dataset.background)] = WHITE
+        shown[uncertain(maps["selfcross"], background=dataset.background)] = WHITE
         for axis, image in zip(row[3:], (shown, coloured(truth, numbers)), strict=True):
             axis.imshow(image, interpolation="nearest")
         patches = [
