@@ -9,7 +9,7 @@ from PIL import Image
 
 import build_coco_masks
 from attnseg.datasets import coco as coco_module
-from attnseg.datasets import coco_masks
+from attnseg.datasets import coco_masks, load
 from attnseg.datasets.coco import DATASET as coco
 from attnseg.errors import UserError
 
@@ -127,6 +127,23 @@ def test_masks_are_written_with_an_index_that_later_reading_uses(root, capsys):
     (root / "annotations" / "instances_train2014.json").write_text("{}")
     assert coco.read_split(root, "train")[-1] == i
     assert coco.labels(root, i) == ["person", "dog"]
+
+
+def test_ones_own_annotations_in_this_form_have_classes_of_their_own(tmp_path):
+    settings = {"key": "farm", "layout": "coco", "classes": ["cow", "hen"], "photos": "p/{id}.*"}
+    categories = [{"id": 4, "name": "cow"}, {"id": 9, "name": "hen"}]
+    image = {"id": 1, "file_name": "a.jpg", "height": HEIGHT, "width": WIDTH}
+    content = {
+        "images": [image], "annotations": [instance(1, 9, box(0, 0, 10, 10))], "categories": categories,
+    }  # fmt: skip
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_all.json").write_text(json.dumps(content))
+    arguments = ["--root", str(tmp_path), "--splits", "all", "--dataset", json.dumps(settings)]
+    assert build_coco_masks.main(arguments) == 0
+    farm = load(json.dumps(settings))
+    assert farm.read_split(tmp_path, "all") == ["a"]
+    assert farm.labels(tmp_path, "a", None, "all") == farm.labels(tmp_path, "a", "mask") == ["hen"]
+    assert farm.image_path(tmp_path, "a").parent == tmp_path / "p"
 
 
 def test_masks_that_are_there_are_not_made_again(root, capsys):

@@ -82,25 +82,28 @@ def read_annotations(root: Path, split: str) -> dict:
     return content
 
 
-def class_numbers(categories: Sequence[dict]) -> dict[int, int]:
-    """COCO's category id -> class number, 1 to 80."""
+def class_numbers(categories: Sequence[dict], classes: tuple[str, ...] = CLASSES) -> dict[int, int]:
+    """An annotation file's category id -> class number, from 1; of COCO's 1 to 80."""
     ordered = sorted(categories, key=lambda category: category["id"])
     names = tuple(category["name"] for category in ordered)
-    if names != CLASSES:
-        raise UserError(f"COCO's 80 categories expected, the annotations have {len(names)} others")
+    if names != classes:
+        raise UserError(
+            f"the {len(classes)} categories {', '.join(classes[:3])}, ... expected, the annotations "
+            f"have {len(names)} others"
+        )
     return {category["id"]: number for number, category in enumerate(ordered, 1)}
 
 
-def index(content: dict) -> list[dict]:
+def index(content: dict, classes: tuple[str, ...] = CLASSES) -> list[dict]:
     """[{id, classes}] of the images with at least one annotation, by id."""
-    numbers = class_numbers(content["categories"])
+    numbers = class_numbers(content["categories"], classes)
     present: dict[int, set[int]] = {}
     for annotation in content["annotations"]:
         present.setdefault(annotation["image_id"], set()).add(numbers[annotation["category_id"]])
     items = [
         {
             "id": Path(image["file_name"]).stem,
-            "classes": [CLASSES[number - 1] for number in sorted(present[image["id"]])],
+            "classes": [classes[number - 1] for number in sorted(present[image["id"]])],
         }
         for image in content["images"]
         if image["id"] in present
@@ -109,12 +112,12 @@ def index(content: dict) -> list[dict]:
 
 
 @lru_cache(maxsize=4)
-def split_items(root: Path, split: str) -> dict[str, list[str]]:
+def split_items(root: Path, split: str, classes: tuple[str, ...]) -> dict[str, list[str]]:
     """id -> classes, in the order of the ids."""
     made = Path(root) / "masks" / f"{split}.json"  # made with the masks
     # the annotations of 2014's train are 450 MB, and every shard's job would read them
     items = json.loads(made.read_text())["items"] if made.is_file() else None
-    items = index(read_annotations(root, split)) if items is None else items
+    items = index(read_annotations(root, split), classes) if items is None else items
     return {item["id"]: item["classes"] for item in items}
 
 
@@ -126,9 +129,11 @@ class Coco(Dataset):
 
     def read_split(self, root: Path, split: str) -> list[str]:
         """The ids of the images that have at least one annotation, sorted."""
-        return list(split_items(Path(root), full_split(root, split)))
+        return list(split_items(Path(root), full_split(root, split), self.classes))
 
     def image_path(self, root: Path, image_id: str, split: str | None = None) -> Path:
+        if self.photos:
+            return super().image_path(root, image_id, split)
         # 2014's names hold the split, 2017's do not
         parts = image_id.split("_")
         folders = [parts[1]] if len(parts) == 3 else ["train2017", "val2017"]
@@ -139,9 +144,11 @@ class Coco(Dataset):
         """The annotated categories, crowds included."""
         parts = image_id.split("_")
         splits = [parts[1]] if len(parts) == 3 else ["train2017", "val2017"]
+        if split:
+            splits = [full_split(root, split)]
         for name in splits:
             if (Path(root) / "annotations" / f"instances_{name}.json").is_file():
-                classes = split_items(Path(root), name).get(image_id)
+                classes = split_items(Path(root), name, self.classes).get(image_id)
                 if classes is not None:
                     return classes
         raise UserError(f"{root}: image {image_id!r} has no annotation in {' or '.join(splits)}")
@@ -150,7 +157,7 @@ class Coco(Dataset):
         from attnseg.datasets.coco_masks import build_masks
 
         for split in splits:
-            build_masks(root, split)
+            build_masks(root, split, dataset=self)
 
 
 DATASET = Coco(

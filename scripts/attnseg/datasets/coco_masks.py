@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attnseg.datasets import coco
+from attnseg.datasets import Dataset, coco
 from attnseg.datasets.coco import DATASET
 from attnseg.files import write_json
 
@@ -38,15 +38,15 @@ def rasterise(annotations: Sequence[dict], height: int, width: int, numbers: dic
     return mask
 
 
-def build_masks(root: Path, split: str, progress=iter) -> dict:
+def build_masks(root: Path, split: str, progress=iter, dataset: Dataset = DATASET) -> dict:
     """Write the masks of a split, then its index; how many images and pixels.
 
     Masks that are there are kept: each is complete or absent.
     """
     split = coco.full_split(root, split)
     content = coco.read_annotations(root, split)
-    numbers = coco.class_numbers(content["categories"])
-    items = coco.index(content)
+    numbers = coco.class_numbers(content["categories"], dataset.classes)
+    items = coco.index(content, dataset.classes)
     of_image: dict[int, list[dict]] = {}
     for annotation in content["annotations"]:
         of_image.setdefault(annotation["image_id"], []).append(annotation)
@@ -54,11 +54,11 @@ def build_masks(root: Path, split: str, progress=iter) -> dict:
     index_path = Path(root) / "masks" / f"{split}.json"
     made = 0
     for image in progress(images):
-        path = DATASET.mask_path(root, Path(image["file_name"]).stem)
+        path = dataset.mask_path(root, Path(image["file_name"]).stem)
         if not path.exists():
             mask = rasterise(of_image[image["id"]], image["height"], image["width"], numbers)
-            DATASET.write_mask(path, mask)
+            dataset.write_mask(path, mask)
             made += 1
-    write_json(index_path, {"split": split, "classes": coco.CLASSES, "items": items})
+    write_json(index_path, {"split": split, "classes": dataset.classes, "items": items})
     coco.split_items.cache_clear()
     return {"split": split, "images": len(items), "made": made}

@@ -363,7 +363,7 @@ def load(name: str, settings: Mapping | None = None) -> Dataset:
     if source is not None:
         if source not in dataset.label_sources:
             known = ", ".join(dataset.label_sources)
-            raise UserError(f"{where}.labels: {source!r} is none of {known or 'its none'}")
+            raise UserError(f"{where}.labels: {source!r} is none of {known or 'any'}")
         others = tuple(other for other in dataset.label_sources if other != source)
         dataset = replace(dataset, label_sources=(source, *others))
     return dataset
@@ -407,6 +407,8 @@ def _check(dataset: Dataset, where: str) -> None:
                 f"{where}.{key}: {pattern}: write {{id}} where a photo's name stands, and of other "
                 "braces {split} alone"
             )
+    if "{}" not in dataset.prompt:
+        raise UserError(f"{where}.prompt: {dataset.prompt}: write {{}} where the class stands")
     unknown = [name for name in dataset.synonyms if classes and name not in classes]
     if unknown and not dataset.layout:
         raise UserError(f"{where}.synonyms: {unknown[0]!r} is none of its classes")
