@@ -88,8 +88,8 @@ def class_numbers(categories: Sequence[dict], classes: tuple[str, ...] = CLASSES
     names = tuple(category["name"] for category in ordered)
     if names != classes:
         raise UserError(
-            f"the {len(classes)} categories {', '.join(classes[:3])}, ... expected, the annotations "
-            f"have {len(names)} others"
+            f"{len(classes)} categories expected, {', '.join(classes[:3])}, ...; the annotations have "
+            f"{len(names)} others"
         )
     return {category["id"]: number for number, category in enumerate(ordered, 1)}
 
