@@ -197,12 +197,9 @@ def label_source(dataset, profile):
 
 def vocabulary(dataset):
     """The data set whose words its classes are asked for by; None for one's own."""
-    name = config["datasets"][dataset]["vocabulary"]
-    return (
-        dataset_argument(name)
-        if name in DATASETS
-        else name or DATASETS[dataset].layout or None
-    )
+    name = config["datasets"][dataset]["vocabulary"] or dataset
+    own = name == dataset and dataset_argument(name) != name
+    return None if own else dataset_argument(name) if name in DATASETS else name
 
 
 def shard_numbers(images, size):
