@@ -430,7 +430,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
 def test_other_reliability_maps_do_not_resume(pairs, toy, tmp_path):
     other = tmp_path / "reliable"
     shutil.copytree(toy / "reliable", other)
-    arguments = ("voc", toy, "train", None)
+    arguments = (voc, toy, "train", None)
     assert split_pairs(*arguments, other)[1].fingerprint() == pairs.fingerprint()
     noise = np.random.default_rng(0).integers(0, 2, (40, 36), dtype=np.uint8)
     Image.fromarray(noise).save(other / f"{pairs.ids[0]}.png")
