@@ -13,13 +13,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from attnseg.datasets import coco
+from attnseg import datasets
+from attnseg.datasets import coco_masks
+from attnseg.datasets.coco import DATASET
 from attnseg.errors import run
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--dataset", type=datasets.load, default=DATASET, help=f"in COCO's layout: {datasets.HELP}"
     )
     parser.add_argument("--root", type=Path, required=True, help="COCO's folder")
     parser.add_argument(
@@ -31,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         return tqdm(images, desc="masks", unit="", mininterval=2, disable=not sys.stderr.isatty())
 
     for split in args.splits:
-        done = coco.build_masks(args.root, split, progress)
+        done = coco_masks.build_masks(args.root, split, progress, args.dataset)
         print(
             f"{done['split']}: {done['images']} images, {done['made']} masks made "
             f"-> {args.root / 'masks'}"

@@ -14,8 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from attnseg import downloads
-from attnseg.datasets import coco, registry, voc_aug
+from attnseg import datasets, downloads
+from attnseg.datasets import completeness
 from attnseg.errors import UserError, run
 from attnseg.files import sha256, write_json
 
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", required=True, help="its name in the registry")
+    parser.add_argument("--dataset", required=True, type=datasets.load, help=datasets.HELP)
     parser.add_argument(
         "--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012"
     )
@@ -45,19 +45,16 @@ def main(argv: list[str] | None = None) -> int:
         "--without-masks", nargs="+", default=[], metavar="NAME", help="splits without true masks"
     )
     parser.add_argument("--output", required=True, type=Path, help="the manifest, a JSON file")
-    parser.add_argument("--registry", type=Path, default=registry.REGISTRY)
+    parser.add_argument("--registry", type=Path, default=completeness.REGISTRY)
     parser.add_argument("--processes", type=int, default=1, help="masks built at a time")
     args = parser.parse_args(argv)
     splits = parse_splits(args.splits)
-    entries = registry.read_registry(args.registry)
-    if args.dataset not in entries:
-        raise UserError(f"no data set {args.dataset!r}; {args.registry} has {', '.join(entries)}")
-    entry = entries[args.dataset]
+    entry = completeness.entry_of(args.dataset, completeness.read_registry(args.registry))
     without = {*entry.get("splits_without_masks", []), *args.without_masks}
     states = check(args.dataset, args.root, splits, without)
     if args.source == "download" and any(state.problem for state in states.values()):
         archives = args.output.parent / "downloads"
-        get_parts(entry, args.root, splits, archives, args.processes)
+        get_parts(args.dataset, entry, args.root, splits, archives, args.processes)
         states = check(args.dataset, args.root, splits, without)
     unlisted = set()
     if args.source == "folder":  # one's own photos need not fill every split that is configured
@@ -79,21 +76,26 @@ def parse_splits(texts: list[str]) -> dict[str, int]:
     return splits
 
 
-def check(dataset: str, root: Path, splits: dict[str, int], without: set[str]) -> dict:
+def check(dataset: datasets.Dataset, root: Path, splits: dict[str, int], without: set[str]) -> dict:
     """split -> what of it is on the disk. `without`: splits that need no masks."""
     return {
-        name: registry.split_state(dataset, root, name, images, masks=name not in without)
+        name: completeness.split_state(dataset, root, name, images, masks=name not in without)
         for name, images in splits.items()
     }
 
 
 def manifest(
-    dataset: str, entry: dict, root: Path, splits: dict, states: dict, unlisted: set[str]
+    dataset: datasets.Dataset,
+    entry: dict,
+    root: Path,
+    splits: dict,
+    states: dict,
+    unlisted: set[str],
 ) -> dict:
     """What is there. A missing split is refused, unless nothing but itself waits for it."""
     optional = unlisted | {
         split
-        for part in entry["parts"].values()
+        for part in entry.get("parts", {}).values()
         if part.get("optional")
         for split in part.get("splits", [])
     }
@@ -103,10 +105,8 @@ def manifest(
             raise UserError(f"{problem}; {help_for(dataset, entry)}")
         print(f"warning: split {name} is left out: {problem}", file=sys.stderr)
     return {
-        "dataset": dataset,
-        "title": entry["title"],
-        "version": entry["version"],
-        "licence": entry["licence"],
+        "dataset": dataset.name,
+        **{key: entry.get(key) for key in ("title", "version", "licence")},
         "root": str(root),
         "splits": {
             name: {"images": images, **split_list(dataset, root, name, states[name].ids)}
@@ -117,31 +117,34 @@ def manifest(
     }
 
 
-def split_list(dataset: str, root: Path, split: str, ids: list[str]) -> dict:
+def split_list(dataset: datasets.Dataset, root: Path, split: str, ids: list[str]) -> dict:
     """The file that lists a split and its hash; without a file the hash of the ids."""
-    if dataset == "voc":
-        path = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-    elif dataset == "coco":
-        path = root / "annotations" / f"instances_{coco.full_split(root, split)}.json"
-    else:
-        return {"sha256": voc_aug.ids_hash(ids)}
+    path = dataset.list_path(root, split)
+    if path is None:
+        return {"sha256": completeness.ids_hash(ids)}
     return {"list": str(path), "sha256": sha256(path)}
 
 
-def help_for(dataset: str, entry: dict) -> str:
-    how = f"{entry['how']} {entry['site']}" if "how" in entry else entry["site"]
-    return f"{how}; or set datasets.{dataset}.root to where it lies complete"
+def help_for(dataset: datasets.Dataset, entry: dict) -> str:
+    how = " ".join(entry[key] for key in ("how", "site") if key in entry)
+    how = f"{how}; or set" if how else "set"
+    return f"{how} datasets.{dataset.name}.root to where it lies complete"
 
 
 def get_parts(
-    entry: dict, root: Path, splits: dict[str, int], archives: Path, processes: int
+    dataset: datasets.Dataset,
+    entry: dict,
+    root: Path,
+    splits: dict[str, int],
+    archives: Path,
+    processes: int,
 ) -> None:
     """Download, unpack and build the parts that `splits` need and that are not there."""
-    parts = registry.parts_of(entry, list(splits))
+    parts = completeness.parts_of(entry, list(splits))
     lacking = {
         name: part
         for name, part in parts.items()
-        if registry.part_problem(root, part) or not part.get("holds")
+        if completeness.part_problem(root, part) or not part.get("holds")
     }
     lacking = {
         name: part for name, part in lacking.items() if "for" not in part or part["for"] in lacking
@@ -162,7 +165,10 @@ def get_parts(
         downloads.check_space(root, needed, f"{entry['title']} (archives and content)")
     for part in lacking.values():
         try:
-            get_part(part, root, splits, archives, processes)
+            if "build" in part:
+                dataset.build(root, splits, processes)
+            else:
+                get_part(part, root, archives)
         except UserError as error:
             if not part.get("optional"):
                 raise
@@ -173,17 +179,7 @@ def archive_of(part: dict, archives: Path) -> Path:
     return archives / (part.get("archive") or part["urls"][0].rpartition("/")[2])
 
 
-def get_part(
-    part: dict, root: Path, splits: dict[str, int], archives: Path, processes: int
-) -> None:
-    if part.get("build") == "voc_aug":
-        images = splits.get("trainaug", voc_aug.TRAINAUG)
-        voc_aug.build(root, root / "SBD", images=images, processes=processes)
-        return
-    if part.get("build") == "coco_masks":
-        for split in splits:
-            coco.build_masks(root, split)
-        return
+def get_part(part: dict, root: Path, archives: Path) -> None:
     if "urls" not in part and "archive" not in part:
         return  # to be put there by hand: the check that follows says what is missing
     archive = archive_of(part, archives)

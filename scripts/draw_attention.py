@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from attnseg import datasets
 from attnseg.core.maps import min_max
-from attnseg.datasets.layouts import LABELS, LAYOUTS
+from attnseg.datasets.images import read_image
 from attnseg.diffusion.attention import attention_maps, check_blocks
 from attnseg.diffusion.extract import (
     Options,
@@ -29,7 +30,7 @@ from attnseg.evaluation.chosen import with_several_classes
 from attnseg.evaluation.pictures import Attention, attention_figure
 from attnseg.gpu import claim_device
 from attnseg.masks.clusters import cbp_scores, spectral_segments
-from attnseg.prompts import VOCABULARIES, encode_text, token_positions
+from attnseg.prompts import encode_text, token_positions
 
 CLUSTERS = 5
 
@@ -38,12 +39,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
+    parser.add_argument(
+        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="name of the split's list")
-    parser.add_argument(
-        "--labels", choices=("xml", "instances", "mask", "csv"), help="source of the image labels"
-    )
+    parser.add_argument("--labels", help="source of the image labels (default: the data set's)")
     parser.add_argument("--count", type=int, default=4, help="photos (default: 4)")
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
     parser.add_argument("--revision", help="of a hub id")
@@ -52,7 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--timestep", type=int, default=Options.timestep, help="0 to 999")
     parser.add_argument("--iterations", type=int, default=Options.iterations)
     parser.add_argument("--resize", choices=("official", "native", "none"), default=Options.resize)
-    parser.add_argument("--vocabulary", choices=VOCABULARIES, default=Options.vocabulary)
+    parser.add_argument(
+        "--vocabulary", type=datasets.load, help="another data set, for its words in queries"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--output", type=Path, required=True, help="the picture, PNG or SVG")
@@ -63,12 +66,14 @@ def main(argv: list[str] | None = None) -> int:
         timestep=args.timestep,
         iterations=args.iterations,
         resize=args.resize,
-        vocabulary=args.vocabulary,
+        vocabulary=args.vocabulary or args.dataset,
         seed=args.seed,
     )
-    dataset, source = LAYOUTS[args.dataset], args.labels or LABELS[args.dataset]
-    ids = dataset.read_split(args.root, args.split)
-    labelled = [{"id": i, "classes": dataset.labels(args.root, i, source)} for i in ids]
+    dataset = args.dataset
+    labelled = [
+        {"id": i, "classes": dataset.labels(args.root, i, args.labels, args.split)}
+        for i in dataset.read_split(args.root, args.split)
+    ]
     items = with_several_classes([(item, {}) for item in labelled if item["classes"]], args.count)
     if not items:
         raise UserError(f"{args.root}: no photo of split {args.split} has a class")
@@ -76,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     check_blocks(parts.unet, options.cross_blocks, options.self_block)
     rows = []
     for item, _ in items:
-        photo = dataset.read_image(dataset.image_path(args.root, item["id"]))
+        photo = read_image(dataset.image_path(args.root, item["id"], args.split))
         rows.append(attention_of(parts, Sample(item["id"], photo, item["classes"]), options))
     attention_figure(rows, args.output)
     print(f"{len(rows)} photos in {args.output}")

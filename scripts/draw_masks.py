@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attnseg.datasets.layouts import LAYOUTS
+from attnseg import datasets
 from attnseg.errors import UserError, run
 from attnseg.evaluation.chosen import with_several_classes
 from attnseg.evaluation.pictures import figure
@@ -24,8 +24,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
+    parser.add_argument(
+        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--split", help="where photos lie in folders of their split")
     parser.add_argument("--attention", type=Path, required=True, help="folder of its shards")
     parser.add_argument("--masks", type=Path, required=True, help="folder of its masks")
     parser.add_argument(
@@ -42,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         wanted = worst_of_the_similar(args.similarity, args.count)
         by_id = {item["id"]: (item, maps) for item, maps in items}
         items, names = [by_id[name] for name in wanted], list(wanted.values())
-    figure(LAYOUTS[args.dataset], args.root, items, args.masks, args.output, names)
+    figure(args.dataset, args.root, items, args.masks, args.output, names, args.split)
     print(f"{len(items)} photos in {args.output}")
     return 0
 

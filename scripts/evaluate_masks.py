@@ -15,7 +15,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from attnseg.datasets.layouts import LAYOUTS
+from attnseg import datasets
 from attnseg.errors import UserError, run
 from attnseg.evaluation.iou import write_metrics
 from attnseg.evaluation.masks import evaluate_masks, truth_of
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--dataset", required=True, choices=list(LAYOUTS), help="the layout on disk")
+    p.add_argument("--dataset", required=True, type=datasets.load, help=datasets.HELP)
     p.add_argument(
         "--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012"
     )
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         tp,
         fp,
         fn,
-        dataset=args.dataset_name or args.dataset,
+        dataset=args.dataset_name or args.dataset.name,
         split=args.split,
         classes=truth.classes,
         model=model if model is None else str(model),

@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from attnseg import datasets
+from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
 from attnseg.evaluation.iou import counts, write_metrics
 from attnseg.masks.crf import CrfOptions
-from attnseg.segmentation.data import layout, read_truth, split_pairs
+from attnseg.segmentation.data import split_pairs
 from attnseg.segmentation.settings import read_settings
 
 
@@ -31,7 +33,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--weights", type=Path, required=True, help="of train_segmentor.py")
-    parser.add_argument("--dataset", default="voc", help="layout of the data set (default: voc)")
+    parser.add_argument(
+        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
+    )
     parser.add_argument("--dataset-name", help="its name in the results (default: --dataset)")
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="split to test on, such as val")
@@ -63,8 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     from attnseg.gpu import claim_device
 
     crf = None if args.crf == "none" else CrfOptions.from_json(args.crf)
-    reader = layout(args.dataset)
-    classes, pairs = split_pairs(args.dataset, args.root, args.split)
+    dataset = args.dataset
+    classes, pairs = split_pairs(dataset, args.root, args.split)
     pairs.check("use --submission alone where the truth is secret", masks=bool(args.output))
     started, found = time.time(), {}
     with contextlib.ExitStack() as stack:
@@ -80,12 +84,12 @@ def main(argv: list[str] | None = None) -> int:
         if about["classes"] != classes:
             raise UserError(
                 f"{args.weights}: trained on the classes of {about.get('dataset')}, not of "
-                f"{args.dataset}; name that data set"
+                f"{dataset.name}; name that data set"
             )
         archive = args.submission and stack.enter_context(
-            Submission(args.submission, reader.PALETTE)
+            Submission(args.submission, dataset.colours())
         )
-        photos = ((i, reader.read_image(p)) for i, p in zip(pairs.ids, pairs.photos, strict=True))
+        photos = ((i, read_image(p)) for i, p in zip(pairs.ids, pairs.photos, strict=True))
         predicted = predictions(
             model,
             photos,
@@ -97,10 +101,10 @@ def main(argv: list[str] | None = None) -> int:
         bar = tqdm(predicted, total=len(pairs.ids), desc="test", unit="photo", disable=None)
         for image_id, labels in bar:
             if args.output:
-                expected = read_truth(reader, args.root, image_id, labels.shape)
+                expected = dataset.read_truth(args.root, image_id, labels.shape, args.split)
                 found[image_id] = counts(labels, expected, len(classes))
             if args.save_predictions:
-                reader.write_mask(args.save_predictions / f"{image_id}.png", labels, reader.PALETTE)
+                dataset.write_mask(args.save_predictions / f"{image_id}.png", labels)
             if archive:
                 archive.add(image_id, labels)
     seconds = time.time() - started
@@ -113,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
             tp,
             fp,
             fn,
-            dataset=args.dataset_name or args.dataset,
+            dataset=args.dataset_name or dataset.name,
             split=args.split,
             classes=classes,
             model=settings.name,

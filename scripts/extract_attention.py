@@ -11,29 +11,27 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from attnseg.datasets.layouts import LABELS, LAYOUTS
+from attnseg import datasets
+from attnseg.datasets.images import read_image
 from attnseg.diffusion.attention import check_blocks
 from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.diffusion.load import Parts, load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.gpu import claim_device
-from attnseg.prompts import VOCABULARIES
 from attnseg.shards import members, problem_with, write_shard
-
-BOX_THRESHOLDS = {"voc": 0.2, "coco": 0.5}  # of the official code
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
+    parser.add_argument(
+        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="name of the split's list")
     parser.add_argument("--images", type=int, help="how many the list must have")
-    parser.add_argument(
-        "--labels", choices=("xml", "instances", "mask", "csv"), help="source of the image labels"
-    )
+    parser.add_argument("--labels", help="source of the image labels (default: the data set's)")
     parser.add_argument("--shard", type=int, default=0, help="number of the shard")
     parser.add_argument("--shard-size", type=int, default=500)
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
@@ -57,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=text
         )
     parser.add_argument(
-        "--vocabulary", choices=VOCABULARIES, help="whose synonyms (default: the data set's)"
+        "--vocabulary", type=datasets.load, help="another data set, for its words in queries"
     )
     parser.add_argument("--batch-size", type=int, default=8, help="U-Net passes at a time")
     parser.add_argument("--seed", type=int, default=0)
@@ -67,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--timestep {args.timestep}: it must be between 0 and 999")
     if args.noises < 1 or args.batch_size < 1:
         raise UserError("--noises and --batch-size must be at least 1")
-    dataset = LAYOUTS[args.dataset]
+    dataset = args.dataset
     official = args.profile == "official"
     options = Options(
         cross_blocks=tuple(args.cross_blocks),
@@ -80,8 +78,8 @@ def main(argv: list[str] | None = None) -> int:
         synonyms=args.synonyms,
         background_words=args.background_words,
         profile=args.profile,
-        vocabulary=args.vocabulary or ("coco" if args.dataset == "coco" else "voc"),
-        box_threshold=BOX_THRESHOLDS[args.dataset] if official else None,
+        vocabulary=args.vocabulary or dataset,
+        box_threshold=dataset.official_box_threshold if official else None,
         cbp=args.cbp,
         seed=args.seed,
     )
@@ -89,10 +87,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.images is not None and len(ids) != args.images:
         raise UserError(
             f"{args.root}: split {args.split} lists {len(ids)} images, the configuration says "
-            f"{args.images}: correct datasets.{args.dataset}.splits.{args.split}.images"
+            f"{args.images}: correct datasets.{dataset.name}.splits.{args.split}.images"
         )
     ids = members(ids, args.shard, args.shard_size)
-    source = args.labels or ("mask" if official else LABELS[args.dataset])
+    source = args.labels or ("mask" if official else dataset.label_sources[0])
     device = claim_device(args.device)
     extract_shard(args, options, ids, source, load_parts(args.model, args.revision, device))
     return 0
@@ -100,13 +98,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def extract_shard(args, options: Options, ids: list[str], source: str, parts: Parts) -> None:
     """Read the photos, extract, and write the shard, unless it is there already."""
-    dataset = LAYOUTS[args.dataset]
+    dataset = args.dataset
     check_blocks(parts.unet, options.cross_blocks, options.self_block)
     parameters = {
         **options.parameters(),
         "model": weight_hashes(parts.folder),
         "labels": source,
-        "dataset": args.dataset,
+        "dataset": dataset.name,
         "split": args.split,
         "ids": ids,
     }
@@ -116,8 +114,8 @@ def extract_shard(args, options: Options, ids: list[str], source: str, parts: Pa
     samples = [
         Sample(
             image_id,
-            dataset.read_image(dataset.image_path(args.root, image_id)),
-            dataset.labels(args.root, image_id, source),
+            read_image(dataset.image_path(args.root, image_id, args.split)),
+            dataset.labels(args.root, image_id, source, args.split),
         )
         for image_id in ids
     ]

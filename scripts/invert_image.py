@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from attnseg.datasets import voc
+from attnseg import datasets
+from attnseg.datasets.images import read_image
 from attnseg.diffusion.dreambooth_lora import load_lora
 from attnseg.diffusion.generate import decode, latent_shape
 from attnseg.diffusion.invert import Inversion, invert, psnr
@@ -30,21 +31,19 @@ from attnseg.prompts import text_query, token_positions
 from attnseg.shard_parts import Batch, build_shard
 from attnseg.shards import members, problem_with
 
-DATASETS = {"voc": voc}
-
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     defaults = Inversion()
-    parser.add_argument("--dataset", choices=DATASETS, default="voc")
+    parser.add_argument(
+        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="name of the split's list")
     parser.add_argument("--limit", type=int, help="use this many photos, from the first on")
-    parser.add_argument(
-        "--labels", choices=("xml", "mask", "csv"), default="xml", help="image labels"
-    )
+    parser.add_argument("--labels", help="source of the image labels (default: the data set's)")
     parser.add_argument("--shard", type=int, default=0, help="number of the shard")
     parser.add_argument("--shard-size", type=int, default=500)
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
@@ -77,7 +76,11 @@ def main(argv: list[str] | None = None) -> int:
         timestep=args.timestep,
         cross_blocks=tuple(args.cross_blocks) if args.cross_blocks else None,
     )
-    dataset = DATASETS[args.dataset]
+    dataset = args.dataset
+    folder = dataset.photo_folder(args.split)
+    if folder is None:
+        raise UserError(f"photos of {dataset.name} lie in no one folder and cannot be inverted")
+    source = args.labels or next(iter(dataset.label_sources), None)
     ids = members(
         dataset.read_split(args.root, args.split)[: args.limit], args.shard, args.shard_size
     )
@@ -85,8 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     parts = load_parts(args.model, args.revision, claim_device(args.device), torch.float32)
     size = (args.size[0], args.size[-1]) if args.size else None
     parameters = {
-        **inversion.parameters(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None, "labels": args.labels,
-        "dataset": args.dataset, "split": args.split, "ids": ids, "size": size and list(size),
+        **inversion.parameters(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None, "labels": source,
+        "dataset": dataset.name, "split": args.split, "ids": ids, "size": size and list(size),
     }  # fmt: skip
     if args.lora:
         load_lora(parts, args.lora)
@@ -97,17 +100,18 @@ def main(argv: list[str] | None = None) -> int:
     started = time.time()
 
     def work(batch: list[str]) -> Batch:
-        photos = [dataset.image_path(args.root, image_id) for image_id in batch]
-        classes = [dataset.labels(args.root, image_id, args.labels) for image_id in batch]
-        images = [dataset.read_image(path) for path in photos]
+        photos = [dataset.image_path(args.root, image_id, args.split) for image_id in batch]
+        classes = [dataset.labels(args.root, image_id, source, args.split) for image_id in batch]
+        images = [read_image(path) for path in photos]
+        names = [photo.relative_to(args.root / folder).as_posix() for photo in photos]
         items = [
             {
-                "id": image_id, "prompt": None, "classes": names, "image": photo.name,
+                "id": image_id, "prompt": None, "classes": present, "image": name,
                 "image_size": list(image.shape[:2]), "grid": None, "psnr": None, "skipped": [],
             }
-            for image_id, names, photo, image in zip(batch, classes, photos, images, strict=True)
+            for image_id, present, name, image in zip(batch, classes, names, images, strict=True)
         ]  # fmt: skip
-        return inverted(parts, images, items, inversion, size), items
+        return inverted(parts, images, items, inversion, size, dataset), items
 
     with tqdm(
         total=len(ids), desc="inversion", unit="photo", mininterval=2,
@@ -130,13 +134,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def inverted(
-    parts, images: list[np.ndarray], items: list[dict], inversion: Inversion, size: tuple | None
+    parts,
+    images: list[np.ndarray],
+    items: list[dict],
+    inversion: Inversion,
+    size: tuple | None,
+    vocabulary: datasets.Dataset,
 ) -> dict[str, torch.Tensor]:
     """The class maps of a batch of photos [H, W, 3] uint8; fills in their manifest items."""
     usable, queries, positions = [], [], []
     for row, item in enumerate(items):
         try:
-            query = text_query(item["classes"], background=False)
+            query = text_query(item["classes"], background=False, vocabulary=vocabulary)
             positions.append(token_positions(parts.tokenizer, query))
         except UserError as error:
             item["skipped"].append(str(error))

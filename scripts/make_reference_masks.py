@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attnseg.datasets.layouts import LABELS, LAYOUTS
+from attnseg import datasets
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash, write_json
 
@@ -24,17 +24,13 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--dataset", choices=LAYOUTS, default="voc", help="the layout on disk")
+    p.add_argument("--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP)
     p.add_argument(
         "--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012"
     )
     p.add_argument("--split", required=True, help="name of the split's list")
     p.add_argument("--kind", required=True, choices=KINDS, help="which masks")
-    p.add_argument(
-        "--labels",
-        choices=("xml", "instances", "mask", "csv"),
-        help="source of the image labels (default: the data set's own)",
-    )
+    p.add_argument("--labels", help="source of the image labels (default: the data set's own)")
     p.add_argument("--seed", type=int, default=0, help="of the run")
     p.add_argument(
         "--output", required=True, type=Path, help="folder for <id>.png and manifest.json"
@@ -51,22 +47,24 @@ def random_mask(numbers: list[int], size: tuple[int, int], seed: int, image_id: 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    dataset = LAYOUTS[args.dataset]
+    dataset = args.dataset
+    if not dataset.background and args.kind == "all_background":
+        raise UserError(f"{dataset.name} has no background: take --kind random_labels")
     ids = dataset.read_split(args.root, args.split)
-    source = args.labels or LABELS[args.dataset]
+    source = args.labels or dataset.label_sources[0]
     for image_id in ids:
-        photo = dataset.image_path(args.root, image_id)
+        photo = dataset.image_path(args.root, image_id, args.split)
         try:
             with Image.open(photo) as image:
                 size = (image.height, image.width)
         except OSError as error:
             raise UserError(f"{photo}: {error}; restore it from the data set's archive") from None
-        numbers = [0]
+        numbers = [0] if dataset.background else []
         if args.kind == "random_labels":
-            names = dataset.labels(args.root, image_id, source)
-            numbers += [1 + list(dataset.CLASSES).index(name) for name in names]
+            names = dataset.labels(args.root, image_id, source, args.split)
+            numbers += [dataset.number(name) for name in names]
         mask = random_mask(numbers, size, args.seed, image_id)
-        dataset.write_mask(args.output / f"{image_id}.png", mask, dataset.PALETTE)
+        dataset.write_mask(args.output / f"{image_id}.png", mask)
     parameters = {"kind": args.kind, "labels": source, "seed": args.seed}
     items = [{"id": image_id} for image_id in ids]
     write_json(args.output / "manifest.json", {"parameters": parameters, "items": items})

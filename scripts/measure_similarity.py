@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attnseg.datasets.layouts import LABELS, LAYOUTS
+from attnseg import datasets
 from attnseg.errors import UserError, run
 from attnseg.evaluation.iou import read_metrics
 from attnseg.evaluation.similarity import cosines, image_miou, pairs_of
@@ -27,28 +27,29 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
+    parser.add_argument(
+        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="name of the split's list")
-    parser.add_argument(
-        "--labels", choices=("xml", "instances", "mask", "csv"), help="of the images"
-    )
+    parser.add_argument("--labels", help="source of the image labels (default: the data set's)")
     parser.add_argument("--model", type=Path, required=True, help="folder of a Stable Diffusion")
     parser.add_argument(
         "--evaluation", type=Path, required=True, help="folder of the masks' evaluation"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     args = parser.parse_args(argv)
-    dataset = LAYOUTS[args.dataset]
+    dataset = args.dataset
     measured, arrays = read_metrics(args.evaluation)
     quality = image_miou(arrays["tp"], arrays["fp"], arrays["fn"])
-    source = args.labels or LABELS[args.dataset]
-    present = [dataset.labels(args.root, str(name), source) for name in arrays["ids"]]
+    present = [
+        dataset.labels(args.root, str(name), args.labels, args.split) for name in arrays["ids"]
+    ]
     several = [i for i, classes in enumerate(present) if len(classes) > 1]
     if len(several) < 3:
         raise UserError(f"{args.evaluation}: {len(several)} images have two or more classes")
-    similarity = cosines(class_embeddings(args.model, dataset.CLASSES))
-    pairs = [pairs_of(present[i], dataset.CLASSES, similarity) for i in several]
+    similarity = cosines(class_embeddings(args.model, dataset))
+    pairs = [pairs_of(present[i], dataset.classes, similarity) for i in several]
     with write_atomically(args.output / "per_image.npz") as partial:
         np.savez_compressed(
             partial,
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             "n_images": len(several),
             "model": measured["model"],
             "seed": measured["seed"],
-            "classes": dataset.CLASSES,
+            "classes": dataset.classes,
             "similarity": similarity.round(4).tolist(),
         },
     )
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def class_embeddings(model: Path, classes: tuple[str, ...]) -> np.ndarray:
+def class_embeddings(model: Path, dataset: datasets.Dataset) -> np.ndarray:
     """[K, D] float32: the last hidden state of a class's tokens, averaged."""
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -86,7 +87,7 @@ def class_embeddings(model: Path, classes: tuple[str, ...]) -> np.ndarray:
         encoder = CLIPTextModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise UserError(f"{model}: no text encoder ({str(error).splitlines()[0]})") from None
-    queries = [text_query([name], background=False) for name in classes]
+    queries = [text_query([name], background=False, vocabulary=dataset) for name in dataset.classes]
     with torch.no_grad():
         states = encoder(encode_text(tokenizer, [query.text for query in queries]))[0]
     return np.stack(

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from attnseg.datasets.layouts import LAYOUTS
+from attnseg import datasets
+from attnseg.datasets.images import read_image, read_mask
 from attnseg.diffusion.geometry import Fit
 from attnseg.errors import UserError, run
 from attnseg.files import sha256, start_folder, write_json
@@ -30,8 +31,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", choices=LAYOUTS, default="voc")
+    parser.add_argument(
+        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    parser.add_argument("--split", help="where photos lie in folders of their split")
     parser.add_argument("--attention", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
     parser.add_argument("--train-output", type=Path, help="folder of the copy that trains")
@@ -65,13 +69,13 @@ def main(argv: list[str] | None = None) -> int:
     made_with = {
         "options": repr(options),
         "attention": [sha256(path) for path in listed_shards(args.attention)],
+        **args.dataset.identity(),
     }
     folders = [args.output, *([args.train_output] if args.train_output else [])]
     for folder in folders:
-        start_folder(folder, made_with)
-    work = functools.partial(
-        refine_one, args.dataset, args.root, args.output, args.train_output, options
-    )
+        start_folder(folder, made_with, ["**/*.png"])
+    where = (args.root, args.split, args.output, args.train_output)
+    work = functools.partial(refine_one, args.dataset, *where, options)
     items = []
     with multiprocessing.get_context("fork").Pool(
         args.processes, initializer=torch.set_num_threads, initargs=(1,)
@@ -96,8 +100,9 @@ def numpy_maps(kinds: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 
 def refine_one(
-    dataset: str,
+    dataset: datasets.Dataset,
     root: Path,
+    split: str | None,
     output: Path,
     train_output: Path | None,
     options: RefineOptions,
@@ -106,28 +111,29 @@ def refine_one(
     """Write one photo's masks; returns its manifest entry, or {"error": ...}."""
     item, kinds = job
     try:
-        return masks_of(LAYOUTS[dataset], root, output, train_output, options, item, kinds)
+        return masks_of(dataset, root, split, output, train_output, options, item, kinds)
     except UserError as error:
         return {"error": str(error)}
 
 
-def masks_of(dataset, root, output, train_output, options, item, kinds) -> dict:
+def masks_of(dataset, root, split, output, train_output, options, item, kinds) -> dict:
     path = output / f"{item['id']}.png"
-    train_path = train_output / path.name if train_output else None
+    train_path = train_output / f"{item['id']}.png" if train_output else None
     entry = {"id": item["id"], "ignored": 0.0}
     size = tuple(item["image_size"])
     if not item["classes"]:
         for target in filter(None, (path, train_path)):
-            dataset.write_mask(target, np.zeros(size, np.uint8), dataset.PALETTE)
+            dataset.write_mask(target, np.full(size, dataset.unclassed, np.uint8))
         return entry
     if path.exists() and (train_path is None or train_path.exists()):
         if train_path:
-            entry["ignored"] = float((dataset.read_mask(train_path) == dataset.IGNORED).mean())
+            entry["ignored"] = float((read_mask(train_path) == dataset.ignored).mean())
         return entry
-    image = dataset.read_image(dataset.image_path(root, item["id"]))
+    photo = dataset.image_path(root, item["id"], split)
+    image = read_image(photo)
     if image.shape[:2] != size:
         raise UserError(
-            f"{dataset.image_path(root, item['id'])}: the photo is {image.shape[1]}x{image.shape[0]} "
+            f"{photo}: the photo is {image.shape[1]}x{image.shape[0]} "
             f"and its attention was made from {size[1]}x{size[0]}: run extract_attention again"
         )
     tensors = {kind: torch.from_numpy(maps) for kind, maps in kinds.items()}
@@ -138,15 +144,13 @@ def masks_of(dataset, root, output, train_output, options, item, kinds) -> dict:
             f"{item['id']}: the shards hold no {missing} maps: set `cbp: true` in this variant"
         ) from None
     fit = Fit(tuple(item["content"]), tuple(item["padded"]))
-    labels, confidence = refine(image, maps, fit, options)
-    numbers = np.array(
-        [0, *(1 + dataset.CLASSES.index(name) for name in item["classes"])], np.uint8
-    )
-    labels = numbers[labels]
-    dataset.write_mask(path, labels, dataset.PALETTE)
+    labels, confidence = refine(image, maps, fit, options, dataset.background)
+    numbers = [0] * dataset.background + [dataset.number(name) for name in item["classes"]]
+    labels = np.array(numbers, np.uint8)[labels]
+    dataset.write_mask(path, labels)
     if train_path:
-        sure = np.where(confidence < options.confidence, dataset.IGNORED, labels)
-        dataset.write_mask(train_path, sure, dataset.PALETTE)
+        sure = np.where(confidence < options.confidence, dataset.ignored, labels)
+        dataset.write_mask(train_path, sure)
         entry["ignored"] = float((confidence < options.confidence).mean())
     return entry
 

@@ -6,9 +6,7 @@ manifest.json when all are there; skipped samples have neither. The defaults are
 maps, beta 0.2, the dense CRF of SimpleCRF's defaults, r 0.5. Interrupted, it goes on with what is
 missing.
 
-    voc          class numbers 1 to 20, background 0
-    imagenet_s   1 the class of the prompt, background 0
-    cityscapes   train ids 0 to 18; the background is 255, ignored: the data set has none
+Masks hold the data set's class numbers. Where it has no background, what no class won is 255, ignored.
 """
 
 import argparse
@@ -25,8 +23,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from attnseg.datasets import cityscapes, voc
-from attnseg.datasets.images import read_image, write_mask
+from attnseg import datasets
+from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
 from attnseg.files import start_folder, write_atomically, write_json
 from attnseg.masks.crf import CrfOptions
@@ -40,15 +38,15 @@ from attnseg.masks.synthetic import (
 )
 from attnseg.shards import read_shards
 
-DATASETS = ("voc", "imagenet_s", "cityscapes")
-
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     defaults = SyntheticOptions()
-    parser.add_argument("--dataset", choices=DATASETS, required=True, help="whose class numbers")
+    parser.add_argument(
+        "--dataset", type=datasets.load, required=True, help=f"whose class numbers: {datasets.HELP}"
+    )
     parser.add_argument("--attention", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
@@ -86,7 +84,8 @@ def main(argv: list[str] | None = None) -> int:
         images += len(attention[-1]["items"])
     made_with = {
         "options": options_record(options),
-        "dataset": args.dataset,
+        "dataset": args.dataset.name,
+        **args.dataset.identity(),
         "keep_skipped": args.keep_skipped,
         "model": attention[0]["parameters"].get("model") if attention else None,
         "attention": [manifest["sha256"] for manifest in attention],
@@ -140,21 +139,8 @@ def options_record(options: SyntheticOptions) -> dict:
     return record
 
 
-def class_numbers(dataset: str, classes: list[str]) -> tuple[list[int], int, np.ndarray]:
-    """The classes' numbers in a data set's masks, its background's number, and its palette."""
-    if dataset == "imagenet_s":
-        return [1] * len(classes), 0, voc.PALETTE
-    names = voc.CLASSES if dataset == "voc" else cityscapes.CLASSES
-    unknown = [name for name in classes if name not in names]
-    if unknown:
-        raise UserError(f"class {unknown[0]!r} is none of {dataset}: check --dataset")
-    if dataset == "voc":
-        return [1 + names.index(name) for name in classes], 0, voc.PALETTE
-    return [names.index(name) for name in classes], cityscapes.IGNORED, cityscapes.PALETTE
-
-
 def refine_one(
-    dataset: str,
+    dataset: datasets.Dataset,
     images: Path,
     output: Path,
     options: SyntheticOptions,
@@ -173,18 +159,18 @@ def masks_of(dataset, images, output, options, keep_skipped, item, maps) -> dict
     entry = {"id": item["id"], "image": item["image"], "classes": item["classes"], "skipped": None}
     mask_path = output / f"{item['id']}.png"
     reliability_path = output / "reliability" / mask_path.name
-    numbers, background, palette = class_numbers(dataset, item["classes"])
+    numbers = [dataset.number(name) for name in item["classes"]]
     if item["skipped"] or maps is None:
         entry["skipped"] = (item["skipped"] or ["no attention"])[0]
         if keep_skipped:
             size = item["image_size"]
-            write_mask(mask_path, np.full(size, background, np.uint8), palette)
+            dataset.write_mask(mask_path, np.full(size, dataset.unclassed, np.uint8))
             save_reliability(reliability_path, np.zeros(size, bool))
         return entry
     if not (mask_path.exists() and reliability_path.exists()):
         image = read_image(images / item["image"])
         labels, sure = synthetic_mask(image, torch.from_numpy(maps), options)
-        write_mask(mask_path, dataset_labels(labels, numbers, background), palette)
+        dataset.write_mask(mask_path, dataset_labels(labels, numbers, dataset.unclassed))
         save_reliability(reliability_path, sure)
     with Image.open(reliability_path) as kept:
         return entry | {"reliable": round(float(np.mean(np.asarray(kept) > 0)), 4)}

@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attnseg.datasets.images import read_image, write_mask
-from attnseg.datasets.voc import PALETTE
+from attnseg.datasets.images import PALETTE, read_image, write_mask
 from attnseg.diffusion.attention import check_blocks, default_blocks
 from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.diffusion.geometry import Fit

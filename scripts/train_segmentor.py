@@ -18,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from attnseg import datasets
 from attnseg.errors import UserError, run
 from attnseg.segmentation.data import listed_pairs, split_pairs
 from attnseg.segmentation.settings import read_settings
@@ -38,7 +39,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="settings over those of --config; values are JSON or plain text (iterations=500 lr=0.01)",
     )
-    parser.add_argument("--dataset", default="voc", help="layout of the data set (default: voc)")
+    parser.add_argument(
+        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
+    )
     parser.add_argument("--root", type=Path, help="folder of the data set")
     parser.add_argument(
         "--train-images",
@@ -139,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         device = pick_device(args.device)
     about = {
-        "dataset": args.dataset,
+        "dataset": args.dataset.name,
         "precision": number_format(settings.precision, device),
         "train": {
             "split": args.train_split,

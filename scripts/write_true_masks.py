@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write a split's true masks in the numbers that a segmentor is trained on.
 
-For data sets whose own masks hold other numbers: ImageNet-S (1 the image's own class, 0 anything
-else) and Cityscapes (train ids). One palette PNG an image, and manifest.json when all are there.
+For data sets whose own masks hold other numbers, such as ImageNet-S (1 the image's own class, 0
+anything else) and Cityscapes (train ids). One palette PNG an image, and manifest.json when all are there.
 
     python scripts/write_true_masks.py --dataset imagenet_s --root resources/imagenet_s \\
         --split train-semi --output work/masks/imagenet_s/train-semi/truth
@@ -14,28 +14,28 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from attnseg import datasets
 from attnseg.errors import UserError, run
 from attnseg.files import write_json
-from attnseg.segmentation.data import layout
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", required=True, help="imagenet_s or cityscapes")
+    parser.add_argument("--dataset", required=True, type=datasets.load, help=datasets.HELP)
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="such as train-semi")
     parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
     args = parser.parse_args(argv)
-    reader = layout(args.dataset)
-    if not hasattr(reader, "read_truth"):
-        raise UserError(f"--dataset {args.dataset}: train on its own masks, they need no copy")
-    ids = reader.read_split(args.root, args.split)
+    dataset = args.dataset
+    if dataset.training_masks(args.split) is not None:
+        raise UserError(f"--dataset {dataset.name}: train on its own masks, they need no copy")
+    ids = dataset.read_split(args.root, args.split)
     for image_id in tqdm(ids, desc="masks", unit="mask", mininterval=2, disable=None):
-        mask = reader.read_truth(args.root, image_id)
-        reader.write_mask(args.output / f"{image_id}.png", mask, reader.PALETTE)
-    parameters = {"dataset": args.dataset, "split": args.split, "masks": "truth"}
+        mask = dataset.read_truth(args.root, image_id, split=args.split)
+        dataset.write_mask(args.output / f"{image_id}.png", mask)
+    parameters = {"dataset": dataset.name, "split": args.split, "masks": "truth"}
     items = [{"id": image_id} for image_id in ids]
     write_json(args.output / "manifest.json", {"parameters": parameters, "items": items})
     print(f"{len(ids)} masks -> {args.output}")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import yaml
 
-from attnseg.datasets import dataset_names
 from attnseg.errors import UserError
 
 Keys = tuple[str | int, ...]  # the way to a value: ("datasets", "voc", "splits", "val")
@@ -206,9 +205,7 @@ def _reason(error) -> str:
 
 
 def _check_references(config: dict, files: list) -> None:
-    """Names that point at another part of the configuration, or at a module, exist there."""
-    for name in config["datasets"]:
-        _check_dataset(name, files)
+    """Names that point at another part of the configuration exist there."""
     uses = {("pictures", name): shown for name, shown in config["pictures"].items()}
     uses["figures", "voc_figure_d9"] = config["figures"]["voc_figure_d9"]
     for name in config["leave_out"]:
@@ -247,16 +244,6 @@ def _check_references(config: dict, files: list) -> None:
                 f"{_where(('inversions', name), files)}: `inversions.{name}` is the name of a variant, "
                 "too, and their masks would share a folder; rename one"
             )
-
-
-def _check_dataset(name: str, files: list) -> None:
-    """A data set has a module that reads it."""
-    known, keys = dataset_names(), ("datasets", name)
-    if name not in known:
-        raise UserError(
-            f"{_where(keys, files)}: `{_dotted(keys)}`: no layout is named {name!r}: there are "
-            f"{', '.join(known)}, and those that you add (docs/adding.md){_nearest(name, known)}"
-        )
 
 
 def _check_figures(config: dict, files: list) -> None:

@@ -6,26 +6,18 @@ the run's seed, the set's name and the id.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from attnseg.caption_matching import VOC_NAMES, classes_and_spans, mentions
-from attnseg.datasets.cityscapes import CLASSES as STREET_CLASSES
-from attnseg.datasets.voc import CLASSES as VOC_CLASSES
+from attnseg.caption_matching import classes_and_spans, mentions
+from attnseg.datasets import Dataset
 from attnseg.errors import UserError
 from attnseg.files import safe_name, write_atomically
-from attnseg.mini_world.captions import caption
-from attnseg.mini_world.scenes import object_scene
-from attnseg.mini_world.vocabulary import STREET_WORDS
 from attnseg.prompts import Query, token_positions
 from attnseg.seeds import seed_of
-
-CITYSCAPES_ENDING = "in cityscape by a dashboard camera"
-ADAPTED_CITYSCAPES_ENDING = "in sks cityscape by a dashboard camera"
-MINI_STREAM = 2_000_000  # apart from the scenes of the training and of every split
 
 
 @dataclass(frozen=True)
@@ -134,28 +126,27 @@ def read_captions(path: Path) -> list[str]:
 
 
 def named_captions(
-    captions: Sequence[str], names: Mapping[str, Sequence[str]] = VOC_NAMES
+    captions: Sequence[str], dataset: Dataset, literal: bool = False
 ) -> list[tuple[str, list, list]]:
     """The captions that name a class: (caption, classes, spans)."""
-    found = ((text, mentions(text, names)) for text in captions)
+    names = dataset.caption_names(literal)
+    found = ((text, mentions(text, names, dataset.distractors)) for text in captions)
     return [(text, *classes_and_spans(hits)) for text, hits in found if hits]
 
 
 def caption_prompts(
-    captions: Sequence[str],
-    count: int | None,
-    seed: int,
-    names: Mapping[str, Sequence[str]] = VOC_NAMES,
-    name: str = "voc",
+    captions: Sequence[str], count: int | None, seed: int, dataset: Dataset, literal: bool = False
 ) -> list[Prompt]:
     """Prompts from captions that name a class, in random order; all of them without a `count`.
 
-    Where there are fewer than `count`, captions come again, with other seeds.
+    Where there are fewer than `count`, captions come again, with other seeds. `literal`: by fewer
+    words for some classes.
     """
-    kept = named_captions(captions, names)
+    kept = named_captions(captions, dataset, literal)
     if not kept:
         raise UserError("no caption names a class: give a file of captions in English")
-    return numbered(name, seed, shuffled(kept, seed), len(kept) if count is None else count)
+    count = len(kept) if count is None else count
+    return numbered(dataset.name, seed, shuffled(kept, seed), count)
 
 
 def template(before: str, words: Sequence[str], joint: str, after: str) -> tuple[str, list]:
@@ -168,56 +159,35 @@ def template(before: str, words: Sequence[str], joint: str, after: str) -> tuple
     return text + after, spans
 
 
-def imagenet_s_prompts(
-    names: Mapping[str, Sequence[str]], count: int, seed: int, name: str = "imagenet_s"
+def template_prompts(
+    dataset: Dataset, count: int, seed: int, root: Path | None = None, adapted: bool = False
 ) -> list[Prompt]:
-    """``a photo of <class> with a background``; `names`: class -> its synonyms.
+    """The data set's template around the words for some of its classes.
 
-    The classes take turns in random order, so that their numbers differ by at most one.
+    Where it takes one class the classes take turns in random order, so that their numbers differ by
+    at most one. Else one to `dataset.prompt_classes` of them in random order. `adapted`: with the
+    domain token of a LoRA; the classes and seeds are those of the other set.
     """
-    rng = np.random.default_rng([seed, 1])
-
-    def texts() -> Iterator[tuple[str, list, list]]:
-        for class_name in shuffled(list(names), seed):
-            synonyms = names[class_name]
-            word = synonyms[int(rng.integers(len(synonyms)))]
-            text, spans = template("a photo of ", [word], "", " with a background")
-            yield text, [class_name], spans
-
-    return numbered(name, seed, texts(), count)
-
-
-def cityscapes_prompts(
-    count: int, seed: int, adapted: bool = False, most: int = 8, name: str = "cityscapes"
-) -> list[Prompt]:
-    """``a photo of <class>, <class>, ... in cityscape by a dashboard camera``.
-
-    One to `most` of the 19 classes in random order (the paper prints no distribution), terrain
-    called sand and vegetation plant. `adapted`: the domain token `sks` before "cityscape"; the
-    classes and seeds are those of the other set.
-    """
-    rng = np.random.default_rng([seed, 2])
-    ending = ADAPTED_CITYSCAPES_ENDING if adapted else CITYSCAPES_ENDING
+    most, names = dataset.prompt_classes, dataset.prompt_names(root)
+    sentence = dataset.adapted_prompt if adapted else dataset.prompt
+    if sentence is None:
+        raise UserError(f"{dataset.name} has no prompt for an adapted model: leave out --adapted")
+    before, _, after = sentence.partition("{}")
+    rng = np.random.default_rng([seed, 1 if most == 1 else 2])
+    turns = shuffled(list(names), seed)
 
     def texts() -> Iterator[tuple[str, list, list]]:
         while True:
-            chosen = rng.permutation(len(STREET_CLASSES))[: int(rng.integers(1, most + 1))]
-            classes = [STREET_CLASSES[i] for i in chosen]
-            words = [STREET_WORDS.get(c, c) for c in classes]
-            text, spans = template("a photo of ", words, ", ", " " + ending)
+            if most == 1:
+                classes = [next(turns)]
+            else:
+                order = rng.permutation(len(names))[: int(rng.integers(1, most + 1))]
+                classes = [list(names)[i] for i in order]
+            words = [
+                names[name][int(rng.integers(len(names[name])))] if most == 1 else names[name][0]
+                for name in classes
+            ]
+            text, spans = template(before, words, ", ", after)
             yield text, classes, spans
 
-    return numbered(name, seed, texts(), count)
-
-
-def mini_world_prompts(count: int, seed: int, name: str = "voc") -> list[Prompt]:
-    """Prompts from captions of scenes like those of the mini model's training, and none of them."""
-
-    def texts() -> Iterator[tuple[str, list, list]]:
-        index = 0
-        while True:
-            rng = np.random.default_rng([seed, MINI_STREAM, index])
-            yield from named_captions([caption(rng, object_scene(rng, VOC_CLASSES))])
-            index += 1
-
-    return numbered(name, seed, texts(), count)
+    return numbered(dataset.name, seed, texts(), count)

@@ -3,43 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from attnseg.datasets import Dataset
+from attnseg.datasets.voc import DATASET as USUAL  # whose words serve where no data set is named
 from attnseg.errors import UserError
-
-# CLIP-ES's synonyms, except person, for which the paper found a better one (Appendix A).
-SYNONYMS = {
-    "bird": "bird avian",
-    "chair": "chair seat",
-    "diningtable": "dining table",
-    "person": "person with clothes",
-    "pottedplant": "potted plant",
-    "tv": "tv monitor screen",
-    "tvmonitor": "tv monitor screen",
-}
-# Those for COCO as well; CLIP-ES misspells snowboard, which is not followed.
-COCO_SYNONYMS = SYNONYMS | {
-    "airplane": "aeroplane",
-    "backpack": "backpack, bag",
-    "baseball glove": "glove",
-    "couch": "sofa",
-    "hair drier": "hairdrier, blowdrier",
-    "handbag": "handbag, purse",
-    "motorcycle": "motorbike",
-    "remote": "remote control",
-    "spoon": "dessert spoon",
-    "tie": "necktie",
-    "umbrella": "umbrella, parasol",
-}
-VOCABULARIES = {"voc": SYNONYMS, "coco": COCO_SYNONYMS}
-BACKGROUND_WORDS = (
-    "tree", "river", "sea", "lake", "water", "railway", "railroad", "track", "stone", "rocks",
-)  # fmt: skip
-# The authors' code has words of its own for these classes of VOC.
-OFFICIAL_BACKGROUND_WORDS = {
-    "boat": ("river", "sea", "lake", "water", "mountain"),
-    "cow": ("grass", "stone", "rocks"),
-    "train": ("railway", "railroad", "track"),
-    "tvmonitor": ("keyboard", "wall"),
-}
 
 
 @dataclass(frozen=True)
@@ -50,11 +16,14 @@ class Query:
     spans: tuple[tuple[int, int], ...]
 
 
-def background_words(classes: Sequence[str], profile: str, vocabulary: str = "voc") -> list[str]:
+def background_words(
+    classes: Sequence[str], profile: str, vocabulary: Dataset = USUAL
+) -> list[str]:
     """The words appended for these classes: the union over them, in order, without repeats."""
-    if profile == "paper" or vocabulary != "voc":
-        return list(BACKGROUND_WORDS)
-    words = (OFFICIAL_BACKGROUND_WORDS.get(name, BACKGROUND_WORDS) for name in classes)
+    usual, official = vocabulary.background_words, vocabulary.official_background_words
+    if profile == "paper":
+        return list(usual)
+    words = (official.get(name, usual) for name in classes)
     return list(dict.fromkeys(word for group in words for word in group))
 
 
@@ -64,15 +33,15 @@ def text_query(
     synonyms: bool = True,
     background: bool = True,
     profile: str = "paper",
-    vocabulary: str = "voc",
+    vocabulary: Dataset = USUAL,
 ) -> Query:
     """``a photo including <class>, <class>, <background>, ..., and <background>.``
 
-    `vocabulary`: of `VOCABULARIES`, whose synonyms the classes are asked for by.
+    `vocabulary`: whose synonyms the classes are asked for by, and whose background words follow.
     """
     if not classes:
         raise UserError("a query needs at least one class: none was given")
-    known = VOCABULARIES[vocabulary] if synonyms else {}
+    known = vocabulary.synonyms if synonyms else {}
     names = [known.get(name, name) for name in classes]
     words = names + (background_words(classes, profile, vocabulary) if background else [])
     text, spans = "a photo including ", []

@@ -27,7 +27,8 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
-from attnseg.datasets import voc  # noqa: E402
+from attnseg.datasets import load  # noqa: E402
+from attnseg.datasets.images import read_image  # noqa: E402
 from attnseg.diffusion.extract import Options, Sample, extract  # noqa: E402
 from attnseg.diffusion.geometry import Fit  # noqa: E402
 from attnseg.diffusion.load import load_parts  # noqa: E402
@@ -50,10 +51,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
     settings = yaml.safe_load((REPOSITORY / "config/mini.yaml").read_text())
+    voc = load("voc")
     ids = voc.read_split(args.root, "train")[: args.scenes]
     samples = [
-        Sample(i, voc.read_image(voc.image_path(args.root, i)), voc.labels(args.root, i))
-        for i in ids
+        Sample(i, read_image(voc.image_path(args.root, i)), voc.labels(args.root, i)) for i in ids
     ]
     parts = load_parts(args.model, device="cpu")
     options = Options(

@@ -13,9 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from attnseg import datasets
 from attnseg.config import read_config
-from attnseg.datasets import registry
-from attnseg.errors import UserError, run
+from attnseg.datasets import completeness
+from attnseg.errors import run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         default=[],
         help="configuration files over config/config.yaml, later ones over earlier ones",
     )
-    parser.add_argument("--registry", type=Path, default=registry.REGISTRY)
+    parser.add_argument("--registry", type=Path, default=completeness.REGISTRY)
     parser.add_argument(
         "--strict", action="store_true", help="exit with 1 where something configured is missing"
     )
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     base = REPOSITORY / "config" / "config.yaml"
     files = [base, *(file for file in args.configfile if file.resolve() != base)]
     config = read_config(*files, schema=SCHEMA)
-    rows, advice = survey(config, registry.read_registry(args.registry))
+    rows, advice = survey(config, completeness.read_registry(args.registry))
     print(table([HEAD, *rows]))
     for line in advice:
         print(line)
@@ -53,14 +54,13 @@ def survey(config: dict, entries: dict) -> tuple[list[tuple[str, ...]], list[str
     """The table's rows, and what to do about what is not complete, a line each."""
     rows, advice = [], []
     for name, settings in config["datasets"].items():
-        entry, root = entries.get(name, {}), Path(settings["root"])
-        if not entry and registry.layout(name) is None:
-            raise UserError(f"datasets.{name}: no such data set; there are {', '.join(entries)}")
+        dataset, root = datasets.load(name, settings), Path(settings["root"])
+        entry = completeness.entry_of(dataset, entries)
         if not root.is_dir():
             advice.append(f"{name}: no folder {root}; {remedy(name, settings, entry)}")
         for split, wanted in settings["splits"].items():
             masks = wanted["truth"] and split not in entry.get("splits_without_masks", [])
-            state = registry.split_state(name, root, split, wanted["images"], masks=masks)
+            state = completeness.split_state(dataset, root, split, wanted["images"], masks=masks)
             count = wanted["images"]
             name_and_counts = (
                 name,
@@ -87,7 +87,7 @@ def survey(config: dict, entries: dict) -> tuple[list[tuple[str, ...]], list[str
 
 def blocked_by(entry: dict, split: str) -> str:
     """What waits for a split: what its part says, else the targets made from the data set."""
-    parts = registry.parts_of(entry, [split]) if entry else {}
+    parts = completeness.parts_of(entry, [split]) if entry else {}
     told = [part["blocks"] for part in parts.values() if "blocks" in part]
     return told[0] if told else shortened(entry.get("needed_for", [])) or "whatever uses it"
 
@@ -102,7 +102,7 @@ def remedy(name: str, settings: dict, entry: dict) -> str:
     if settings["source"] == "mini_world":
         return "run: make mini (rule build_mini_world)"
     if settings["source"] == "folder" or not entry:
-        layout = " (its layout: docs/mug19.md)" if name == "mug19" else ""
+        layout = f" (its layout: {entry['layout']})" if "layout" in entry else ""
         return f"put it in {settings['root']}, or set datasets.{name}.root{layout}"
     if entry.get("account"):
         return f"{entry['how']} {entry['site']}; or set datasets.{name}.root to where it lies"

@@ -215,7 +215,7 @@ def disk(config: dict) -> Line:
     needed = 1.0
     for name, settings in config["datasets"].items():
         if settings["source"] == "download" and not Path(settings["root"]).exists():
-            parts = entries.get(name, {}).get("parts", {}).values()
+            parts = entries.get(settings["layout"] or name, {}).get("parts", {}).values()
             needed += 2 * sum(part.get("bytes", 0) for part in parts) / 1e9
     if free >= needed:
         return OK, f"{free:.0f} GB free in {folder}"
@@ -328,7 +328,7 @@ def datasets(config: dict) -> list[Line]:
             lines.append((OK, f"{name}: {', '.join(states)} complete"))
             continue
         # what a rule makes or downloads is nothing to be done by hand, nor what no target needs
-        entry = entries.get(name, {})
+        entry = entries.get(settings["layout"] or name, {})
         by_hand = settings["source"] == "folder" or entry.get("account")
         targets = entry.get("needed_for", [])
         needed = config["targets"] == "all" or not set(targets).isdisjoint(config["targets"])

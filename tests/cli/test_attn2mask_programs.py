@@ -17,7 +17,8 @@ import generate_images
 import invert_image
 import refine_synthetic
 import train_dreambooth_lora
-from attnseg.datasets import voc
+from attnseg.datasets.images import read_mask
+from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError
 from attnseg.evaluation.chosen import spread, with_several_classes
 from attnseg.evaluation.generated_pictures import local_labels
@@ -140,8 +141,8 @@ def test_masks_and_reliability_of_one_shard(generated, tmp_path, post):
     for item in manifest["items"]:
         if item["skipped"]:
             continue
-        mask = voc.read_mask(tmp_path / f"{item['id']}.png")
-        allowed = {0, *(1 + voc.CLASSES.index(name) for name in item["classes"])}
+        mask = read_mask(tmp_path / f"{item['id']}.png")
+        allowed = {0, *(1 + voc.classes.index(name) for name in item["classes"])}
         assert mask.shape == (64, 64) and set(np.unique(mask)) <= allowed
         sure = np.asarray(Image.open(tmp_path / f"reliability/{item['id']}.png"))
         assert set(np.unique(sure)) <= {0, 255}
@@ -154,9 +155,9 @@ def test_masks_of_other_parameters_are_replaced(generated, tmp_path):
         str(generated / "images"), "--output", str(tmp_path), "--processes", "1", "--post", "none",
     ]  # fmt: skip
     assert refine_synthetic.main([*arguments, "--beta", "0.0"]) == 0
-    first = [voc.read_mask(path).mean() for path in sorted(tmp_path.glob("*.png"))]
+    first = [read_mask(path).mean() for path in sorted(tmp_path.glob("*.png"))]
     assert refine_synthetic.main([*arguments, "--beta", "0.9"]) == 0
-    second = [voc.read_mask(path).mean() for path in sorted(tmp_path.glob("*.png"))]
+    second = [read_mask(path).mean() for path in sorted(tmp_path.glob("*.png"))]
     assert all(a < b for a, b in zip(first, second, strict=True))
 
 
@@ -198,7 +199,7 @@ def test_inversion_of_a_split_and_its_masks(tiny_sd, tmp_path):
         write_scene(root, image_id, voc_scene(0, "val", index))
     annotation = root / "Annotations" / f"{ids[1]}.xml"
     annotation.write_text("<annotation></annotation>")
-    voc.split_path(root, "val").write_text("\n".join(ids) + "\n")
+    voc.list_path(root, "val").write_text("\n".join(ids) + "\n")
     shard = tmp_path / "attention/shard-00000.safetensors"
     arguments = [
         "--root", str(root), "--split", "val", "--model", str(tiny_sd), "--output", str(shard),
@@ -216,8 +217,8 @@ def test_inversion_of_a_split_and_its_masks(tiny_sd, tmp_path):
         "--processes", "1",
     ]  # fmt: skip
     assert refine_synthetic.main(refining) == 0
-    assert not voc.read_mask(masks / f"{ids[1]}.png").any()
-    assert voc.read_mask(masks / f"{ids[0]}.png").shape == (64, 64)
+    assert not read_mask(masks / f"{ids[1]}.png").any()
+    assert read_mask(masks / f"{ids[0]}.png").shape == (64, 64)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ from PIL import Image
 from scipy.io import savemat
 
 import download_dataset
-from attnseg.datasets import coco, registry, voc
+from attnseg.datasets import completeness
+from attnseg.datasets.coco import DATASET as coco
+from attnseg.datasets.images import PALETTE, read_mask
+from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError
 
 SHAPE = (8, 10)
@@ -22,7 +25,7 @@ SHAPE = (8, 10)
 
 def png(mask):
     image = Image.fromarray(mask, "P")
-    image.putpalette(voc.PALETTE.tobytes())
+    image.putpalette(PALETTE.tobytes())
     return encoded(image, "PNG")
 
 
@@ -79,7 +82,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def program(server, tmp_path):
     """The program with a registry whose addresses and counts are those of the local VOC."""
-    entries = registry.read_registry()
+    entries = completeness.read_registry()
     parts = entries["voc"]["parts"]
     for name, file in (("trainval", "voc.tar"), ("sbd", "sbd.tgz"), ("test", "absent.tar")):
         parts[name]["urls"] = [f"{server[0]}/moved/{file}", f"{server[0]}/{file}"]
@@ -109,7 +112,7 @@ def test_voc_is_downloaded_unpacked_and_augmented(program, tmp_path, capsys):
         "train": 1, "trainaug": 2, "val": 1,
     }  # fmt: skip
     assert voc.read_split(tmp_path / "data", "trainaug") == ["a", "c"]
-    assert (voc.read_mask(voc.mask_path(tmp_path / "data", "c")) == 3).all()
+    assert (read_mask(voc.mask_path(tmp_path / "data", "c")) == 3).all()
     error = capsys.readouterr().err
     assert "terms" in error and error.index("terms") < error.index("unpacking")
     assert "moved/voc.tar: 404" in error  # the second address was tried
@@ -166,7 +169,7 @@ def test_a_data_set_that_needs_an_account_says_what_to_do(program):
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="ask the authors"):
         program("all=2468", dataset="mug19")
-    with pytest.raises(UserError, match="no data set 'vox'"):
+    with pytest.raises(UserError, match="datasets.vox: no such data set"):
         program("val=2", dataset="vox")
 
 
@@ -185,7 +188,7 @@ def test_an_archive_that_was_put_there_is_unpacked(program, tmp_path):
 def test_coco_masks_are_built_where_the_photos_are(program, tmp_path):
     root = tmp_path / "data"
     (root / "annotations").mkdir(parents=True)
-    categories = [{"id": n, "name": name} for n, name in enumerate(coco.CLASSES, 1)]
+    categories = [{"id": n, "name": name} for n, name in enumerate(coco.classes, 1)]
     image = {"id": 1, "file_name": "COCO_val2014_000000000001.jpg", "height": 8, "width": 10}
     square = {"image_id": 1, "category_id": 2, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
     content = {"images": [image], "annotations": [square], "categories": categories}
@@ -206,7 +209,7 @@ def test_every_checksum_has_an_origin_and_every_part_its_fields():
         "what", "urls", "archive", "build", "bytes", "sha256", "md5", "checksums_from", "strip",
         "into", "only", "splits", "for", "optional", "blocks", "holds",
     }  # fmt: skip
-    for name, entry in registry.read_registry().items():
+    for name, entry in completeness.read_registry().items():
         assert {"title", "version", "site", "licence", "needed_for", "parts"} <= set(entry), name
         assert not entry.get("account") or entry["how"]
         for part in entry["parts"].values():

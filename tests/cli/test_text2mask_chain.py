@@ -14,7 +14,8 @@ import extract_attention
 import refine_masks
 import segment_image
 import verify_shards
-from attnseg.datasets import voc
+from attnseg.datasets.images import PALETTE, read_image, read_mask, write_mask
+from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import run
 from attnseg.mini_world import voc_layout
 
@@ -87,9 +88,9 @@ def test_photos_to_masks_to_metrics_and_resume(root, tiny_sd, tmp_path, capsys):
     assert run(lambda: refine_masks.main(refine)) == 0
     assert before == {i: (masks / f"{i}.png").read_bytes() for i in ids}
     for i in ids:
-        labels = {0, *(1 + voc.CLASSES.index(name) for name in voc.labels(root, i))}
-        sure = voc.read_mask(tmp_path / "train" / f"{i}.png")
-        mask = voc.read_mask(masks / f"{i}.png")
+        labels = {0, *(1 + voc.classes.index(name) for name in voc.labels(root, i))}
+        sure = read_mask(tmp_path / "train" / f"{i}.png")
+        mask = read_mask(masks / f"{i}.png")
         assert set(np.unique(mask)) <= labels
         assert (sure[sure != 255] == mask[sure != 255]).all()
     evaluate = [
@@ -166,7 +167,7 @@ def test_an_image_without_labels_becomes_all_background(root, tiny_sd, tmp_path)
         str(tmp_path / "m"),
     ]
     assert run(lambda: refine_masks.main([*refine, "--processes", "1"])) == 0
-    assert not voc.read_mask(tmp_path / "m" / f"{first}.png").any()
+    assert not read_mask(tmp_path / "m" / f"{first}.png").any()
 
 
 def test_wrong_counts_blocks_models_and_folders_are_refused(root, tiny_sd, tmp_path, capsys):
@@ -192,8 +193,8 @@ def test_masks_of_another_size_are_refused(root, tmp_path, capsys):
     masks = tmp_path / "masks"
     masks.mkdir()
     for i in voc.read_split(root, "train"):
-        voc.write_mask(masks / f"{i}.png", np.zeros((64, 64)), voc.PALETTE)
-    voc.write_mask(masks / f"{i}.png", np.zeros((32, 64)), voc.PALETTE)
+        write_mask(masks / f"{i}.png", np.zeros((64, 64)), PALETTE)
+    write_mask(masks / f"{i}.png", np.zeros((32, 64)), PALETTE)
     arguments = ["--dataset", "voc", "--root", str(root), "--split", "train", "--masks", str(masks)]
     assert run(lambda: evaluate_masks.main([*arguments, "--output", str(tmp_path / "e")])) == 1
     one_line(capsys, f"{i}.png")
@@ -208,8 +209,8 @@ def test_one_photo_for_a_person(root, tiny_sd, tmp_path, capsys):
     assert run(lambda: segment_image.main(arguments)) == 0
     legend = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in legend] == ["background", "dog", "sofa"]
-    mask = voc.read_mask(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png")
     assert mask.shape == (64, 64) and mask.max() <= 2
-    assert voc.read_image(tmp_path / "overlay.png").shape == (64, 64, 3)
+    assert read_image(tmp_path / "overlay.png").shape == (64, 64, 3)
     assert run(lambda: segment_image.main([*arguments[:1], "--classes", ",", *arguments[3:]])) == 1
     one_line(capsys, "--classes")

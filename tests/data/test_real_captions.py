@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from attnseg import prompt_sets
-from attnseg.caption_matching import LITERAL_PERSON, VOC_NAMES, mentions
-from attnseg.datasets.voc import CLASSES as VOC_CLASSES
+from attnseg.caption_matching import mentions
+from attnseg.datasets.voc import DATASET as VOC
 
 pytestmark = pytest.mark.data
 
@@ -22,7 +22,7 @@ def captions(real_data):
 
 @pytest.fixture(scope="module")
 def found(captions):
-    return [(text, mentions(text)) for text in captions]
+    return [(text, mentions(text, VOC.caption_words, VOC.distractors)) for text in captions]
 
 
 def test_every_class_is_named(found, capsys):
@@ -31,15 +31,14 @@ def test_every_class_is_named(found, capsys):
     with capsys.disabled():
         total = sum(bool(hits) for _, hits in found)
         print(f"\n{total} of {len(found)} real captions name a VOC class:")
-        print(", ".join(f"{name} {counts[name]}" for name in VOC_CLASSES))
-    assert set(counts) == set(VOC_CLASSES)
+        print(", ".join(f"{name} {counts[name]}" for name in VOC.classes))
+    assert set(counts) == set(VOC.classes)
     assert min(counts.values()) >= 50
 
 
 def test_the_share_of_captions_with_person_taken_literally_is_the_papers(captions):
     """168,679 of train2014's 414,113 captions, 40.7 %."""
-    names = VOC_NAMES | {"person": LITERAL_PERSON}
-    share = len(prompt_sets.named_captions(captions, names)) / len(captions)
+    share = len(prompt_sets.named_captions(captions, VOC, literal=True)) / len(captions)
     assert share == pytest.approx(168_679 / 414_113, abs=0.01)
 
 
@@ -88,7 +87,7 @@ def test_plain_names_are_never_missed(found):
 
 
 def test_prompts_of_real_captions_fit_the_file(captions, tmp_path):
-    prompts = prompt_sets.caption_prompts(captions, 500, seed=0)
+    prompts = prompt_sets.caption_prompts(captions, 500, 0, VOC)
     path = tmp_path / "prompts.jsonl"
     prompt_sets.write_prompts(path, prompts)
     read = prompt_sets.read_prompts(path)

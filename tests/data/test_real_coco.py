@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from skimage.draw import polygon2mask
 
-from attnseg.datasets import coco, voc_aug
+from attnseg.datasets import coco as coco_module
+from attnseg.datasets import coco_masks, voc_aug
+from attnseg.datasets.coco import DATASET as coco
 
 pytestmark = pytest.mark.data
 
@@ -41,14 +43,14 @@ def test_every_split_of_the_sample_is_read(real_coco):
 
 
 def test_polygons_agree_with_another_rasteriser_but_for_their_borders(content):
-    numbers = coco.class_numbers(content["categories"])
+    numbers = coco_module.class_numbers(content["categories"])
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     compared = 0
     for annotation in content["annotations"]:
         if annotation["iscrowd"] or annotation["area"] < 2500:
             continue
         size = sizes[annotation["image_id"]]
-        ours = coco.rasterise([annotation], *size, numbers) > 0
+        ours = coco_masks.rasterise([annotation], *size, numbers) > 0
         other = np.zeros(size, bool)
         for outline in annotation["segmentation"]:
             other |= polygon2mask(size, np.reshape(outline, (-1, 2))[:, ::-1])
@@ -58,24 +60,24 @@ def test_polygons_agree_with_another_rasteriser_but_for_their_borders(content):
 
 
 def test_crowds_agree_with_their_runs_exactly(content):
-    numbers = coco.class_numbers(content["categories"])
+    numbers = coco_module.class_numbers(content["categories"])
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     crowds = [a for a in content["annotations"] if a["iscrowd"]]
     assert crowds
     for annotation in crowds:
         size = sizes[annotation["image_id"]]
-        mask = coco.rasterise([annotation], *size, numbers)
+        mask = coco_masks.rasterise([annotation], *size, numbers)
         expected = decoded(annotation["segmentation"]["counts"], *size)
         assert ((mask > 0) == expected).all()
 
 
 def test_classes_of_the_masks_are_those_annotated(real_coco, content):
-    numbers = coco.class_numbers(content["categories"])
+    numbers = coco_module.class_numbers(content["categories"])
     for image in content["images"]:
         mine = [a for a in content["annotations"] if a["image_id"] == image["id"]]
-        mask = coco.rasterise(mine, image["height"], image["width"], numbers)
+        mask = coco_masks.rasterise(mine, image["height"], image["width"], numbers)
         annotated = coco.labels(real_coco, Path(image["file_name"]).stem)
-        drawn = [coco.CLASSES[n - 1] for n in np.unique(mask) if n]
+        drawn = [coco.classes[n - 1] for n in np.unique(mask) if n]
         assert set(drawn) <= set(annotated)  # a class can be covered by smaller instances
         assert len(drawn) >= len(annotated) - 2
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from attnseg.datasets import voc
+from attnseg.datasets.images import read_image, read_mask
+from attnseg.datasets.voc import DATASET as voc
 from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.diffusion.geometry import Fit, model_input, official_fit, to_photo
 from attnseg.diffusion.load import load_parts
@@ -24,8 +25,8 @@ def ids_of(devkit: Path) -> list[str]:
 def test_every_photo_reads_and_has_a_mask_of_its_size_with_known_classes(real_voc):
     assert len(ids_of(real_voc)) == 127
     for image_id in ids_of(real_voc):
-        photo = voc.read_image(voc.image_path(real_voc, image_id))
-        mask = voc.read_mask(voc.mask_path(real_voc, image_id), photo.shape[:2])
+        photo = read_image(voc.image_path(real_voc, image_id))
+        mask = read_mask(voc.mask_path(real_voc, image_id), photo.shape[:2])
         assert photo.dtype == np.uint8 and photo.shape[2] == 3
         assert set(np.unique(mask)) <= {*range(21), 255}
         assert voc.labels(real_voc, image_id, "mask")
@@ -34,7 +35,7 @@ def test_every_photo_reads_and_has_a_mask_of_its_size_with_known_classes(real_vo
 def test_sizes_to_the_pixel_and_back(real_voc):
     seen = set()
     for image_id in ids_of(real_voc):
-        photo = voc.read_image(voc.image_path(real_voc, image_id))
+        photo = read_image(voc.image_path(real_voc, image_id))
         if photo.shape in seen:
             continue
         seen.add(photo.shape)
@@ -60,7 +61,7 @@ def test_two_real_photos_to_masks(tiny_sd, real_voc):
     parts = load_parts(tiny_sd, device="cpu")
     chosen = [i for i in ids_of(real_voc) if len(voc.labels(real_voc, i, "mask")) > 1][:2]
     samples = [
-        Sample(i, voc.read_image(voc.image_path(real_voc, i)), voc.labels(real_voc, i, "mask"))
+        Sample(i, read_image(voc.image_path(real_voc, i)), voc.labels(real_voc, i, "mask"))
         for i in chosen
     ]
     # 64-pixel latents would take long in float32 with 16 blocks; the model's own size is 64 pixels

@@ -31,7 +31,8 @@ def test_deeplabv2_trains_and_is_tested_on_real_photos(real_voc, tmp_path):
         *("--output", str(weights), "--device", "cpu"),
     ]
     assert run(lambda: train_segmentor.main(train)) == 0
-    from attnseg.datasets import voc
+    from attnseg.datasets.images import read_mask
+    from attnseg.datasets.voc import DATASET as voc
     from attnseg.segmentation.model import load_segmentor
 
     state = load_segmentor(weights)[0].state_dict()
@@ -54,5 +55,5 @@ def test_deeplabv2_trains_and_is_tested_on_real_photos(real_voc, tmp_path):
     assert metrics["n_images"] == 3 and len(metrics["classes"]) == 21
     with np.load(tmp_path / "out" / "per_image.npz") as counted:
         for image_id, tp, fn in zip(*(counted[key] for key in ("ids", "tp", "fn")), strict=True):
-            truth = voc.read_mask(voc.mask_path(real_voc, image_id))
+            truth = read_mask(voc.mask_path(real_voc, image_id))
             assert tp.sum() + fn.sum() == (truth != 255).sum()

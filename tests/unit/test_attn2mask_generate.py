@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from attnseg.caption_matching import classes_and_spans, mentions
+from attnseg.datasets.voc import DATASET as VOC
 from attnseg.diffusion import generate as g
 from attnseg.diffusion.attention import transformer_blocks
 from attnseg.errors import UserError
@@ -17,7 +18,7 @@ SHORT = g.Sampling(steps=4, attention_step=2)
 
 
 def prompt(text: str, seed: int = 0) -> Prompt:
-    return Prompt(f"p{seed}", text, *classes_and_spans(mentions(text)), seed)
+    return Prompt(f"p{seed}", text, *classes_and_spans(mentions(text, VOC.caption_words)), seed)
 
 
 PROMPTS = [

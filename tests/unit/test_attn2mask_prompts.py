@@ -4,12 +4,19 @@ import json
 
 import pytest
 
-from attnseg import prompt_sets
-from attnseg.caption_matching import VOC_NAMES, classes_and_spans, mentions, plurals
-from attnseg.datasets.voc import CLASSES as VOC_CLASSES
+from attnseg import caption_matching, prompt_sets
+from attnseg.caption_matching import Mention, classes_and_spans, plurals
+from attnseg.datasets import load
+from attnseg.datasets.imagenet_s import ImageNetS
 from attnseg.errors import UserError
+from attnseg.mini_world.prompts import mini_world_prompts
 from attnseg.mini_world.vocabulary import WORDS
-from attnseg.prompts import SYNONYMS
+
+VOC, STREETS = load("voc"), load("cityscapes")
+
+
+def mentions(caption: str) -> list[Mention]:
+    return caption_matching.mentions(caption, VOC.caption_words, VOC.distractors)
 
 
 def named(caption: str) -> list[str]:
@@ -69,25 +76,26 @@ def test_plurals(noun, forms):
 
 
 def test_the_words_of_the_queries_and_of_the_mini_world_are_known():
-    for name in VOC_CLASSES:
-        for word in (*WORDS[name], SYNONYMS.get(name, name)):
+    for name in VOC.classes:
+        for word in (*WORDS[name], VOC.synonyms.get(name, name)):
             assert named(f"a photo of {word}.") == [name], word
-    assert set(VOC_NAMES) == set(VOC_CLASSES)
+    assert set(VOC.caption_words) == set(VOC.classes)
 
 
 def test_caption_prompts_are_heads_of_larger_sets_and_repeat_with_new_seeds():
     captions = ["a dog", "two cats", "nothing here", "a red car by a boat"]
-    few, many = (prompt_sets.caption_prompts(captions, n, seed=3) for n in (2, 8))
+    few, many = (prompt_sets.caption_prompts(captions, n, 3, VOC) for n in (2, 8))
     assert many[:2] == few
     assert sorted(p.prompt for p in many[:3]) == ["a dog", "a red car by a boat", "two cats"]
     assert len({p.seed for p in many}) == len({p.id for p in many}) == 8
-    assert len(prompt_sets.caption_prompts(captions, None, seed=3)) == 3
-    assert prompt_sets.caption_prompts(captions, 8, seed=4)[0].seed != many[0].seed
+    assert len(prompt_sets.caption_prompts(captions, None, 3, VOC)) == 3
+    assert prompt_sets.caption_prompts(captions, 8, 4, VOC)[0].seed != many[0].seed
 
 
-def test_imagenet_s_template_takes_all_classes_and_their_synonyms():
+def test_imagenet_s_template_takes_all_classes_and_their_synonyms(monkeypatch):
     names = {"n1": ("tench", "Tinca tinca"), "n2": ("hen",), "n3": ("ox",)}
-    prompts = prompt_sets.imagenet_s_prompts(names, 60, seed=0)
+    monkeypatch.setattr(ImageNetS, "prompt_names", lambda self, root: names)
+    prompts = prompt_sets.template_prompts(load("imagenet_s"), 60, seed=0)
     words = {p.prompt[p.spans[0][0][0] : p.spans[0][0][1]] for p in prompts}
     assert words == {"tench", "Tinca tinca", "hen", "ox"}
     assert all(p.prompt.startswith("a photo of ") for p in prompts)
@@ -97,10 +105,10 @@ def test_imagenet_s_template_takes_all_classes_and_their_synonyms():
 
 
 def test_cityscapes_template_replaces_two_words_and_may_hold_the_domain_token():
-    plain = prompt_sets.cityscapes_prompts(200, seed=0)
-    adapted = prompt_sets.cityscapes_prompts(200, seed=0, adapted=True)
+    plain = prompt_sets.template_prompts(STREETS, 200, seed=0)
+    adapted = prompt_sets.template_prompts(STREETS, 200, seed=0, adapted=True)
     assert {len(p.classes) for p in plain} == set(range(1, 9))
-    assert {name for p in plain for name in p.classes} == set(prompt_sets.STREET_CLASSES)
+    assert {name for p in plain for name in p.classes} == set(STREETS.classes)
     for one, other in zip(plain, adapted, strict=True):
         assert one.prompt.endswith(" in cityscape by a dashboard camera")
         assert other.prompt == one.prompt.replace(" in cityscape", " in sks cityscape")
@@ -111,14 +119,14 @@ def test_cityscapes_template_replaces_two_words_and_may_hold_the_domain_token():
 
 
 def test_mini_world_prompts_name_the_classes_they_say():
-    prompts = prompt_sets.mini_world_prompts(40, seed=0)
-    assert prompt_sets.mini_world_prompts(10, seed=0) == prompts[:10]
+    prompts = mini_world_prompts(40, seed=0)
+    assert mini_world_prompts(10, seed=0) == prompts[:10]
     for prompt in prompts:
         assert prompt.classes == list(dict.fromkeys(named(prompt.prompt)))
 
 
 def test_prompts_survive_the_file(tmp_path):
-    prompts = prompt_sets.cityscapes_prompts(5, seed=1)
+    prompts = prompt_sets.template_prompts(STREETS, 5, seed=1)
     path = tmp_path / "prompts.jsonl"
     prompt_sets.write_prompts(path, prompts)
     assert prompt_sets.read_prompts(path) == prompts

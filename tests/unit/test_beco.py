@@ -13,7 +13,8 @@ import torch.nn.functional as F
 import yaml
 from PIL import Image
 
-from attnseg.datasets import voc
+from attnseg.datasets.images import PALETTE, read_image, read_mask, write_mask
+from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError, run
 from attnseg.segmentation import beco, cotraining, predict
 from attnseg.segmentation.cotraining import NOTHING, Batch
@@ -22,7 +23,7 @@ from attnseg.segmentation.model import build_model, load_pretrained, load_segmen
 from attnseg.segmentation.settings import Settings, read_settings
 from attnseg.segmentation.train import runner_options, train
 
-CLASSES = ["background", *voc.CLASSES]
+CLASSES = ["background", *voc.classes]
 TINY = {
     "learner": "beco",
     "architecture": "deeplabv3plus",
@@ -70,7 +71,7 @@ def toy(tmp_path_factory):
         photo[y : y + 18, x : x + 18] = (230, 20, 20) if i % 2 else (20, 20, 230)
         mask[y : y + 18, x : x + 18] = 1 if i % 2 else 2
         Image.fromarray(photo).save(voc.image_path(root, image_id), quality=100, subsampling=0)
-        voc.write_mask(voc.mask_path(root, image_id), mask, voc.PALETTE)
+        write_mask(voc.mask_path(root, image_id), mask, PALETTE)
         Image.fromarray((mask > 0).astype(np.uint8)).save(root / "reliable" / f"{image_id}.png")
     (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids))
     return root
@@ -78,7 +79,7 @@ def toy(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pairs(toy) -> Pairs:
-    return split_pairs("voc", toy, "train", reliability=toy / "reliable")[1]
+    return split_pairs(voc, toy, "train", reliability=toy / "reliable")[1]
 
 
 @pytest.fixture(scope="module")
@@ -357,7 +358,7 @@ def test_pretrained_weights_go_into_both_networks(tmp_path):
 def test_reliability_follows_its_photo_and_padding_is_nothing(pairs, toy):
     from mmseg.registry import DATASETS
 
-    without = split_pairs("voc", toy, "train")[1]
+    without = split_pairs(voc, toy, "train")[1]
     for these in (pairs, without):
         options = runner_options(read_settings(TINY), these, CLASSES, Path("unused"), "cpu", None)
         dataset = DATASETS.build(
@@ -431,7 +432,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
 def test_other_reliability_maps_do_not_resume(pairs, toy, tmp_path):
     other = tmp_path / "reliable"
     shutil.copytree(toy / "reliable", other)
-    arguments = ("voc", toy, "train", None)
+    arguments = (voc, toy, "train", None)
     assert split_pairs(*arguments, other)[1].fingerprint() == pairs.fingerprint()
     noise = np.random.default_rng(0).integers(0, 2, (40, 36), dtype=np.uint8)
     Image.fromarray(noise).save(other / f"{pairs.ids[0]}.png")
@@ -470,7 +471,7 @@ def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tm
         network = build_model(read_settings({**about["settings"], "learner": "supervised"}), 21)
         network.load_state_dict(model.networks[i].state_dict())
         networks.append(network.eval())
-    photo = voc.read_image(voc.image_path(toy, "2012_000003"))
+    photo = read_image(voc.image_path(toy, "2012_000003"))
     mean, std = (np.array(v, np.float32) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))  # fmt: skip
     inputs = torch.from_numpy(((photo - mean) / std).transpose(2, 0, 1))[None]
     with torch.no_grad():
@@ -478,7 +479,7 @@ def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tm
         expected = F.interpolate(logits, photo.shape[:2], mode="bilinear").softmax(1)[0]
     found = predict.probabilities(model, photo[None], [1.0], False)[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    saved = voc.read_mask(tmp_path / "predictions" / "2012_000003.png", photo.shape[:2])
+    saved = read_mask(tmp_path / "predictions" / "2012_000003.png", photo.shape[:2])
     np.testing.assert_array_equal(saved, found.argmax(0))
 
 

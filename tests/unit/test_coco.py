@@ -8,12 +8,14 @@ import pytest
 from PIL import Image
 
 import build_coco_masks
-from attnseg.datasets import coco
+from attnseg.datasets import coco as coco_module
+from attnseg.datasets import coco_masks, load
+from attnseg.datasets.coco import DATASET as coco
 from attnseg.errors import UserError
 
 # COCO's ids have gaps: 12, 26, 29, 30, 45, 66, 68, 69, 71 and 83 are not used.
 CATEGORY_IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
-CATEGORIES = [{"id": i, "name": name} for i, name in zip(CATEGORY_IDS, coco.CLASSES, strict=True)]
+CATEGORIES = [{"id": i, "name": name} for i, name in zip(CATEGORY_IDS, coco.classes, strict=True)]
 HEIGHT, WIDTH = 40, 60
 PERSON, DOG, TOOTHBRUSH = 1, 18, 90
 
@@ -55,7 +57,7 @@ def root(tmp_path) -> Path:
         {"image_id": 9, "caption": "a person with a dog\n"},
         {"image_id": 9, "caption": "a dog"},
     ]
-    coco._split.cache_clear()
+    coco_module.split_items.cache_clear()
     (tmp_path / "annotations").mkdir()
     for kind, content in (("instances", annotations), ("captions", captions)):
         (tmp_path / "annotations" / f"{kind}_train2014.json").write_text(
@@ -65,14 +67,14 @@ def root(tmp_path) -> Path:
 
 
 def test_the_last_category_of_coco_is_class_80():
-    numbers = coco.class_numbers(CATEGORIES[::-1])
+    numbers = coco_module.class_numbers(CATEGORIES[::-1])
     assert (numbers[PERSON], numbers[DOG], numbers[TOOTHBRUSH]) == (1, 17, 80)
     assert sorted(numbers.values()) == list(range(1, 81))
 
 
 def test_other_categories_are_refused():
     with pytest.raises(UserError, match="80 categories expected"):
-        coco.class_numbers(CATEGORIES[:-1])
+        coco_module.class_numbers(CATEGORIES[:-1])
 
 
 def test_a_split_is_its_images_with_annotations_by_id(root):
@@ -94,9 +96,9 @@ def test_the_smaller_instance_is_on_top_whatever_the_order():
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
     expected[10:30, 10:40] = 1
     expected[15:25, 15:25] = 17
-    numbers = coco.class_numbers(CATEGORIES)
+    numbers = coco_module.class_numbers(CATEGORIES)
     for order in ([small, large], [large, small]):
-        assert (coco.rasterise(order, HEIGHT, WIDTH, numbers) == expected).all()
+        assert (coco_masks.rasterise(order, HEIGHT, WIDTH, numbers) == expected).all()
 
 
 def test_a_crowd_lies_below_and_counts_as_its_class():
@@ -108,10 +110,10 @@ def test_a_crowd_lies_below_and_counts_as_its_class():
         instance(9, PERSON, runs(crowd), crowd=1),
         instance(9, TOOTHBRUSH, []),
     ]
-    numbers = coco.class_numbers(CATEGORIES)
-    alone = coco.rasterise(annotations[1:], HEIGHT, WIDTH, numbers)
+    numbers = coco_module.class_numbers(CATEGORIES)
+    alone = coco_masks.rasterise(annotations[1:], HEIGHT, WIDTH, numbers)
     assert (alone == crowd).all()
-    assert (coco.rasterise(annotations, HEIGHT, WIDTH, numbers)[3:5, 2:7] == 17).all()
+    assert (coco_masks.rasterise(annotations, HEIGHT, WIDTH, numbers)[3:5, 2:7] == 17).all()
 
 
 def test_masks_are_written_with_an_index_that_later_reading_uses(root, capsys):
@@ -125,6 +127,23 @@ def test_masks_are_written_with_an_index_that_later_reading_uses(root, capsys):
     (root / "annotations" / "instances_train2014.json").write_text("{}")
     assert coco.read_split(root, "train")[-1] == i
     assert coco.labels(root, i) == ["person", "dog"]
+
+
+def test_ones_own_annotations_in_this_form_have_classes_of_their_own(tmp_path):
+    settings = {"key": "farm", "layout": "coco", "classes": ["cow", "hen"], "photos": "p/{id}.*"}
+    categories = [{"id": 4, "name": "cow"}, {"id": 9, "name": "hen"}]
+    image = {"id": 1, "file_name": "a.jpg", "height": HEIGHT, "width": WIDTH}
+    content = {
+        "images": [image], "annotations": [instance(1, 9, box(0, 0, 10, 10))], "categories": categories,
+    }  # fmt: skip
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_all.json").write_text(json.dumps(content))
+    arguments = ["--root", str(tmp_path), "--splits", "all", "--dataset", json.dumps(settings)]
+    assert build_coco_masks.main(arguments) == 0
+    farm = load(json.dumps(settings))
+    assert farm.read_split(tmp_path, "all") == ["a"]
+    assert farm.labels(tmp_path, "a", None, "all") == farm.labels(tmp_path, "a", "mask") == ["hen"]
+    assert farm.image_path(tmp_path, "a").parent == tmp_path / "p"
 
 
 def test_masks_that_are_there_are_not_made_again(root, capsys):

@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 
 import evaluate_masks as program
+from attnseg.datasets import load
 from attnseg.errors import UserError, run
 from attnseg.evaluation import masks as M
 from attnseg.evaluation.iou import read_metrics
 
+TOY = json.dumps({"key": "toy", "classes": ["cat", "dog"]})
 CLASSES = ("background", "cat", "dog")
 SHAPES = {"a": (6, 8), "b": (9, 5), "c": (7, 7)}
 
@@ -33,14 +35,13 @@ def world(tmp_path, monkeypatch):
     for image_id, mask in predictions.items():
         save(folder / f"{image_id}.png", mask)
     reader = M.Truth(list(SHAPES), CLASSES, truth.__getitem__)
-    monkeypatch.setitem(program.LAYOUTS, "toy", None)
-    monkeypatch.setattr(program, "truth_of", lambda layout, root, split: reader)
+    monkeypatch.setattr(program, "truth_of", lambda dataset, root, split: reader)
     return tmp_path, folder, truth, predictions, reader
 
 
 def arguments(tmp_path, folder, *more):
     return [
-        *("--dataset", "toy", "--root", str(tmp_path), "--split", "dev"),
+        *("--dataset", TOY, "--root", str(tmp_path), "--split", "dev"),
         *("--masks", str(folder), "--output", str(tmp_path / "out"), *more),
     ]
 
@@ -154,13 +155,13 @@ def test_a_damaged_manifest_is_named(world):
 
 
 def test_voc_is_read_from_its_own_layout(tmp_path):
-    voc = pytest.importorskip("attnseg.datasets.voc")
+    voc = load("voc")
     path = voc.mask_path(tmp_path, "2007_000032")
     path.parent.mkdir(parents=True)
     truth = np.zeros((4, 6), np.uint8)
     truth[1:3, 2:5], truth[0] = 15, 255
     save(path, truth)
-    lists = voc.split_path(tmp_path, "val")
+    lists = voc.list_path(tmp_path, "val")
     lists.parent.mkdir(parents=True)
     lists.write_text("2007_000032\n")
     predicted = truth.copy()
@@ -174,5 +175,5 @@ def test_voc_is_read_from_its_own_layout(tmp_path):
         ]
     )
     metrics, _ = read_metrics(tmp_path / "out")
-    assert metrics["classes"] == ["background", *voc.CLASSES]
+    assert metrics["classes"] == ["background", *voc.classes]
     assert metrics["miou"] == 100.0 and metrics["iou"][15] == 100.0 and metrics["iou"][1] is None

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from attnseg.datasets import coco
+from attnseg.datasets.coco import DATASET as coco
+from attnseg.datasets.coco import read_annotations
+from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.mini_world import coco_layout
 from attnseg.mini_world.coco_layout import COCO_NAMES, coco_scene, run_lengths, write_coco
@@ -34,14 +36,14 @@ def test_masks_and_labels_are_those_of_the_scenes(root):
             scene, _ = coco_scene(0, split, index)
             expected = np.zeros(scene.image.shape[:2], np.uint8)
             for thing in scene.things:
-                expected[thing.mask] = 1 + coco.CLASSES.index(
+                expected[thing.mask] = 1 + coco.classes.index(
                     COCO_NAMES.get(thing.name, thing.name)
                 )
-            assert (coco.read_mask(coco.mask_path(root, image_id)) == expected).all()
+            assert (read_mask(coco.mask_path(root, image_id)) == expected).all()
             present = {COCO_NAMES.get(name, name) for name in scene.classes()}
             assert set(coco.labels(root, image_id)) == present
             assert set(coco.labels(root, image_id, "mask")) == present
-            assert coco.read_image(coco.image_path(root, image_id)).shape == (64, 64, 3)
+            assert read_image(coco.image_path(root, image_id)).shape == (64, 64, 3)
 
 
 def test_every_scene_has_a_caption(root):
@@ -50,7 +52,7 @@ def test_every_scene_has_a_caption(root):
 
 
 def test_the_categories_are_coco_s_80_with_its_gaps(root):
-    categories = coco.read_annotations(root, "val")["categories"]
+    categories = read_annotations(root, "val")["categories"]
     numbers = {category["name"]: category["id"] for category in categories}
     assert (numbers["person"], numbers["toothbrush"]) == (1, 90)
     assert (numbers["stop sign"], numbers["hair drier"], len(numbers)) == (13, 89, 80)
@@ -58,7 +60,7 @@ def test_the_categories_are_coco_s_80_with_its_gaps(root):
 
 def test_every_class_of_the_world_is_one_of_coco_and_they_outnumber_voc_s():
     names = {COCO_NAMES.get(name, name) for name in VOC_CLASSES + COCO_EXTRA_CLASSES}
-    assert names <= set(coco.CLASSES) and len(names) == 40 > len(VOC_CLASSES)
+    assert names <= set(coco.classes) and len(names) == 40 > len(VOC_CLASSES)
 
 
 def test_the_configuration_counts_the_scenes_and_each_holds_something():

@@ -5,9 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from attnseg.datasets import voc
 from attnseg.datasets.cityscapes import CLASSES as STREET_CLASSES
+from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
+from attnseg.datasets.voc import DATASET as voc
 from attnseg.mini_world import captions, scenes, splits, training
 from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES, HELD_OUT_MUGS, TYPICAL
 
@@ -124,9 +125,9 @@ def test_the_written_voc_reads_back(tmp_path, monkeypatch):
     for i, image_id in enumerate(voc.read_split(tmp_path, "trainaug")):
         scene = splits.voc_scene(0, "trainaug", i)
         np.testing.assert_array_equal(
-            voc.read_mask(voc.mask_path(tmp_path, image_id)), scene.labels(VOC_CLASSES)
+            read_mask(voc.mask_path(tmp_path, image_id)), scene.labels(VOC_CLASSES)
         )
-        difference = voc.read_image(voc.image_path(tmp_path, image_id)).astype(int) - scene.image
+        difference = read_image(voc.image_path(tmp_path, image_id)).astype(int) - scene.image
         assert np.abs(difference).mean() < 6  # JPEG
         assert set(voc.labels(tmp_path, image_id)) == set(scene.classes())
         assert voc.labels(tmp_path, image_id, "mask") == voc.labels(tmp_path, image_id)

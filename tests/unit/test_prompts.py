@@ -5,17 +5,12 @@ import importlib.util
 import pytest
 from transformers import CLIPTokenizer
 
+from attnseg.datasets import load
+from attnseg.datasets.dataset import BACKGROUND_WORDS
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.diffusion.mini_sd import train_tokenizer
 from attnseg.errors import UserError
-from attnseg.prompts import (
-    BACKGROUND_WORDS,
-    VOCABULARIES,
-    Query,
-    background_words,
-    text_query,
-    token_positions,
-)
+from attnseg.prompts import Query, background_words, text_query, token_positions
 from tools.make_random_sd import clip_tokenizer
 
 COCO_CLASSES = (
@@ -61,16 +56,16 @@ def test_synonyms_and_the_ten_background_words():
 
 def test_each_data_set_has_clip_ess_synonyms_of_its_own():
     classes = ["backpack", "hair drier", "couch", "tv", "person", "zebra"]
-    query = text_query(classes, background=False, vocabulary="coco")
+    query = text_query(classes, background=False, vocabulary=load("coco"))
     assert [query.text[a:b] for a, b in query.spans] == [
         "backpack, bag", "hairdrier, blowdrier", "sofa", "tv monitor screen",
         "person with clothes", "zebra",
     ]  # fmt: skip
-    assert set(VOCABULARIES["coco"]) - set(VOC_CLASSES) <= set(COCO_CLASSES)
+    assert set(load("coco").synonyms) - set(VOC_CLASSES) <= set(COCO_CLASSES)
     plain = text_query(classes, background=False)
     assert [plain.text[a:b] for a, b in plain.spans][:3] == classes[:3]
     # VOC's classes with background words of their own have the ten in COCO
-    assert background_words(["boat"], "official", "coco") == list(BACKGROUND_WORDS)
+    assert background_words(["boat"], "official", load("coco")) == list(BACKGROUND_WORDS)
 
 
 def test_official_background_words_are_a_union_without_repeats():

@@ -8,9 +8,11 @@ from PIL import Image
 
 import build_mini_world
 import write_true_masks
-from attnseg.datasets import cityscapes, imagenet_s, voc
+from attnseg.datasets.cityscapes import DATASET as cityscapes
+from attnseg.datasets.imagenet_s import DATASET as imagenet_s
+from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError
-from attnseg.segmentation.data import class_names, listed_pairs, read_truth
+from attnseg.segmentation.data import listed_pairs
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +36,19 @@ def test_a_data_set_s_manifest_counts_its_splits(world):
 
 
 def test_cityscapes_alone_has_no_background_class():
-    assert class_names(cityscapes) == list(cityscapes.CLASSES)
-    assert class_names(imagenet_s) == ["background", "foreground"]
-    assert class_names(voc)[:2] == ["background", "aeroplane"]
+    assert cityscapes.class_names == list(cityscapes.classes)
+    assert imagenet_s.class_names == ["background", "foreground"]
+    assert voc.class_names[:2] == ["background", "aeroplane"]
 
 
 def test_true_masks_are_in_the_segmentor_s_numbers(world):
     street = cityscapes.read_split(world / "cityscapes", "val")[0]
-    truth = read_truth(cityscapes, world / "cityscapes", street, (64, 64))
+    truth = cityscapes.read_truth(world / "cityscapes", street, (64, 64))
     official = np.asarray(Image.open(cityscapes.mask_path(world / "cityscapes", street)))
-    for train_id, label_id in enumerate(cityscapes.LABEL_IDS):
+    for train_id, label_id in enumerate(cityscapes.mask_values):
         assert ((truth == train_id) == (official == label_id)).all()
     with pytest.raises(UserError, match="64x64 pixels and its photo 32x64"):
-        read_truth(cityscapes, world / "cityscapes", street, (64, 32))
+        cityscapes.read_truth(world / "cityscapes", street, (64, 32))
 
 
 def test_written_true_masks_are_foreground_and_background(world, tmp_path):
@@ -75,7 +77,7 @@ def test_skipped_images_are_not_trained_on(tmp_path):
         {"id": "c", "image": "c.jpg", "skipped": None},
     ]
     (tmp_path / "manifest.json").write_text(json.dumps({"items": items}))
-    classes, pairs = listed_pairs("voc", tmp_path / "images", tmp_path, tmp_path / "reliability")
+    classes, pairs = listed_pairs(voc, tmp_path / "images", tmp_path, tmp_path / "reliability")
     assert len(classes) == 21 and pairs.ids == ["a", "c"]
     assert pairs.photos == [tmp_path / "images/a.jpg", tmp_path / "images/c.jpg"]
     assert pairs.masks == [tmp_path / "a.png", tmp_path / "c.png"]
@@ -88,4 +90,4 @@ def test_skipped_images_are_not_trained_on(tmp_path):
 def test_a_folder_without_usable_masks_is_refused(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(UserError, match=r"manifest\.json: "):
-        listed_pairs("voc", tmp_path, tmp_path)
+        listed_pairs(voc, tmp_path, tmp_path)

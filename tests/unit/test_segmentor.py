@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
 
-from attnseg.datasets import voc
+from attnseg.datasets.images import PALETTE, read_image, read_mask, write_mask
+from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError, run
 from attnseg.segmentation import parts, predict
 from attnseg.segmentation.data import Pairs, split_pairs
@@ -25,7 +26,7 @@ from attnseg.segmentation.model import (
 from attnseg.segmentation.settings import read_settings
 from attnseg.segmentation.train import runner_options, train
 
-CLASSES = ["background", *voc.CLASSES]
+CLASSES = ["background", *voc.classes]
 TINY = {
     "backbone": "resnet18",
     "width": 8,
@@ -68,14 +69,14 @@ def toy(tmp_path_factory):
         photo[y : y + 18, x : x + 18] = (230, 20, 20) if i % 2 else (20, 20, 230)
         mask[y : y + 18, x : x + 18] = 1 if i % 2 else 2
         Image.fromarray(photo).save(voc.image_path(root, image_id), quality=100, subsampling=0)
-        voc.write_mask(voc.mask_path(root, image_id), mask, voc.PALETTE)
+        write_mask(voc.mask_path(root, image_id), mask, PALETTE)
     (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids))
     return root
 
 
 @pytest.fixture(scope="module")
 def pairs(toy) -> Pairs:
-    return split_pairs("voc", toy, "train")[1]
+    return split_pairs(voc, toy, "train")[1]
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +233,7 @@ def test_weights_on_disk_need_nothing_else(trained, toy):
     assert settings == read_settings(TINY)
     copy = trained.with_name("copy.safetensors")
     save_segmentor(copy, model, settings, classes=CLASSES)
-    photo = voc.read_image(voc.image_path(toy, "2012_000001"))
+    photo = read_image(voc.image_path(toy, "2012_000001"))
     one = predict.probabilities(model, photo[None], [1.0], False)
     two = predict.probabilities(load_segmentor(copy)[0], photo[None], [1.0], False)
     np.testing.assert_array_equal(one, two)
@@ -266,13 +267,13 @@ def test_other_masks_or_settings_do_not_resume(pairs, toy, tmp_path):
     other = tmp_path / "masks"
     shutil.copytree(toy / "SegmentationClassAug", other)
     (other / "manifest.json").write_text('{"parameters": 1}')
-    _, same_files = split_pairs("voc", toy, "train", other)
+    _, same_files = split_pairs(voc, toy, "train", other)
     assert same_files.fingerprint() != pairs.fingerprint()
 
 
 def test_mirroring_the_photo_mirrors_the_prediction(trained, toy):
     model, _ = load_segmentor(trained)
-    photo = voc.read_image(voc.image_path(toy, "2012_000001"))
+    photo = read_image(voc.image_path(toy, "2012_000001"))
     scores = predict.probabilities(model, photo[None], [0.5, 1.0, 1.5], True)[0]
     other = np.ascontiguousarray(photo[None, :, ::-1])
     mirrored = predict.probabilities(model, other, [0.5, 1.0, 1.5], True)[0]
@@ -283,7 +284,7 @@ def test_mirroring_the_photo_mirrors_the_prediction(trained, toy):
 
 def test_scales_are_averaged(trained, toy):
     model, _ = load_segmentor(trained)
-    photo = voc.read_image(voc.image_path(toy, "2012_000002"))
+    photo = read_image(voc.image_path(toy, "2012_000002"))
     alone = [predict.probabilities(model, photo[None], [s], False) for s in (0.5, 1.0)]
     both = predict.probabilities(model, photo[None], [0.5, 1.0], False)
     np.testing.assert_allclose(both, np.mean(alone, 0), atol=1e-6)
@@ -361,8 +362,8 @@ def test_evaluation_agrees_with_its_saved_predictions(trained, toy, tmp_path, ca
     assert metrics["model"] == "DeepLabV2 ResNet-18 (8 channels)" and metrics["n_images"] == 6
     right = pixels = 0
     for image_id in voc.read_split(toy, "train"):
-        truth = voc.read_mask(voc.mask_path(toy, image_id))
-        predicted = voc.read_mask(tmp_path / "predictions" / f"{image_id}.png", truth.shape)
+        truth = read_mask(voc.mask_path(toy, image_id))
+        predicted = read_mask(tmp_path / "predictions" / f"{image_id}.png", truth.shape)
         right, pixels = right + int((truth == predicted).sum()), pixels + truth.size
     assert metrics["pixel_accuracy"] == pytest.approx(100 * right / pixels)
     with tarfile.open(tmp_path / "results.tgz") as archive:

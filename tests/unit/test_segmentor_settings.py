@@ -71,7 +71,7 @@ def test_a_wrong_setting_is_one_line_that_names_it(values, told):
         (["--config", "absent.json"], "--config absent.json: No such file"),
         (["--set", "lr"], "--set lr: write KEY=VALUE"),
         (["--set", "lr=0"], "segmentor.lr: 0 must be greater than 0"),
-        (["--dataset", "imagenet"], "--dataset imagenet: no such data set"),
+        (["--dataset", "imagenet"], "datasets.imagenet: no such data set"),
         ([], "no list of split 'train'"),
     ],
 )

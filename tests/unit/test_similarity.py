@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnseg.datasets import Dataset
 from attnseg.errors import UserError
 from attnseg.evaluation.iou import miou
 from attnseg.evaluation.pictures import BLACK, COLOURS, GREY, coloured, uncertain
@@ -75,7 +76,8 @@ def test_the_published_pair_of_r_and_p_is_possible_for_13_groups():
 
 
 def test_the_text_encoder_s_embeddings_of_classes_give_cosines():
-    found = cosines(measure_similarity.class_embeddings(MINI_SD, ("cat", "dog", "sofa")))
+    toy = Dataset("toy", ("cat", "dog", "sofa"))
+    found = cosines(measure_similarity.class_embeddings(MINI_SD, toy))
     assert np.diag(found) == pytest.approx(1)
     assert (np.abs(found) < 1 + 1e-6).all() and np.allclose(found, found.T)
 

@@ -9,7 +9,9 @@ from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
 import build_voc_aug
-from attnseg.datasets import voc, voc_aug
+from attnseg.datasets import voc_aug
+from attnseg.datasets.images import PALETTE, read_mask, write_mask
+from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError
 
 SHAPE = (12, 16)
@@ -48,7 +50,7 @@ def data(tmp_path):
     for i in VOC_TRAIN + VOC_VAL:
         masks[i] = rng.integers(0, 21, SHAPE, np.uint8)
         masks[i][:2] = 255
-        voc.write_mask(root / "SegmentationClass" / f"{i}.png", masks[i], voc.PALETTE)
+        write_mask(root / "SegmentationClass" / f"{i}.png", masks[i], PALETTE)
     for i in masks:
         Image.new("RGB", SHAPE[::-1]).save(root / "JPEGImages" / f"{i}.jpg")
     return root, sbd, masks
@@ -69,7 +71,7 @@ def test_each_mask_is_vocs_where_it_has_one_and_sbds_elsewhere(data):
             assert image.mode == "P"
             colours = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
             assert (np.array(image) == mask).all()
-        assert (colours[np.unique(mask)] == voc.PALETTE[np.unique(mask)]).all()
+        assert (colours[np.unique(mask)] == PALETTE[np.unique(mask)]).all()
     assert summary | {"trainaug_sha256": ""} == {
         "trainaug": 4, "val": 2, "masks": 6, "from_voc": 4, "from_sbd": 2,
         "with_ignored_pixels": 4, "trainaug_sha256": "",
@@ -79,9 +81,9 @@ def test_each_mask_is_vocs_where_it_has_one_and_sbds_elsewhere(data):
 def test_masks_that_are_there_are_kept(data):
     root, sbd, _ = data
     mine = np.full(SHAPE, 7, np.uint8)
-    voc.write_mask(voc.mask_path(root, "2008_000001"), mine, voc.PALETTE)
+    write_mask(voc.mask_path(root, "2008_000001"), mine, PALETTE)
     voc_aug.build(root, sbd, images=4)
-    assert (voc.read_mask(voc.mask_path(root, "2008_000001")) == 7).all()
+    assert (read_mask(voc.mask_path(root, "2008_000001")) == 7).all()
 
 
 def test_another_number_of_ids_is_refused_before_anything_is_written(data):
@@ -97,7 +99,7 @@ def test_a_missing_file_of_sbd_is_named(data, name):
     (sbd / name).unlink()
     with pytest.raises(UserError, match=name):
         voc_aug.build(root, sbd, images=4)
-    assert not voc.split_path(root, "trainaug").exists()
+    assert not voc.list_path(root, "trainaug").exists()
 
 
 def test_a_damaged_mat_is_named(data):
@@ -119,7 +121,7 @@ def test_values_that_are_neither_class_nor_ignored_are_refused_in_voc(data):
     root, sbd, masks = data
     wrong = masks["2007_000004"].copy()
     wrong[5, 5] = 99
-    voc.write_mask(root / "SegmentationClass" / "2007_000004.png", wrong, voc.PALETTE)
+    write_mask(root / "SegmentationClass" / "2007_000004.png", wrong, PALETTE)
     with pytest.raises(UserError, match=r"2007_000004.png: values \[99\]"):
         voc_aug.build(root, sbd, images=4)
 
@@ -127,7 +129,7 @@ def test_values_that_are_neither_class_nor_ignored_are_refused_in_voc(data):
 def test_colours_that_are_not_vocs_are_refused(data):
     root, sbd, masks = data
     path = root / "SegmentationClass" / "2007_000004.png"
-    voc.write_mask(path, masks["2007_000004"], voc.PALETTE[::-1])
+    write_mask(path, masks["2007_000004"], PALETTE[::-1])
     with pytest.raises(UserError, match="colours are not VOC's"):
         voc_aug.build(root, sbd, images=4)
 

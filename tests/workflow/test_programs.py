@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnseg.datasets import voc
+from attnseg.datasets.images import read_mask
+from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
@@ -39,7 +40,7 @@ def masks(photos: Path, kind: str, output: Path) -> dict[str, np.ndarray]:
     arguments = ["--root", photos, "--split", "val", "--kind", kind, "--output", output]
     assert reference.main(list(map(str, arguments))) == 0
     assert len(json.loads((output / "manifest.json").read_text())["items"]) == 2
-    return {name: voc.read_mask(output / f"{name}.png") for name in ("one", "two")}
+    return {name: read_mask(output / f"{name}.png") for name in ("one", "two")}
 
 
 def test_all_background_is_class_zero_everywhere(photos, tmp_path):
@@ -49,7 +50,7 @@ def test_all_background_is_class_zero_everywhere(photos, tmp_path):
 
 def test_random_labels_are_the_background_and_the_image_s_classes_each_as_often(photos, tmp_path):
     found = masks(photos, "random_labels", tmp_path / "masks")
-    classes = {0, 1 + voc.CLASSES.index("cat"), 1 + voc.CLASSES.index("dog")}
+    classes = {0, 1 + voc.classes.index("cat"), 1 + voc.classes.index("dog")}
     numbers, counts = np.unique(found["one"], return_counts=True)
     assert set(numbers.tolist()) == classes
     expected = found["one"].size / 3

@@ -13,11 +13,12 @@ from snakemake.exceptions import WorkflowError
 REPOSITORY = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
+from attnseg import datasets
 from attnseg.config import prepare, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
 from attnseg.evaluations import Evaluation
-from attnseg.tables import FIGURES, PICTURES, TABLES, TARGETS, check_target
-from attnseg.tables import evaluations_needed
+from attnseg.tables import FIGURES, GENERATED_PICTURES, PICTURES, TABLES, TARGETS
+from attnseg.tables import check_target, evaluations_needed
 from attnseg.tables import claims as ledger
 
 # `python` in a rule is the interpreter that runs Snakemake, unless a conda env puts its own first
@@ -40,6 +41,15 @@ def checked_config():
 
 
 config.update(checked_config())
+try:
+    DATASETS = {
+        name: datasets.load(name, entry) for name, entry in config["datasets"].items()
+    }
+    for entry in config["datasets"].values():
+        if entry["vocabulary"] not in (None, *DATASETS):
+            datasets.load(entry["vocabulary"])
+except UserError as error:
+    raise SystemExit(f"error: {error}")
 
 
 pathvars:
@@ -109,10 +119,6 @@ def growing(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
-# folders of the masks that segmentors learn from; those of other data sets are written anew
-TRUE_MASKS = {"voc": "SegmentationClassAug", "coco": "masks"}
-
-
 def split_settings(dataset, split):
     """What is configured for a split."""
     splits = config["datasets"][dataset]["splits"]
@@ -139,19 +145,28 @@ def images_listed(wildcards):
     return split_settings(wildcards.dataset, wildcards.split)["images"]
 
 
+def dataset_argument(name):
+    """What a program is told of a data set: its name, or what is configured of one's own."""
+    return datasets.argument(name, config["datasets"][name])
+
+
 def dataset_flags(wildcards):
     """The flags of every program that reads a split."""
     return flags(
-        dataset=wildcards.dataset,
+        dataset=dataset_argument(wildcards.dataset),
         root=config["datasets"][wildcards.dataset]["root"],
         split=wildcards.split,
     )
 
 
-def photo_flags(wildcards):
-    """The flags of a program that reads the photos named by an earlier one."""
-    root = config["datasets"][wildcards.dataset]["root"]
-    return flags(dataset=wildcards.dataset, root=root)
+def photos_named(dataset, split):
+    """What a program is told that reads the photos named by an earlier one."""
+    by_split = "{split}" in (DATASETS[dataset].photos or "")
+    return {
+        "dataset": dataset_argument(dataset),
+        "root": config["datasets"][dataset]["root"],
+        "split": split if by_split else None,
+    }
 
 
 def dataset_name(dataset):
@@ -177,7 +192,15 @@ def flags(**values):
 
 def label_source(dataset, profile):
     """Where image-level labels are read; the official code takes them from the true masks."""
-    return "mask" if profile == "official" else config["datasets"][dataset]["labels"]
+    sources = DATASETS[dataset].label_sources
+    return "mask" if profile == "official" else next(iter(sources), None)
+
+
+def vocabulary(dataset):
+    """The data set whose words its classes are asked for by; None for one's own."""
+    name = config["datasets"][dataset]["vocabulary"] or dataset
+    own = name == dataset and dataset_argument(name) != name
+    return None if own else dataset_argument(name) if name in DATASETS else name
 
 
 def shard_numbers(images, size):
@@ -185,21 +208,13 @@ def shard_numbers(images, size):
     return [f"{number:05d}" for number in range(math.ceil(images / size))]
 
 
-PHOTO_FOLDERS = {
-    "voc": "JPEGImages",
-    "imagenet_s": "{split}",
-    "cityscapes": "leftImg8bit/{split}",
-}
-
-
 def photos_of(dataset, split):
     """The folder below which a split's photos lie."""
-    if dataset not in PHOTO_FOLDERS:
+    folder = DATASETS[dataset].photo_folder(split)
+    if folder is None:
         raise WorkflowError(
-            f"photos of datasets.{dataset} cannot be adapted to or inverted; those of "
-            f"{', '.join(PHOTO_FOLDERS)} can"
+            f"photos of datasets.{dataset} lie in no one folder and cannot be adapted to or inverted"
         )
-    folder = PHOTO_FOLDERS[dataset].format(split=split)
     return f"{config['datasets'][dataset]['root']}/{folder}"
 
 

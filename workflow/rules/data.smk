@@ -5,7 +5,7 @@ def download_flags(wildcards):
     """What a data set must hold, and where."""
     settings = config["datasets"][wildcards.dataset]
     return flags(
-        dataset=wildcards.dataset,
+        dataset=dataset_argument(wildcards.dataset),
         root=settings["root"],
         source=settings["source"],
         splits=[
@@ -56,6 +56,7 @@ if COMPOSED:
 # have been put there by hand.
 rule download_dataset:
     input:
+        lambda wildcards: config["datasets"][wildcards.dataset]["file"] or [],
         script=ancient("<scripts>/download_dataset.py"),
     output:
         "<resources>/{dataset}.json",

@@ -14,17 +14,11 @@ def figure_masks(target):
     return list(dict.fromkeys(f"{at}/{point['masks']}" for point in points))
 
 
-# pictures of generated images -> the sets that they show
-GENERATED_PICTURES = {
-    "attn2mask_figure_5": ["voc"],
-    "attn2mask_figure_6": ["cityscapes", "cityscapes_lora"],
-}
-
-
 def pictured_labels(wildcards):
     """The largest labelled set of generated VOC images, as an input."""
-    count = config["synthesis"]["voc"]["count"]
-    return f"<work>/masks/generated/voc/crf/{count}/manifest.json"
+    (name,) = GENERATED_PICTURES["attn2mask_figure_5"]
+    count = config["synthesis"][name]["count"]
+    return f"<work>/masks/generated/{name}/crf/{count}/manifest.json"
 
 
 def pictured_shards(wildcards):
@@ -109,8 +103,7 @@ def picture_flags(wildcards, input):
     shown = config["pictures"][wildcards.picture]
     folders = {key: Path(file).parent for key, file in input.items() if key != "script"}
     return flags(
-        dataset=shown["dataset"],
-        root=config["datasets"][shown["dataset"]]["root"],
+        **photos_named(shown["dataset"], shown["split"]),
         count=shown["count"],
         **folders,
     )
@@ -121,11 +114,11 @@ def attention_flags(wildcards):
     shown = config["figures"]["voc_figure_2"]
     settings, dataset = resolve_variant(config, shown["variant"]), shown["dataset"]
     return flags(
-        dataset=dataset,
+        dataset=dataset_argument(dataset),
         root=config["datasets"][dataset]["root"],
         split=shown["split"],
         labels=label_source(dataset, settings["profile"]),
-        vocabulary=config["datasets"][dataset]["vocabulary"],
+        vocabulary=vocabulary(dataset),
         count=shown["count"],
         model=model_folder(),
         timestep=settings["timestep"],
@@ -313,7 +306,9 @@ rule draw_generated:
         gpu=0,
     params:
         masks=lambda wildcards, input: Path(input.masks).parent,
-        attention=f"{config['paths']['work']}/generated/voc",
+        attention="{}/generated/{}".format(
+            config["paths"]["work"], *GENERATED_PICTURES["attn2mask_figure_5"]
+        ),
     shell:
         "python {input.script} --attention {params.attention} --images {params.attention}/images"
         " --masks {params.masks} --output {output} > {log} 2>&1"

@@ -64,7 +64,7 @@ def extraction_flags(wildcards):
         iterations=settings["iterations"],
         noises=settings["noises"],
         profile=settings["profile"],
-        vocabulary=config["datasets"][wildcards.dataset]["vocabulary"],
+        vocabulary=vocabulary(wildcards.dataset),
         no_composed=not settings["query"]["composed"],
         no_synonyms=not settings["query"]["synonyms"],
         no_background_words=not settings["query"]["background_words"],
@@ -167,7 +167,7 @@ rule refine_masks:
         runtime=growing(480),
         gpu=0,
     params:
-        data=photo_flags,
+        data=lambda wildcards: flags(**photos_named(wildcards.dataset, wildcards.split)),
         method=refinement_flags,
         attention=lambda wildcards, input: Path(input.attention).parent,
         masks=lambda wildcards, output: Path(output.masks).parent,

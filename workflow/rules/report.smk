@@ -10,7 +10,7 @@ def references(wildcards):
             if evaluation.trained:
                 architecture = segmentor_settings(evaluation.method)["architecture"]
                 segmentors[split, dataset, architecture] = None
-            if dataset in TRUE_MASKS:
+            if DATASETS[dataset].background and DATASETS[dataset].label_sources:
                 for reference in REFERENCES:
                     name = f"masks/{dataset}/{split}/reference/{reference}"
                     masks[Evaluation.parse(name)] = None

@@ -22,13 +22,18 @@ def is_inverted(train):
     return variant in config["inversions"]
 
 
+def own_masks(train):
+    """The folder of true masks that a segmentor learns from as they are; None to write them anew."""
+    return DATASETS[train["dataset"]].training_masks(train["split"])
+
+
 def mask_folder(train):
     """The folder below `masks` of a segmentor's training masks; None for the data set's own."""
     if train["synthesis"] is not None:
         return f"generated/{train['synthesis']}/{train['masks']}/{images_used(train)}"
     at = f"{train['dataset']}/{train['split']}/{train['masks']}"
     if train["masks"] == "truth":
-        return None if train["dataset"] in TRUE_MASKS else at
+        return at if own_masks(train) is None else None
     # the copy in which unsure pixels are ignored
     return at if is_inverted(train) else f"{at}-train"
 
@@ -70,7 +75,7 @@ def training_flags(wildcards):
     root = config["datasets"][train["dataset"]]["root"]
     work, folder = config["paths"]["work"], mask_folder(train)
     if folder is None:
-        masks = f"{root}/{TRUE_MASKS[train['dataset']]}"
+        masks = f"{root}/{own_masks(train)}"
     else:
         masks = f"{work}/masks/{folder}"
     if train["synthesis"] is not None:
@@ -86,7 +91,7 @@ def training_flags(wildcards):
     settings["pretrained"] = weights or None
     return flags(
         config=settings,
-        dataset=train["dataset"],
+        dataset=dataset_argument(train["dataset"]),
         **images,
         train_masks=masks,
         reliability=(
@@ -115,7 +120,7 @@ def tested_flags(wildcards):
     """The images that a segmentor is evaluated on."""
     dataset = segmentor_settings(wildcards.segmentor)["train"]["dataset"]
     return flags(
-        dataset=dataset,
+        dataset=dataset_argument(dataset),
         dataset_name=dataset_name(dataset),
         root=config["datasets"][dataset]["root"],
         split=wildcards.split,

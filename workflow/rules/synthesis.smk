@@ -4,32 +4,37 @@
 def prompts_data(wildcards):
     """The data that prompts are built from, as an input."""
     source = config["synthesis"][wildcards.synthesis]["source"]
-    if source not in ("coco", "imagenet_s"):
+    if source == "mini_world":
         return []
     if source not in config["datasets"]:
         raise WorkflowError(
             f"synthesis.{wildcards.synthesis} needs datasets.{source}; configure it"
         )
+    dataset = DATASETS[source]
+    if not (dataset.captions or dataset.names_below_root):
+        return []
     return f"<resources>/{source}.json"
 
 
 def prompt_flags(wildcards):
     """What decides prompts."""
     settings = config["synthesis"][wildcards.synthesis]
-    root = config["datasets"].get(settings["source"], {}).get("root")
-    return flags(
-        source=settings["source"],
-        count=settings["count"],
-        seed=config["seed"],
-        captions=(
-            f"{root}/annotations/captions_train2014.json"
-            if settings["source"] == "coco"
-            else None
-        ),
-        person_words=settings["person_words"] if settings["source"] == "coco" else None,
-        root=root if settings["source"] == "imagenet_s" else None,
-        adapted=settings["source"] == "cityscapes" and settings["lora"] is not None,
-    )
+    source, more = settings["source"], {}
+    if source in config["datasets"]:
+        dataset, root = DATASETS[source], config["datasets"][source]["root"]
+        if dataset.captions:
+            more = {
+                "captions": f"{root}/{dataset.captions}",
+                "dataset": dataset_argument(settings["dataset"]),
+                "person_words": settings["person_words"],
+            }
+        else:
+            more = {
+                "root": root if dataset.names_below_root else None,
+                "adapted": bool(settings["lora"] and dataset.adapted_prompt),
+            }
+        source = dataset_argument(source)
+    return flags(source=source, count=settings["count"], seed=config["seed"], **more)
 
 
 def adapter(wildcards):
@@ -191,12 +196,16 @@ rule refine_synthetic:
         gpu=0,
     params:
         method=labelling_flags,
-        dataset=lambda wildcards: config["synthesis"][wildcards.synthesis]["dataset"],
+        dataset=lambda wildcards: flags(
+            dataset=dataset_argument(
+                config["synthesis"][wildcards.synthesis]["dataset"]
+            )
+        ),
         attention=lambda wildcards, input: Path(input.shards[0]).parent,
         images=lambda wildcards, input: Path(input.shards[0]).with_name("images"),
         masks=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python {input.script} --dataset {params.dataset} --attention {params.attention}"
+        "python {input.script} {params.dataset} --attention {params.attention}"
         " --images {params.images} --limit {wildcards.number} {params.method}"
         " --processes {threads} --output {params.masks} > {log} 2>&1"
 
@@ -245,6 +254,7 @@ rule refine_inversion:
         gpu=0,
     params:
         method=labelling_flags,
+        dataset=lambda wildcards: flags(dataset=dataset_argument(wildcards.dataset)),
         attention=lambda wildcards, input: Path(input.shards[0]).parent,
         images=photo_folder,
         limit=lambda wildcards: images_inverted(
@@ -252,6 +262,6 @@ rule refine_inversion:
         ),
         masks=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python {input.script} --dataset {wildcards.dataset} --attention {params.attention}"
+        "python {input.script} {params.dataset} --attention {params.attention}"
         " --images {params.images} --limit {params.limit} --keep-skipped {params.method}"
         " --processes {threads} --output {params.masks} > {log} 2>&1"

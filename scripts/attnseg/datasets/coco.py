@@ -1,36 +1,26 @@
-"""COCO on disk, and semantic masks from its instances.
+"""COCO: its instances are the labels, and semantic masks are made from them.
 
     <root>/annotations/instances_<split>.json, captions_<split>.json
     <root>/<split>/<id>.jpg
-    <root>/masks/<id>.png        made by scripts/build_coco_masks.py: 0 background, 1 to 80
+    <root>/masks/<id>.png        made by build_coco_masks: 0 background, 1 to 80
     <root>/masks/<split>.json    the ids and classes of a split, made with them
 
 A split is train2014, or train where there is only one year's. An id is the photo's file name
 without its ending (COCO_train2014_000000000009).
 
 Class numbers follow the category ids of the annotation file in rising order, which leaves no gaps:
-1 is COCO's 1 (person), 80 its 90 (toothbrush). Where instances overlap the smaller is on top;
-crowds lie below all others and count as their class. No pixel is ignored.
+1 is COCO's 1 (person), 80 its 90 (toothbrush).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
-from attnseg.datasets.images import read_image, read_mask, write_mask
-from attnseg.datasets.label_list import listed_labels
-from attnseg.datasets.voc import PALETTE
+from attnseg.datasets.dataset import Dataset
+from attnseg.datasets.voc import SYNONYMS as VOC_SYNONYMS
 from attnseg.errors import UserError
 
-__all__ = [
-    "CLASSES", "PALETTE", "image_path", "labels", "mask_path", "rasterise",
-    "read_image", "read_mask", "read_split", "write_mask",
-]  # fmt: skip
-
-IGNORED = 255  # in masks that train; the true ones ignore nothing
 # In the order of COCO's category ids.
 CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
@@ -44,6 +34,21 @@ CLASSES = (
     "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors",
     "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
+
+# CLIP-ES's; it misspells snowboard, which is not followed.
+SYNONYMS = VOC_SYNONYMS | {
+    "airplane": "aeroplane",
+    "backpack": "backpack, bag",
+    "baseball glove": "glove",
+    "couch": "sofa",
+    "hair drier": "hairdrier, blowdrier",
+    "handbag": "handbag, purse",
+    "motorcycle": "motorbike",
+    "remote": "remote control",
+    "spoon": "dessert spoon",
+    "tie": "necktie",
+    "umbrella": "umbrella, parasol",
+}
 
 
 def full_split(root: Path, split: str) -> str:
@@ -77,49 +82,28 @@ def read_annotations(root: Path, split: str) -> dict:
     return content
 
 
-def class_numbers(categories: Sequence[dict]) -> dict[int, int]:
-    """COCO's category id -> class number, 1 to 80."""
+def class_numbers(categories: Sequence[dict], classes: tuple[str, ...] = CLASSES) -> dict[int, int]:
+    """An annotation file's category id -> class number, from 1; of COCO's 1 to 80."""
     ordered = sorted(categories, key=lambda category: category["id"])
     names = tuple(category["name"] for category in ordered)
-    if names != CLASSES:
-        raise UserError(f"COCO's 80 categories expected, the annotations have {len(names)} others")
+    if names != classes:
+        raise UserError(
+            f"{len(classes)} categories expected, {', '.join(classes[:3])}, ...; the annotations have "
+            f"{len(names)} others"
+        )
     return {category["id"]: number for number, category in enumerate(ordered, 1)}
 
 
-def rasterise(annotations: Sequence[dict], height: int, width: int, numbers: dict) -> np.ndarray:
-    """[H, W] uint8 class numbers of one image's instances."""
-    from pycocotools import mask as coco_mask
-
-    drawn = []
-    for order, annotation in enumerate(annotations):
-        shape = annotation["segmentation"]
-        if isinstance(shape, list):  # polygons of one instance
-            code = coco_mask.merge(coco_mask.frPyObjects(shape, height, width)) if shape else None
-        elif isinstance(shape["counts"], list):
-            code = coco_mask.frPyObjects(shape, height, width)
-        else:
-            code = shape
-        if code is None:
-            continue
-        crowd = bool(annotation.get("iscrowd"))
-        area = int(coco_mask.area(code))
-        drawn.append(((not crowd, -area, order), code, numbers[annotation["category_id"]]))
-    mask = np.zeros((height, width), np.uint8)
-    for _, code, number in sorted(drawn, key=lambda item: item[0]):
-        mask[coco_mask.decode(code).astype(bool)] = number
-    return mask
-
-
-def index(content: dict) -> list[dict]:
+def index(content: dict, classes: tuple[str, ...] = CLASSES) -> list[dict]:
     """[{id, classes}] of the images with at least one annotation, by id."""
-    numbers = class_numbers(content["categories"])
+    numbers = class_numbers(content["categories"], classes)
     present: dict[int, set[int]] = {}
     for annotation in content["annotations"]:
         present.setdefault(annotation["image_id"], set()).add(numbers[annotation["category_id"]])
     items = [
         {
             "id": Path(image["file_name"]).stem,
-            "classes": [CLASSES[number - 1] for number in sorted(present[image["id"]])],
+            "classes": [classes[number - 1] for number in sorted(present[image["id"]])],
         }
         for image in content["images"]
         if image["id"] in present
@@ -127,89 +111,63 @@ def index(content: dict) -> list[dict]:
     return sorted(items, key=lambda item: item["id"])
 
 
-def image_path(root: Path, image_id: str) -> Path:
-    # 2014's names hold the split, 2017's do not
-    parts = image_id.split("_")
-    if len(parts) == 3:
-        return Path(root) / parts[1] / f"{image_id}.jpg"
-    for folder in ("train2017", "val2017"):
-        path = Path(root) / folder / f"{image_id}.jpg"
-        if path.is_file():
-            return path
-    return Path(root) / "train2017" / f"{image_id}.jpg"
-
-
-def mask_path(root: Path, image_id: str) -> Path:
-    return Path(root) / "masks" / f"{image_id}.png"
-
-
-def index_path(root: Path, split: str) -> Path:
-    """The ids and classes of a split, made with its masks."""
-    return Path(root) / "masks" / f"{full_split(root, split)}.json"
-
-
 @lru_cache(maxsize=4)
-def _split(root: Path, split: str) -> dict[str, list[str]]:
+def split_items(root: Path, split: str, classes: tuple[str, ...]) -> dict[str, list[str]]:
     """id -> classes, in the order of the ids."""
-    made = index_path(root, split)
+    made = Path(root) / "masks" / f"{split}.json"  # made with the masks
     # the annotations of 2014's train are 450 MB, and every shard's job would read them
     items = json.loads(made.read_text())["items"] if made.is_file() else None
-    items = index(read_annotations(root, split)) if items is None else items
+    items = index(read_annotations(root, split), classes) if items is None else items
     return {item["id"]: item["classes"] for item in items}
 
 
-def read_split(root: Path, split: str) -> list[str]:
-    """The ids of a split's images that have at least one annotation, sorted."""
-    return list(_split(Path(root), full_split(root, split)))
+class Coco(Dataset):
+    """Photos lie in folders named for a split and a year, and annotations are one file a split."""
+
+    def list_path(self, root: Path, split: str) -> Path:
+        return Path(root) / "annotations" / f"instances_{full_split(root, split)}.json"
+
+    def read_split(self, root: Path, split: str) -> list[str]:
+        """The ids of the images that have at least one annotation, sorted."""
+        return list(split_items(Path(root), full_split(root, split), self.classes))
+
+    def image_path(self, root: Path, image_id: str, split: str | None = None) -> Path:
+        if self.photos:
+            return super().image_path(root, image_id, split)
+        # 2014's names hold the split, 2017's do not
+        parts = image_id.split("_")
+        folders = [parts[1]] if len(parts) == 3 else ["train2017", "val2017"]
+        paths = [Path(root) / folder / f"{image_id}.jpg" for folder in folders]
+        return next((path for path in paths if path.is_file()), paths[0])
+
+    def labels_from_instances(self, root: Path, image_id: str, split: str | None) -> list[str]:
+        """The annotated categories, crowds included."""
+        parts = image_id.split("_")
+        splits = [parts[1]] if len(parts) == 3 else ["train2017", "val2017"]
+        if split:
+            splits = [full_split(root, split)]
+        for name in splits:
+            if (Path(root) / "annotations" / f"instances_{name}.json").is_file():
+                classes = split_items(Path(root), name, self.classes).get(image_id)
+                if classes is not None:
+                    return classes
+        raise UserError(f"{root}: image {image_id!r} has no annotation in {' or '.join(splits)}")
+
+    def build(self, root: Path, splits: Mapping[str, int], processes: int) -> None:
+        from attnseg.datasets.coco_masks import build_masks
+
+        for split in splits:
+            build_masks(root, split, dataset=self)
 
 
-def labels(root: Path, image_id: str, source: str = "instances") -> list[str]:
-    """The classes present, in COCO's order.
-
-    `source`: "instances", the annotated categories, crowds included; "mask", the classes of the
-    semantic mask (the official code); "csv", those of labels.csv.
-    """
-    if source == "csv":
-        return listed_labels(root, image_id, CLASSES)
-    if source == "mask":
-        numbers = np.unique(read_mask(mask_path(root, image_id)))
-        return [CLASSES[n - 1] for n in numbers if 0 < n <= len(CLASSES)]
-    if source != "instances":
-        raise UserError(
-            f"COCO has no labels of {source!r}: set datasets.coco.labels: instances, mask or csv"
-        )
-    parts = image_id.split("_")
-    splits = [parts[1]] if len(parts) == 3 else ["train2017", "val2017"]
-    for split in splits:
-        if (Path(root) / "annotations" / f"instances_{split}.json").is_file():
-            classes = _split(Path(root), split).get(image_id)
-            if classes is not None:
-                return classes
-    raise UserError(f"{root}: image {image_id!r} has no annotation in {' or '.join(splits)}")
-
-
-def build_masks(root: Path, split: str, progress=iter) -> dict:
-    """Write the masks of a split, then its index; how many images and pixels.
-
-    Masks that are there are kept: each is complete or absent.
-    """
-    from attnseg.files import write_json
-
-    split = full_split(root, split)
-    content = read_annotations(root, split)
-    numbers = class_numbers(content["categories"])
-    items = index(content)
-    of_image: dict[int, list[dict]] = {}
-    for annotation in content["annotations"]:
-        of_image.setdefault(annotation["image_id"], []).append(annotation)
-    images = [image for image in content["images"] if image["id"] in of_image]
-    made = 0
-    for image in progress(images):
-        path = mask_path(root, Path(image["file_name"]).stem)
-        if not path.exists():
-            mask = rasterise(of_image[image["id"]], image["height"], image["width"], numbers)
-            write_mask(path, mask, PALETTE)
-            made += 1
-    write_json(index_path(root, split), {"split": split, "classes": CLASSES, "items": items})
-    _split.cache_clear()
-    return {"split": split, "images": len(items), "made": made}
+DATASET = Coco(
+    name="coco",
+    layout="coco",
+    classes=CLASSES,
+    photos=None,
+    masks="masks/{id}.png",
+    label_sources=("instances", "mask", "csv"),
+    synonyms=SYNONYMS,
+    official_box_threshold=0.5,
+    captions="annotations/captions_train2014.json",
+)

@@ -1,4 +1,4 @@
-"""ImageNet-S on disk, as foreground against background (attn2mask, Evaluation protocol).
+"""ImageNet-S as foreground against background (attn2mask, Evaluation protocol).
 
     <root>/ImageNetS_categories_im<N>.txt            wnids; class number i is line i, from 1
     <root>/LOC_synset_mapping.txt                    "<wnid> <name>, <synonym>, ..." (ImageNet's)
@@ -10,24 +10,17 @@ The mask of an image's own class is the foreground, 1; everything else is 0. An 
 """
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
-from attnseg.datasets.images import read_image, read_mask, write_mask
-from attnseg.datasets.voc import PALETTE
+from attnseg.datasets.dataset import Dataset
 from attnseg.errors import UserError
 
-__all__ = [
-    "CLASSES", "IGNORED", "PALETTE", "image_path", "mask_path", "own_class_mask", "read_image",
-    "read_mask", "read_split", "read_truth", "synonyms", "wnids", "write_mask",
-]  # fmt: skip
+if TYPE_CHECKING:
+    import numpy as np
 
-CLASSES = ("foreground",)
-IGNORED = 255
 IGNORED_HERE = 1000  # in the official masks
-SPLITS = ("train-semi", "validation")
 
 
 @functools.cache
@@ -59,53 +52,72 @@ def synonyms(root: Path) -> dict[str, tuple[str, ...]]:
     return {wnid: names[wnid] for wnid in wnids(Path(root))}
 
 
-def read_split(root: Path, split: str) -> list[str]:
-    """The ids of a split's masks, sorted."""
-    folder = Path(root) / f"{split}-segmentation"
-    ids = sorted(f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*.png"))
-    if not ids:
-        raise UserError(f"{folder}: no masks of split {split!r}: check datasets.imagenet_s.root")
-    return ids
+class ImageNetS(Dataset):
+    """The classes of prompts are ImageNet's; those of masks are the image's own, and the rest."""
+
+    def number(self, name: str) -> int:
+        return 1
+
+    def training_masks(self, split: str) -> None:
+        return None
+
+    def read_split(self, root: Path, split: str) -> list[str]:
+        """The ids of a split's masks, sorted."""
+        return self.found(root, self.masks, split)
+
+    def prompt_names(self, root: Path | None) -> Mapping[str, tuple[str, ...]]:
+        if root is None:
+            raise UserError(
+                f"--source {self.name} needs --root: its folder, which lists the classes"
+            )
+        return synonyms(root)
+
+    def read_truth(
+        self,
+        root: Path,
+        image_id: str,
+        size: tuple[int, int] | None = None,
+        split: str | None = None,
+    ) -> "np.ndarray":
+        import numpy as np
+
+        from attnseg.datasets.images import check_size, read_image
+
+        path = self.mask_path(root, image_id, split)
+        numbers = read_image(path).astype(np.int32) @ np.array([1, 256, 0])
+        wnid = image_id.split("/")[0]
+        if wnid not in wnids(Path(root)):
+            raise UserError(
+                f"{path}: {wnid} is not in the list of categories: use the list of this version"
+            )
+        return check_size(own_class_mask(numbers, 1 + wnids(Path(root)).index(wnid)), path, size)
 
 
-def _split_of(root: Path, image_id: str) -> str:
-    for split in SPLITS:
-        if (Path(root) / f"{split}-segmentation" / f"{image_id}.png").is_file():
-            return split
-    return SPLITS[-1]  # so that reading it names the file that is missing
-
-
-def image_path(root: Path, image_id: str) -> Path:
-    return Path(root) / _split_of(root, image_id) / f"{image_id}.JPEG"
-
-
-def mask_path(root: Path, image_id: str) -> Path:
-    """The official mask; read it with `read_truth`."""
-    return Path(root) / f"{_split_of(root, image_id)}-segmentation" / f"{image_id}.png"
-
-
-def own_class_mask(numbers: np.ndarray, own: int) -> np.ndarray:
+def own_class_mask(numbers: "np.ndarray", own: int) -> "np.ndarray":
     """Class numbers [H, W] -> [H, W] uint8: 1 the own class, 0 any other, 255 ignored."""
-    mask = (numbers == own).astype(np.uint8)
-    mask[numbers == IGNORED_HERE] = IGNORED
+    mask = (numbers == own).astype("uint8")
+    mask[numbers == IGNORED_HERE] = DATASET.ignored
     return mask
 
 
-def read_truth(root: Path, image_id: str) -> np.ndarray:
-    """Foreground and background of an image: [H, W] uint8."""
-    path = mask_path(root, image_id)
-    numbers = read_image(path).astype(np.int32) @ np.array([1, 256, 0])
-    wnid = image_id.split("/")[0]
-    if wnid not in wnids(Path(root)):
-        raise UserError(
-            f"{path}: {wnid} is not in the list of categories: use the list of this version"
-        )
-    return own_class_mask(numbers, 1 + wnids(Path(root)).index(wnid))
-
-
-def write_official_mask(path: Path, numbers: np.ndarray) -> None:
+def write_official_mask(path: Path, numbers: "np.ndarray") -> None:
     """Class numbers [H, W] as an official mask."""
+    import numpy as np
+    from PIL import Image
+
     numbers = numbers.astype(np.int64)
     pixels = np.stack([numbers % 256, numbers // 256, np.zeros_like(numbers)], -1)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+DATASET = ImageNetS(
+    name="imagenet_s",
+    layout="imagenet_s",
+    classes=("foreground",),
+    photos="{split}/{id}.JPEG",
+    masks="{split}-segmentation/{id}.png",
+    label_sources=(),
+    prompt="a photo of {} with a background",
+    names_below_root=True,
+)

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from attnseg.datasets.dataset import bit_colours
 from attnseg.errors import UserError
 from attnseg.files import write_atomically
+
+PALETTE = np.array(bit_colours(), np.uint8)  # VOC's
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -19,7 +22,11 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     image = _open(path)
     if image.mode not in ("P", "L"):
         raise UserError(f"{path}: a mask must be a palette or grey PNG, this is {image.mode}")
-    mask = np.asarray(image)
+    return check_size(np.asarray(image), path, size)
+
+
+def check_size(mask: np.ndarray, path: Path, size: tuple[int, int] | None) -> np.ndarray:
+    """The mask read from `path`, where it is of (H, W) `size`, or that is None."""
     if size is not None and mask.shape != tuple(size):
         raise UserError(
             f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels and its photo "

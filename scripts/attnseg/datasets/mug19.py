@@ -25,12 +25,14 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from attnseg.datasets.images import read_image, read_mask
+from attnseg.datasets.dataset import Dataset
 from attnseg.errors import UserError
 from attnseg.files import safe_name
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SPLITS = ("all", "semantic_distractor", "visual_distractor", "variant")
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -83,12 +85,20 @@ class Mug19:
         found = [p for p in (folder / f"{view}{suffix}" for suffix in SUFFIXES) if p.is_file()]
         return found[0] if found else folder / f"{view}.jpg"
 
-    def read_view(self, scene: str, view: str) -> np.ndarray:
+    def read_view(self, scene: str, view: str) -> "np.ndarray":
         """[H, W, 3] uint8."""
+        from attnseg.datasets.images import read_image
+
         return read_image(self.view_path(scene, view))
 
-    def read_masks(self, scene: str, view: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    def read_masks(
+        self, scene: str, view: str, size: tuple[int, int] | None = None
+    ) -> "np.ndarray":
         """[I, H, W] bool, the visible part of each instance of the scene."""
+        import numpy as np
+
+        from attnseg.datasets.images import read_mask
+
         numbers = read_mask(self.root / "masks" / scene / f"{view}.png", size)
         count = len(self.scenes[scene]["instances"])
         return numbers == np.arange(1, count + 1)[:, None, None]
@@ -202,3 +212,23 @@ def _read(path: Path, kind: type):
     if not isinstance(content, kind):
         raise UserError(f"{path}: holds a {type(content).__name__}, a {kind.__name__} is needed")
     return content
+
+
+class Questions(Dataset):
+    """A split's images are questions, several of a photo."""
+
+    def files(
+        self, root: Path, split: str, masks: bool = True
+    ) -> tuple[list[str], list[Path], list[Path]]:
+        data = read_mug19(root)
+        asked = [triplet for triplet in data.triplets if split in triplet.splits]
+        return (
+            [triplet.id for triplet in asked],
+            [data.view_path(triplet.scene, triplet.view) for triplet in asked],
+            [data.root / "masks" / t.scene / f"{t.view}.png" for t in asked] if masks else [],
+        )
+
+
+DATASET = Questions(
+    name="mug19", layout="mug19", classes=("mug",), photos=None, masks=None, label_sources=()
+)

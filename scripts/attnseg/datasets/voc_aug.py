@@ -8,7 +8,6 @@ where VOC has one, because they are finer and have an ignored border; SBD's else
 masks are copied as well, so that one folder holds the masks of every split.
 """
 
-import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,7 +19,9 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat
 
-from attnseg.datasets import voc
+from attnseg.datasets.completeness import ids_hash
+from attnseg.datasets.images import PALETTE, read_mask, write_mask
+from attnseg.datasets.voc import DATASET as VOC
 from attnseg.errors import UserError
 from attnseg.files import write_atomically, write_json
 
@@ -52,8 +53,8 @@ def build(
     """
     root, sbd = Path(root), Path(sbd)
     ids = trainaug_ids(root, sbd, images)
-    val = voc.read_split(root, "val")
-    own = {*voc.read_split(root, "train"), *val}
+    val = VOC.read_split(root, "val")
+    own = {*VOC.read_split(root, "train"), *val}
     work = partial(_make, root, sbd, own)
     every = sorted({*ids, *val})
     with ProcessPoolExecutor(processes) as pool:
@@ -73,7 +74,7 @@ def build(
         "trainaug_sha256": ids_hash(ids),
     }
     write_json(root / "SegmentationClassAug.json", summary)
-    with write_atomically(voc.split_path(root, "trainaug")) as temporary:
+    with write_atomically(VOC.list_path(root, "trainaug")) as temporary:
         temporary.write_text("".join(f"{i}\n" for i in ids))
     return summary
 
@@ -88,7 +89,7 @@ def trainaug_ids(root: Path, sbd: Path, images: int = TRAINAUG) -> list[str]:
                 f"{path}: no list of SBD; --sbd is the folder benchmark_RELEASE/dataset"
             )
         listed |= set(path.read_text().split())
-    ids = sorted((listed | set(voc.read_split(root, "train"))) - set(voc.read_split(root, "val")))
+    ids = sorted((listed | set(VOC.read_split(root, "train"))) - set(VOC.read_split(root, "val")))
     if len(ids) != images:
         raise UserError(
             f"{sbd}: with VOC's train list and without its val list {len(ids)} ids, trainaug has "
@@ -97,11 +98,6 @@ def trainaug_ids(root: Path, sbd: Path, images: int = TRAINAUG) -> list[str]:
     if images == TRAINAUG and ids_hash(ids) != TRAINAUG_SHA256:
         raise UserError(f"{sbd}: {images} ids, but not trainaug's; get the official lists of SBD")
     return ids
-
-
-def ids_hash(ids: Iterable[str]) -> str:
-    """SHA-256 of the sorted ids."""
-    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 def read_sbd_mask(path: Path) -> np.ndarray:
@@ -119,14 +115,14 @@ def read_sbd_mask(path: Path) -> np.ndarray:
 
 def _make(root: Path, sbd: Path, own: set[str], image_id: str) -> tuple[str, int]:
     """One mask; its source and the number of its ignored pixels."""
-    path = voc.mask_path(root, image_id)
+    path = VOC.mask_path(root, image_id)
     source = "voc" if image_id in own else "sbd"
     if not path.exists():
         if source == "sbd":
             mask = read_sbd_mask(sbd / "cls" / f"{image_id}.mat")
-            if mask.ndim != 2 or mask.min() < 0 or mask.max() > len(voc.CLASSES):
+            if mask.ndim != 2 or mask.min() < 0 or mask.max() > len(VOC.classes):
                 raise UserError(f"{sbd}/cls/{image_id}.mat: not a map of classes 0 to 20")
-            voc.write_mask(path, mask, voc.PALETTE)
+            write_mask(path, mask, PALETTE)
         else:
             original = root / "SegmentationClass" / f"{image_id}.png"
             if not original.is_file():
@@ -138,18 +134,18 @@ def _make(root: Path, sbd: Path, own: set[str], image_id: str) -> tuple[str, int
 
 def _ignored(root: Path, image_id: str) -> int:
     """The ignored pixels of a mask, after it passed for one: palette, classes, size."""
-    path = voc.mask_path(root, image_id)
+    path = VOC.mask_path(root, image_id)
     with Image.open(path) as image:
         colours = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
-    mask = voc.read_mask(path)
+    mask = read_mask(path)
     counts = np.bincount(mask.ravel(), minlength=256)
-    strange = [int(n) for n in np.nonzero(counts)[0] if n > len(voc.CLASSES) and n != voc.IGNORED]
+    strange = [int(n) for n in np.nonzero(counts)[0] if n > len(VOC.classes) and n != VOC.ignored]
     if strange:
         raise UserError(f"{path}: values {strange}; VOC has 0 to 20 and 255. Remove it, run again")
     used = np.nonzero(counts)[0]
-    if len(colours) <= used.max() or (colours[used] != voc.PALETTE[used]).any():
+    if len(colours) <= used.max() or (colours[used] != PALETTE[used]).any():
         raise UserError(f"{path}: its colours are not VOC's; remove it and run again")
-    photo = voc.image_path(root, image_id)
+    photo = VOC.image_path(root, image_id)
     if photo.exists():
         with Image.open(photo) as image:
             if image.size != mask.shape[::-1]:
@@ -157,4 +153,4 @@ def _ignored(root: Path, image_id: str) -> int:
                     f"{path}: {mask.shape[1]}x{mask.shape[0]} pixels, its photo has "
                     f"{image.width}x{image.height}; remove the wrong one and get it again"
                 )
-    return int(counts[voc.IGNORED])
+    return int(counts[VOC.ignored])

@@ -8,6 +8,7 @@ import torch
 
 from attnseg.batches import Batches
 from attnseg.core.maps import min_max
+from attnseg.datasets import Dataset
 from attnseg.diffusion.attention import attention_maps
 from attnseg.diffusion.geometry import (
     Fit,
@@ -19,7 +20,7 @@ from attnseg.diffusion.geometry import (
 )
 from attnseg.errors import UserError
 from attnseg.masks.clusters import cbp_scores
-from attnseg.prompts import Query, encode_text, text_query, token_positions
+from attnseg.prompts import USUAL, Query, encode_text, text_query, token_positions
 from attnseg.seeds import generator_of
 
 
@@ -36,14 +37,15 @@ class Options:
     composed: bool = True  # one query for all classes, or one a class
     synonyms: bool = True
     background_words: bool = True
-    vocabulary: str = "voc"  # or "coco": whose synonyms and background words
+    vocabulary: Dataset = USUAL  # whose synonyms and background words
     profile: str = "paper"
     box_threshold: float | None = None
     cbp: bool = False  # also store the scores of CBP clustering (Table 5)
     seed: int = 0
 
     def parameters(self) -> dict:
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        values = {**asdict(self), "vocabulary": self.vocabulary.vocabulary()}
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
 
 
 @dataclass

@@ -9,27 +9,26 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from attnseg.datasets.layouts import LAYOUTS
+from attnseg.datasets import Dataset
 from attnseg.errors import UserError
 from attnseg.evaluation.iou import counts
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The ground truth of a split: ids in order, class names (background first), and a reader."""
+    """The ground truth of a split: ids in order, what its numbers mean, from 0 on, and a reader."""
 
     ids: Sequence[str]
     classes: Sequence[str]
     read: Callable[[str], np.ndarray]  # id -> HW uint8, 255 is ignored
 
 
-def truth_of(layout: str, root: Path, split: str) -> Truth:
-    """The ids, classes and true masks of a split in one of ``attnseg.datasets.layouts``."""
-    data = LAYOUTS[layout]
+def truth_of(dataset: Dataset, root: Path, split: str) -> Truth:
+    """The ids, classes and true masks of a split."""
     return Truth(
-        data.read_split(root, split),
-        ("background", *data.CLASSES),
-        lambda image_id: data.read_mask(data.mask_path(root, image_id)),
+        dataset.read_split(root, split),
+        dataset.class_names,
+        lambda image_id: dataset.read_truth(root, image_id, split=split),
     )
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from matplotlib.patches import Patch
 
+from attnseg.datasets import Dataset
+from attnseg.datasets.images import read_image, read_mask
 from attnseg.diffusion.geometry import Fit, to_photo
 from attnseg.files import write_atomically
 from attnseg.masks.scores import with_background
@@ -28,17 +30,20 @@ COLOURS = np.array(
 BLACK, WHITE, GREY = (0, 0, 0), (255, 255, 255), (128, 128, 128)
 
 
-def uncertain(maps: torch.Tensor, width: float = UNCERTAIN) -> np.ndarray:
+def uncertain(maps: torch.Tensor, width: float = UNCERTAIN, background: bool = True) -> np.ndarray:
     """Where the best score leads the second, the background's included, by less: [H, W] bool.
 
     `maps`: [K, H, W], a class's scores in [0, 1] at the photo's size.
     """
-    first, second = with_background(maps).topk(2, dim=0).values
+    scores = with_background(maps) if background else maps
+    if len(scores) == 1:
+        return np.zeros(maps.shape[1:], bool)
+    first, second = scores.topk(2, dim=0).values
     return ((first - second) < width).numpy()
 
 
 def coloured(mask: np.ndarray, numbers: list[int]) -> np.ndarray:
-    """[H, W, 3] uint8: black background, grey where the truth is unknown, `numbers` in colours."""
+    """[H, W, 3] uint8: `numbers` in colours, grey where the truth is unknown, another 0 black."""
     palette = np.full((256, 3), GREY, np.uint8)
     palette[0] = BLACK
     for place, number in enumerate(numbers):
@@ -47,16 +52,17 @@ def coloured(mask: np.ndarray, numbers: list[int]) -> np.ndarray:
 
 
 def figure(
-    dataset,
+    dataset: Dataset,
     root: Path,
     items: list[tuple[dict, dict]],
     masks: Path,
     path: Path,
     names: list[str] | None = None,
+    split: str | None = None,
 ) -> None:
     """One row a photo, written to `path` (PNG or SVG).
 
-    `dataset` is a module of ``attnseg.datasets``; `items` are manifest entries with their maps, as
+    `items` are manifest entries with their maps, as
     ``attnseg.shards.read_shards`` yields them; `names` stand beside the rows, else the photos' ids. A
     map shown is the strongest over the classes; pixels of the pseudo mask that are uncertain are white.
     """
@@ -65,21 +71,25 @@ def figure(
     for axis, head in zip(axes[0], HEADS, strict=True):
         axis.set_title(head, fontsize=11)
     for line, (row, (item, kinds)) in enumerate(zip(axes, items, strict=True)):
-        photo = dataset.read_image(dataset.image_path(root, item["id"]))
-        truth = dataset.read_mask(dataset.mask_path(root, item["id"]))
-        predicted = dataset.read_mask(masks / f"{item['id']}.png")
+        photo = read_image(dataset.image_path(root, item["id"], split))
+        truth = dataset.read_truth(root, item["id"], split=split)
+        predicted = read_mask(masks / f"{item['id']}.png")
         fit = Fit(tuple(item["content"]), tuple(item["padded"]))
         maps = {kind: to_photo(kinds[kind].float(), fit, photo.shape[:2]) for kind in kinds}
         row[0].imshow(photo)
         for axis, kind in zip(row[1:3], ("cross", "selfcross"), strict=True):
             axis.imshow(maps[kind].amax(0).numpy(), cmap="viridis", vmin=0, vmax=1)
-        numbers = [n for n in np.union1d(np.unique(truth), np.unique(predicted)) if 0 < n < 255]
+        numbers = [
+            n
+            for n in np.union1d(np.unique(truth), np.unique(predicted))
+            if n not in (dataset.unclassed, dataset.ignored)
+        ]
         shown = coloured(predicted, numbers)
-        shown[uncertain(maps["selfcross"])] = WHITE
+        shown[uncertain(maps["selfcross"], background=dataset.background)] = WHITE
         for axis, image in zip(row[3:], (shown, coloured(truth, numbers)), strict=True):
             axis.imshow(image, interpolation="nearest")
         patches = [
-            Patch(facecolor=COLOURS[place % len(COLOURS)] / 255, label=dataset.CLASSES[number - 1])
+            Patch(facecolor=COLOURS[place % len(COLOURS)] / 255, label=dataset.class_names[number])
             for place, number in enumerate(numbers)
         ]
         patches.append(Patch(facecolor="white", edgecolor="black", label="uncertain"))

@@ -30,15 +30,26 @@ def source_maps(kinds: dict[str, torch.Tensor], source: str) -> torch.Tensor:
 
 
 def refine(
-    image: np.ndarray, maps: torch.Tensor, fit: Fit, options: RefineOptions
+    image: np.ndarray,
+    maps: torch.Tensor,
+    fit: Fit,
+    options: RefineOptions,
+    background: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and their confidence at the photo's size, both [H, W].
 
     `image`: [H, W, 3] uint8. `maps`: [K, h, w] in [0, 1]. Labels are uint8: 0 is the background,
-    k the k-th map. Without a CRF the confidence is 1.
+    k the k-th map; without a `background` every pixel is the best map's, which count from 0. Without
+    a CRF the confidence is 1.
     """
     size = image.shape[:2]
-    scores = with_background(maps, options.background_threshold, options.background_power)
+
+    def scored(maps: torch.Tensor) -> torch.Tensor:
+        if not background:
+            return maps
+        return with_background(maps, options.background_threshold, options.background_power)
+
+    scores = scored(maps)
     if options.crf is None and options.labels_at_grid:
         labels = scores.argmax(0, keepdim=True)
         indicator = torch.zeros_like(scores).scatter_(0, labels, 1.0)
@@ -50,8 +61,7 @@ def refine(
     if options.labels_at_grid:
         scores = to_photo(scores, fit, size)
     else:
-        grown = to_photo(maps, fit, size)
-        scores = with_background(grown, options.background_threshold, options.background_power)
+        scores = scored(to_photo(maps, fit, size))
     if options.crf is None:
         return scores.argmax(0).numpy().astype(np.uint8), np.ones(size, np.float32)
     probabilities = crf_probabilities(image, scores.numpy(), options.crf)

@@ -2,14 +2,9 @@
 
 import numpy as np
 
+from attnseg.datasets.cityscapes import SYNONYMS as STREET_WORDS
 from attnseg.mini_world.scenes import Scene
-from attnseg.mini_world.vocabulary import (
-    BACKGROUNDS,
-    CLOTHED_PERSON,
-    PROPS,
-    STREET_WORDS,
-    WORDS,
-)
+from attnseg.mini_world.vocabulary import BACKGROUNDS, CLOTHED_PERSON, PROPS, WORDS
 
 OPENINGS = ("a photo of", "a picture of", "there is", "an image of")
 LINKS = ("on", "in front of", "with", "near")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attnseg.datasets.cityscapes import IGNORED, LABEL_IDS
+from attnseg.datasets.cityscapes import DATASET, LABEL_IDS
 from attnseg.mini_world.scenes import Scene, street_labels, street_scene
 
 # split -> (stream of random numbers, scenes, city); the scenes of train are LoRA's unlabelled images
@@ -24,7 +24,7 @@ def write_cityscapes(root: Path, seed: int) -> None:
     """Photos and official label ids of all splits under `root`."""
     official = np.zeros(256, np.uint8)  # what has no train id is "unlabeled", 0
     official[: len(LABEL_IDS)] = LABEL_IDS
-    official[IGNORED] = 0
+    official[DATASET.ignored] = 0
     for split, (_, count, city) in CITYSCAPES_SPLITS.items():
         folders = {kind: root / kind / split / city for kind in ("leftImg8bit", "gtFine")}
         for folder in folders.values():

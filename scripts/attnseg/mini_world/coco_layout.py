@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attnseg.datasets import coco
+from attnseg.datasets import coco, coco_masks
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.files import write_json
 from attnseg.mini_world.captions import caption
@@ -77,7 +77,7 @@ def write_coco(root: Path, seed: int) -> None:
             number = 100_000 * stream + index
             file = f"COCO_{name}_{number:012d}.jpg"
             Image.fromarray(scene.image).save(root / name / file, quality=95, subsampling=0)
-            coco.mask_path(root, Path(file).stem).unlink(missing_ok=True)
+            coco.DATASET.mask_path(root, Path(file).stem).unlink(missing_ok=True)
             height, width = scene.image.shape[:2]
             images.append({"id": number, "file_name": file, "height": height, "width": width})
             for thing in scene.things:
@@ -91,4 +91,4 @@ def write_coco(root: Path, seed: int) -> None:
             {"images": images, "annotations": instances, "categories": categories},
         )
         write_json(folder / f"captions_{name}.json", {"images": images, "annotations": captions})
-        coco.build_masks(root, name)
+        coco_masks.build_masks(root, name)

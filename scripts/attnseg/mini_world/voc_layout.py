@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from attnseg.datasets import voc
+from attnseg.datasets.voc import DATASET as VOC
 from attnseg.mini_world.scenes import Scene
 from attnseg.mini_world.splits import VOC_SPLITS, voc_id, voc_scene
 
@@ -20,14 +20,14 @@ def write_voc(root: Path, seed: int) -> None:
         if split != "train":  # the head of trainaug
             for i, image_id in enumerate(ids):
                 write_scene(root, image_id, voc_scene(seed, split, i))
-        voc.split_path(root, split).write_text("\n".join(ids) + "\n")
+        VOC.list_path(root, split).write_text("\n".join(ids) + "\n")
 
 
 def write_scene(root: Path, image_id: str, scene: Scene) -> None:
     """One scene: photo, mask and annotation."""
     image = Image.fromarray(scene.image)
-    image.save(voc.image_path(root, image_id), quality=95, subsampling=0)
-    voc.write_mask(voc.mask_path(root, image_id), scene.labels(voc.CLASSES), voc.PALETTE)
+    image.save(VOC.image_path(root, image_id), quality=95, subsampling=0)
+    VOC.write_mask(VOC.mask_path(root, image_id), scene.labels(VOC.classes))
     annotation = ElementTree.Element("annotation")
     ElementTree.SubElement(annotation, "folder").text = "VOC2012"
     ElementTree.SubElement(annotation, "filename").text = f"{image_id}.jpg"

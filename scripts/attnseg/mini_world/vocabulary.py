@@ -2,7 +2,7 @@
 
 Its classes are those of VOC 2012 and Cityscapes (``attnseg.datasets``) and some of COCO's.
 ``WORDS`` lists how captions may call a class, the most usual first; a query's synonyms are among
-them (``attnseg.prompts``), so that the miniature model has met every word it is asked about.
+them (``attnseg.datasets``), so that the miniature model has met every word it is asked about.
 """
 
 COCO_EXTRA_CLASSES = (
@@ -10,9 +10,6 @@ COCO_EXTRA_CLASSES = (
     "sports ball", "kite", "banana", "apple", "hot dog", "pizza", "donut", "cake", "laptop",
     "book", "clock", "teddy bear",
 )  # fmt: skip
-
-# attn2mask asks for "plant" and "sand" where Cityscapes says vegetation and terrain.
-STREET_WORDS = {"vegetation": "plant", "terrain": "sand"}
 
 WORDS = {
     "aeroplane": ("aeroplane", "airplane", "plane"),

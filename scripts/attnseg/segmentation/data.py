@@ -1,27 +1,13 @@
 """Which photos and masks a segmentor is trained and tested on."""
 
 import hashlib
-import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
-import numpy as np
-
+from attnseg.datasets import Dataset
 from attnseg.errors import UserError
-
-
-def layout(dataset: str) -> ModuleType:
-    """The module of attnseg.datasets for `dataset`: CLASSES, PALETTE, read_split, image_path, ..."""
-    try:
-        module = importlib.import_module(f"attnseg.datasets.{dataset}")
-    except ModuleNotFoundError:
-        module = None
-    if not all(hasattr(module, name) for name in ("CLASSES", "read_split", "mask_path")):
-        raise UserError(f"--dataset {dataset}: no such data set of masks; voc is one")
-    return module
 
 
 @dataclass(frozen=True)
@@ -61,29 +47,25 @@ class Pairs:
 
 
 def split_pairs(
-    dataset: str,
+    dataset: Dataset,
     root: Path,
     split: str,
     masks: Path | None = None,
     reliability: Path | None = None,
 ) -> tuple[list[str], Pairs]:
-    """(class names, background first; the split's files).
+    """(what the masks' numbers mean; the split's files).
 
     masks: a folder instead of the truth. reliability: a folder of their reliability maps.
     """
-    reader = layout(dataset)
-    ids = reader.read_split(root, split)
-    photos = [reader.image_path(root, image_id) for image_id in ids]
-    if masks is None:
-        paths = [reader.mask_path(root, image_id) for image_id in ids]
-    else:
+    ids, photos, paths = dataset.files(root, split, masks=masks is None)
+    if masks is not None:
         paths = [Path(masks) / f"{image_id}.png" for image_id in ids]
     sure = [] if reliability is None else [Path(reliability) / f"{i}.png" for i in ids]
-    return class_names(reader), Pairs(ids, photos, paths, sure)
+    return dataset.class_names, Pairs(ids, photos, paths, sure)
 
 
 def listed_pairs(
-    dataset: str, photos: Path, masks: Path, reliability: Path | None = None
+    dataset: Dataset, photos: Path, masks: Path, reliability: Path | None = None
 ) -> tuple[list[str], Pairs]:
     """(class names of `dataset`; the files that the manifest of the folder `masks` lists).
 
@@ -102,24 +84,4 @@ def listed_pairs(
         raise UserError(f"{path}: every image was skipped; check the prompts")
     paths = [Path(masks) / f"{i}.png" for i in ids]
     sure = [] if reliability is None else [Path(reliability) / f"{i}.png" for i in ids]
-    return class_names(layout(dataset)), Pairs(
-        ids, [Path(photos) / name for name in names], paths, sure
-    )
-
-
-def class_names(reader: ModuleType) -> list[str]:
-    """What the numbers in a data set's masks mean, from 0 on."""
-    return list(getattr(reader, "LABELS", ("background", *reader.CLASSES)))
-
-
-def read_truth(reader: ModuleType, root: Path, image_id: str, size: tuple[int, int]) -> np.ndarray:
-    """The true mask of a photo of `size`, [H, W] uint8, in the numbers that segmentors learn."""
-    if not hasattr(reader, "read_truth"):
-        return reader.read_mask(reader.mask_path(root, image_id), size)
-    truth = reader.read_truth(root, image_id)
-    if truth.shape != tuple(size):
-        raise UserError(
-            f"{reader.mask_path(root, image_id)}: the mask is {truth.shape[1]}x{truth.shape[0]} pixels "
-            f"and its photo {size[1]}x{size[0]}: make them anew from one source"
-        )
-    return truth
+    return dataset.class_names, Pairs(ids, [Path(photos) / name for name in names], paths, sure)

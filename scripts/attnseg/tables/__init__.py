@@ -28,11 +28,16 @@ PICTURES = {
     "attn2mask_figure_5": ("attn2mask, Figures 4 and 5", "Generated images, attention and labels"),
     "attn2mask_figure_6": ("attn2mask, Figure 6", "Before and after adaptation to a domain"),
 }
+# pictures of generated images -> the sets that they show
+GENERATED_PICTURES = {
+    "attn2mask_figure_5": ["voc"],
+    "attn2mask_figure_6": ["cityscapes", "cityscapes_lora"],
+}
 TARGETS = (*TABLES, *FIGURES, *PICTURES, "claims")
 
 __all__ = [
-    "FIGURES", "PICTURES", "TABLES", "TARGETS", "Row", "Source", "Table", "check_target",
-    "evaluations_needed", "find",
+    "FIGURES", "GENERATED_PICTURES", "PICTURES", "TABLES", "TARGETS", "Row", "Source", "Table",
+    "check_target", "evaluations_needed", "find",
 ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""Image labels from a table, labels.csv in a data set's folder: for photos without annotations.
+"""Image labels from files: VOC's annotations, or a table, labels.csv in a data set's folder.
 
-The classes of an image are parted by semicolons; it may have none::
+The table is for photos without annotations. The classes of an image are parted by semicolons; it may have none::
 
     id,classes
     2012_000001,dog;person
@@ -10,7 +10,9 @@ The classes of an image are parted by semicolons; it may have none::
 import csv
 import functools
 from pathlib import Path
+from xml.etree import ElementTree
 
+from attnseg.datasets.dataset import Dataset
 from attnseg.errors import UserError
 
 
@@ -52,3 +54,20 @@ def _read(path: Path, classes: tuple[str, ...]) -> dict[str, list[str]]:
             )
         labels[image_id] = sorted(names, key=classes.index)
     return labels
+
+
+def xml_labels(path: Path, dataset: Dataset) -> list[str]:
+    """The classes of the objects in one of VOC's annotations, difficult ones included, in order."""
+    try:
+        names = [element.text.strip() for element in ElementTree.parse(path).findall("object/name")]
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no annotation of this image; set datasets.{dataset.name}.labels: mask"
+        ) from None
+    except (ElementTree.ParseError, AttributeError) as problem:
+        raise UserError(f"{path}: not a readable VOC annotation ({problem})") from None
+    for name in names:
+        if name not in dataset.classes:
+            known = ", ".join(dataset.classes)
+            raise UserError(f"{path}: unknown class {name!r}: {dataset.name}'s are {known}")
+    return sorted(set(names), key=dataset.classes.index)

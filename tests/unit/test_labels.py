@@ -2,7 +2,8 @@
 
 import pytest
 
-from attnseg.datasets import coco, voc
+from attnseg.datasets.coco import DATASET as coco
+from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError
 
 
@@ -35,7 +36,7 @@ def test_a_wrong_line_is_named(tmp_path, text, said):
 def test_a_missing_table_and_a_foreign_source_are_one_line(tmp_path):
     with pytest.raises(UserError, match="labels.csv: cannot be read .*columns id and classes"):
         voc.labels(tmp_path, "a", "csv")
-    with pytest.raises(UserError, match="VOC has no labels of 'instances'"):
+    with pytest.raises(UserError, match="voc has no labels of 'instances'"):
         voc.labels(tmp_path, "a", "instances")
-    with pytest.raises(UserError, match="COCO has no labels of 'xml'"):
+    with pytest.raises(UserError, match="coco has no labels of 'xml'"):
         coco.labels(tmp_path, "a", "xml")

@@ -1,0 +1,64 @@
+"""COCO's instances as semantic masks, and the index of a split.
+
+Where instances overlap the smaller is on top; crowds lie below all others and count as their class.
+No pixel is ignored.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from attnseg.datasets import Dataset, coco
+from attnseg.datasets.coco import DATASET
+from attnseg.files import write_json
+
+
+def rasterise(annotations: Sequence[dict], height: int, width: int, numbers: dict) -> np.ndarray:
+    """[H, W] uint8 class numbers of one image's instances."""
+    from pycocotools import mask as coco_mask
+
+    drawn = []
+    for order, annotation in enumerate(annotations):
+        shape = annotation["segmentation"]
+        if isinstance(shape, list):  # polygons of one instance
+            code = coco_mask.merge(coco_mask.frPyObjects(shape, height, width)) if shape else None
+        elif isinstance(shape["counts"], list):
+            code = coco_mask.frPyObjects(shape, height, width)
+        else:
+            code = shape
+        if code is None:
+            continue
+        crowd = bool(annotation.get("iscrowd"))
+        area = int(coco_mask.area(code))
+        drawn.append(((not crowd, -area, order), code, numbers[annotation["category_id"]]))
+    mask = np.zeros((height, width), np.uint8)
+    for _, code, number in sorted(drawn, key=lambda item: item[0]):
+        mask[coco_mask.decode(code).astype(bool)] = number
+    return mask
+
+
+def build_masks(root: Path, split: str, progress=iter, dataset: Dataset = DATASET) -> dict:
+    """Write the masks of a split, then its index; how many images and pixels.
+
+    Masks that are there are kept: each is complete or absent.
+    """
+    split = coco.full_split(root, split)
+    content = coco.read_annotations(root, split)
+    numbers = coco.class_numbers(content["categories"], dataset.classes)
+    items = coco.index(content, dataset.classes)
+    of_image: dict[int, list[dict]] = {}
+    for annotation in content["annotations"]:
+        of_image.setdefault(annotation["image_id"], []).append(annotation)
+    images = [image for image in content["images"] if image["id"] in of_image]
+    index_path = Path(root) / "masks" / f"{split}.json"
+    made = 0
+    for image in progress(images):
+        path = dataset.mask_path(root, Path(image["file_name"]).stem)
+        if not path.exists():
+            mask = rasterise(of_image[image["id"]], image["height"], image["width"], numbers)
+            dataset.write_mask(path, mask)
+            made += 1
+    write_json(index_path, {"split": split, "classes": dataset.classes, "items": items})
+    coco.split_items.cache_clear()
+    return {"split": split, "images": len(items), "made": made}

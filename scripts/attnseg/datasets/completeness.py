@@ -1,0 +1,97 @@
+"""What the data sets of config/datasets.yaml must hold, and what of it is on the disk."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from attnseg.datasets.dataset import Dataset
+from attnseg.errors import UserError
+
+REGISTRY = Path(__file__).parents[3] / "config" / "datasets.yaml"
+
+
+@dataclass
+class SplitState:
+    """What of a split is on the disk."""
+
+    listed: int = 0
+    photos: int = 0
+    masks: int = 0
+    problem: str = ""  # "" where it is complete
+    ids: list[str] = field(default_factory=list)
+
+
+def read_registry(path: Path = REGISTRY) -> dict:
+    """name -> its entry."""
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}; run from a clone of the repository or pass --registry"
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+
+
+def split_state(
+    dataset: Dataset, root: Path, split: str, images: int, masks: bool = True
+) -> SplitState:
+    """Whether a split has `images` ids, and each a photo and (with `masks`) a mask."""
+    try:
+        ids, *paths = dataset.files(root, split, masks)
+    except UserError as error:
+        return SplitState(problem=str(error))
+    state = SplitState(listed=len(ids), ids=ids)
+    for kind, wanted in zip(("photos", "masks"), paths, strict=True):
+        missing = [path for path in wanted if not path.is_file()]
+        setattr(state, kind, len(wanted) - len(missing))
+        if missing and not state.problem:
+            state.problem = f"{missing[0]} and {len(missing) - 1} more {kind} of {split} missing"
+    if len(ids) != images:
+        state.problem = (
+            f"{root}: {split} lists {len(ids)} images, datasets.{dataset.name}.splits.{split}.images "
+            f"says {images}: correct the number, or get the official list"
+        )
+    return state
+
+
+def entry_of(dataset: Dataset, entries: dict) -> dict:
+    """The entry that says where a data set comes from; {} where none does."""
+    return entries.get(dataset.layout, {})
+
+
+def ids_hash(ids: Iterable[str]) -> str:
+    """SHA-256 of the sorted ids."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def part_problem(root: Path, part: dict) -> str:
+    """What a part lacks; "" where nothing."""
+    for pattern, count in part.get("holds", {}).items():
+        found = _count(Path(root), pattern)
+        if found < count:
+            return f"{pattern}: {found:,} of {count:,}"
+    return ""
+
+
+def parts_of(entry: dict, splits: list[str]) -> dict[str, dict]:
+    """The parts that some of `splits` need."""
+    return {
+        name: part
+        for name, part in entry.get("parts", {}).items()
+        if not part.get("splits") or set(part["splits"]) & set(splits)
+    }
+
+
+def _count(root: Path, pattern: str) -> int:
+    if "*" in pattern:
+        return sum(1 for _ in root.glob(pattern))
+    path = root / pattern
+    if path.is_dir():
+        return sum(1 for file in path.iterdir() if not file.name.startswith("."))
+    if path.is_file():
+        return len(path.read_text().split()) if path.suffix == ".txt" else 1
+    return 0
