@@ -27,9 +27,8 @@ os.environ.update(
 
 def checked_config():
     """The configuration with its defaults. A mistake in it ends the run with one line."""
-    schema = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
     try:
-        checked = prepare(config, schema, workflow.configfiles)
+        checked = prepare(config, workflow.configfiles)
         if checked["targets"] != "all":
             for target in checked["targets"]:
                 check_target(target)
