@@ -29,25 +29,17 @@ from attnseg.datasets import cityscapes, voc
 from attnseg.datasets.images import read_image, write_mask
 from attnseg.errors import UserError, run
 from attnseg.files import start_folder, write_atomically, write_json
-from attnseg.masks.crf import CrfOptions
-from attnseg.masks.reliability import NORMALISATIONS
-from attnseg.masks.synthetic import (
-    POSTPROCESSING,
-    SIMPLE_CRF,
-    SyntheticOptions,
-    dataset_labels,
-    synthetic_mask,
-)
+from attnseg.masks.synthetic import dataset_labels, synthetic_mask
+from attnseg.settings import LabellingJob
+from attnseg.settings.cli import add_settings, given_settings
 from attnseg.shards import read_shards
 
 DATASETS = ("voc", "imagenet_s", "cityscapes")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    defaults = SyntheticOptions()
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_settings(parser, LabellingJob)
     parser.add_argument("--dataset", choices=DATASETS, required=True, help="whose class numbers")
     parser.add_argument("--attention", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
@@ -58,26 +50,9 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="a mask of background for skipped photos (null-text inversion of an evaluated split)",
     )
-    parser.add_argument("--post", choices=POSTPROCESSING, default=defaults.post)
-    parser.add_argument("--normalise", choices=NORMALISATIONS, default=defaults.normalise)
-    parser.add_argument("--beta", type=float, default=defaults.beta, help="Equation 5")
-    parser.add_argument(
-        "--theta", type=float, default=defaults.theta, help="of 255, with threshold"
-    )
-    parser.add_argument("--reliable", type=float, default=defaults.r, help="r of Equation 6")
-    parser.add_argument(
-        "--crf", default="{}", help="JSON of what differs from SimpleCRF's defaults"
-    )
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
-    options = SyntheticOptions(
-        post=args.post,
-        normalise=args.normalise,
-        beta=args.beta,
-        theta=args.theta,
-        r=args.reliable,
-        crf=CrfOptions.from_json(args.crf, SIMPLE_CRF),
-    )
+    options = given_settings(args, LabellingJob)
     attention, images = [], 0
     for path in sorted(args.attention.glob("shard-*.json")):
         if args.limit is not None and images >= args.limit:
@@ -85,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         attention.append(json.loads(path.read_text()))
         images += len(attention[-1]["items"])
     made_with = {
-        "options": options_record(options),
+        "options": options.identity(),
         "dataset": args.dataset,
         "keep_skipped": args.keep_skipped,
         "model": attention[0]["parameters"].get("model") if attention else None,
@@ -121,21 +96,6 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def options_record(options: SyntheticOptions) -> dict:
-    """The options for the manifest; only those that change the masks."""
-    record = {
-        "post": options.post,
-        "normalise": options.normalise,
-        "r": options.r,
-        "beta": options.beta,
-    }
-    if options.post == "threshold":
-        record["theta"] = options.theta
-    if options.post == "crf":
-        record["crf"] = {key: value for key, value in vars(options.crf).items()}
-    return record
-
-
 def class_numbers(dataset: str, classes: list[str]) -> tuple[list[int], int, np.ndarray]:
     """The classes' numbers in a data set's masks, its background's number, and its palette."""
     if dataset == "imagenet_s":
@@ -153,7 +113,7 @@ def refine_one(
     dataset: str,
     images: Path,
     output: Path,
-    options: SyntheticOptions,
+    options: LabellingJob,
     keep_skipped: bool,
     job: tuple,
 ) -> dict:

@@ -8,20 +8,37 @@ import copy
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from attnseg.errors import UserError
-from attnseg.settings import Config
+from attnseg.settings import (
+    ClassImagesJob,
+    Config,
+    ExtractionJob,
+    Generation,
+    InversionJob,
+    LabellingJob,
+    LoraJob,
+    RefinementJob,
+    SubjectSegmentationJob,
+    SubjectTrainingJob,
+    TestJob,
+    read_settings,
+)
 from attnseg.settings.base import (
     Keys,
+    Settings,
     dotted,
     explain,
     nearest,
     nearest_or_all,
     unknown_keys,
 )
+
+Stage = TypeVar("Stage", bound=Settings)
 
 
 def read_config(*files: str | Path) -> dict:
@@ -132,6 +149,81 @@ def resolve_segmentor(config: Mapping, name: str) -> dict:
         resolved = merge(resolved, settings)
     resolved.pop("extends", None)
     return resolved
+
+
+# -- what jobs are told
+
+
+def extraction_job(config: Mapping, variant: str) -> ExtractionJob:
+    """The extraction under a variant."""
+    return read_settings(ExtractionJob, resolve_variant(config, variant), f"variants.{variant}")
+
+
+def refinement_job(config: Mapping, variant: str, refinement: str) -> RefinementJob:
+    """A refinement of the attention of a variant."""
+    settings = config["refinements"][refinement]
+    added = {
+        "crf": config["crf"] if settings["crf"] else None,
+        "profile": resolve_variant(config, variant)["profile"],
+    }
+    return read_settings(RefinementJob, settings | added, f"refinements.{refinement}")
+
+
+def labelling_job(config: Mapping, labelling: str) -> LabellingJob:
+    """A labelling of generated images or inverted photos."""
+    settings = config["labellings"][labelling] | {"crf": config["labelling_crf"]}
+    return read_settings(LabellingJob, settings, f"labellings.{labelling}")
+
+
+def generation_job(config: Mapping) -> Generation:
+    """The generation of images."""
+    return read_settings(Generation, config["generation"], "generation")
+
+
+def inversion_job(config: Mapping, inversion: str) -> InversionJob:
+    """The inversion of photos; how many there are is another matter."""
+    return _part(InversionJob, config["inversions"][inversion], f"inversions.{inversion}")
+
+
+def lora_job(config: Mapping, lora: str) -> LoraJob:
+    """The training of an adapter; its photos are another matter."""
+    return _part(LoraJob, config["loras"][lora] | {"seed": config["seed"]}, f"loras.{lora}")
+
+
+def class_images_job(config: Mapping) -> ClassImagesJob:
+    """The generation of images of the subjects' class."""
+    return _part(ClassImagesJob, subject_training_job(config).dump(), "personalised.training")
+
+
+def subject_training_job(config: Mapping) -> SubjectTrainingJob:
+    """The training of subjects."""
+    settings = config["personalised"]["training"] | {"seed": config["seed"]}
+    return read_settings(SubjectTrainingJob, settings, "personalised.training")
+
+
+def subject_segmentation_job(config: Mapping) -> SubjectSegmentationJob:
+    """The segmentation of subjects; blocks that it does not set are the model's."""
+    settings = dict(config["personalised"]["segmentation"]) | {"seed": config["seed"]}
+    for key in ("cross_blocks", "self_block"):
+        if settings[key] is None:
+            settings[key] = config["model"][key]
+    return read_settings(SubjectSegmentationJob, settings, "personalised.segmentation")
+
+
+def test_job(config: Mapping, segmentor: str) -> TestJob:
+    """The evaluation of a segmentor."""
+    settings = config["segmentors"][segmentor.partition("@")[0]]["test"]
+    crf = config["crf"] if settings["crf"] else None
+    return read_settings(TestJob, settings | {"crf": crf}, f"segmentors.{segmentor}.test")
+
+
+test_job.__test__ = False  # no test of pytest's
+
+
+def _part(cls: type[Stage], values: Mapping, where: str) -> Stage:
+    """A class of those of its keys that are in `values`."""
+    known = {key: value for key, value in values.items() if key in cls.model_fields}
+    return read_settings(cls, known, where)
 
 
 # -- checks

@@ -32,8 +32,8 @@ from attnseg.diffusion.extract import Options, Sample, extract  # noqa: E402
 from attnseg.diffusion.geometry import Fit  # noqa: E402
 from attnseg.diffusion.load import load_parts  # noqa: E402
 from attnseg.errors import run  # noqa: E402
-from attnseg.masks.crf import CrfOptions  # noqa: E402
-from attnseg.masks.refine import RefineOptions, refine  # noqa: E402
+from attnseg.masks.refine import refine  # noqa: E402
+from attnseg.settings import Bilateral, Crf, RefinementJob  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         )  # fmt: skip
         report(f"extraction, {noises} noise{'s' * (noises > 1)}", args, task)
     tensors, items = extract(parts, samples, options)
-    crf = RefineOptions(crf=CrfOptions(bilateral_sxy=settings["crf"]["bilateral"]["sxy"]))
+    crf = RefinementJob(crf=Crf(bilateral=Bilateral(sxy=settings["crf"]["bilateral"]["sxy"])))
     jobs = [
         (sample.image, tensors[f"{sample.id}/selfcross"].float().numpy(), item, crf)
         for sample, item in zip(samples, items, strict=True)

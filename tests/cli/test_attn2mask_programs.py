@@ -23,6 +23,7 @@ from attnseg.evaluation.chosen import spread, with_several_classes
 from attnseg.evaluation.generated_pictures import local_labels
 from attnseg.mini_world.splits import voc_id, voc_scene
 from attnseg.mini_world.voc_layout import write_scene
+from attnseg.settings import LabellingJob, read_settings
 from attnseg.shards import problem_with
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -131,11 +132,12 @@ def test_images_may_be_jpeg(prompts, tiny_sd, tmp_path):
 def test_masks_and_reliability_of_one_shard(generated, tmp_path, post):
     arguments = [
         "--dataset", "voc", "--attention", str(generated / "attention"), "--images",
-        str(generated / "images"), "--output", str(tmp_path), "--post", post, "--processes", "1",
+        str(generated / "images"), "--output", str(tmp_path), "--set", f"post={post}", "--processes", "1",
     ]  # fmt: skip
     assert refine_synthetic.main(arguments) == 0
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["parameters"]["options"]["post"] == post
+    made_with = read_settings(LabellingJob, manifest["parameters"]["options"])
+    assert made_with == LabellingJob(post=post)
     assert len(list(tmp_path.glob("*.png"))) == 4
     for item in manifest["items"]:
         if item["skipped"]:
@@ -151,11 +153,11 @@ def test_masks_and_reliability_of_one_shard(generated, tmp_path, post):
 def test_masks_of_other_parameters_are_replaced(generated, tmp_path):
     arguments = [
         "--dataset", "voc", "--attention", str(generated / "attention"), "--images",
-        str(generated / "images"), "--output", str(tmp_path), "--processes", "1", "--post", "none",
+        str(generated / "images"), "--output", str(tmp_path), "--processes", "1", "--set", "post=none",
     ]  # fmt: skip
-    assert refine_synthetic.main([*arguments, "--beta", "0.0"]) == 0
+    assert refine_synthetic.main([*arguments, "beta=0"]) == 0
     first = [voc.read_mask(path).mean() for path in sorted(tmp_path.glob("*.png"))]
-    assert refine_synthetic.main([*arguments, "--beta", "0.9"]) == 0
+    assert refine_synthetic.main([*arguments, "beta=0.9"]) == 0
     second = [voc.read_mask(path).mean() for path in sorted(tmp_path.glob("*.png"))]
     assert all(a < b for a, b in zip(first, second, strict=True))
 
@@ -169,8 +171,8 @@ def lora(tiny_sd, tmp_path_factory) -> Path:
         Image.fromarray(pixels).save(folder / f"{index}.png")
     arguments = [
         "--model", str(tiny_sd), "--images", str(folder), "--output",
-        str(folder / "lora.safetensors"), "--steps", "2", "--rank", "2", "--device", "cpu",
-        "--learning-rate", "0.01",
+        str(folder / "lora.safetensors"), "--device", "cpu",
+        "--set", "steps=2", "rank=2", "learning_rate=0.01",
     ]  # fmt: skip
     assert train_dreambooth_lora.main(arguments) == 0
     assert not list(folder.rglob("*.pt"))

@@ -18,13 +18,7 @@ from attnseg.datasets import voc
 from attnseg.errors import run
 from attnseg.mini_world import voc_layout
 
-CRF = json.dumps(
-    {
-        "iterations": 3,
-        "gaussian": {"sxy": 1, "compat": 3},
-        "bilateral": {"sxy": 9.7, "srgb": 3, "compat": 4},
-    }
-)
+CRF = json.dumps({"crf": {"iterations": 3, "bilateral": {"sxy": 9.7}}})
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +71,7 @@ def test_photos_to_masks_to_metrics_and_resume(root, tiny_sd, tmp_path, capsys):
     )
     assert all(seconds > 0 for seconds in manifest["timing"]["seconds"])
     refine = [
-        "--root", str(root), "--attention", str(shards), "--crf", CRF, "--processes", "1",
+        "--root", str(root), "--attention", str(shards), "--settings", CRF, "--processes", "1",
         "--output", str(masks), "--train-output", str(tmp_path / "train"),
     ]  # fmt: skip
     assert run(lambda: refine_masks.main(refine)) == 0

@@ -22,8 +22,8 @@ from attnseg.segmentation.model import (
     read_about,
     save_segmentor,
 )
-from attnseg.segmentation.settings import read_settings
 from attnseg.segmentation.train import runner_config, train
+from attnseg.settings import read_segmentor
 
 CLASSES = ["background", *voc.CLASSES]
 TINY = {
@@ -82,7 +82,7 @@ def pairs(toy) -> Pairs:
 def trained(pairs, tmp_path_factory):
     """Weights after TINY's eight iterations, never interrupted."""
     path = tmp_path_factory.mktemp("trained") / "weights.safetensors"
-    train(read_settings(TINY), pairs, CLASSES, path, about={"dataset": "voc"})
+    train(read_segmentor(TINY), pairs, CLASSES, path, about={"dataset": "voc"})
     return path
 
 
@@ -121,7 +121,7 @@ def test_deeplabv2_head_is_the_sum_of_four_dilated_classifiers():
     ],
 )
 def test_features_have_the_output_stride(stem, stride, architecture):
-    settings = read_settings(
+    settings = read_segmentor(
         {**TINY, "stem": stem, "output_stride": stride, "architecture": architecture}
     )
     model = build_model(settings, 21).eval()
@@ -134,7 +134,7 @@ def test_features_have_the_output_stride(stem, stride, architecture):
 
 def test_multi_scale_loss_is_the_sum_over_scales_and_the_maximum():
     torch.manual_seed(0)
-    settings = read_settings({**TINY, "loss_scales": [0.5, 0.75, 1.0]})
+    settings = read_segmentor({**TINY, "loss_scales": [0.5, 0.75, 1.0]})
     model = build_model(settings, 4).eval()
     torch.nn.init.normal_(model.decode_head.classifiers[0].weight)
     images = torch.randn(2, 3, 32, 32)
@@ -168,7 +168,7 @@ def test_multi_scale_loss_is_the_sum_over_scales_and_the_maximum():
 
 
 def test_augmented_masks_fit_their_photos(pairs):
-    settings = read_settings({**TINY, "photometric": False, "scales": [0.75, 1.0, 1.5]})
+    settings = read_segmentor({**TINY, "photometric": False, "scales": [0.75, 1.0, 1.5]})
     config = runner_config(settings, pairs, CLASSES, Path("unused"), "cpu", None)
     from mmseg.registry import DATASETS
 
@@ -188,7 +188,7 @@ def test_augmented_masks_fit_their_photos(pairs):
 
 
 def test_a_sample_depends_on_its_place_and_on_nothing_before(pairs):
-    config = runner_config(read_settings(TINY), pairs, CLASSES, Path("unused"), "cpu", None)
+    config = runner_config(read_segmentor(TINY), pairs, CLASSES, Path("unused"), "cpu", None)
     from mmseg.registry import DATASETS
 
     dataset = DATASETS.build(config.train_dataloader.dataset, default_args={"_scope_": "mmseg"})
@@ -210,7 +210,7 @@ def test_learning_rates_follow_the_recipe(pairs, tmp_path, monkeypatch):
         assert len(seen[-1]) == len(names)
 
     monkeypatch.setattr(parts.SeedEachIteration, "before_train_iter", record)
-    train(read_settings({**TINY, "iterations": 4}), pairs, CLASSES, tmp_path / "w.safetensors")
+    train(read_segmentor({**TINY, "iterations": 4}), pairs, CLASSES, tmp_path / "w.safetensors")
     assert len(seen) == 4
     for i, rates in enumerate(seen):
         decay = (1 - i / 4) ** 0.9
@@ -224,8 +224,8 @@ def test_learning_rates_follow_the_recipe(pairs, tmp_path, monkeypatch):
 def test_weights_on_disk_need_nothing_else(trained, toy):
     model, about = load_segmentor(trained)
     assert about["dataset"] == "voc" and about["classes"] == CLASSES
-    settings = read_settings(about["settings"])
-    assert settings == read_settings(TINY)
+    settings = read_segmentor(about["settings"])
+    assert settings == read_segmentor(TINY)
     copy = trained.with_name("copy.safetensors")
     save_segmentor(copy, model, settings, classes=CLASSES)
     photo = voc.read_image(voc.image_path(toy, "2012_000001"))
@@ -249,10 +249,10 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(parts.SeedEachIteration, "before_train_iter", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(read_settings(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+            train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert not output.exists()
     assert len(list(tmp_path.glob("training-*"))) == 1
-    train(read_settings(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+    train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert "resumed after iteration 3" in capsys.readouterr().out
     expected, resumed = (load_segmentor(p)[0].state_dict() for p in (trained, output))
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
@@ -285,7 +285,7 @@ def test_scales_are_averaged(trained, toy):
 
 
 def test_backbone_weights_are_taken_by_torchvisions_names(tmp_path):
-    settings = read_settings({**TINY, "stem": "imagenet"})
+    settings = read_segmentor({**TINY, "stem": "imagenet"})
     torch.manual_seed(1)
     source = build_model(settings, 21).backbone.state_dict()
     torch.save({**source, "fc.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
@@ -301,7 +301,7 @@ def test_backbone_weights_are_taken_by_torchvisions_names(tmp_path):
 
 
 def test_frozen_norm_keeps_its_statistics(pairs, tmp_path):
-    settings = read_settings({**TINY, "pretrained": str(tmp_path / "resnet.pth"), "iterations": 2})
+    settings = read_segmentor({**TINY, "pretrained": str(tmp_path / "resnet.pth"), "iterations": 2})
     assert settings.norm_is_frozen
     source = build_model(settings, 21).backbone.state_dict()
     torch.save(source, tmp_path / "resnet.pth")
@@ -329,7 +329,7 @@ def test_evaluation_agrees_with_its_saved_predictions(trained, toy, tmp_path, ca
 
     arguments = [
         *("--weights", str(trained), "--root", str(toy), "--split", "train", "--device", "cpu"),
-        *("--scales", "1", "--flip", "--crf", '{"bilateral": {"sxy": 5}}', "--processes", "1"),
+        *("--set", "scales=[1]", "crf.bilateral.sxy=5", "--processes", "1"),
         *("--output", str(tmp_path / "out"), "--save-predictions", str(tmp_path / "predictions")),
         *("--submission", str(tmp_path / "results.tgz")),
     ]
@@ -361,8 +361,8 @@ def test_a_wrong_argument_of_the_evaluation_is_one_line(trained, toy, tmp_path, 
     output = ["--output", str(tmp_path)]
     for arguments, told in [
         ([], "nothing to write"),
-        ([*output, "--crf", "{"], "--crf: not the configuration's crf section"),
-        ([*output, "--scales", "0"], "--scales 0.0: scales are greater than 0"),
+        ([*output, "--set", "crf={"], "settings.crf: '{' is no mapping or null"),
+        ([*output, "--set", "scales=[0]"], "settings.scales.0: 0 is too small; more than 0"),
         ([*output, "--weights", "absent"], "absent: no such file; train the segmentor first"),
         ([*output, "--processes", "0"], "--processes 0: at least 1"),
     ]:
@@ -382,14 +382,14 @@ def test_two_processes_learn_what_one_does(pairs, toy, tmp_path):
 
     values = TINY | {"batch": 4, "iterations": 3, "scales": [1.0], "photometric": False}
     torch.manual_seed(0)
-    backbone = build_model(read_settings(values), 21).backbone.state_dict()
+    backbone = build_model(read_segmentor(values), 21).backbone.state_dict()
     save_file(backbone, tmp_path / "backbone.safetensors")  # with it, batch norm is frozen
     values["pretrained"] = str(tmp_path / "backbone.safetensors")
     found = {}
     for processes in (1, 2):
         output = tmp_path / f"{processes}.safetensors"
         command = [
-            *(sys.executable, train_segmentor.__file__, "--config", json.dumps(values)),
+            *(sys.executable, train_segmentor.__file__, "--settings", json.dumps(values)),
             *("--root", str(toy), "--train-split", "train", "--device", "cpu"),
             *("--gpus", str(processes), "--output", str(output)),
         ]

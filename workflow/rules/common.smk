@@ -13,8 +13,10 @@ from snakemake.exceptions import WorkflowError
 REPOSITORY = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
+from attnseg import config as settings_of
 from attnseg.config import prepare, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
+from attnseg.settings import PROFILES, read_segmentor
 from attnseg.tables import FIGURES, PICTURES, TABLES, TARGETS, check_target
 from attnseg.tables import evaluations_needed
 from attnseg.tables import claims as ledger
@@ -173,9 +175,38 @@ def flags(**values):
     return shlex.join(words)
 
 
+def settings_for(job, *names):
+    """The settings of a job, as a param: those that are not the default and can change the result.
+
+    `job` is a function of attnseg.config; `names` are the wildcards that it takes.
+    """
+
+    def settings(wildcards):
+        told = job(config, *[wildcards[name] for name in names])
+        return flags(settings=told.identity())
+
+    return settings
+
+
+def speed_for(job, *names):
+    """The settings of a job that cannot change its result, and its device: a resource rather than
+    a param, as a job whose params change is run again."""
+
+    def speed(wildcards):
+        told = job(config, *[wildcards[name] for name in names]).speed()
+        assignments = [f"{key}={json.dumps(value)}" for key, value in told.items()]
+        return flags(set=assignments or None, device=device())
+
+    return speed
+
+
 def label_source(dataset, profile):
     """Where image-level labels are read; the official code takes them from the true masks."""
-    return "mask" if profile == "official" else config["datasets"][dataset]["labels"]
+    return (
+        "mask"
+        if PROFILES[profile].labels_from_masks
+        else config["datasets"][dataset]["labels"]
+    )
 
 
 def shard_numbers(images, size):

@@ -82,20 +82,6 @@ def speed_flags(wildcards):
     )
 
 
-def refinement_flags(wildcards):
-    """What turns attention into masks."""
-    settings = config["refinements"][wildcards.refinement]
-    return flags(
-        source=settings["source"],
-        crf=config["crf"] if settings["crf"] else "none",
-        background_threshold=settings["background"]["threshold"],
-        background_power=settings["background"]["power"],
-        constant_background=settings["background"]["power"] is None,
-        confidence=settings["confidence"],
-        profile=resolve_variant(config, wildcards.variant)["profile"],
-    )
-
-
 rule extract_attention:
     input:
         split_manifest,
@@ -174,12 +160,12 @@ rule refine_masks:
         gpu=0,
     params:
         data=photo_flags,
-        method=refinement_flags,
+        settings=settings_for(settings_of.refinement_job, "variant", "refinement"),
         attention=lambda wildcards, input: Path(input.attention).parent,
         masks=lambda wildcards, output: Path(output.masks).parent,
         training=lambda wildcards, output: Path(output.training).parent,
     shell:
-        "python {input.script} {params.data} --attention {params.attention} {params.method}"
+        "python {input.script} {params.data} --attention {params.attention} {params.settings}"
         " --processes {threads} --output {params.masks} --train-output {params.training}"
         " > {log} 2>&1"
 

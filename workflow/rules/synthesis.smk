@@ -64,19 +64,6 @@ def generated_shards(wildcards):
     )
 
 
-def labelling_flags(wildcards):
-    """What turns stored attention into masks and reliability maps."""
-    settings = config["labellings"][wildcards.labelling]
-    return flags(
-        post=settings["post"],
-        normalise=settings["normalise"],
-        beta=settings["beta"],
-        theta=settings["theta"] if settings["post"] == "threshold" else None,
-        reliable=settings["reliable"],
-        crf=config["labelling_crf"] if settings["post"] == "crf" else None,
-    )
-
-
 def photo_folder(wildcards):
     """The same of a job's data set and split."""
     return photos_of(wildcards.dataset, wildcards.split)
@@ -193,14 +180,14 @@ rule refine_synthetic:
         runtime=growing(480),
         gpu=0,
     params:
-        method=labelling_flags,
+        settings=settings_for(settings_of.labelling_job, "labelling"),
         dataset=lambda wildcards: config["synthesis"][wildcards.synthesis]["dataset"],
         attention=lambda wildcards, input: Path(input.shards[0]).parent,
         images=lambda wildcards, input: Path(input.shards[0]).with_name("images"),
         masks=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python {input.script} --dataset {params.dataset} --attention {params.attention}"
-        " --images {params.images} --limit {wildcards.number} {params.method}"
+        " --images {params.images} --limit {wildcards.number} {params.settings}"
         " --processes {threads} --output {params.masks} > {log} 2>&1"
 
 
@@ -251,7 +238,7 @@ rule refine_inversion:
         runtime=growing(480),
         gpu=0,
     params:
-        method=labelling_flags,
+        settings=settings_for(settings_of.labelling_job, "labelling"),
         attention=lambda wildcards, input: Path(input.shards[0]).parent,
         images=photo_folder,
         limit=lambda wildcards: images_inverted(
@@ -260,5 +247,5 @@ rule refine_inversion:
         masks=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python {input.script} --dataset {wildcards.dataset} --attention {params.attention}"
-        " --images {params.images} --limit {params.limit} --keep-skipped {params.method}"
+        " --images {params.images} --limit {params.limit} --keep-skipped {params.settings}"
         " --processes {threads} --output {params.masks} > {log} 2>&1"

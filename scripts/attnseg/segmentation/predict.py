@@ -17,8 +17,8 @@ from torch import nn
 
 from attnseg.batches import Batches
 from attnseg.files import write_atomically
-from attnseg.masks.crf import CrfOptions
 from attnseg.segmentation.crf import crf_labels
+from attnseg.settings import Crf
 
 
 @torch.inference_mode()
@@ -62,7 +62,7 @@ def predictions(
     *,
     scales: Sequence[float],
     flip: bool,
-    crf: CrfOptions | None = None,
+    crf: Crf | None = None,
     processes: int = 1,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(id, HW uint8 classes) of (id, HWC uint8 RGB) photos, in their order.

@@ -7,9 +7,13 @@ Standard library and pydantic only.
 """
 
 from attnseg.settings.attention import (
+    PROFILES,
+    Background,
+    Bilateral,
     Crf,
     Extraction,
     ExtractionJob,
+    Gaussian,
     Model,
     Query,
     Refinement,
@@ -18,19 +22,27 @@ from attnseg.settings.attention import (
 )
 from attnseg.settings.base import Settings, read_settings
 from attnseg.settings.configuration import Config
-from attnseg.settings.personalised import SubjectSegmentationJob, SubjectTrainingJob
+from attnseg.settings.personalised import (
+    ClassImagesJob,
+    Personalised,
+    SubjectSegmentationJob,
+    SubjectTrainingJob,
+)
 from attnseg.settings.segmentor import NamedSegmentor, Segmentor, TestJob, read_segmentor
 from attnseg.settings.synthesis import (
     Generation,
     InversionJob,
+    Labelling,
     LabellingJob,
+    Lora,
     LoraJob,
     SimpleCrf,
 )
 
 __all__ = [
-    "Config", "Crf", "Extraction", "ExtractionJob", "Generation", "InversionJob", "LabellingJob",
-    "LoraJob", "Model", "NamedSegmentor", "Query", "Refinement", "RefinementJob", "Segmentor",
-    "Settings", "SimpleCrf", "SubjectSegmentationJob", "SubjectTrainingJob", "TestJob", "Variant",
+    "PROFILES", "Background", "Bilateral", "ClassImagesJob", "Config", "Crf", "Extraction", "ExtractionJob", "Gaussian",
+    "Generation", "InversionJob", "Labelling", "LabellingJob", "Lora", "LoraJob", "Model",
+    "NamedSegmentor", "Personalised", "Query", "Refinement", "RefinementJob", "Segmentor", "Settings",
+    "SimpleCrf", "SubjectSegmentationJob", "SubjectTrainingJob", "TestJob", "Variant",
     "read_segmentor", "read_settings",
 ]  # fmt: skip

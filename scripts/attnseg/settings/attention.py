@@ -1,5 +1,6 @@
 """Attention of real images, and the masks that are made of it (Text2Mask)."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from attnseg.settings.base import (
@@ -15,6 +16,18 @@ from attnseg.settings.base import (
     part,
 )
 
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the method as the paper describes it and its authors' published code part."""
+
+    labels_from_masks: bool = False  # image labels are those of the true masks
+    box_mask: bool = False  # maps are masked by the box of their high values before propagation
+    labels_at_grid: bool = False  # arg max before upsampling where there is no CRF
+    wrapped_crf_image: bool = False  # the CRF sees mean-subtracted BGR, cast to uint8
+
+
+PROFILES = {"paper": Profile(), "official": Profile(True, True, True, True)}
 ProfileName = Literal["paper", "official"]
 Resize = Literal["official", "native", "none"]
 
@@ -188,5 +201,5 @@ class Refinement(Settings):
 class RefinementJob(Refinement):
     """A refinement, as a job is told it."""
 
-    crf: Crf | None = key(None, "The dense CRF's settings; null for none.")
+    crf: Crf | None = key(Crf(), "The dense CRF; null for none.")
     profile: ProfileName = ExtractionJob.model_fields["profile"]

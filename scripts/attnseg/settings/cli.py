@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from attnseg.errors import UserError
-from attnseg.settings.base import Settings, read_settings, words
+from attnseg.settings.base import Settings, differing, options_of, read_settings, words
 
 Stage = TypeVar("Stage", bound=Settings)
 
@@ -39,14 +39,16 @@ def add_settings(parser: argparse.ArgumentParser, cls: type[Settings]) -> None:
 def described(cls: type[Settings], above: str = "") -> Iterator[str]:
     """Lines of help on every key of a class."""
     for name, field in cls.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Settings):
-            yield from described(inner, f"{above}{name}.")
-            continue
-        default = json.dumps(field.get_default(call_default_factory=True))
-        about = f"{field.description} {words(inner)}, default {default}"
-        yield f"  {above}{name}"
-        yield textwrap.fill(about, 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        options = options_of(field.annotation)
+        nested = [o for o in options if isinstance(o, type) and issubclass(o, Settings)]
+        if not nested or len(options) > 1:
+            default = field.get_default(call_default_factory=True)
+            shown = json.dumps(default, default=lambda value: differing(value, speed=False))
+            about = f"{field.description} {words(field.annotation)}, default {shown}"
+            yield f"  {above}{name}"
+            yield textwrap.fill(about, 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        for cls_below in nested:
+            yield from described(cls_below, f"{above}{name}.")
 
 
 def given_settings(args: argparse.Namespace, cls: type[Stage], where: str = "settings") -> Stage:

@@ -21,7 +21,23 @@ from attnseg.settings.base import (
 Token = Annotated[str, Field(pattern=r"^<[^<>\s]+>$")]
 
 
-class SubjectTraining(Settings):
+class ClassImages(Settings):
+    """The images that preserve what the word of a subject's class means."""
+
+    prompt: str = key("photo of a {}", "What a photo is called, with {} for the subject.")
+    size: Count | None = key(None, "Side of the square photos in pixels; null for the model's own.")
+    regularisation_images: Natural = key(
+        200, "Images of the class, generated to preserve what it means; 0 for none."
+    )
+
+
+class ClassImagesJob(ClassImages):
+    """The generation of images of the class, as a job is told it."""
+
+    seed: Natural = key(0, "Seed of the run.")
+
+
+class SubjectTraining(ClassImages):
     """Custom Diffusion, each subject on its own."""
 
     steps: Count = key(250, "Training steps.")
@@ -41,14 +57,9 @@ class SubjectTraining(Settings):
         "scale than Stable Diffusion's.",
     )
     prior_weight: NotNegative = key(1.0, "Weight of the loss on images of the class.")
-    prompt: str = key("photo of a {}", "What a photo is called, with {} for the subject.")
     initial_word: str = key("ktn", "The word whose embedding the new one starts from.")
     augment: bool = key(
         True, "Whether most photos are shrunk or enlarged, which the prompt then says."
-    )
-    size: Count | None = key(None, "Side of the square photos in pixels; null for the model's own.")
-    regularisation_images: Natural = key(
-        200, "Images of the class, generated to preserve what it means; 0 for none."
     )
     checkpoint_interval: Count = key(
         50, "Steps between the checkpoints that an interrupted training goes on from.", speed=True

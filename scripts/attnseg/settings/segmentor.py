@@ -267,7 +267,7 @@ class Test(Settings):
 class TestJob(Test):
     """The evaluation of a segmentor, as a job is told it."""
 
-    crf: Crf | None = key(None, "The dense CRF's settings; null for none.")
+    crf: Crf | None = key(Crf(), "The dense CRF; null for none.")
 
 
 class NamedSegmentor(Segmentor):

@@ -7,6 +7,7 @@ from attnseg.settings.base import (
     Blocks,
     Count,
     Natural,
+    NotNegative,
     Positive,
     Settings,
     Timestep,
@@ -94,6 +95,13 @@ class LoraJob(LoraTraining):
     """An adapter's training, as a job is told it."""
 
     seed: Natural = key(0, "Seed of the run.")
+    class_prompt: str | None = key(
+        None, "What images of the class are called, with which the prior is preserved."
+    )
+    prior_weight: NotNegative = key(1.0, "Weight of the loss on images of the class.")
+    checkpoint_interval: Count = key(
+        100, "Steps between the checkpoints that an interrupted training goes on from.", speed=True
+    )
 
 
 class InversionJob(Settings):
