@@ -18,6 +18,7 @@ from attnseg import prompt_sets
 from attnseg.caption_matching import LITERAL_PERSON, VOC_NAMES
 from attnseg.datasets import imagenet_s
 from attnseg.errors import UserError, run
+from attnseg.settings import Synthesis
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--person-words",
         choices=("literal", "all"),
-        default="literal",
+        default=Synthesis.model_fields["person_words"].default,
         help="coco: person and people alone name one, as in the paper, or man, woman, ..., too",
     )
     parser.add_argument(

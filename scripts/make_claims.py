@@ -20,6 +20,7 @@ from attnseg import provenance
 from attnseg.errors import UserError, run
 from attnseg.evaluation.claims import judge, paper_difference
 from attnseg.files import sha256, write_json
+from attnseg.settings import Claims
 from attnseg.tables import TABLES
 from attnseg.tables.build import read_published
 from attnseg.tables.claims import CLAIMS, evaluations_needed
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--evaluations", nargs="*", default=[], metavar="NAME=FILE", help="metrics.json")
     p.add_argument("--published", type=Path, default=PUBLISHED, help="folder of published values")
-    p.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)")
+    p.add_argument("--resamples", type=int, default=Claims().resamples, help="of the bootstrap")
     p.add_argument("--config", type=Path, help="the resolved configuration, for the provenance")
     p.add_argument("--benchmark", nargs="*", default=[], type=Path, help="Snakemake's, of the run")
     p.add_argument("--device", help="the device of the run, for the provenance")

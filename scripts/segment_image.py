@@ -149,7 +149,7 @@ def options_for(parts, args: argparse.Namespace, noises: int) -> Options:
     """The options of the command line, else what is usual for the model."""
     cross_blocks, self_block = default_blocks(parts.unet)
     options = Options(
-        cross_blocks=tuple(args.cross_blocks or cross_blocks),
+        cross_blocks=list(args.cross_blocks or cross_blocks),
         self_block=self_block if args.self_block is None else args.self_block,
         noises=args.noises or noises,
         resize="official" if parts.unet.config.sample_size >= 64 else "native",

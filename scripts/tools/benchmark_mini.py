@@ -57,13 +57,13 @@ def main(argv: list[str] | None = None) -> int:
     ]
     parts = load_parts(args.model, device="cpu")
     options = Options(
-        cross_blocks=tuple(settings["model"]["cross_blocks"]),
+        cross_blocks=settings["model"]["cross_blocks"],
         self_block=settings["model"]["self_block"],
         resize="none",
     )
     for noises in (1, 10):
         task = partial(
-            extract, parts, samples, Options(**{**options.__dict__, "noises": noises}),
+            extract, parts, samples, options.but(noises=noises),
             settings["extraction"]["batch_size"],
         )  # fmt: skip
         report(f"extraction, {noises} noise{'s' * (noises > 1)}", args, task)

@@ -43,9 +43,10 @@ def prompts(tmp_path_factory) -> Path:
 
 def generation(prompts: Path, tiny_sd: Path, folder: Path, *more: str) -> list[str]:
     return [
-        "--prompts", str(prompts), "--model", str(tiny_sd), "--steps", "2", "--attention-step", "1",
+        "--prompts", str(prompts), "--model", str(tiny_sd), "--device", "cpu",
         "--output", str(folder / "attention/shard-00000.safetensors"), "--images",
-        str(folder / "images"), "--batch-size", "2", "--device", "cpu", *more,
+        str(folder / "images"), "--set", "steps=2", "attention_step=1", "batch_size=2",
+        "image_format=png", *more,
     ]  # fmt: skip
 
 
@@ -116,13 +117,13 @@ def assert_same_shards(one: Path, other: Path) -> None:
 
 
 def test_the_images_do_not_depend_on_the_batch_size(prompts, tiny_sd, generated, tmp_path):
-    arguments = generation(prompts, tiny_sd, tmp_path, "--batch-size", "3")
+    arguments = generation(prompts, tiny_sd, tmp_path, "batch_size=3")
     assert generate_images.main(arguments) == 0
     assert_same_shards(generated, tmp_path)
 
 
 def test_images_may_be_jpeg(prompts, tiny_sd, tmp_path):
-    arguments = generation(prompts, tiny_sd, tmp_path, "--image-format", "jpg", "--limit", "1")
+    arguments = generation(prompts, tiny_sd, tmp_path, "image_format=jpg", "--limit", "1")
     assert generate_images.main(arguments) == 0
     with Image.open(tmp_path / "images/voc_000000.jpg") as image:
         assert image.format == "JPEG"
@@ -204,7 +205,7 @@ def test_inversion_of_a_split_and_its_masks(tiny_sd, tmp_path):
     shard = tmp_path / "attention/shard-00000.safetensors"
     arguments = [
         "--root", str(root), "--split", "val", "--model", str(tiny_sd), "--output", str(shard),
-        "--steps", "3", "--inner-iterations", "2", "--batch-size", "2", "--device", "cpu",
+        "--set", "steps=3", "inner_iterations=2", "batch_size=2", "--device", "cpu",
     ]  # fmt: skip
     assert invert_image.main(arguments) == 0
     items = json.loads(shard.with_suffix(".json").read_text())["items"]

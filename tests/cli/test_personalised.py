@@ -41,7 +41,7 @@ QUICK = (
     "checkpoint_interval=2 seed=3"
 ).split()
 EXTRACTION = (
-    "--cross-blocks 4 5 --self-block 10 --resize none --foreground-threshold 0.2 --device cpu"
+    "--device cpu --set cross_blocks=[4,5] self_block=10 resize=none foreground_threshold=0.2"
 ).split()
 
 
@@ -244,7 +244,7 @@ def test_finished_methods_are_kept_and_those_of_other_settings_are_not(
     for name, rows in before.items():
         again = load_file(folder / name)
         assert rows.keys() == again.keys() and all(torch.equal(rows[k], again[k]) for k in rows)
-    others = [*map(str, arguments), *EXTRACTION, "--seed", "5", "--methods", "context_only"]
+    others = [*map(str, arguments), *EXTRACTION, "seed=5", "--methods", "context_only"]
     assert segment_instances.main(others) == 0
     assert "there already" not in capsys.readouterr().out
     other, rows = load_file(folder / "context_only.safetensors"), before["context_only.safetensors"]

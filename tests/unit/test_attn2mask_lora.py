@@ -9,11 +9,11 @@ from safetensors.torch import load_file, save_file
 
 from attnseg.diffusion import dreambooth_lora as dl
 from attnseg.diffusion.attention import attention_maps
-from attnseg.diffusion.generate import Sampling, generate, text_states
+from attnseg.diffusion.generate import generate, text_states
 from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError
 from attnseg.prompt_sets import Prompt
-from attnseg.settings import LoraJob
+from attnseg.settings import Generation, LoraJob
 
 OPTIONS = LoraJob(rank=2, steps=4, batch_size=2, learning_rate=1e-2, size=64)
 
@@ -56,7 +56,7 @@ def test_the_adapter_changes_the_maps_that_are_captured(tiny_sd, lora):
 
 def test_generation_reads_attention_with_the_adapter_active(tiny_sd, lora):
     prompt = Prompt("a", "a photo of sks cityscape", ["sky"], [[[11, 14]]], 3)
-    sampling = Sampling(steps=3, attention_step=2)
+    sampling = Generation(steps=3, attention_step=2)
     parts = load_parts(tiny_sd, device="cpu")
     ((plain,),) = generate(parts, [prompt], sampling, 1)
     dl.load_lora(parts, lora)

@@ -15,7 +15,7 @@ from attnseg.mini_world.splits import voc_scene
 from attnseg.settings import Bilateral, Crf, RefinementJob
 
 MODEL = Path(__file__).resolve().parents[2] / "assets" / "mini_sd"
-OPTIONS = Options(cross_blocks=(5, 6), self_block=7, noises=2, resize="none")
+OPTIONS = Options(cross_blocks=[5, 6], self_block=7, noises=2, resize="none")
 
 
 @pytest.fixture(scope="module")

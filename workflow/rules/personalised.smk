@@ -45,26 +45,13 @@ def compared_features(wildcards):
 
 
 def instance_flags(wildcards):
-    """How subjects are found in scenes."""
-    settings = config["personalised"]["segmentation"]
-    blocks, model = settings["cross_blocks"], config["model"]
-    self_block = settings["self_block"]
+    """The scenes, the models and the methods that are compared."""
     return flags(
         root=mug19_root(wildcards),
         model=model_folder(),
         methods=personal_methods(),
         clip=config["personalised"]["clip"],
         dino=config["personalised"]["dino"],
-        timestep=settings["timestep"],
-        cross_blocks=model["cross_blocks"] if blocks is None else blocks,
-        self_block=model["self_block"] if self_block is None else self_block,
-        iterations=settings["iterations"],
-        noises=settings["noises"],
-        resize=settings["resize"],
-        template=settings["template"],
-        foreground_threshold=settings["foreground_threshold"],
-        locality=settings["locality"],
-        seed=config["seed"],
     )
 
 
@@ -161,17 +148,16 @@ rule segment_instances:
         mem_mb=growing(32000),
         runtime=growing(480),
         gpu=gpus,
-        speed=flags(
-            device=device(),
-            batch_size=config["personalised"]["segmentation"]["batch_size"],
-        ),
+        speed=speed_for(settings_of.subject_segmentation_job),
     params:
-        flags=instance_flags,
+        data=instance_flags,
+        settings=settings_for(settings_of.subject_segmentation_job),
         features=lambda wildcards, input: flags(features=input.get("features") or None),
         personal=lambda wildcards, output: Path(output[0]).parents[1] / "subjects",
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python {input.script} {params.flags} {params.features} {resources.speed}"
+        "python {input.script} {params.data} {params.settings} {params.features}"
+        " {resources.speed}"
         " --personal {params.personal} --output {params.folder} > {log} 2>&1"
 
 

@@ -22,6 +22,7 @@ from attnseg.settings.attention import (
 )
 from attnseg.settings.base import Settings, read_settings
 from attnseg.settings.configuration import Config
+from attnseg.settings.data import Claims, Figure2, Picture
 from attnseg.settings.personalised import (
     ClassImagesJob,
     Personalised,
@@ -37,12 +38,14 @@ from attnseg.settings.synthesis import (
     Lora,
     LoraJob,
     SimpleCrf,
+    Synthesis,
 )
 
 __all__ = [
-    "PROFILES", "Background", "Bilateral", "ClassImagesJob", "Config", "Crf", "Extraction", "ExtractionJob", "Gaussian",
-    "Generation", "InversionJob", "Labelling", "LabellingJob", "Lora", "LoraJob", "Model",
-    "NamedSegmentor", "Personalised", "Query", "Refinement", "RefinementJob", "Segmentor", "Settings",
-    "SimpleCrf", "SubjectSegmentationJob", "SubjectTrainingJob", "TestJob", "Variant",
+    "Background", "Bilateral", "Claims", "ClassImagesJob", "Config", "Crf", "Extraction",
+    "ExtractionJob", "Figure2", "Gaussian", "Generation", "InversionJob", "Labelling",
+    "LabellingJob", "Lora", "LoraJob", "Model", "NamedSegmentor", "PROFILES", "Personalised",
+    "Picture", "Query", "Refinement", "RefinementJob", "Segmentor", "Settings", "SimpleCrf",
+    "SubjectSegmentationJob", "SubjectTrainingJob", "Synthesis", "TestJob", "Variant",
     "read_segmentor", "read_settings",
 ]  # fmt: skip
