@@ -375,8 +375,8 @@ def test_mistakes_about_scenes_are_one_line(
     assert "no triplet of the scenes" in fails(
         segment_instances, [*mine, "--scenes", "nowhere"], capsys
     )
-    assert "blocks 0 to 15" in fails(segment_instances, [*mine, "--self-block", "99"], capsys)
-    assert "template" in fails(segment_instances, [*mine, "--template", "a mug"], capsys)
+    assert "blocks 0 to 15" in fails(segment_instances, [*mine, "--set", "self_block=99"], capsys)
+    assert "template" in fails(segment_instances, [*mine, "--set", "template=a mug"], capsys)
     assert "no complete answers" in fails(
         evaluate_instances,
         ["--root", world, "--predictions", tmp_path, "--output", tmp_path / "o"],

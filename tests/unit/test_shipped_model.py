@@ -62,7 +62,7 @@ def test_masks_do_not_depend_on_batches_or_shards(parts):
 
 
 def test_its_default_blocks_are_those_of_the_mini_configuration(parts):
-    assert default_blocks(parts.unet) == (OPTIONS.cross_blocks, OPTIONS.self_block)
+    assert default_blocks(parts.unet) == (tuple(OPTIONS.cross_blocks), OPTIONS.self_block)
 
 
 def test_attention_finds_what_is_named(parts):

@@ -72,10 +72,7 @@ def test_a_table_generates_no_more_images_than_it_needs(plan):
     assert jobs["refine_synthetic"] == jobs["train_segmentor"] == 5
     for post in ('{"post":"threshold","theta":64.0,"version":1}', '{"post":"otsu","version":1}'):
         assert post in output
-    assert (
-        '{"beta":0.0,"version":1}'
-        in output
-    )
+    assert '{"beta":0.0,"version":1}' in output
 
 
 def test_only_the_adapted_images_come_from_the_lora(mini):
