@@ -17,6 +17,7 @@ from pathlib import Path
 
 from attnseg import datasets, prompt_sets
 from attnseg.errors import UserError, run
+from attnseg.settings import Synthesis
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--person-words",
         choices=("literal", "all"),
-        default="literal",
+        default=Synthesis.model_fields["person_words"].default,
         help="with --captions: person and people alone name one, as in the paper, or man, woman, ..., too",
     )
     parser.add_argument(

@@ -31,45 +31,34 @@ from attnseg.evaluation.pictures import Attention, attention_figure
 from attnseg.gpu import claim_device
 from attnseg.masks.clusters import cbp_scores, spectral_segments
 from attnseg.prompts import encode_text, token_positions
+from attnseg.settings import ExtractionJob, Figure2
+from attnseg.settings.cli import add_settings, given_settings
 
 CLUSTERS = 5
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_settings(parser, ExtractionJob)
     parser.add_argument(
         "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
     )
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="name of the split's list")
     parser.add_argument("--labels", help="source of the image labels (default: the data set's)")
-    parser.add_argument("--count", type=int, default=4, help="photos (default: 4)")
+    parser.add_argument("--count", type=int, default=Figure2().count, help="photos")
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
     parser.add_argument("--revision", help="of a hub id")
-    parser.add_argument("--cross-blocks", type=int, nargs="+", default=list(Options.cross_blocks))
-    parser.add_argument("--self-block", type=int, default=Options.self_block)
-    parser.add_argument("--timestep", type=int, default=Options.timestep, help="0 to 999")
-    parser.add_argument("--iterations", type=int, default=Options.iterations)
-    parser.add_argument("--resize", choices=("official", "native", "none"), default=Options.resize)
     parser.add_argument(
         "--vocabulary", type=datasets.load, help="another data set, for its words in queries"
     )
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--output", type=Path, required=True, help="the picture, PNG or SVG")
     args = parser.parse_args(argv)
-    options = Options(
-        cross_blocks=tuple(args.cross_blocks),
-        self_block=args.self_block,
-        timestep=args.timestep,
-        iterations=args.iterations,
-        resize=args.resize,
-        vocabulary=args.vocabulary or args.dataset,
-        seed=args.seed,
-    )
     dataset = args.dataset
+    options = Options(
+        **given_settings(args, ExtractionJob).dump(), vocabulary=args.vocabulary or dataset
+    )
     labelled = [
         {"id": i, "classes": dataset.labels(args.root, i, args.labels, args.split)}
         for i in dataset.read_split(args.root, args.split)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attnseg.errors import UserError, run
 from attnseg.evaluation.mug_pictures import draw
+from attnseg.settings import Personalised
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,7 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--predictions", type=Path, required=True, help="output folder of segment_instances.py"
     )
-    parser.add_argument("--count", type=int, default=6, help="questions, about (default 6)")
+    parser.add_argument(
+        "--count", type=int, default=Personalised().pictures, help="questions, about"
+    )
     parser.add_argument("--output", type=Path, required=True, help="PNG or SVG")
     args = parser.parse_args(argv)
     if args.count < 1:

@@ -17,6 +17,7 @@ from attnseg.errors import UserError, run
 from attnseg.evaluation.chosen import with_several_classes
 from attnseg.evaluation.pictures import figure
 from attnseg.evaluation.similarity import failures
+from attnseg.settings import Picture
 from attnseg.shards import read_shards
 
 
@@ -34,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--similarity", type=Path, help="output folder of measure_similarity.py, for failures"
     )
-    parser.add_argument("--count", type=int, default=6, help="photos (default: 6)")
+    parser.add_argument(
+        "--count", type=int, default=Picture.model_fields["count"].default, help="photos"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the picture, PNG or SVG")
     args = parser.parse_args(argv)
     items = list(read_shards(args.attention))

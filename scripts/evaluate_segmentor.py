@@ -3,7 +3,7 @@
 
     python scripts/evaluate_segmentor.py --weights work/segmentors/deeplabv2_voc/weights.safetensors \\
         --dataset voc --root resources/VOCdevkit/VOC2012 --split val \\
-        --scales 0.5 0.75 1 1.25 1.5 --flip --crf '{}' --output work/evaluation/deeplabv2_voc
+        --set crf={} --output work/evaluation/deeplabv2_voc
 
 A prediction is the mean of the probabilities over the scales and the mirrored photo, refined by the
 dense CRF. Writes metrics.json and per_image.npz to --output. Where the truth is secret (VOC test),
@@ -23,15 +23,14 @@ from attnseg import datasets
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
 from attnseg.evaluation.iou import counts, write_metrics
-from attnseg.masks.crf import CrfOptions
 from attnseg.segmentation.data import split_pairs
-from attnseg.segmentation.settings import read_settings
+from attnseg.settings import TestJob, read_segmentor
+from attnseg.settings.cli import add_settings, given_settings
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_settings(parser, TestJob)
     parser.add_argument("--weights", type=Path, required=True, help="of train_segmentor.py")
     parser.add_argument(
         "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
@@ -39,13 +38,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset-name", help="its name in the results (default: --dataset)")
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--split", required=True, help="split to test on, such as val")
-    parser.add_argument(
-        "--scales", type=float, nargs="+", default=[1.0], help="of the photo (default: 1)"
-    )
-    parser.add_argument("--flip", action="store_true", help="also the mirrored photo")
-    parser.add_argument(
-        "--crf", default="none", help="none, or JSON of the CRF's parameters ('{}': the usual ones)"
-    )
     parser.add_argument("--output", type=Path, help="folder for metrics.json and per_image.npz")
     parser.add_argument("--save-predictions", type=Path, help="folder for palette PNG files")
     parser.add_argument("--submission", type=Path, help=".tgz for VOC's evaluation server")
@@ -54,8 +46,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not (args.output or args.save_predictions or args.submission):
         raise UserError("nothing to write: name --output, --save-predictions or --submission")
-    if min(args.scales) <= 0:
-        raise UserError(f"--scales {min(args.scales)}: scales are greater than 0")
     if args.processes is not None and args.processes < 1:
         raise UserError(f"--processes {args.processes}: at least 1")
     return args
@@ -66,8 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     # here and not above: the CRF's processes import this file, and need no torch
     from attnseg.gpu import claim_device
 
-    crf = None if args.crf == "none" else CrfOptions.from_json(args.crf)
-    dataset = args.dataset
+    test, dataset = given_settings(args, TestJob), args.dataset
     classes, pairs = split_pairs(dataset, args.root, args.split)
     pairs.check("use --submission alone where the truth is secret", masks=bool(args.output))
     started, found = time.time(), {}
@@ -79,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         from attnseg.segmentation.predict import Submission, predictions, usable_cores
 
         model, about = load_segmentor(args.weights, device)
-        settings = read_settings(about["settings"], str(args.weights))
+        settings = read_segmentor(about["settings"], str(args.weights))
         trained, tested = about.get("precision"), number_format(settings.precision, device)
         if about["classes"] != classes:
             raise UserError(
@@ -93,9 +82,9 @@ def main(argv: list[str] | None = None) -> int:
         predicted = predictions(
             model,
             photos,
-            scales=args.scales,
-            flip=args.flip,
-            crf=crf,
+            scales=test.scales,
+            flip=test.flip,
+            crf=test.crf,
             processes=args.processes or usable_cores(),
         )
         bar = tqdm(predicted, total=len(pairs.ids), desc="test", unit="photo", disable=None)
@@ -124,10 +113,8 @@ def main(argv: list[str] | None = None) -> int:
             seed=settings.seed,
             precision=" ".join(dict.fromkeys(filter(None, (trained, tested)))),
             parameters={
-                "scales": args.scales,
-                "flip": args.flip,
-                "crf": None if crf is None else vars(crf),
-                "segmentor": settings.asdict(),
+                **test.dump(),
+                "segmentor": settings.dump(),
                 "train": about.get("train"),
             },
         )

@@ -18,13 +18,14 @@ from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.diffusion.load import Parts, load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.gpu import claim_device
+from attnseg.settings import PROFILES, ExtractionJob
+from attnseg.settings.cli import add_settings, given_settings
 from attnseg.shards import members, problem_with, write_shard
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_settings(parser, ExtractionJob)
     parser.add_argument(
         "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
     )
@@ -33,55 +34,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, help="how many the list must have")
     parser.add_argument("--labels", help="source of the image labels (default: the data set's)")
     parser.add_argument("--shard", type=int, default=0, help="number of the shard")
-    parser.add_argument("--shard-size", type=int, default=500)
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
     parser.add_argument("--revision", help="of a hub id")
     parser.add_argument("--output", type=Path, required=True, help="shard-NNNNN.safetensors")
-    parser.add_argument("--cross-blocks", type=int, nargs="+", default=list(Options.cross_blocks))
-    parser.add_argument("--self-block", type=int, default=Options.self_block)
-    parser.add_argument("--timestep", type=int, default=Options.timestep, help="0 to 999")
-    parser.add_argument("--iterations", type=int, default=Options.iterations)
-    parser.add_argument("--noises", type=int, default=10, help="maps averaged a photo")
-    parser.add_argument("--resize", choices=("official", "native", "none"), default=Options.resize)
-    parser.add_argument("--profile", choices=("paper", "official"), default=Options.profile)
-    for name, text in (
-        ("composed", "one query for all classes of a photo"),
-        ("synonyms", "ask for CLIP-ES's synonyms"),
-        ("background-words", "append background words"),
-        ("cbp", "also store the scores of CBP clustering"),
-    ):
-        default = name != "cbp"
-        parser.add_argument(
-            f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=text
-        )
     parser.add_argument(
         "--vocabulary", type=datasets.load, help="another data set, for its words in queries"
     )
-    parser.add_argument("--batch-size", type=int, default=8, help="U-Net passes at a time")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     args = parser.parse_args(argv)
-    if not 0 <= args.timestep < 1000:
-        raise UserError(f"--timestep {args.timestep}: it must be between 0 and 999")
-    if args.noises < 1 or args.batch_size < 1:
-        raise UserError("--noises and --batch-size must be at least 1")
-    dataset = args.dataset
-    official = args.profile == "official"
+    settings = given_settings(args, ExtractionJob)
+    dataset, profile = args.dataset, PROFILES[settings.profile]
     options = Options(
-        cross_blocks=tuple(args.cross_blocks),
-        self_block=args.self_block,
-        timestep=args.timestep,
-        iterations=args.iterations,
-        noises=args.noises,
-        resize=args.resize,
-        composed=args.composed,
-        synonyms=args.synonyms,
-        background_words=args.background_words,
-        profile=args.profile,
+        **settings.dump(),
         vocabulary=args.vocabulary or dataset,
-        box_threshold=dataset.official_box_threshold if official else None,
-        cbp=args.cbp,
-        seed=args.seed,
+        box_threshold=dataset.official_box_threshold if profile.box_mask else None,
     )
     ids = dataset.read_split(args.root, args.split)
     if args.images is not None and len(ids) != args.images:
@@ -89,8 +55,8 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.root}: split {args.split} lists {len(ids)} images, the configuration says "
             f"{args.images}: correct datasets.{dataset.name}.splits.{args.split}.images"
         )
-    ids = members(ids, args.shard, args.shard_size)
-    source = args.labels or ("mask" if official else dataset.label_sources[0])
+    ids = members(ids, args.shard, options.shard_size)
+    source = args.labels or ("mask" if profile.labels_from_masks else dataset.label_sources[0])
     device = claim_device(args.device)
     extract_shard(args, options, ids, source, load_parts(args.model, args.revision, device))
     return 0
@@ -101,7 +67,7 @@ def extract_shard(args, options: Options, ids: list[str], source: str, parts: Pa
     dataset = args.dataset
     check_blocks(parts.unet, options.cross_blocks, options.self_block)
     parameters = {
-        **options.parameters(),
+        **options.identity(),
         "model": weight_hashes(parts.folder),
         "labels": source,
         "dataset": dataset.name,
@@ -132,7 +98,7 @@ def extract_shard(args, options: Options, ids: list[str], source: str, parts: Pa
             timing["seconds"].append(round(time.perf_counter() - begun, 4))
 
     started = time.time()
-    tensors, items = extract(parts, samples, options, args.batch_size, timed)
+    tensors, items = extract(parts, samples, options, options.batch_size, timed)
     precision = str(parts.dtype).removeprefix("torch.")
     write_shard(args.output, tensors, items, parameters, timing=timing, precision=precision)
     seconds = time.time() - started

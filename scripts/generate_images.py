@@ -20,66 +20,42 @@ from PIL import Image
 from tqdm import tqdm
 
 from attnseg.diffusion.dreambooth_lora import load_lora
-from attnseg.diffusion.generate import Generated, Sampling, generate
+from attnseg.diffusion.generate import Generated, generate
 from attnseg.diffusion.load import load_parts, weight_hashes
-from attnseg.errors import UserError, run
+from attnseg.errors import run
 from attnseg.files import parameters_hash, sha256, write_atomically
 from attnseg.gpu import claim_device
 from attnseg.precision import number_format
 from attnseg.prompt_sets import Prompt, read_prompts
+from attnseg.settings import Generation
+from attnseg.settings.cli import add_settings, given_settings
 from attnseg.shard_parts import Batch, build_shard
 from attnseg.shards import manifest_path, members, problem_with
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    defaults = Sampling()
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_settings(parser, Generation)
     parser.add_argument("--prompts", type=Path, required=True, help="file of build_prompts")
     parser.add_argument("--limit", type=int, help="use this many prompts, from the first on")
     parser.add_argument("--shard", type=int, default=0, help="number of the shard")
-    parser.add_argument("--shard-size", type=int, default=500)
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
     parser.add_argument("--revision", help="of a hub id")
     parser.add_argument("--lora", type=Path, help="weights of train_dreambooth_lora")
     parser.add_argument("--output", type=Path, required=True, help="shard-NNNNN.safetensors")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
-    parser.add_argument("--image-format", choices=("png", "jpg"), default="png")
-    parser.add_argument("--steps", type=int, default=defaults.steps)
-    parser.add_argument("--attention-step", type=int, default=defaults.attention_step)
-    parser.add_argument("--guidance", type=float, default=defaults.guidance)
-    parser.add_argument("--cross-blocks", type=int, nargs="+", help="default: all of the U-Net")
-    parser.add_argument(
-        "--size", type=int, nargs="+", help="side, or height and width (default: the model's)"
-    )
-    parser.add_argument("--batch-size", type=int, default=8, help="images at a time")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="of the networks; auto: half on a GPU, on a CPU bfloat16 where it computes in it",
-    )
     args = parser.parse_args(argv)
-    if args.steps < 1 or args.batch_size < 1:
-        raise UserError("--steps and --batch-size must be at least 1")
-    sampling = Sampling(
-        steps=args.steps,
-        attention_step=args.attention_step,
-        guidance=args.guidance,
-        cross_blocks=tuple(args.cross_blocks) if args.cross_blocks else None,
-        size=(args.size[0], args.size[-1]) if args.size else None,
-    )
-    prompts = members(read_prompts(args.prompts)[: args.limit], args.shard, args.shard_size)
+    settings = given_settings(args, Generation)
+    prompts = members(read_prompts(args.prompts)[: args.limit], args.shard, settings.shard_size)
     device = claim_device(args.device)
-    if args.precision == "auto" and device.type == "cuda":
+    if settings.precision == "auto" and device.type == "cuda":
         precision = None
     else:
-        precision = number_format(args.precision, device)
+        precision = number_format(settings.precision, device)
     parts = load_parts(args.model, args.revision, device, precision)
     parameters = {
-        **sampling.parameters(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None, "format": args.image_format,
+        **settings.identity(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None,
         "prompts": parameters_hash({"all": [asdict(p) for p in prompts]}),
     }  # fmt: skip
     if args.lora:
@@ -92,15 +68,15 @@ def main(argv: list[str] | None = None) -> int:
     started = time.time()
 
     def work(batch: list[Prompt]) -> Batch:
-        (results,) = generate(parts, batch, sampling, len(batch))
-        return saved(results, args.images, args.image_format)
+        (results,) = generate(parts, batch, settings, len(batch))
+        return saved(results, args.images, settings.image_format)
 
     with tqdm(
         total=len(prompts), desc="images", unit="image", mininterval=2,
         disable=not sys.stderr.isatty(),
     ) as bar:  # fmt: skip
         items, fresh = build_shard(
-            args.output, prompts, work, parameters, args.batch_size,
+            args.output, prompts, work, parameters, settings.batch_size,
             lambda items: images_there(items, args.images), bar.update, precision=str(parts.dtype).removeprefix("torch."),
         )  # fmt: skip
     seconds = time.time() - started

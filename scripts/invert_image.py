@@ -22,21 +22,21 @@ from attnseg import datasets
 from attnseg.datasets.images import read_image
 from attnseg.diffusion.dreambooth_lora import load_lora
 from attnseg.diffusion.generate import decode, latent_shape
-from attnseg.diffusion.invert import Inversion, invert, psnr
+from attnseg.diffusion.invert import invert, psnr
 from attnseg.diffusion.load import load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.files import sha256
 from attnseg.gpu import claim_device
 from attnseg.prompts import text_query, token_positions
+from attnseg.settings import InversionJob
+from attnseg.settings.cli import add_settings, given_settings
 from attnseg.shard_parts import Batch, build_shard
 from attnseg.shards import members, problem_with
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    defaults = Inversion()
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_settings(parser, InversionJob)
     parser.add_argument(
         "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
     )
@@ -45,51 +45,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="use this many photos, from the first on")
     parser.add_argument("--labels", help="source of the image labels (default: the data set's)")
     parser.add_argument("--shard", type=int, default=0, help="number of the shard")
-    parser.add_argument("--shard-size", type=int, default=500)
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
     parser.add_argument("--revision", help="of a hub id")
     parser.add_argument("--lora", type=Path, help="weights of train_dreambooth_lora")
     parser.add_argument("--output", type=Path, required=True, help="shard-NNNNN.safetensors")
-    parser.add_argument("--steps", type=int, default=defaults.steps)
-    parser.add_argument("--inner-iterations", type=int, default=defaults.inner_iterations)
-    parser.add_argument("--guidance", type=float, default=defaults.guidance)
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
-    parser.add_argument(
-        "--timestep", type=int, default=defaults.timestep, help="attention is read nearest to it"
-    )
-    parser.add_argument("--cross-blocks", type=int, nargs="+", help="default: all of the U-Net")
-    parser.add_argument(
-        "--size", type=int, nargs="+", help="side, or height and width (default: the model's)"
-    )
-    parser.add_argument("--batch-size", type=int, default=4, help="photos at a time")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     args = parser.parse_args(argv)
-    if args.steps < 1 or args.batch_size < 1 or args.inner_iterations < 0:
-        raise UserError(
-            "--steps and --batch-size must be at least 1, --inner-iterations at least 0"
-        )
-    inversion = Inversion(
-        steps=args.steps,
-        inner_iterations=args.inner_iterations,
-        guidance=args.guidance,
-        learning_rate=args.learning_rate,
-        timestep=args.timestep,
-        cross_blocks=tuple(args.cross_blocks) if args.cross_blocks else None,
-    )
-    dataset = args.dataset
+    inversion, dataset = given_settings(args, InversionJob), args.dataset
     folder = dataset.photo_folder(args.split)
     if folder is None:
         raise UserError(f"photos of {dataset.name} lie in no one folder and cannot be inverted")
     source = args.labels or next(iter(dataset.label_sources), None)
     ids = members(
-        dataset.read_split(args.root, args.split)[: args.limit], args.shard, args.shard_size
+        dataset.read_split(args.root, args.split)[: args.limit], args.shard, inversion.shard_size
     )
     # half precision has no room for the gradients of losses around 1e-5
     parts = load_parts(args.model, args.revision, claim_device(args.device), torch.float32)
-    size = (args.size[0], args.size[-1]) if args.size else None
     parameters = {
-        **inversion.parameters(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None, "labels": source,
-        "dataset": dataset.name, "split": args.split, "ids": ids, "size": size and list(size),
+        **inversion.identity(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None, "labels": source,
+        "dataset": dataset.name, "split": args.split, "ids": ids,
     }  # fmt: skip
     if args.lora:
         load_lora(parts, args.lora)
@@ -111,14 +85,14 @@ def main(argv: list[str] | None = None) -> int:
             }
             for image_id, present, name, image in zip(batch, classes, names, images, strict=True)
         ]  # fmt: skip
-        return inverted(parts, images, items, inversion, size, dataset), items
+        return inverted(parts, images, items, inversion, dataset), items
 
     with tqdm(
         total=len(ids), desc="inversion", unit="photo", mininterval=2,
         disable=not sys.stderr.isatty(),
     ) as bar:  # fmt: skip
         items, fresh = build_shard(
-            args.output, ids, work, parameters, args.batch_size, progress=bar.update
+            args.output, ids, work, parameters, inversion.batch_size, progress=bar.update
         )
     seconds = time.time() - started
     for item in items:
@@ -137,8 +111,7 @@ def inverted(
     parts,
     images: list[np.ndarray],
     items: list[dict],
-    inversion: Inversion,
-    size: tuple | None,
+    inversion: InversionJob,
     vocabulary: datasets.Dataset,
 ) -> dict[str, torch.Tensor]:
     """The class maps of a batch of photos [H, W, 3] uint8; fills in their manifest items."""
@@ -155,7 +128,7 @@ def inverted(
         item["prompt"] = query.text
     if not usable:
         return {}
-    _, height, width = latent_shape(parts, size)
+    _, height, width = latent_shape(parts, None)
     shape = (width * parts.factor, height * parts.factor)
     pixels = np.stack([np.asarray(Image.fromarray(images[row]).resize(shape)) for row in usable])
     unit = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -19,6 +19,7 @@ from attnseg import provenance
 from attnseg.errors import UserError, run
 from attnseg.evaluation.claims import judge, paper_difference
 from attnseg.files import write_json
+from attnseg.settings import Claims
 from attnseg.tables import TABLES
 from attnseg.tables.build import read_published
 from attnseg.tables.claims import CLAIMS, evaluations_needed
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--evaluations", nargs="*", default=[], metavar="NAME=FILE", help="metrics.json")
     p.add_argument("--published", type=Path, default=PUBLISHED, help="folder of published values")
-    p.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)")
+    p.add_argument("--resamples", type=int, default=Claims().resamples, help="of the bootstrap")
     provenance.add_flags(p)
     p.add_argument("--output", type=Path, help="results/claims.csv")
     p.add_argument("--needs", action="store_true", help="print the evaluations' names and stop")

@@ -2,7 +2,7 @@
 """Turn stored attention into pseudo masks: upsample, dense CRF, arg max.
 
 One palette PNG a photo, and manifest.json when all are there. With --train-output a second copy in
-which pixels below --confidence are 255, ignored by the segmentor's training. Interrupted, it goes on
+which pixels below `confidence` are 255, ignored by the segmentor's training. Interrupted, it goes on
 with the photos that are missing.
 """
 
@@ -22,15 +22,15 @@ from attnseg.datasets.images import read_image, read_mask
 from attnseg.diffusion.geometry import Fit
 from attnseg.errors import UserError, run
 from attnseg.files import sha256, start_folder, write_json
-from attnseg.masks.crf import CrfOptions
-from attnseg.masks.refine import SOURCES, RefineOptions, refine, source_maps
+from attnseg.masks.refine import refine, source_maps
+from attnseg.settings import RefinementJob
+from attnseg.settings.cli import add_settings, given_settings
 from attnseg.shards import listed_shards, read_shards
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_settings(parser, RefinementJob)
     parser.add_argument(
         "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
     )
@@ -39,35 +39,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--attention", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
     parser.add_argument("--train-output", type=Path, help="folder of the copy that trains")
-    parser.add_argument("--source", choices=SOURCES, default="selfcross", help="maps to use")
-    parser.add_argument(
-        "--crf", default="none", help="none, or JSON of the CRF's parameters ('{}': the usual ones)"
-    )
-    parser.add_argument("--background-threshold", type=float, default=1.0)
-    parser.add_argument("--background-power", type=float, default=2.0)
-    parser.add_argument(
-        "--constant-background",
-        action="store_true",
-        help="the background's score is the threshold itself",
-    )
-    parser.add_argument("--confidence", type=float, default=0.95)
-    parser.add_argument("--profile", choices=("paper", "official"), default="paper")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
-    official = args.profile == "official"
-    crf = None
-    if args.crf != "none":
-        crf = CrfOptions.from_json(args.crf, CrfOptions(wrapped_image=official))
-    options = RefineOptions(
-        source=args.source,
-        background_threshold=args.background_threshold,
-        background_power=None if args.constant_background else args.background_power,
-        crf=crf,
-        confidence=args.confidence,
-        labels_at_grid=official,
-    )
+    options = given_settings(args, RefinementJob)
     made_with = {
-        "options": repr(options),
+        "options": options.identity(),
         "attention": [sha256(path) for path in listed_shards(args.attention)],
         **args.dataset.identity(),
     }
@@ -105,7 +81,7 @@ def refine_one(
     split: str | None,
     output: Path,
     train_output: Path | None,
-    options: RefineOptions,
+    options: RefinementJob,
     job: tuple,
 ) -> dict:
     """Write one photo's masks; returns its manifest entry, or {"error": ...}."""

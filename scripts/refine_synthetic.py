@@ -27,23 +27,15 @@ from attnseg import datasets
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
 from attnseg.files import start_folder, write_atomically, write_json
-from attnseg.masks.crf import CrfOptions
-from attnseg.masks.reliability import NORMALISATIONS
-from attnseg.masks.synthetic import (
-    POSTPROCESSING,
-    SIMPLE_CRF,
-    SyntheticOptions,
-    dataset_labels,
-    synthetic_mask,
-)
+from attnseg.masks.synthetic import dataset_labels, synthetic_mask
+from attnseg.settings import LabellingJob
+from attnseg.settings.cli import add_settings, given_settings
 from attnseg.shards import read_shards
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    defaults = SyntheticOptions()
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_settings(parser, LabellingJob)
     parser.add_argument(
         "--dataset", type=datasets.load, required=True, help=f"whose class numbers: {datasets.HELP}"
     )
@@ -56,26 +48,9 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="a mask of background for skipped photos (null-text inversion of an evaluated split)",
     )
-    parser.add_argument("--post", choices=POSTPROCESSING, default=defaults.post)
-    parser.add_argument("--normalise", choices=NORMALISATIONS, default=defaults.normalise)
-    parser.add_argument("--beta", type=float, default=defaults.beta, help="Equation 5")
-    parser.add_argument(
-        "--theta", type=float, default=defaults.theta, help="of 255, with threshold"
-    )
-    parser.add_argument("--reliable", type=float, default=defaults.r, help="r of Equation 6")
-    parser.add_argument(
-        "--crf", default="{}", help="JSON of what differs from SimpleCRF's defaults"
-    )
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
-    options = SyntheticOptions(
-        post=args.post,
-        normalise=args.normalise,
-        beta=args.beta,
-        theta=args.theta,
-        r=args.reliable,
-        crf=CrfOptions.from_json(args.crf, SIMPLE_CRF),
-    )
+    options = given_settings(args, LabellingJob)
     attention, images = [], 0
     for path in sorted(args.attention.glob("shard-*.json")):
         if args.limit is not None and images >= args.limit:
@@ -83,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         attention.append(json.loads(path.read_text()))
         images += len(attention[-1]["items"])
     made_with = {
-        "options": options_record(options),
+        "options": options.identity(),
         "dataset": args.dataset.name,
         **args.dataset.identity(),
         "keep_skipped": args.keep_skipped,
@@ -124,26 +99,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def options_record(options: SyntheticOptions) -> dict:
-    """The options for the manifest; only those that change the masks."""
-    record = {
-        "post": options.post,
-        "normalise": options.normalise,
-        "r": options.r,
-        "beta": options.beta,
-    }
-    if options.post == "threshold":
-        record["theta"] = options.theta
-    if options.post == "crf":
-        record["crf"] = {key: value for key, value in vars(options.crf).items()}
-    return record
-
-
 def refine_one(
     dataset: datasets.Dataset,
     images: Path,
     output: Path,
-    options: SyntheticOptions,
+    options: LabellingJob,
     keep_skipped: bool,
     job: tuple,
 ) -> dict:

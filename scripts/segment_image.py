@@ -30,8 +30,8 @@ from attnseg.diffusion.personal import Personal, check_base, check_identifier, r
 from attnseg.errors import UserError, run
 from attnseg.files import write_atomically
 from attnseg.gpu import claim_device
-from attnseg.masks.crf import CrfOptions
-from attnseg.masks.refine import RefineOptions, refine
+from attnseg.masks.refine import refine
+from attnseg.settings import Bilateral, Crf, RefinementJob
 
 DIAGONAL = 625  # of a VOC photo, pixels, where the CRF's bilateral width is 67
 
@@ -106,9 +106,9 @@ def by_classes(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
     tensors, (item,) = extract(parts, [Sample(args.photo.stem, image, classes)], options)
     maps = tensors[f"{args.photo.stem}/selfcross"].float()
     scale = np.hypot(*image.shape[:2]) / DIAGONAL
-    crf = CrfOptions(bilateral_sxy=max(1.0, 67 * scale)) if args.crf else None
+    crf = Crf(bilateral=Bilateral(sxy=max(1.0, Bilateral().sxy * scale))) if args.crf else None
     fit = Fit(tuple(item["content"]), tuple(item["padded"]))
-    labels, _ = refine(image, maps, fit, RefineOptions(crf=crf))
+    labels, _ = refine(image, maps, fit, RefinementJob(crf=crf))
     if item["skipped"]:
         print(f"no attention at all for: {', '.join(item['skipped'])}", file=sys.stderr)
     return classes, labels
@@ -148,7 +148,7 @@ def options_for(parts, args: argparse.Namespace, noises: int) -> Options:
     """The options of the command line, else what is usual for the model."""
     cross_blocks, self_block = default_blocks(parts.unet)
     options = Options(
-        cross_blocks=tuple(args.cross_blocks or cross_blocks),
+        cross_blocks=list(args.cross_blocks or cross_blocks),
         self_block=self_block if args.self_block is None else args.self_block,
         noises=args.noises or noises,
         resize="official" if parts.unet.config.sample_size >= 64 else "native",

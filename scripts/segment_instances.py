@@ -45,12 +45,13 @@ from attnseg.diffusion.referring import METHODS, Work, run_method
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash, sha256, write_atomically, write_json
 from attnseg.gpu import claim_device
+from attnseg.settings import SubjectSegmentationJob
+from attnseg.settings.cli import add_settings, given_settings
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = argparse.ArgumentParser(description=__doc__)
+    add_settings(p, SubjectSegmentationJob)
     p.add_argument("--root", type=Path, required=True, help="Mug19 folder")
     p.add_argument("--personal", type=Path, required=True, help="holds <subject>/ for each subject")
     p.add_argument("--model", required=True, help="folder or hub id of the base Stable Diffusion")
@@ -60,35 +61,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--clip", help="folder or hub id of the CLIP whose text encoder the model has")
     p.add_argument("--dino", help="folder or hub id of a DINO ViT, as facebook/dino-vits8")
     p.add_argument("--features", type=Path, help="weights of a segmentor of this workflow")
-    p.add_argument("--cross-blocks", type=int, nargs="+", default=list(Options.cross_blocks))
-    p.add_argument("--self-block", type=int, default=Options.self_block)
-    p.add_argument("--timestep", type=int, default=Options.timestep, help="0 to 999")
-    p.add_argument("--iterations", type=int, default=Options.iterations)
-    p.add_argument("--noises", type=int, default=1, help="maps averaged a query")
-    p.add_argument("--resize", choices=("official", "none"), default=Options.resize)
-    p.add_argument("--template", default="{}", help="of queries, with {} for the description")
-    p.add_argument(
-        "--foreground-threshold", type=float, help="(default: where x > (1 - x)^2, as for classes)"
-    )
-    p.add_argument(
-        "--locality",
-        type=float,
-        metavar="CELLS",
-        help="how near the cells of a segment are, a standard deviation (default: no matter)",
-    )
     p.add_argument("--scenes", nargs="+", help="only these (default: all)")
-    p.add_argument("--batch-size", type=int, default=16, help="U-Net passes at a time")
-    p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    if args.locality is not None and args.locality <= 0:
-        raise UserError("--locality must be positive")
-    if not 0 <= args.timestep < 1000 or min(args.noises, args.batch_size) < 1:
-        raise UserError("--timestep is 0 to 999, --noises and --batch-size at least 1")
+    settings = given_settings(args, SubjectSegmentationJob)
     started = time.time()
 
     def log(line: str) -> None:
@@ -102,15 +82,8 @@ def main(argv: list[str] | None = None) -> int:
     if not triplets:
         raise UserError(f"{args.root}: no triplet of the scenes {' '.join(args.scenes or [])}")
     check_subjects(data, triplets, args.personal, args.methods)
-    options = Options(
-        cross_blocks=tuple(args.cross_blocks),
-        self_block=args.self_block,
-        timestep=args.timestep,
-        iterations=args.iterations,
-        noises=args.noises,
-        resize=args.resize,
-        seed=args.seed,
-    )
+    shared = ("timestep", "cross_blocks", "self_block", "iterations", "noises", "resize", "seed")
+    options = Options(**{name: getattr(settings, name) for name in shared})
     parts = load_parts(args.model, args.revision, claim_device(args.device))
     check_blocks(parts.unet, options.cross_blocks, options.self_block)
     views = list(dict.fromkeys((t.scene, t.view) for t in triplets))
@@ -123,16 +96,16 @@ def main(argv: list[str] | None = None) -> int:
         mine = [v for v in views if data.class_of(data.instances(v[0])[0]) == word]
         found = scene_segments(
             parts, [scenes[v] for v in mine], word, [len(data.instances(v[0])) for v in mine], options,
-            threshold=args.foreground_threshold, locality=args.locality,
-            batch_size=args.batch_size, progress=progress,
+            threshold=settings.foreground_threshold, locality=settings.locality,
+            batch_size=settings.batch_size, progress=progress,
         )  # fmt: skip
         segments |= dict(zip(mine, found, strict=True))
     log("segments")
     work = Work(
-        data, triplets, parts, options, scenes, segments, args.personal, args.template,
-        args.batch_size, args.foreground_threshold, progress,
+        data, triplets, parts, options, scenes, segments, args.personal, settings.template,
+        settings.batch_size, settings.foreground_threshold, progress,
     )  # fmt: skip
-    made_with = parameters_hash(inputs_of(work, args))
+    made_with = parameters_hash(inputs_of(work, args, settings))
     for method in args.methods:
         if read_answers(work, method, args.output, made_with):
             log(f"{method}: there already")
@@ -143,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             save_answers(work, method, args.output, made_with)
         log(f"{method}: {reason or work.about[method]['model']}")
-    save(work, args, time.time() - started)
+    save(work, args, settings, time.time() - started)
     return 0
 
 
@@ -162,14 +135,15 @@ def check_subjects(
             )
 
 
-def inputs_of(work: Work, args: argparse.Namespace) -> dict:
+def inputs_of(work: Work, args: argparse.Namespace, settings: SubjectSegmentationJob) -> dict:
     """All that decides the answers."""
     learnt = {
         subject: read_personal(work.personal / subject).info
         for subject in work.by_subject()
         if (work.personal / subject / INFO).is_file()
     }
-    return settings_of(work, args) | {
+    return settings.identity() | {
+        "model": work.parts.name,
         "weights": weight_hashes(work.parts.folder),
         "personal": learnt,
         "others": [args.clip, args.dino, args.features and sha256(args.features)],
@@ -177,15 +151,9 @@ def inputs_of(work: Work, args: argparse.Namespace) -> dict:
     }
 
 
-def settings_of(work: Work, args: argparse.Namespace) -> dict:
+def settings_of(work: Work, settings: SubjectSegmentationJob) -> dict:
     """How queries are asked and segments found."""
-    return {
-        **work.options.parameters(),
-        "model": work.parts.name,
-        "template": work.template,
-        "foreground_threshold": args.foreground_threshold,
-        "locality": args.locality,
-    }
+    return settings.dump() | {"model": work.parts.name}
 
 
 def save_answers(work: Work, method: str, folder: Path, made_with: str) -> None:
@@ -212,7 +180,9 @@ def read_answers(work: Work, method: str, folder: Path, made_with: str) -> bool:
     return True
 
 
-def save(work: Work, args: argparse.Namespace, seconds: float) -> None:
+def save(
+    work: Work, args: argparse.Namespace, settings: SubjectSegmentationJob, seconds: float
+) -> None:
     """segments.safetensors, and the manifest last."""
     tensors = {}
     for (scene, view), segments in work.segments.items():
@@ -223,7 +193,7 @@ def save(work: Work, args: argparse.Namespace, seconds: float) -> None:
     write_json(
         args.output / "manifest.json",
         {
-            "parameters": settings_of(work, args),
+            "parameters": settings_of(work, settings),
             "seconds": round(seconds, 1),
             "methods": work.about,
             "views": {

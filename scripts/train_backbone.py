@@ -37,9 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     from attnseg.gpu import claim_device
     from attnseg.mini_world.classification import CLASSES, named_scenes
     from attnseg.segmentation.pretraining import train_classifier
-    from attnseg.segmentation.settings import read_settings
+    from attnseg.settings import read_segmentor
 
-    settings = read_settings(
+    settings = read_segmentor(
         {
             "architecture": "deeplabv3plus",
             "loss_scales": [1.0],

@@ -29,16 +29,15 @@ from attnseg.diffusion.personal import read_personal, save_personal, with_tokens
 from attnseg.errors import UserError, run
 from attnseg.files import write_json
 from attnseg.gpu import claim_device, training_dtype
+from attnseg.settings import Model, SubjectTrainingJob
+from attnseg.settings.cli import add_settings, given_settings
 
-MODEL = "CompVis/stable-diffusion-v1-4"
-REVISION = "133a221b8aa7292a167afc5127cb63fb5005638b"
+MODEL = Model()
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    default = cd.Settings()
+    p = argparse.ArgumentParser(description=__doc__)
+    add_settings(p, SubjectTrainingJob)
     p.add_argument(
         "--photos", type=Path, action="append", default=[], help="folder of 5 to 10 photos"
     )
@@ -49,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--token", action="append", help="the new word (default <new1>, <new2>, ...)")
     p.add_argument("--output", type=Path, required=True, help="folder for the weights")
-    p.add_argument("--model", help=f"folder or hub id of a Stable Diffusion (default {MODEL})")
+    p.add_argument("--model", help=f"folder or hub id of a Stable Diffusion (default {MODEL.path})")
     p.add_argument("--revision", help="of a hub id")
     p.add_argument(
         "--regularisation",
@@ -59,48 +58,12 @@ def parser() -> argparse.ArgumentParser:
         "(default: beside the output, regularisation/<class>)",
     )
     p.add_argument(
-        "--regularisation-images",
-        type=int,
-        default=200,
-        metavar="N",
-        help="to generate; 0 for no prior preservation",
-    )
-    p.add_argument(
         "--only-regularisation",
         action="store_true",
         help="generate the images of the class, and stop",
     )
-    p.add_argument("--steps", type=int, default=default.steps)
-    p.add_argument("--batch-size", type=int, default=default.batch_size, help="photos a step")
-    p.add_argument(
-        "--learning-rate",
-        type=float,
-        default=default.learning_rate,
-        help="multiplied by the batch size",
-    )
-    p.add_argument(
-        "--embedding-factor",
-        type=float,
-        default=default.embedding_factor,
-        help="how many times faster the new word's embedding learns",
-    )
-    p.add_argument("--prior-weight", type=float, default=default.prior_weight)
-    p.add_argument("--size", type=int, help="pixels of the square photos (default: the model's)")
-    p.add_argument("--prompt", default=default.prompt, help="with {} for the subject")
-    p.add_argument(
-        "--initial-word",
-        default=default.initial_word,
-        help="whose embedding the new word starts from",
-    )
-    for name, text in (
-        ("augment", "shrink and enlarge photos"),
-        ("flip", "mirror half the photos"),
-    ):
-        p.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=text)
-    p.add_argument("--checkpoint-every", type=int, default=50, metavar="STEPS")
     p.add_argument("--workdir", type=Path, help="for checkpoints (default: <output>.checkpoints)")
     p.add_argument("--summary", type=Path, metavar="JSON", help="what was done, written last")
-    p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     p.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     return p
@@ -119,10 +82,7 @@ def part(text: str) -> tuple[int, int]:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    if min(args.steps, args.batch_size, args.checkpoint_every) < 1:
-        raise UserError("--steps, --batch-size and --checkpoint-every must be at least 1")
-    if args.regularisation_images < 0:
-        raise UserError("--regularisation-images must not be negative")
+    settings = given_settings(args, SubjectTrainingJob)
     if args.threads:
         torch.set_num_threads(args.threads)
     started = time.time()
@@ -131,32 +91,21 @@ def main(argv: list[str] | None = None) -> int:
         print(f"[{time.time() - started:6.1f} s] {line}", flush=True)
 
     lessons = subjects_of(args) if args.mug19 else {args.output: given(args)}
-    revision = args.revision if args.model else REVISION
+    revision = args.revision if args.model else MODEL.revision
     device = claim_device(args.device)
-    parts = load_parts(args.model or MODEL, revision, device, training_dtype(device))
-    settings = cd.Settings(
-        steps=args.steps,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        embedding_factor=args.embedding_factor,
-        prior_weight=args.prior_weight,
-        size=args.size or parts.unet.config.sample_size * parts.factor,
-        prompt=args.prompt,
-        initial_word=args.initial_word,
-        augment=args.augment,
-        flip=args.flip,
-        seed=args.seed,
-    )
+    parts = load_parts(args.model or MODEL.path, revision, device, training_dtype(device))
+    if settings.size is None:
+        settings = settings.but(size=parts.unet.config.sample_size * parts.factor)
     check_size(parts, settings.size)
     for concepts in lessons.values():
         with_tokens(parts.tokenizer, [concept.token for concept in concepts])
         cd.check_prompts(parts.tokenizer, concepts, settings)
     for output, concepts in lessons.items():
-        if args.regularisation_images or args.regularisation:
+        if settings.regularisation_images or args.regularisation:
             folders = regularisation_folders(args, concepts)
             concepts = [
                 replace(c, regularisation=cd.regularisation_images(
-                    parts, c.class_word, folder, args.regularisation_images, settings, log=log))
+                    parts, c.class_word, folder, settings.regularisation_images, settings, log=log))
                 for c, folder in zip(concepts, folders, strict=True)
             ]  # fmt: skip
         if not args.only_regularisation:
@@ -214,7 +163,7 @@ def regularisation_folders(args: argparse.Namespace, concepts: list[cd.Concept])
 
 
 def learn(
-    args, parts, concepts: list[cd.Concept], settings: cd.Settings, output: Path, log
+    args, parts, concepts: list[cd.Concept], settings: SubjectTrainingJob, output: Path, log
 ) -> None:
     """Write the weights in `output`, unless those of the same plan are there already."""
     if cd.is_learnt(output, cd.plan_of(parts, concepts, settings)):
@@ -223,7 +172,7 @@ def learn(
     started = time.time()
     workdir = args.workdir or output.with_name(output.name + ".checkpoints")
     checkpoint = workdir / "checkpoint.pt"
-    personal = cd.train(parts, concepts, settings, checkpoint, args.checkpoint_every, log)
+    personal = cd.train(parts, concepts, settings, checkpoint, settings.checkpoint_interval, log)
     personal.info["seconds"] = round(time.time() - started, 1)
     personal.info["device"] = provenance.device(str(parts.device))
     save_personal(output, personal)
@@ -235,7 +184,7 @@ def check_size(parts, size: int) -> None:
     """Raise where the U-Net cannot halve the latents of such a photo as often as it does."""
     multiple = parts.factor * 2 ** (len(parts.unet.config.down_block_types) - 1)
     if size < multiple or size % multiple:
-        raise UserError(f"--size {size}: it must be a multiple of {multiple} for this model")
+        raise UserError(f"size {size}: it must be a multiple of {multiple} for this model")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Teach a Stable Diffusion the look of a target domain: DreamBooth-LoRA on unlabelled images.
 
-The domain token `sks` stands in the instance prompt. --class-images with --class-prompt preserve
+The domain token `sks` stands in the instance prompt. --class-images with `class_prompt` preserve
 the prior; generate_images makes such images. The result is one safetensors file for diffusers'
 `pipeline.load_lora_weights`. Interrupted, training goes on from the checkpoint in --workdir and ends
 in the same weights.
@@ -12,14 +12,12 @@ in the same weights.
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from attnseg.diffusion.dreambooth_lora import (
-    LoraOptions,
     base_signature,
     read_targets,
     save_lora,
@@ -27,16 +25,16 @@ from attnseg.diffusion.dreambooth_lora import (
     train,
 )
 from attnseg.diffusion.load import load_parts
-from attnseg.errors import UserError, run
+from attnseg.errors import run
 from attnseg.files import parameters_hash
 from attnseg.gpu import claim_device, training_dtype
+from attnseg.settings import LoraJob
+from attnseg.settings.cli import add_settings, given_settings
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    defaults = LoraOptions()
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_settings(parser, LoraJob)
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
     parser.add_argument("--revision", help="of a hub id")
     parser.add_argument(
@@ -44,25 +42,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, required=True, help="LoRA weights (.safetensors)")
     parser.add_argument("--workdir", type=Path, help="checkpoints (default: beside the output)")
-    parser.add_argument("--instance-prompt", default=defaults.instance_prompt)
-    parser.add_argument("--class-prompt", help="with --class-images: prior preservation")
-    parser.add_argument("--class-images", type=Path, nargs="+", help="images of the class prompt")
-    parser.add_argument("--prior-weight", type=float, default=defaults.prior_weight)
-    parser.add_argument("--rank", type=int, default=defaults.rank)
-    parser.add_argument("--steps", type=int, default=defaults.steps)
-    parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
-    parser.add_argument("--text-encoder", action="store_true", help="adapt the text encoder, too")
-    parser.add_argument("--size", type=int, help="side of the crops (default: the model's)")
+    parser.add_argument("--class-images", type=Path, nargs="+", help="images of `class_prompt`")
     parser.add_argument("--limit", type=int, help="use this many target images, evenly spread")
-    parser.add_argument("--checkpoint-every", type=int, default=100, help="steps")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     args = parser.parse_args(argv)
-    for name in ("rank", "steps", "batch_size", "checkpoint_every"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-    options = LoraOptions(**{name: getattr(args, name) for name in asdict(defaults)})
+    options = given_settings(args, LoraJob)
     device = claim_device(args.device)
     parts = load_parts(args.model, args.revision, device, training_dtype(device))
     paths = target_images(args.images)
@@ -71,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         paths = [paths[place] for place in places]
     class_paths = target_images(args.class_images) if args.class_images else []
     side = options.size or parts.unet.config.sample_size * parts.factor
-    parameters = {**asdict(options), "base": base_signature(parts.unet)}
+    parameters = {**options.identity(), "base": base_signature(parts.unet)}
     parameters["images"] = [str(path) for path in (*paths, *class_paths)]
     workdir = args.workdir or args.output.parent / "checkpoints"
     checkpoint = workdir / f"{args.output.stem}-{parameters_hash(parameters)}.pt"
@@ -79,12 +63,12 @@ def main(argv: list[str] | None = None) -> int:
 
     def log(step: int, loss: float) -> None:
         bar.update(step - bar.n)
-        if step % args.checkpoint_every == 0 or step == options.steps:
+        if step % options.checkpoint_interval == 0 or step == options.steps:
             print(f"step {step}/{options.steps} loss {loss:.4f}", flush=True)
 
     adapted = train(
         parts, read_targets(paths, side), read_targets(class_paths, side), options, checkpoint,
-        args.checkpoint_every, log,
+        options.checkpoint_interval, log,
     )  # fmt: skip
     bar.close()
     save_lora(args.output, parts, adapted, options)

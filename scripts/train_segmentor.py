@@ -12,7 +12,6 @@ With --gpus the same training runs on several GPUs: each takes its share of ever
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -21,24 +20,13 @@ from pathlib import Path
 from attnseg import datasets
 from attnseg.errors import UserError, run
 from attnseg.segmentation.data import listed_pairs, split_pairs
-from attnseg.segmentation.settings import read_settings
+from attnseg.settings import Segmentor, read_segmentor
+from attnseg.settings.cli import add_settings, given_values
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--config",
-        help="the segmentor's settings: a JSON file, or JSON itself (keys: config/README.md, segmentors)",
-    )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="settings over those of --config; values are JSON or plain text (iterations=500 lr=0.01)",
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_settings(parser, Segmentor)
     parser.add_argument(
         "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
     )
@@ -65,7 +53,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, required=True, help="weights to write (.safetensors)"
     )
-    parser.add_argument("--seed", type=int, help="of weights and batches (default: the settings')")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument(
         "--gpus",
@@ -83,42 +70,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def read_values(config: str | None, assignments: list[str]) -> dict:
-    """The settings' mapping of --config with those of --set over it."""
-    values: dict = {}
-    if config is not None:
-        literal = config.lstrip().startswith("{")
-        try:
-            values = json.loads(config if literal else Path(config).read_text())
-        except OSError as problem:
-            raise UserError(f"--config {config}: {problem.strerror}; name a JSON file") from None
-        except ValueError as problem:
-            name = "--config" if literal else f"--config {config}"
-            raise UserError(f"{name}: not JSON ({problem}); correct it") from None
-        if not isinstance(values, dict):
-            raise UserError(f'--config {config}: a mapping is needed; write {{"key": value}}')
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise UserError(f"--set {assignment}: write KEY=VALUE")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        values[key] = value
-    return values
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     # here and not above: seconds, which --help and a wrong argument need not take
     from attnseg.gpu import claim_device, pick_device
     from attnseg.precision import number_format
 
-    values = read_values(args.config, args.set)
-    if args.seed is not None:
-        values["seed"] = args.seed
-    settings = read_settings(values)
+    settings = read_segmentor(given_values(args))
     if args.reliability and settings.learner != "beco":
         raise UserError("--reliability: only learner=beco looks at it; set that, or leave it out")
     masks = (args.train_masks, args.reliability)

@@ -1,23 +1,48 @@
 """The workflow's configuration: reading, checking, and what a named variant or segmentor means.
 
 A mistake in a configuration file is one line that names the file, the line in it, the key, and the
-nearest valid key or the value that would do.
+nearest valid key or the value that would do. The keys themselves are in attnseg.settings.
 """
 
 import copy
-import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
+from pydantic import ValidationError
 
+from attnseg import datasets
 from attnseg.errors import UserError
+from attnseg.settings import (
+    ClassImagesJob,
+    Config,
+    ExtractionJob,
+    Generation,
+    InversionJob,
+    LabellingJob,
+    LoraJob,
+    RefinementJob,
+    SubjectSegmentationJob,
+    SubjectTrainingJob,
+    TestJob,
+    read_settings,
+)
+from attnseg.settings.base import (
+    Keys,
+    Settings,
+    dotted,
+    explain,
+    nearest,
+    nearest_or_all,
+    unknown_keys,
+)
 
-Keys = tuple[str | int, ...]  # the way to a value: ("datasets", "voc", "splits", "val")
+Stage = TypeVar("Stage", bound=Settings)
 
 
-def read_config(*files: str | Path, schema: str | Path) -> dict:
+def read_config(*files: str | Path) -> dict:
     """The configuration in `files`, later ones over earlier ones, checked, with every default set."""
     config: dict = {}
     for file in files:
@@ -33,23 +58,42 @@ def read_config(*files: str | Path, schema: str | Path) -> dict:
         if not isinstance(content, dict):
             raise UserError(f"{file}: empty or not a mapping; write `key: value` lines")
         config = merge(config, content)
-    return prepare(config, schema, files)
+    return prepare(config, files)
 
 
-def prepare(config: dict, schema: str | Path, files: Iterable[str | Path] = ()) -> dict:
-    """`config` checked against `schema`, inheritance resolved, defaults set. Changes nothing in place.
+def prepare(config: dict, files: Iterable[str | Path] = ()) -> dict:
+    """`config` checked, inheritance resolved, defaults set. Changes nothing in place.
 
     `files` are the files it was read from, for the messages.
     """
     files = list(files)
-    rules = yaml.safe_load(Path(schema).read_text())
     config = copy.deepcopy(dict(config))
-    _reject_unknown_keys(config, rules, files)
+    for keys, valid in unknown_keys(Config, config):
+        raise UserError(
+            f"{_where(keys, files)}: unknown key `{dotted(keys)}`{nearest_or_all(keys, valid)}"
+        )
     config["segmentors"] = {
         name: resolve_segmentor(config, name) for name in config.get("segmentors") or {}
     }
-    config = _validated(config, rules, files)
-    _check_references(config, files)
+    try:
+        checked = Config.model_validate(config).dump()
+    except ValidationError as error:
+        keys, reason = explain(error, Config, config)
+        place = f"`{dotted(keys)}`" if keys else "the configuration"
+        raise UserError(
+            f"{_where(keys, files, value_at(config, keys))}: {place}: {reason}"
+        ) from None
+    _check_references(checked, files)
+    return checked
+
+
+def value_at(config: object, keys: Keys) -> object:
+    """The value at `keys`, None where there is none."""
+    for key in keys:
+        try:
+            config = config[key]
+        except (KeyError, IndexError, TypeError):
+            return None
     return config
 
 
@@ -71,7 +115,7 @@ def resolve_variant(config: Mapping, name: str) -> dict:
     variants = config["variants"]
     if name not in variants:
         raise UserError(
-            f"unknown variant {name!r}{_nearest(name, variants)}; a variant is an entry of "
+            f"unknown variant {name!r}{nearest(name, variants)}; a variant is an entry of "
             f"`variants` in the configuration ({', '.join(variants)})"
         )
     base = {
@@ -95,7 +139,7 @@ def resolve_segmentor(config: Mapping, name: str) -> dict:
         if name not in segmentors:
             where = f"segmentors.{seen[-1]}.extends: " if seen else ""
             raise UserError(
-                f"{where}no segmentor {name!r}{_nearest(name, segmentors)}; "
+                f"{where}no segmentor {name!r}{nearest(name, segmentors)}; "
                 f"configured are {', '.join(segmentors)}"
             )
         seen.append(name)
@@ -108,106 +152,100 @@ def resolve_segmentor(config: Mapping, name: str) -> dict:
     return resolved
 
 
+# -- what jobs are told
+
+
+def extraction_job(config: Mapping, variant: str) -> ExtractionJob:
+    """The extraction under a variant."""
+    return read_settings(ExtractionJob, resolve_variant(config, variant), f"variants.{variant}")
+
+
+def refinement_job(config: Mapping, variant: str, refinement: str) -> RefinementJob:
+    """A refinement of the attention of a variant."""
+    settings = config["refinements"][refinement]
+    added = {
+        "crf": config["crf"] if settings["crf"] else None,
+        "profile": resolve_variant(config, variant)["profile"],
+    }
+    return read_settings(RefinementJob, settings | added, f"refinements.{refinement}")
+
+
+def labelling_job(config: Mapping, labelling: str) -> LabellingJob:
+    """A labelling of generated images or inverted photos."""
+    settings = config["labellings"][labelling] | {"crf": config["labelling_crf"]}
+    return read_settings(LabellingJob, settings, f"labellings.{labelling}")
+
+
+def generation_job(config: Mapping) -> Generation:
+    """The generation of images."""
+    return read_settings(Generation, config["generation"], "generation")
+
+
+def inversion_job(config: Mapping, inversion: str) -> InversionJob:
+    """The inversion of photos; how many there are is another matter."""
+    return _part(InversionJob, config["inversions"][inversion], f"inversions.{inversion}")
+
+
+def lora_job(config: Mapping, lora: str) -> LoraJob:
+    """The training of an adapter; its photos are another matter."""
+    return _part(LoraJob, config["loras"][lora] | {"seed": config["seed"]}, f"loras.{lora}")
+
+
+def class_images_job(config: Mapping) -> ClassImagesJob:
+    """The generation of images of the subjects' class."""
+    return _part(ClassImagesJob, subject_training_job(config).dump(), "personalised.training")
+
+
+def subject_training_job(config: Mapping) -> SubjectTrainingJob:
+    """The training of subjects."""
+    settings = config["personalised"]["training"] | {"seed": config["seed"]}
+    return read_settings(SubjectTrainingJob, settings, "personalised.training")
+
+
+def subject_segmentation_job(config: Mapping) -> SubjectSegmentationJob:
+    """The segmentation of subjects; blocks that it does not set are the model's."""
+    settings = dict(config["personalised"]["segmentation"]) | {"seed": config["seed"]}
+    for key in ("cross_blocks", "self_block"):
+        if settings[key] is None:
+            settings[key] = config["model"][key]
+    return read_settings(SubjectSegmentationJob, settings, "personalised.segmentation")
+
+
+def test_job(config: Mapping, segmentor: str) -> TestJob:
+    """The evaluation of a segmentor."""
+    settings = config["segmentors"][segmentor.partition("@")[0]]["test"]
+    crf = config["crf"] if settings["crf"] else None
+    return read_settings(TestJob, settings | {"crf": crf}, f"segmentors.{segmentor}.test")
+
+
+test_job.__test__ = False  # no test of pytest's
+
+
+def _part(cls: type[Stage], values: Mapping, where: str) -> Stage:
+    """A class of those of its keys that are in `values`."""
+    known = {key: value for key, value in values.items() if key in cls.model_fields}
+    return read_settings(cls, known, where)
+
+
 # -- checks
-
-
-def _reject_unknown_keys(config: dict, rules: dict, files: list) -> None:
-    for keys, valid in _unknown(config, rules, rules, ()):
-        *above, key = keys
-        hint = _nearest(str(key), valid, above) or f"; valid are {', '.join(sorted(valid))}"
-        raise UserError(f"{_where(keys, files)}: unknown key `{_dotted(keys)}`{hint}")
-
-
-def _unknown(value: object, schema: dict, root: dict, at: Keys) -> Iterator[tuple[Keys, list[str]]]:
-    """Each key of `value` that `schema` does not know, and the keys valid in its place."""
-    branches = list(_branches(schema, root))
-    if isinstance(value, list):
-        items = next((branch["items"] for branch in branches if "items" in branch), {})
-        for i, item in enumerate(value):
-            yield from _unknown(item, items, root, (*at, i))
-    if not isinstance(value, Mapping):
-        return
-    mappings = [
-        branch for branch in branches if "properties" in branch or "object" in _types(branch)
-    ]
-    properties: dict = {}
-    others: object = True if not mappings else False
-    for branch in mappings:
-        properties |= branch.get("properties", {})
-        others = branch.get("additionalProperties", others)
-    for key, item in value.items():
-        if key in properties:
-            yield from _unknown(item, properties[key], root, (*at, key))
-        elif isinstance(others, dict):
-            yield from _unknown(item, others, root, (*at, key))
-        elif not others:
-            yield (*at, key), list(properties)
-
-
-def _branches(schema: dict, root: dict) -> Iterator[dict]:
-    """`schema` itself, what it refers to and its alternatives."""
-    if "$ref" in schema:
-        yield from _branches(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root)
-    for option in schema.get("anyOf", []) + schema.get("oneOf", []):
-        yield from _branches(option, root)
-    yield schema
-
-
-def _types(schema: dict) -> list[str]:
-    types = schema.get("type", [])
-    return [types] if isinstance(types, str) else types
-
-
-def _validated(config: dict, rules: dict, files: list) -> dict:
-    # imported here, so that a program that only resolves variants needs no jsonschema
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-    from jsonschema.validators import extend
-
-    check_properties = Draft202012Validator.VALIDATORS["properties"]
-
-    def set_defaults(validator, properties, instance, schema):
-        if isinstance(instance, dict):
-            for key, value in properties.items():
-                if "default" in value:
-                    instance.setdefault(key, copy.deepcopy(value["default"]))
-        yield from check_properties(validator, properties, instance, schema)
-
-    validator = extend(Draft202012Validator, {"properties": set_defaults})(rules)
-    error = best_match(validator.iter_errors(config))
-    if error is not None:
-        keys = tuple(error.absolute_path)
-        place = f"`{_dotted(keys)}`" if keys else "the configuration"
-        raise UserError(f"{_where(keys, files, error.instance)}: {place}: {_reason(error)}")
-    return config
-
-
-def _reason(error) -> str:
-    """A schema violation in words."""
-    value = repr(error.instance) if len(repr(error.instance)) < 60 else "this value"
-    match error.validator:
-        case "enum":
-            near = _nearest(str(error.instance), map(str, error.validator_value))
-            return f"{value} is none of {', '.join(map(str, error.validator_value))}{near}"
-        case "type":
-            types = error.validator_value
-            names = [types] if isinstance(types, str) else types
-            return f"{value} is no {' or '.join(names)}"
-        case "exclusiveMinimum":
-            return f"{value} is too small; more than {error.validator_value}"
-        case "minimum":
-            return f"{value} is too small; at least {error.validator_value}"
-        case "maximum":
-            return f"{value} is too large; at most {error.validator_value}"
-        case "anyOf" if list(error.absolute_path) == ["targets"]:
-            return f"{value}: write `all` or a list (--config targets='[voc_table1]')"
-    return error.message
 
 
 def _check_references(config: dict, files: list) -> None:
     """Names that point at another part of the configuration exist there."""
     uses = {("pictures", name): shown for name, shown in config["pictures"].items()}
     uses["figures", "voc_figure_d9"] = config["figures"]["voc_figure_d9"]
+    for name, entry in config["datasets"].items():
+        if name == "generated":
+            raise UserError(
+                f"{_where(('datasets', name), files)}: `datasets.generated`: that folder holds the masks "
+                "of generated images; choose another name"
+            )
+        try:
+            datasets.load(name, entry)
+            if entry["vocabulary"] not in (None, *config["datasets"]):
+                datasets.load(entry["vocabulary"])
+        except UserError as error:
+            raise UserError(f"{_where(('datasets', name), files)}: {error}") from None
     for name in config["leave_out"]:
         _require(name, config["segmentors"], ("leave_out", name), files)
     for name, segmentor in config["segmentors"].items():
@@ -238,6 +276,12 @@ def _check_references(config: dict, files: list) -> None:
     features = config["personalised"]["features"]
     if features is not None:
         _require(features, config["segmentors"], ("personalised", "features"), files)
+    for kind in ("variants", "inversions"):
+        if "reference" in config[kind]:
+            raise UserError(
+                f"{_where((kind, 'reference'), files)}: `{kind}.reference`: that folder holds the "
+                "reference masks; choose another name"
+            )
     for name in config["inversions"]:
         if name in config["variants"]:
             raise UserError(
@@ -274,17 +318,17 @@ def _check_synthetic(config: dict, train: dict, at: Keys, files: list) -> None:
     keys = (*at, "images")
     if train["split"] is not None:
         raise UserError(
-            f"{_where((*at, 'split'), files)}: `{_dotted((*at, 'split'))}`: generated images have no "
+            f"{_where((*at, 'split'), files)}: `{dotted((*at, 'split'))}`: generated images have no "
             "split; set it to null, or `synthesis`"
         )
     if synthesis["dataset"] != train["dataset"]:
         raise UserError(
-            f"{_where((*at, 'dataset'), files)}: `{_dotted((*at, 'dataset'))}`: "
+            f"{_where((*at, 'dataset'), files)}: `{dotted((*at, 'dataset'))}`: "
             f"synthesis.{train['synthesis']} has the classes of {synthesis['dataset']}; name that"
         )
     if (train["images"] or 1) > synthesis["count"]:
         raise UserError(
-            f"{_where(keys, files)}: `{_dotted(keys)}`: {train['images']} of the {synthesis['count']} "
+            f"{_where(keys, files)}: `{dotted(keys)}`: {train['images']} of the {synthesis['count']} "
             f"images of synthesis.{train['synthesis']}; raise its count"
         )
 
@@ -292,20 +336,9 @@ def _check_synthetic(config: dict, train: dict, at: Keys, files: list) -> None:
 def _require(name: str, known: Mapping, keys: Keys, files: list) -> None:
     if name not in known:
         raise UserError(
-            f"{_where(keys, files)}: `{_dotted(keys)}`: {name!r} is not configured"
-            f"{_nearest(name, known)}; configured are {', '.join(known)}"
+            f"{_where(keys, files)}: `{dotted(keys)}`: {name!r} is not configured"
+            f"{nearest(name, known)}; configured are {', '.join(known)}"
         )
-
-
-def _nearest(name: str, valid: Iterable[str], above: Iterable[str | int] = ()) -> str:
-    """'; did you mean ...' where something similar is valid, else ''. `above` is put before it."""
-    names = [str(key) for key in valid]
-    match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean `{_dotted((*above, match[0]))}`?" if match else ""
-
-
-def _dotted(keys: Keys) -> str:
-    return ".".join(map(str, keys))
 
 
 def _where(keys: Keys, files: list, value: object = None) -> str:

@@ -74,7 +74,7 @@ def measure(args: argparse.Namespace, model: Path, folder: Path) -> tuple[float,
     )
     command = [
         sys.executable, str(REPOSITORY / "scripts/extract_attention.py"), "--root", str(root),
-        "--split", "one", "--model", str(model), "--noises", str(args.noises),
+        "--split", "one", "--model", str(model), "--set", f"noises={args.noises}",
         "--device", args.device, "--output", str(folder / "shard-00000.safetensors"),
     ]  # fmt: skip
     started = time.perf_counter()

@@ -33,8 +33,8 @@ from attnseg.diffusion.extract import Options, Sample, extract  # noqa: E402
 from attnseg.diffusion.geometry import Fit  # noqa: E402
 from attnseg.diffusion.load import load_parts  # noqa: E402
 from attnseg.errors import run  # noqa: E402
-from attnseg.masks.crf import CrfOptions  # noqa: E402
-from attnseg.masks.refine import RefineOptions, refine  # noqa: E402
+from attnseg.masks.refine import refine  # noqa: E402
+from attnseg.settings import Bilateral, Crf, RefinementJob  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,18 +58,18 @@ def main(argv: list[str] | None = None) -> int:
     ]
     parts = load_parts(args.model, device="cpu")
     options = Options(
-        cross_blocks=tuple(settings["model"]["cross_blocks"]),
+        cross_blocks=settings["model"]["cross_blocks"],
         self_block=settings["model"]["self_block"],
         resize="none",
     )
     for noises in (1, 10):
         task = partial(
-            extract, parts, samples, Options(**{**options.__dict__, "noises": noises}),
+            extract, parts, samples, options.but(noises=noises),
             settings["extraction"]["batch_size"],
         )  # fmt: skip
         report(f"extraction, {noises} noise{'s' * (noises > 1)}", args, task)
     tensors, items = extract(parts, samples, options)
-    crf = RefineOptions(crf=CrfOptions(bilateral_sxy=settings["crf"]["bilateral"]["sxy"]))
+    crf = RefinementJob(crf=Crf(bilateral=Bilateral(sxy=settings["crf"]["bilateral"]["sxy"])))
     jobs = [
         (sample.image, tensors[f"{sample.id}/selfcross"].float().numpy(), item, crf)
         for sample, item in zip(samples, items, strict=True)

@@ -19,7 +19,6 @@ from attnseg.datasets import completeness
 from attnseg.errors import run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
 HEAD = ("data set", "split", "list", "photos", "masks", "state", "blocks")
 
 
@@ -41,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     base = REPOSITORY / "config" / "config.yaml"
     files = [base, *(file for file in args.configfile if file.resolve() != base)]
-    config = read_config(*files, schema=SCHEMA)
+    config = read_config(*files)
     rows, advice = survey(config, completeness.read_registry(args.registry))
     print(table([HEAD, *rows]))
     for line in advice:

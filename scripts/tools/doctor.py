@@ -30,7 +30,6 @@ from attnseg.config import read_config
 from attnseg.errors import UserError, run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
 LOCK = REPOSITORY / "envs" / "requirements.lock"
 REGISTRY = REPOSITORY / "config" / "datasets.yaml"
 EMOJI_FONTS = (
@@ -61,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     base = REPOSITORY / "config" / "config.yaml"
     files = [base, *(file for file in args.configfile if file.resolve() != base)]
-    config = read_config(*files, schema=SCHEMA)
+    config = read_config(*files)
     checks: dict[str, Callable[[dict], Line | list[Line]]] = {
         "Python": python,
         "packages": packages,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write config/README.md from the schema: every key, what it means, its default.
+"""Write config/README.md and the JSON schema for editors from attnseg.settings.
 
-Run it after every change of the schema. It takes no arguments.
+Run it after every change of the settings. It takes no arguments.
 """
 
 import argparse
@@ -9,17 +9,21 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
-import yaml
+from attnseg.settings import Config, Settings
+from attnseg.settings.base import differing, notes, options_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
+SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.json"
 README = REPOSITORY / "config" / "README.md"
+
+SPEED = " (Reruns nothing.)"
 
 HEAD = """\
 # Configuration
 
-Written by `scripts/tools/write_config_readme.py` from `workflow/schemas/config.schema.yaml`.
+Written by `scripts/tools/write_config_readme.py` from `scripts/attnseg/settings`.
 
 `config/config.yaml` is the paper scale and is always read. `--configfile FILE` overrides single keys
 of it; `config/mini.yaml` is such a file:
@@ -27,7 +31,8 @@ of it; `config/mini.yaml` is such a file:
     snakemake --cores all --configfile config/mini.yaml
 
 So is `--config`, for one run: `--config device=cpu`, nested as `--config 'datasets={voc: {root: /data/VOC2012}}'`.
-An unknown key is refused, with the nearest valid one. Targets stand before `--configfile`, which takes all that
+An unknown key is refused, with the nearest valid one.
+`python -m attnseg.settings config/config.yaml FILE` prints every key as it then stands. Targets stand before `--configfile`, which takes all that
 follows it.
 
 ## How to
@@ -67,37 +72,74 @@ to masks; a segmentor takes the first of them:
 """
 
 
-def lines(schema: dict, root: dict, name: str = "") -> Iterator[tuple[str, ...]]:
-    """(key, description, the papers' value, default) of everything below a mapping of the schema."""
-    for key, value in schema.get("properties", {}).items():
-        yield from entry(value, root, f"{name}.{key}" if name else key)
-    others = schema.get("additionalProperties")
-    if isinstance(others, dict):
-        yield from entry(others, root, f"{name}.<name>")
+def lines(cls: type[Settings], name: str = "") -> Iterator[tuple[str, ...]]:
+    """(key, meaning, the papers' value, default) of everything below a class."""
+    for key, field in cls.model_fields.items():
+        yield from entry(field, f"{name}.{key}" if name else key)
 
 
-def entry(value: dict, root: dict, name: str) -> Iterator[tuple[str, ...]]:
-    described = value
-    if "$ref" in value:
-        described = root["$defs"][value["$ref"].removeprefix("#/$defs/")] | value
-    default = described.get("default")
-    nested = "properties" in described or "additionalProperties" in described
-    shown = "" if "default" not in described else json.dumps(default)
-    choices = f" One of {', '.join(map(str, described['enum']))}." if "enum" in described else ""
-    meaning, papers = described["description"].strip() + choices, described.get("x-papers", "")
-    yield name, meaning, papers, "" if nested and not default else shown
-    yield from lines(described, root, name)
-    yield from lines(described.get("items", {}), root, f"{name}[]")
+def entry(field, name: str) -> Iterator[tuple[str, ...]]:
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    nested = [o for o in options_of(field.annotation) if is_settings(o)]
+    meaning = field.description.strip() + choices(field.annotation)
+    if notes(field).get("x-speed"):
+        meaning += SPEED
+    shown = json.dumps(default, default=lambda value: differing(value, speed=False))
+    hidden = field.is_required() or nested or notes(field).get("x-override")
+    shown = "" if hidden or default == {} else shown
+    yield name, meaning, notes(field).get("x-papers", ""), shown
+    for option in options_of(field.annotation):
+        yield from inner(option, name)
+
+
+def inner(option: object, name: str) -> Iterator[tuple[str, ...]]:
+    """What is below a mapping of names or a list."""
+    arguments = get_args(option)
+    if is_settings(option):
+        yield from lines(option, name)
+    elif get_origin(option) in (dict, list) and arguments:
+        below = f"{name}.<name>" if get_origin(option) is dict else f"{name}[]"
+        for value in options_of(arguments[-1]):
+            if get_origin(option) is dict and (is_settings(value) or get_origin(value) is list):
+                about = value.__doc__ if is_settings(value) else "The items of this name."
+                yield below, about + choices(arguments[0]).replace("One of", "Named"), "", ""
+            yield from inner(value, below)
+
+
+def is_settings(option: object) -> bool:
+    return isinstance(option, type) and issubclass(option, Settings)
+
+
+def choices(annotation: object) -> str:
+    """ " One of a, b." where a value is one of a few."""
+    found = [o for o in options_of(annotation) if get_origin(o) is Literal]
+    values = [str(value) for option in found for value in get_args(option)]
+    return f" One of {', '.join(values)}." if len(values) > 1 else ""
 
 
 def text() -> str:
     """The content of config/README.md."""
-    schema = yaml.safe_load(SCHEMA.read_text())
     table = ["| key | meaning | in the papers | default |", "|---|---|---|---|"]
-    for key, meaning, papers, default in lines(schema, schema):
+    for key, meaning, papers, default in lines(Config):
         cells = (f"`{key}`", meaning, papers, f"`{default}`" if default else "")
         table.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return HEAD + "\n".join(table) + "\n"
+
+
+def schema() -> str:
+    """The content of workflow/schemas/config.schema.json. A file overrides single keys, so that no
+    key is required."""
+
+    def optional(part: object) -> object:
+        if isinstance(part, list):
+            return [optional(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        kept = {k: optional(v) for k, v in part.items()}
+        return {k: v for k, v in kept.items() if k != "required" and (k, type(v)) != ("title", str)}
+
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "attnseg"}
+    return json.dumps(about | optional(Config.model_json_schema()), indent=1) + "\n"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -105,6 +147,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args(argv)
     README.write_text(text())
+    SCHEMA.write_text(schema())
     return 0
 
 

@@ -24,6 +24,7 @@ from attnseg.evaluation.chosen import spread, with_several_classes
 from attnseg.evaluation.generated_pictures import local_labels
 from attnseg.mini_world.splits import voc_id, voc_scene
 from attnseg.mini_world.voc_layout import write_scene
+from attnseg.settings import LabellingJob, read_settings
 from attnseg.shards import problem_with
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -43,9 +44,10 @@ def prompts(tmp_path_factory) -> Path:
 
 def generation(prompts: Path, tiny_sd: Path, folder: Path, *more: str) -> list[str]:
     return [
-        "--prompts", str(prompts), "--model", str(tiny_sd), "--steps", "2", "--attention-step", "1",
+        "--prompts", str(prompts), "--model", str(tiny_sd), "--device", "cpu",
         "--output", str(folder / "attention/shard-00000.safetensors"), "--images",
-        str(folder / "images"), "--batch-size", "2", "--device", "cpu", "--precision", "float32", *more,
+        str(folder / "images"), "--set", "steps=2", "attention_step=1", "batch_size=2",
+        "image_format=png", "precision=float32", *more,
     ]  # fmt: skip
 
 
@@ -116,13 +118,13 @@ def assert_same_shards(one: Path, other: Path) -> None:
 
 
 def test_the_images_do_not_depend_on_the_batch_size(prompts, tiny_sd, generated, tmp_path):
-    arguments = generation(prompts, tiny_sd, tmp_path, "--batch-size", "3")
+    arguments = generation(prompts, tiny_sd, tmp_path, "batch_size=3")
     assert generate_images.main(arguments) == 0
     assert_same_shards(generated, tmp_path)
 
 
 def test_images_may_be_jpeg(prompts, tiny_sd, tmp_path):
-    arguments = generation(prompts, tiny_sd, tmp_path, "--image-format", "jpg", "--limit", "1")
+    arguments = generation(prompts, tiny_sd, tmp_path, "image_format=jpg", "--limit", "1")
     assert generate_images.main(arguments) == 0
     with Image.open(tmp_path / "images/voc_000000.jpg") as image:
         assert image.format == "JPEG"
@@ -132,11 +134,12 @@ def test_images_may_be_jpeg(prompts, tiny_sd, tmp_path):
 def test_masks_and_reliability_of_one_shard(generated, tmp_path, post):
     arguments = [
         "--dataset", "voc", "--attention", str(generated / "attention"), "--images",
-        str(generated / "images"), "--output", str(tmp_path), "--post", post, "--processes", "1",
+        str(generated / "images"), "--output", str(tmp_path), "--set", f"post={post}", "--processes", "1",
     ]  # fmt: skip
     assert refine_synthetic.main(arguments) == 0
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["parameters"]["options"]["post"] == post
+    made_with = read_settings(LabellingJob, manifest["parameters"]["options"])
+    assert made_with == LabellingJob(post=post)
     assert len(list(tmp_path.glob("*.png"))) == 4
     for item in manifest["items"]:
         if item["skipped"]:
@@ -152,11 +155,11 @@ def test_masks_and_reliability_of_one_shard(generated, tmp_path, post):
 def test_masks_of_other_parameters_are_replaced(generated, tmp_path):
     arguments = [
         "--dataset", "voc", "--attention", str(generated / "attention"), "--images",
-        str(generated / "images"), "--output", str(tmp_path), "--processes", "1", "--post", "none",
+        str(generated / "images"), "--output", str(tmp_path), "--processes", "1", "--set", "post=none",
     ]  # fmt: skip
-    assert refine_synthetic.main([*arguments, "--beta", "0.0"]) == 0
+    assert refine_synthetic.main([*arguments, "beta=0"]) == 0
     first = [read_mask(path).mean() for path in sorted(tmp_path.glob("*.png"))]
-    assert refine_synthetic.main([*arguments, "--beta", "0.9"]) == 0
+    assert refine_synthetic.main([*arguments, "beta=0.9"]) == 0
     second = [read_mask(path).mean() for path in sorted(tmp_path.glob("*.png"))]
     assert all(a < b for a, b in zip(first, second, strict=True))
 
@@ -170,8 +173,8 @@ def lora(tiny_sd, tmp_path_factory) -> Path:
         Image.fromarray(pixels).save(folder / f"{index}.png")
     arguments = [
         "--model", str(tiny_sd), "--images", str(folder), "--output",
-        str(folder / "lora.safetensors"), "--steps", "2", "--rank", "2", "--device", "cpu",
-        "--learning-rate", "0.01",
+        str(folder / "lora.safetensors"), "--device", "cpu",
+        "--set", "steps=2", "rank=2", "learning_rate=0.01",
     ]  # fmt: skip
     assert train_dreambooth_lora.main(arguments) == 0
     assert not list(folder.rglob("*.pt"))
@@ -203,7 +206,7 @@ def test_inversion_of_a_split_and_its_masks(tiny_sd, tmp_path):
     shard = tmp_path / "attention/shard-00000.safetensors"
     arguments = [
         "--root", str(root), "--split", "val", "--model", str(tiny_sd), "--output", str(shard),
-        "--steps", "3", "--inner-iterations", "2", "--batch-size", "2", "--device", "cpu",
+        "--set", "steps=3", "inner_iterations=2", "batch_size=2", "--device", "cpu",
     ]  # fmt: skip
     assert invert_image.main(arguments) == 0
     items = json.loads(shard.with_suffix(".json").read_text())["items"]

@@ -37,11 +37,11 @@ from attnseg.mini_world import mugs19
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = (
-    "--steps 6 --batch-size 1 --learning-rate 0.01 --size 64 --initial-word dog --checkpoint-every 2 "
-    "--device cpu --threads 1 --seed 3"
+    "--device cpu --threads 1 --set steps=6 batch_size=1 learning_rate=0.01 size=64 initial_word=dog "
+    "checkpoint_interval=2 seed=3"
 ).split()
 EXTRACTION = (
-    "--cross-blocks 4 5 --self-block 10 --resize none --foreground-threshold 0.2 --device cpu"
+    "--device cpu --set cross_blocks=[4,5] self_block=10 resize=none foreground_threshold=0.2"
 ).split()
 
 
@@ -102,7 +102,7 @@ def test_images_of_the_class_are_generated_where_none_are_given(photos, tiny_sd,
     arguments = train_arguments(photos, tiny_sd, tmp_path / "out")
     place = arguments.index("--regularisation")
     del arguments[place : place + 2]
-    arguments += ["--regularisation-images", "2", "--only-regularisation"]
+    arguments += ["--set", "regularisation_images=2", "--only-regularisation"]
     started = time.time()
     assert train_custom_diffusion.main(arguments) == 0
     made = sorted((tmp_path / "regularisation" / "cat").glob("*.png"))
@@ -140,9 +140,9 @@ def test_what_a_user_may_do_wrong_is_one_line(photos, tiny_sd, tmp_path, capsys)
         ([*good, "--token", "new"], "angle brackets"),
         ([*good, "--class", "dog"], "give one for each subject"),
         (changed("--model", tmp_path / "none"), "no such folder"),
-        (changed("--size", 50), "multiple of"),
-        ([*good, "--prompt", "a photo"], "must hold one {}"),
-        (changed("--steps", 0), "must be at least 1"),
+        ([*good, "--set", "size=50"], "multiple of"),
+        ([*good, "--set", "prompt=a photo"], "must hold one {}"),
+        ([*good, "--set", "steps=0"], "settings.steps: 0 is too small; at least 1"),
     ):
         assert said in fails(train_custom_diffusion, arguments, capsys)
     assert not (tmp_path / "out").exists()
@@ -168,7 +168,7 @@ def test_each_part_learns_its_own_subjects_and_none_twice(tiny_sd, world, tmp_pa
 
     def learn(part: str, *more: str) -> tuple[dict, str]:
         arguments = ["--mug19", world, "--model", tiny_sd, "--output", folder, *QUICK, *more]
-        arguments += ["--steps", "1", "--regularisation-images", "2", "--part", part]
+        arguments += ["--set", "steps=1", "regularisation_images=2", "--part", part]
         arguments += ["--summary", tmp_path / "summary.json"]
         assert train_custom_diffusion.main(list(map(str, arguments))) == 0
         return json.loads((tmp_path / "summary.json").read_text()), capsys.readouterr().out
@@ -181,7 +181,7 @@ def test_each_part_learns_its_own_subjects_and_none_twice(tiny_sd, world, tmp_pa
     before = weights(folder / subjects[0])
     again, printed = learn("0/10")
     assert again == first and printed.count("is there already") == 2
-    _, printed = learn("0/10", "--seed", "4")
+    _, printed = learn("0/10", "--set", "seed=4")
     assert "is there already" not in printed
     after = weights(folder / subjects[0])
     assert any(not torch.equal(before[name], after[name]) for name in before)
@@ -244,7 +244,7 @@ def test_finished_methods_are_kept_and_those_of_other_settings_are_not(
     for name, rows in before.items():
         again = load_file(folder / name)
         assert rows.keys() == again.keys() and all(torch.equal(rows[k], again[k]) for k in rows)
-    others = [*map(str, arguments), *EXTRACTION, "--seed", "5", "--methods", "context_only"]
+    others = [*map(str, arguments), *EXTRACTION, "seed=5", "--methods", "context_only"]
     assert segment_instances.main(others) == 0
     assert "there already" not in capsys.readouterr().out
     other, rows = load_file(folder / "context_only.safetensors"), before["context_only.safetensors"]
@@ -375,8 +375,8 @@ def test_mistakes_about_scenes_are_one_line(
     assert "no triplet of the scenes" in fails(
         segment_instances, [*mine, "--scenes", "nowhere"], capsys
     )
-    assert "blocks 0 to 15" in fails(segment_instances, [*mine, "--self-block", "99"], capsys)
-    assert "template" in fails(segment_instances, [*mine, "--template", "a mug"], capsys)
+    assert "blocks 0 to 15" in fails(segment_instances, [*mine, "--set", "self_block=99"], capsys)
+    assert "template" in fails(segment_instances, [*mine, "--set", "template=a mug"], capsys)
     assert "no complete answers" in fails(
         evaluate_instances,
         ["--root", world, "--predictions", tmp_path, "--output", tmp_path / "o"],
@@ -456,9 +456,9 @@ def test_pictures_are_compared_inside_true_boxes_by_a_segmentors_backbone(
     tiny_sd, world, personal, tmp_path
 ):
     from attnseg.segmentation.model import build_model, save_segmentor
-    from attnseg.segmentation.settings import Settings
+    from attnseg.settings import Segmentor
 
-    settings = Settings(backbone="resnet18", width=8, stem="small", crop=64)
+    settings = Segmentor(backbone="resnet18", width=8, stem="small", crop=64)
     weights = tmp_path / "weights.safetensors"
     save_segmentor(
         weights, build_model(settings, 3), settings, dataset="mini", classes=["a", "b", "c"]

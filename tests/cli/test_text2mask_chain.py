@@ -19,13 +19,7 @@ from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import run
 from attnseg.mini_world import voc_layout
 
-CRF = json.dumps(
-    {
-        "iterations": 3,
-        "gaussian": {"sxy": 1, "compat": 3},
-        "bilateral": {"sxy": 9.7, "srgb": 3, "compat": 4},
-    }
-)
+CRF = json.dumps({"crf": {"iterations": 3, "bilateral": {"sxy": 9.7}}})
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +41,8 @@ def root(world, tmp_path) -> Path:
 def extract(root: Path, model: Path, folder: Path, *more: str, shard: int = 0) -> int:
     arguments = [
         "--root", str(root), "--split", "trainaug", "--model", str(model), "--device", "cpu",
-        "--resize", "none", "--noises", "1", "--shard-size", "4", "--shard", str(shard),
-        "--output", str(folder / f"shard-{shard:05d}.safetensors"), *more,
+        "--shard", str(shard), "--output", str(folder / f"shard-{shard:05d}.safetensors"),
+        "--set", "resize=none", "noises=1", "shard_size=4", *more,
     ]  # fmt: skip
     return run(lambda: extract_attention.main(arguments))
 
@@ -78,7 +72,7 @@ def test_photos_to_masks_to_metrics_and_resume(root, tiny_sd, tmp_path, capsys):
     )
     assert all(seconds > 0 for seconds in manifest["timing"]["seconds"])
     refine = [
-        "--root", str(root), "--attention", str(shards), "--crf", CRF, "--processes", "1",
+        "--root", str(root), "--attention", str(shards), "--settings", CRF, "--processes", "1",
         "--output", str(masks), "--train-output", str(tmp_path / "train"),
     ]  # fmt: skip
     assert run(lambda: refine_masks.main(refine)) == 0
@@ -116,7 +110,7 @@ def test_a_damaged_shard_is_named_and_made_again_alone(root, tiny_sd, tmp_path, 
 
 def test_shards_of_different_settings_are_no_set(root, tiny_sd, tmp_path, capsys):
     assert extract(root, tiny_sd, tmp_path) == 0
-    assert extract(root, tiny_sd, tmp_path, "--timestep", "300", shard=1) == 0
+    assert extract(root, tiny_sd, tmp_path, "timestep=300", shard=1) == 0
     files = [str(path) for path in sorted(tmp_path.glob("*.safetensors"))]
     assert run(lambda: verify_shards.main([*files, "--output", str(tmp_path / "m.json")])) == 1
     one_line(capsys, "shard-00001.safetensors: made with other parameters than shard-00000")
@@ -125,7 +119,7 @@ def test_shards_of_different_settings_are_no_set(root, tiny_sd, tmp_path, capsys
 def test_figure_2_has_a_row_a_class(root, tiny_sd, tmp_path):
     picture = tmp_path / "figure.png"
     arguments = ["--root", root, "--split", "trainaug", "--model", tiny_sd, "--output", picture]
-    arguments += ["--resize", "none", "--count", "2", "--device", "cpu"]
+    arguments += ["--set", "resize=none", "--count", "2", "--device", "cpu"]
     assert run(lambda: draw_attention.main(list(map(str, arguments)))) == 0
     ids = [i for i in voc.read_split(root, "trainaug") if len(voc.labels(root, i)) > 1]
     rows = sum(len(voc.labels(root, i)) for i in (ids[0], ids[-1]))
@@ -173,7 +167,7 @@ def test_an_image_without_labels_becomes_all_background(root, tiny_sd, tmp_path)
 def test_wrong_counts_blocks_models_and_folders_are_refused(root, tiny_sd, tmp_path, capsys):
     assert extract(root, tiny_sd, tmp_path / "a", "--images", "7") == 1
     one_line(capsys, "lists 6 images", "says 7", "datasets.voc.splits.trainaug.images")
-    assert extract(root, tiny_sd, tmp_path / "a", "--self-block", "40") == 1
+    assert extract(root, tiny_sd, tmp_path / "a", "self_block=40") == 1
     one_line(capsys, "[40]", "0 to 15", "model.self_block")
     broken = Path(shutil.copytree(tiny_sd, tmp_path / "sd"))
     shutil.rmtree(broken / "vae")

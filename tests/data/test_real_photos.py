@@ -12,8 +12,8 @@ from attnseg.datasets.voc import DATASET as voc
 from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.diffusion.geometry import Fit, model_input, official_fit, to_photo
 from attnseg.diffusion.load import load_parts
-from attnseg.masks.crf import CrfOptions
-from attnseg.masks.refine import RefineOptions, refine
+from attnseg.masks.refine import refine
+from attnseg.settings import Crf, RefinementJob
 
 pytestmark = pytest.mark.data
 
@@ -65,10 +65,10 @@ def test_two_real_photos_to_masks(tiny_sd, real_voc):
         for i in chosen
     ]
     # 64-pixel latents would take long in float32 with 16 blocks; the model's own size is 64 pixels
-    tensors, items = extract(parts, samples, Options(resize="native"))
+    tensors, items = extract(parts, samples, Options(noises=1, resize="native"))
     for sample, item in zip(samples, items, strict=True):
         fit = Fit(tuple(item["content"]), tuple(item["padded"]))
-        options = RefineOptions(crf=CrfOptions(iterations=2))
+        options = RefinementJob(crf=Crf(iterations=2))
         labels, confidence = refine(
             sample.image, tensors[f"{sample.id}/selfcross"].float(), fit, options
         )

@@ -27,7 +27,7 @@ def test_deeplabv2_trains_and_is_tested_on_real_photos(real_voc, tmp_path):
     }
     weights = tmp_path / "weights.safetensors"
     train = [
-        *("--config", json.dumps(settings), "--root", str(real_voc), "--train-split", "train"),
+        *("--settings", json.dumps(settings), "--root", str(real_voc), "--train-split", "train"),
         *("--output", str(weights), "--device", "cpu"),
     ]
     assert run(lambda: train_segmentor.main(train)) == 0
@@ -48,7 +48,15 @@ def test_deeplabv2_trains_and_is_tested_on_real_photos(real_voc, tmp_path):
     (copy / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(ids))
     test = [
         *("--weights", str(weights), "--root", str(copy), "--split", "val", "--device", "cpu"),
-        *("--scales", "0.5", "--crf", "{}", "--processes", "2", "--output", str(tmp_path / "out")),
+        *(
+            "--set",
+            "scales=[0.5]",
+            "flip=false",
+            "--processes",
+            "2",
+            "--output",
+            str(tmp_path / "out"),
+        ),
     ]
     assert run(lambda: evaluate_segmentor.main(test)) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())

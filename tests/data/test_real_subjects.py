@@ -16,8 +16,8 @@ pytestmark = pytest.mark.data
 
 def learn(folder: Path, model: Path, output: Path, *more: str) -> Path:
     options = (
-        "--steps 4 --batch-size 1 --learning-rate 0.001 --size 64 --initial-word dog --device cpu "
-        "--regularisation-images 0 --checkpoint-every 2 --threads 1"
+        "--device cpu --threads 1 --set steps=4 batch_size=1 learning_rate=0.001 size=64 "
+        "initial_word=dog regularisation_images=0 checkpoint_interval=2"
     ).split()
     arguments = ["--photos", str(folder), "--class", folder.name, "--model", str(model)]
     assert train_custom_diffusion.main([*arguments, "--output", str(output), *options, *more]) == 0

@@ -13,8 +13,9 @@ from attnseg.diffusion.attention import transformer_blocks
 from attnseg.errors import UserError
 from attnseg.prompt_sets import Prompt, class_positions
 from attnseg.prompts import encode_text
+from attnseg.settings import Generation
 
-SHORT = g.Sampling(steps=4, attention_step=2)
+SHORT = Generation(steps=4, attention_step=2)
 
 
 def prompt(text: str, seed: int = 0) -> Prompt:
@@ -35,8 +36,8 @@ def flat(batches):
 def test_attention_is_read_at_the_fiftieth_of_a_hundred_timesteps(tiny_parts):
     scheduler = g.ddpm_scheduler(tiny_parts.scheduler, 100)
     assert scheduler.timesteps.tolist() == list(range(991, 0, -10))
-    assert g.Sampling().steps == 100
-    assert scheduler.timesteps[g.Sampling().attention_step - 1] == 501
+    assert Generation().steps == 100
+    assert scheduler.timesteps[Generation().attention_step - 1] == 501
     assert not scheduler.config.clip_sample
 
 
@@ -105,7 +106,7 @@ def test_maps_are_the_conditional_cross_attention_of_all_blocks(tiny_parts):
 
 
 def test_chosen_blocks_give_the_grid_of_the_finest(tiny_parts):
-    sampling = g.Sampling(steps=2, attention_step=1, cross_blocks=(4, 6))
+    sampling = Generation(steps=2, attention_step=1, cross_blocks=[4, 6])
     (result,) = flat(g.generate(tiny_parts, PROMPTS[:1], sampling, 1))
     assert result.cross.shape == (2, 4, 4)
 
@@ -154,9 +155,9 @@ def test_a_sample_that_turns_nan_is_skipped_alone(tiny_parts, monkeypatch):
 @pytest.mark.parametrize(
     ("sampling", "message"),
     [
-        (g.Sampling(steps=10, attention_step=11), "step 11 of 10"),
-        (g.Sampling(cross_blocks=(3, 16)), r"\[16\].*0 to 15"),
-        (g.Sampling(size=(64, 65)), "multiples of 32"),
+        (Generation(steps=10, attention_step=11), "step 11 of 10"),
+        (Generation(cross_blocks=[3, 16]), r"\[16\].*0 to 15"),
+        (Generation(size=65), "multiples of 32"),
     ],
 )
 def test_what_the_model_cannot_do_is_one_line(tiny_parts, sampling, message):

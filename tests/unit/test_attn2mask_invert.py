@@ -9,10 +9,11 @@ from attnseg.diffusion import invert as inv
 from attnseg.diffusion.attention import attention_maps
 from attnseg.diffusion.generate import decode, text_states
 from attnseg.diffusion.load import load_parts
+from attnseg.settings import InversionJob
 
 TEXTS = ["a photo including dog and cat.", "a photo including sheep."]
 POSITIONS = [[[4], [6]], [[4, 5]]]
-SHORT = inv.Inversion(steps=6)
+SHORT = InversionJob(steps=6)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def tuned(parts, latents, null_texts):
 
 
 def test_tuned_null_texts_rebuild_the_photo_better_than_plain_inversion(parts, latents, tuned):
-    plain_settings = inv.Inversion(steps=SHORT.steps, inner_iterations=0)
+    plain_settings = InversionJob(steps=SHORT.steps, inner_iterations=0)
     plain = inv.invert(parts, latents, TEXTS, POSITIONS, plain_settings)
     photo = torch.from_numpy(decode(parts, latents))
     better, worse = (
@@ -93,10 +94,10 @@ def test_the_inverse_scheduler_of_diffusers_agrees(parts, latents):
 
 
 def test_without_guidance_the_pivot_is_nearly_met(parts, latents):
-    settings = inv.Inversion(steps=SHORT.steps, inner_iterations=0, guidance=1.0)
+    settings = InversionJob(steps=SHORT.steps, inner_iterations=0, guidance=1.0)
     run = inv.invert(parts, latents, TEXTS, POSITIONS, settings)
     guided = inv.invert(
-        parts, latents, TEXTS, POSITIONS, inv.Inversion(steps=SHORT.steps, inner_iterations=0)
+        parts, latents, TEXTS, POSITIONS, InversionJob(steps=SHORT.steps, inner_iterations=0)
     )
     near = (run.latents[-1] - latents).square().mean()
     assert near < 0.5 * (guided.latents[-1] - latents).square().mean()
@@ -153,8 +154,9 @@ def test_a_photo_does_not_depend_on_its_neighbours(parts, latents, tuned):
     torch.testing.assert_close(alone.cross[0], tuned.cross[1, :1], rtol=1e-2, atol=1e-5)
 
 
-def test_a_step_stops_once_within_its_tolerance(parts, latents):
-    loose = inv.Inversion(steps=3, inner_iterations=5, tolerance=1e6)
+def test_a_step_stops_once_within_its_tolerance(parts, latents, monkeypatch):
+    loose = InversionJob(steps=3, inner_iterations=5)
+    monkeypatch.setattr(inv, "TOLERANCE", 1e6)
     calls = []
     handle = parts.unet.register_forward_pre_hook(lambda *_: calls.append(1))
     try:

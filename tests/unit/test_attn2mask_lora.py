@@ -9,12 +9,13 @@ from safetensors.torch import load_file, save_file
 
 from attnseg.diffusion import dreambooth_lora as dl
 from attnseg.diffusion.attention import attention_maps
-from attnseg.diffusion.generate import Sampling, generate, text_states
+from attnseg.diffusion.generate import generate, text_states
 from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError
 from attnseg.prompt_sets import Prompt
+from attnseg.settings import Generation, LoraJob
 
-OPTIONS = dl.LoraOptions(rank=2, steps=4, batch_size=2, learning_rate=1e-2, size=64)
+OPTIONS = LoraJob(rank=2, steps=4, batch_size=2, learning_rate=1e-2, size=64)
 
 
 def targets(seed: int = 0, count: int = 3) -> list[np.ndarray]:
@@ -55,7 +56,7 @@ def test_the_adapter_changes_the_maps_that_are_captured(tiny_sd, lora):
 
 def test_generation_reads_attention_with_the_adapter_active(tiny_sd, lora):
     prompt = Prompt("a", "a photo of sks cityscape", ["sky"], [[[11, 14]]], 3)
-    sampling = Sampling(steps=3, attention_step=2)
+    sampling = Generation(steps=3, attention_step=2)
     parts = load_parts(tiny_sd, device="cpu")
     ((plain,),) = generate(parts, [prompt], sampling, 1)
     dl.load_lora(parts, lora)
@@ -117,13 +118,13 @@ def test_training_is_deterministic_and_resumable(tiny_sd, lora, tmp_path):
 def test_a_checkpoint_of_another_training_is_not_taken(tiny_sd, tmp_path):
     trained(tiny_sd, tmp_path)
     steps = []
-    options = dl.LoraOptions(**{**vars(OPTIONS), "seed": 1, "steps": 1})
+    options = OPTIONS.but(seed=1, steps=1)
     trained(tiny_sd, tmp_path, options, log=lambda step, loss: steps.append(step))
     assert steps == [1]
 
 
 def test_the_text_encoder_may_be_adapted_too(tiny_sd, tmp_path):
-    options = dl.LoraOptions(**{**vars(OPTIONS), "text_encoder": True, "steps": 2})
+    options = OPTIONS.but(text_encoder=True, steps=2)
     path = trained(tiny_sd, tmp_path, options)
     parts = load_parts(tiny_sd, device="cpu")
     before = text_states(parts, ["a photo of sks cityscape"])
@@ -132,7 +133,7 @@ def test_the_text_encoder_may_be_adapted_too(tiny_sd, tmp_path):
 
 
 def test_prior_preservation_changes_the_training(tiny_sd, lora, tmp_path):
-    options = dl.LoraOptions(**{**vars(OPTIONS), "class_prompt": "a photo of a cityscape"})
+    options = OPTIONS.but(class_prompt="a photo of a cityscape")
     with_prior = load_file(trained(tiny_sd, tmp_path, options, targets(seed=1)))
     without = load_file(lora)
     assert any((with_prior[k] - without[k]).abs().max() > 1e-5 for k in without)

@@ -6,10 +6,10 @@ import torch
 from skimage.filters import threshold_otsu
 
 from attnseg.errors import UserError
-from attnseg.masks.crf import CrfOptions
 from attnseg.masks.reliability import crf_input, normalised, reliability, with_beta_background
-from attnseg.masks.synthetic import SIMPLE_CRF, SyntheticOptions, dataset_labels, synthetic_mask
+from attnseg.masks.synthetic import dataset_labels, synthetic_mask
 from attnseg.masks.threshold import otsu_labels, threshold_labels
+from attnseg.settings import LabellingJob, SimpleCrf, read_settings
 
 
 @pytest.fixture
@@ -104,10 +104,10 @@ def square(size: int = 24) -> tuple[np.ndarray, torch.Tensor]:
 def test_the_crf_follows_the_image_where_thresholds_follow_the_map():
     image, maps = square()
     truth = image[..., 0] > 0
-    narrow = CrfOptions(5, 1, 3, 8, 15, 10)
+    narrow = {"gaussian": {"sxy": 1}, "bilateral": {"sxy": 8}}
 
     def iou(**options) -> float:
-        labels, _ = synthetic_mask(image, maps, SyntheticOptions(**options))
+        labels, _ = synthetic_mask(image, maps, read_settings(LabellingJob, options))
         return float(((labels == 1) & truth).sum() / ((labels == 1) | truth).sum())
 
     assert iou(post="crf", crf=narrow) > max(iou(post="threshold", theta=64), iou(post="none"))
@@ -116,7 +116,7 @@ def test_the_crf_follows_the_image_where_thresholds_follow_the_map():
 def test_each_post_processing_uses_the_maps_at_the_images_size():
     image, maps = square()
     for post in ("crf", "threshold", "otsu", "none"):
-        labels, sure = synthetic_mask(image, maps, SyntheticOptions(post=post))
+        labels, sure = synthetic_mask(image, maps, LabellingJob(post=post))
         assert labels.shape == sure.shape == (24, 24)
         assert labels.dtype == np.uint8 and sure.dtype == bool
         assert set(np.unique(labels)) == {0, 1}
@@ -124,15 +124,16 @@ def test_each_post_processing_uses_the_maps_at_the_images_size():
 
 def test_without_scaling_every_pixel_would_be_background():
     image, maps = square()
-    labels, _ = synthetic_mask(image, maps, SyntheticOptions(post="none", normalise="none"))
+    labels, _ = synthetic_mask(image, maps, LabellingJob(post="none", normalise="none"))
     assert not labels.any()
 
 
 def test_simple_crf_has_the_docstrings_numbers():
-    assert (SIMPLE_CRF.bilateral_compat, SIMPLE_CRF.bilateral_sxy, SIMPLE_CRF.bilateral_srgb) == (
-        10, 80, 15,
-    )  # fmt: skip
-    assert (SIMPLE_CRF.gaussian_compat, SIMPLE_CRF.gaussian_sxy, SIMPLE_CRF.iterations) == (3, 3, 5)
+    assert SimpleCrf().dump() == {
+        "iterations": 5,
+        "gaussian": {"sxy": 3, "compat": 3},
+        "bilateral": {"sxy": 80, "srgb": 15, "compat": 10},
+    }
 
 
 def test_labels_become_the_data_sets_numbers():

@@ -18,7 +18,7 @@ from attnseg.errors import UserError
 from attnseg.prompts import text_query
 from attnseg.segmentation import predict
 from attnseg.segmentation.model import build_model
-from attnseg.segmentation.settings import read_settings
+from attnseg.settings import LoraJob, SubjectTrainingJob, read_segmentor
 from attnseg.shard_parts import build_shard
 
 
@@ -138,7 +138,7 @@ def test_a_shard_keeps_what_was_finished_in_halved_batches(tmp_path):
 def test_a_lora_learns_the_same(tiny_sd, tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (64, 80, 3)).astype(np.uint8) for _ in range(3)]
-    options = dl.LoraOptions(
+    options = LoraJob(
         rank=2, steps=3, batch_size=2, learning_rate=1e-2, size=64, class_prompt="a photo"
     )
 
@@ -162,7 +162,7 @@ def test_custom_diffusion_learns_the_same(parts, tmp_path):
         Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / f"{i}.png")
     (concept,) = cd.concepts_from([tmp_path], ["cat"], ["<new1>"])
     concept = replace(concept, regularisation=concept.photos)
-    settings = cd.Settings(
+    settings = SubjectTrainingJob(
         steps=3, batch_size=2, learning_rate=1e-2, size=64, initial_word="dog", prior_weight=0.5
     )
     whole = cd.train(parts, [concept], settings, tmp_path / "a.pt").info["losses"]
@@ -195,7 +195,7 @@ def test_a_segmentor_s_update_is_that_of_the_whole_batch():
 
     def updated(limit):
         torch.manual_seed(0)
-        model = build_model(read_settings(TINY), 3)
+        model = build_model(read_segmentor(TINY), 3)
         torch.nn.init.normal_(model.decode_head.classifiers[0].weight)
         model.eval()  # batch norm of parts is not that of the whole
         tried = small_memory(model.backbone, limit)
@@ -212,7 +212,7 @@ def test_a_segmentor_s_update_is_that_of_the_whole_batch():
 
 def test_a_mirrored_photo_is_predicted_by_itself():
     torch.manual_seed(0)
-    model = build_model(read_settings(TINY), 3).eval()
+    model = build_model(read_segmentor(TINY), 3).eval()
     photo = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
     expected = predict.probabilities(model, photo[None], [1.0], True)
     tried = small_memory(model.backbone, 1)

@@ -20,8 +20,8 @@ from attnseg.segmentation import beco, cotraining, predict
 from attnseg.segmentation.cotraining import NOTHING, Batch
 from attnseg.segmentation.data import Pairs, split_pairs
 from attnseg.segmentation.model import build_model, load_pretrained, load_segmentor, read_about
-from attnseg.segmentation.settings import Settings, read_settings
 from attnseg.segmentation.train import runner_options, train
+from attnseg.settings import Segmentor, read_segmentor
 
 CLASSES = ["background", *voc.classes]
 TINY = {
@@ -86,7 +86,7 @@ def pairs(toy) -> Pairs:
 def trained(pairs, tmp_path_factory):
     """Weights after TINY's seven iterations, never interrupted."""
     path = tmp_path_factory.mktemp("trained") / "weights.safetensors"
-    train(read_settings(TINY), pairs, CLASSES, path, about={"dataset": "voc"})
+    train(read_segmentor(TINY), pairs, CLASSES, path, about={"dataset": "voc"})
     return path
 
 
@@ -284,7 +284,7 @@ def random_batch(model) -> Batch:
 
 
 def test_pasted_content_comes_from_predictions_after_the_warm_up(monkeypatch):
-    model = build_model(read_settings({**TINY, "beco_mix": 1.0, "beco_strong_colour": False}), 3)
+    model = build_model(read_segmentor({**TINY, "beco_mix": 1.0, "beco_strong_colour": False}), 3)
     model.warmup_iterations = 5
     batch, asked = random_batch(model), []
     answer = batch._replace(
@@ -302,7 +302,7 @@ def test_pasted_content_comes_from_predictions_after_the_warm_up(monkeypatch):
 
 
 def test_online_predictions_are_made_in_evaluation_mode_and_leave_no_trace():
-    model = build_model(read_settings(TINY), 3).train()
+    model = build_model(read_segmentor(TINY), 3).train()
     batch = random_batch(model)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     predicted = model._online(batch)
@@ -321,7 +321,7 @@ def test_the_models_loss_is_that_of_both_networks():
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
 
-    model = build_model(read_settings({**TINY, "beco_mix": 0.0, "beco_strong_colour": False}), 3)
+    model = build_model(read_segmentor({**TINY, "beco_mix": 0.0, "beco_strong_colour": False}), 3)
     model.eval()  # without dropout
     model.warmup_iterations = 1
     batch = random_batch(model)
@@ -342,10 +342,10 @@ def test_the_models_loss_is_that_of_both_networks():
 
 
 def test_pretrained_weights_go_into_both_networks(tmp_path):
-    settings = read_settings({**TINY, "learner": "supervised"})
+    settings = read_segmentor({**TINY, "learner": "supervised"})
     source = build_model(settings, 21).backbone.state_dict()
     torch.save(source, tmp_path / "resnet.pth")
-    model = build_model(read_settings(TINY), 21)
+    model = build_model(read_segmentor(TINY), 21)
     load_pretrained(model, str(tmp_path / "resnet.pth"))
     for network in model.networks:
         own = network.backbone.state_dict()
@@ -360,7 +360,7 @@ def test_reliability_follows_its_photo_and_padding_is_nothing(pairs, toy):
 
     without = split_pairs(voc, toy, "train")[1]
     for these in (pairs, without):
-        options = runner_options(read_settings(TINY), these, CLASSES, Path("unused"), "cpu", None)
+        options = runner_options(read_segmentor(TINY), these, CLASSES, Path("unused"), "cpu", None)
         dataset = DATASETS.build(
             options["train_dataloader"]["dataset"], default_args={"_scope_": "mmseg"}
         )
@@ -370,7 +370,7 @@ def test_reliability_follows_its_photo_and_padding_is_nothing(pairs, toy):
             assert labels.shape == sample["inputs"].shape[1:]
             expected = labels > 0 if these is pairs else labels != NOTHING
             assert torch.equal(reliability, expected.long())
-    model = build_model(read_settings(TINY), 21)
+    model = build_model(read_segmentor(TINY), 21)
     batch = model.data_preprocessor(
         {
             "inputs": [sample["inputs"] for sample in samples],
@@ -397,7 +397,7 @@ def test_training_knows_its_iteration_and_its_warm_up(pairs, tmp_path, monkeypat
 
     prepared = beco.Beco.prepared
     monkeypatch.setattr(beco.Beco, "prepared", record)
-    settings = read_settings({**TINY, "iterations": 1, "epochs": 1, "beco_warmup": 0.5})
+    settings = read_segmentor({**TINY, "iterations": 1, "epochs": 1, "beco_warmup": 0.5})
     settings = settings.with_iterations(len(pairs.ids))
     train(settings, pairs, CLASSES, tmp_path / "weights.safetensors")
     assert seen == [(0, 2, 1), (1, 2, 1), (2, 2, 1)]  # an epoch of six photos in pairs
@@ -417,9 +417,9 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(beco.CountIterations, "before_train_iter", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(read_settings(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+            train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert not output.exists()
-    train(read_settings(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+    train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert "resumed after iteration 4" in capsys.readouterr().out
     expected, resumed = (load_segmentor(p)[0].state_dict() for p in (trained, output))
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
@@ -448,7 +448,7 @@ def test_the_mini_scales_settings_train(name, pairs, tmp_path):
     small = {"width": 8, "batch": 2, "crop": 32, "iterations": 3, "warmup": 1, "beco_warmup": 0.5}
     small["pretrained"] = None  # it is made by a rule of its own
     path = tmp_path / "weights.safetensors"
-    settings = read_settings({**values, "learner": "beco", **small})
+    settings = read_segmentor({**values, "learner": "beco", **small})
     assert settings.optimizer == "adamw" and settings.precision == "auto"
     train(settings, pairs, CLASSES, path)
     weights = load_segmentor(path)[0].state_dict()
@@ -461,6 +461,7 @@ def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tm
     arguments = [
         *("--weights", str(trained), "--root", str(toy), "--split", "train", "--device", "cpu"),
         *("--output", str(tmp_path / "out"), "--save-predictions", str(tmp_path / "predictions")),
+        *("--set", "scales=[1]", "flip=false", "crf=null"),
     ]
     assert run(lambda: evaluate_segmentor.main(arguments)) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -468,7 +469,7 @@ def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tm
     model, about = load_segmentor(trained)
     networks = []
     for i in range(2):  # each as a segmentor of its own
-        network = build_model(read_settings({**about["settings"], "learner": "supervised"}), 21)
+        network = build_model(read_segmentor({**about["settings"], "learner": "supervised"}), 21)
         network.load_state_dict(model.networks[i].state_dict())
         networks.append(network.eval())
     photo = read_image(voc.image_path(toy, "2012_000003"))
@@ -488,7 +489,14 @@ def test_the_programs_flag_names_the_reliability_maps(toy, tmp_path, capsys):
 
     output = tmp_path / "weights.safetensors"
     common = [
-        *("--config", json.dumps({**TINY, "iterations": 1}), "--root", str(toy), "--device", "cpu"),
+        *(
+            "--settings",
+            json.dumps({**TINY, "iterations": 1}),
+            "--root",
+            str(toy),
+            "--device",
+            "cpu",
+        ),
         *("--train-split", "train", "--val-split", "train", "--output", str(output)),
     ]
     reliability = ["--reliability", str(toy / "reliable")]
@@ -524,33 +532,36 @@ def test_a_map_of_another_size_is_refused_in_one_line(toy, tmp_path):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"learner": "both"}, "segmentor.learner: 'both' must be supervised or beco"),
+        ({"learner": "both"}, "segmentor.learner: 'both' is none of supervised, beco"),
         ({"batch": 1}, "segmentor.batch: 1 must be 2 or more for beco"),
         ({"loss_scales": [0.5, 1.0]}, "segmentor.loss_scales: [0.5, 1.0] must be [1]"),
         ({"auxiliary": 0.4}, "segmentor.auxiliary: 0.4 must be 0 for beco"),
-        ({"beco_mix": 2}, "segmentor.beco_mix: 2 must be from 0 to 1"),
-        ({"beco_online_labels": "some"}, "segmentor.beco_online_labels: 'some' must be mixed or"),
-        ({"epochs": 0}, "segmentor.epochs: 0 must be 1 or more, or null"),
+        ({"beco_mix": 2}, "segmentor.beco_mix: 2 is too large; at most 1"),
+        (
+            {"beco_online_labels": "some"},
+            "segmentor.beco_online_labels: 'some' is none of mixed, pasted",
+        ),
+        ({"epochs": 0}, "segmentor.epochs: 0 is too small; at least 1"),
     ],
 )
 def test_a_wrong_setting_of_beco_is_one_line_that_names_it(values, told):
     with pytest.raises(UserError) as raised:
-        read_settings({**TINY, **values})
+        read_segmentor({**TINY, **values})
     assert str(raised.value).startswith(told)
 
 
 def test_epochs_count_passes_over_the_images():
-    settings = Settings(epochs=80, batch=32)
+    settings = Segmentor(epochs=80, batch=32)
     assert settings.with_iterations(10582).iterations == round(80 * 10582 / 32)
     assert settings.warmup_iterations(10582) == 331  # the first pass ends within the 331st
-    assert Settings(iterations=7).with_iterations(100).iterations == 7
+    assert Segmentor(iterations=7).with_iterations(100).iterations == 7
     with pytest.raises(UserError, match="warmup: 9 must be fewer than the iterations"):
-        Settings(epochs=1, warmup=9, batch=2).with_iterations(10)
+        Segmentor(epochs=1, warmup=9, batch=2).with_iterations(10)
 
 
 def test_the_configuration_holds_the_published_recipe():
     path = Path(__file__).parents[2] / "config" / "config.yaml"
-    settings = read_settings(yaml.safe_load(path.read_text())["segmentors"]["beco_voc"])
+    settings = read_segmentor(yaml.safe_load(path.read_text())["segmentors"]["beco_voc"])
     assert settings.name == "BECO DeepLabv3+ ResNet-50"
     assert (settings.optimizer, settings.lr, settings.momentum) == ("sgd", 0.01, 0.9)
     assert (settings.weight_decay, settings.poly_power, settings.min_lr) == (1e-4, 0.9, 1e-5)

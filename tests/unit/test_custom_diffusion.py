@@ -31,8 +31,9 @@ from attnseg.diffusion.personal import (
 from attnseg.errors import UserError
 from attnseg.prompts import encode_text, token_positions
 from attnseg.seeds import generator_of
+from attnseg.settings import SubjectTrainingJob
 
-SETTINGS = cd.Settings(
+SETTINGS = SubjectTrainingJob(
     steps=4, batch_size=1, learning_rate=1e-2, size=64, initial_word="dog", augment=False
 )
 
@@ -132,7 +133,7 @@ def test_the_embedding_and_every_key_and_value_projection_are_learnt_and_nothing
 
 def test_the_first_step_is_that_of_a_plain_computation(parts, photos, tmp_path):
     """One AdamW step from the gradient of the noise prediction's error, in a stock U-Net."""
-    settings = replace(SETTINGS, steps=1, flip=False)
+    settings = SETTINGS.but(steps=1, flip=False)
     given = concept(photos)
     personal = cd.train(parts, [given], settings, tmp_path / "c.pt")
     tokenizer = with_tokens(parts.tokenizer, ["<new1>"])
@@ -191,7 +192,7 @@ def test_the_first_step_is_that_of_a_plain_computation(parts, photos, tmp_path):
 
 def test_prior_preservation_counts_by_its_weight(parts, photos, tmp_path):
     def first_loss(prior: bool, weight: float) -> float:
-        settings = replace(SETTINGS, steps=1, prior_weight=weight)
+        settings = SETTINGS.but(steps=1, prior_weight=weight)
         with_prior = concept(photos, prior=prior)
         return cd.train(parts, [with_prior], settings, tmp_path / "c.pt").info["losses"][0]
 
@@ -203,7 +204,7 @@ def test_prior_preservation_counts_by_its_weight(parts, photos, tmp_path):
 
 def test_several_concepts_are_learnt_together(parts, photos, tmp_path):
     concepts = [concept(photos), concept(photos, "other", "<new2>")]
-    settings = replace(SETTINGS, steps=6)
+    settings = SETTINGS.but(steps=6)
     personal = cd.train(parts, concepts, settings, tmp_path / "c.pt")
     assert personal.classes == {"<new1>": "cat", "<new2>": "cat"}
     one, two = personal.embeddings.values()
@@ -216,7 +217,7 @@ def test_several_concepts_are_learnt_together(parts, photos, tmp_path):
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(parts, photos, tmp_path):
-    settings = replace(SETTINGS, steps=5, augment=True)
+    settings = SETTINGS.but(steps=5, augment=True)
     whole = cd.train(parts, [concept(photos)], settings, tmp_path / "a.pt")
 
     def interrupt(line: str) -> None:
@@ -233,10 +234,10 @@ def test_an_interrupted_training_ends_with_the_same_weights(parts, photos, tmp_p
 
 def test_a_checkpoint_of_other_settings_or_photos_is_not_used(parts, photos, tmp_path):
     checkpoint, lines = tmp_path / "c.pt", []
-    cd.train(parts, [concept(photos)], replace(SETTINGS, steps=3), checkpoint, 2)
+    cd.train(parts, [concept(photos)], SETTINGS.but(steps=3), checkpoint, 2)
     assert checkpoint.exists()
     for name, changed in (("subject", {"seed": 1}), ("other", {})):
-        settings = replace(SETTINGS, steps=3, **changed)
+        settings = SETTINGS.but(steps=3, **changed)
         cd.train(parts, [concept(photos, name)], settings, checkpoint, 2, lines.append)
     assert not any("going on" in line for line in lines)
 
@@ -248,7 +249,7 @@ def test_a_damaged_checkpoint_is_named(parts, photos, tmp_path):
 
 
 def test_training_lowers_the_loss_on_the_subject(parts, photos, tmp_path):
-    settings = replace(SETTINGS, steps=40, learning_rate=5e-3)
+    settings = SETTINGS.but(steps=40, learning_rate=5e-3)
     losses = cd.train(parts, [concept(photos, prior=False)], settings, tmp_path / "c.pt").info[
         "losses"
     ]
@@ -452,7 +453,7 @@ def test_photos_are_cropped_to_their_central_square():
 
 
 def test_images_of_the_class_are_generated_once_and_the_same_after_an_interruption(parts, tmp_path):
-    settings = replace(SETTINGS, size=64)
+    settings = SETTINGS.but(size=64)
 
     def make(folder: Path) -> dict[str, bytes]:
         paths = cd.regularisation_images(
@@ -467,7 +468,7 @@ def test_images_of_the_class_are_generated_once_and_the_same_after_an_interrupti
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     (tmp_path / "a" / "generated-00001.png").unlink()
     assert make(tmp_path / "a") == first
-    settings = replace(settings, seed=1)
+    settings = settings.but(seed=1)
     again = make(tmp_path / "a")
     assert again.keys() == first.keys() and not set(again.values()) & set(first.values())
 

@@ -103,8 +103,12 @@ def test_version_2_s_layout_is_extracted(tiny_sd, tmp_path):
 
 def test_separate_queries_give_each_class_its_own_pass(parts):
     sample = photos(2)[1]
-    separate, _ = extract(parts, [sample], Options(resize="none", composed=False))
-    alone, _ = extract(parts, [Sample(sample.id, sample.image, ["cat"])], Options(resize="none"))
+    separate, _ = extract(
+        parts, [sample], Options(noises=1, resize="none", query={"composed": False})
+    )
+    alone, _ = extract(
+        parts, [Sample(sample.id, sample.image, ["cat"])], Options(noises=1, resize="none")
+    )
     torch.testing.assert_close(
         separate["p1/selfcross"][1].float(), alone["p1/selfcross"][0].float(), atol=2e-3, rtol=0
     )
@@ -124,7 +128,7 @@ def test_padding_counts_in_the_official_profile_alone(parts, monkeypatch):
     monkeypatch.setattr(module, "attention_maps", strong_padding)
     photo = np.zeros((40, 64, 3), np.uint8)  # 5 of the 8 rows of cells; 24 rows of padding
     for profile, strongest in (("paper", 1.0), ("official", 4 / 7)):
-        options = Options(resize="none", profile=profile)
+        options = Options(noises=1, resize="none", profile=profile)
         tensors, _ = extract(parts, [Sample("p", photo, ["dog"])], options)
         assert float(tensors["p/selfcross"][:, :5].max()) == pytest.approx(strongest, abs=1e-3)
 
@@ -153,7 +157,7 @@ def test_a_query_past_the_window_names_the_photo(parts):
 
 
 def test_cbp_scores_are_stored_where_asked_for(parts):
-    tensors, _ = extract(parts, photos(1), Options(resize="none", cbp=True))
+    tensors, _ = extract(parts, photos(1), Options(noises=1, resize="none", cbp=True))
     assert tensors["p0/cbp"].shape == tensors["p0/cross"].shape
     assert len(tensors["p0/cbp"].unique()) <= 5
 
@@ -168,9 +172,9 @@ def test_shards_partition_the_list():
 def test_a_shard_is_complete_only_with_its_manifest_parameters_and_bytes(tmp_path, parts):
     path = tmp_path / "shard-00000.safetensors"
     tensors, items = extract(parts, photos(2), OPTIONS)
-    write_shard(path, tensors, items, OPTIONS.parameters())
-    assert problem_with(path, OPTIONS.parameters()) is None
-    assert problem_with(path, Options(noises=3).parameters()) == "made with other parameters"
+    write_shard(path, tensors, items, OPTIONS.identity())
+    assert problem_with(path, OPTIONS.identity()) is None
+    assert problem_with(path, Options(noises=3).identity()) == "made with other parameters"
     read = {item["id"]: kinds for item, kinds in read_shards(tmp_path)}
     torch.testing.assert_close(read["p1"]["cross"], tensors["p1/cross"])
     damaged = bytearray(path.read_bytes())

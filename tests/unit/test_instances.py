@@ -27,7 +27,7 @@ from attnseg.evaluation.personalised import order_notes, score, split_metrics
 from attnseg.masks.clusters import OUTSIDE
 from attnseg.prompts import encode_text, token_positions
 
-OPTIONS = Options(cross_blocks=(4, 5), self_block=8, resize="none", noises=2)
+OPTIONS = Options(cross_blocks=[4, 5], self_block=8, resize="none", noises=2)
 
 
 def photo(seed: int, height: int = 64, width: int = 64) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_maps_do_not_depend_on_the_batch_and_are_means_of_min_max_over_noises(ti
                 150,
                 text,
                 [positions],
-                cross_blocks=(4, 5),
+                cross_blocks=[4, 5],
                 self_block=8,
             )
             expected = expected + min_max(maps.selfcross)[0] / 2
@@ -146,7 +146,7 @@ def test_a_person_gets_the_segment_of_one_query(tiny_parts):
     projections = {name: layer.weight.detach() * 1.5 for name, layer in layers.items()}
     info = {"classes": {"<new1>": "dog"}, "base": fingerprint(tiny_parts)}
     personal = Personal(rows, projections, info)
-    options = Options(cross_blocks=(4,), self_block=8, resize="none", noises=1)
+    options = Options(cross_blocks=[4], self_block=8, resize="none", noises=1)
     query = "the <new1> dog on the grass"
     mask = locate(tiny_parts, personal, photo(0), query, options, instances=3)
     assert mask.shape == (64, 64) and 0 < mask.mean() < 1

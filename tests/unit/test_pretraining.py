@@ -9,7 +9,7 @@ from attnseg.errors import UserError
 from attnseg.mini_world.classification import CLASSES, named_scene, named_scenes
 from attnseg.segmentation.model import MEAN, STD, build_model, load_pretrained
 from attnseg.segmentation.pretraining import augmented, train_classifier
-from attnseg.segmentation.settings import read_settings
+from attnseg.settings import read_segmentor
 from train_backbone import main
 
 SETTINGS = {
@@ -51,10 +51,10 @@ def test_a_backbone_learns_and_starts_a_segmentor(tmp_path):
     labels = np.arange(32) % 2
     images = rng.integers(0, 90, (32, 32, 32, 3), np.uint8)
     images[labels == 1] += 120
-    settings = read_settings(SETTINGS | {"batch": 16, "iterations": 30, "lr": 0.01})
+    settings = read_segmentor(SETTINGS | {"batch": 16, "iterations": 30, "lr": 0.01})
     accuracy = train_classifier(settings, images, labels, 2, tmp_path / "weights.safetensors")
     assert accuracy > 0.9
-    model = build_model(read_settings(SETTINGS), 21)
+    model = build_model(read_segmentor(SETTINGS), 21)
     load_pretrained(model, str(tmp_path / "weights.safetensors"))
     written = load_file(tmp_path / "weights.safetensors")
     torch.testing.assert_close(model.backbone.state_dict()["conv1.weight"], written["conv1.weight"])

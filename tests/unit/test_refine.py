@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from attnseg.diffusion.geometry import Fit
-from attnseg.errors import UserError
-from attnseg.masks.crf import CrfOptions, crf_probabilities
-from attnseg.masks.refine import RefineOptions, refine, source_maps
+from attnseg.masks.crf import crf_probabilities
+from attnseg.masks.refine import refine, source_maps
 from attnseg.masks.scores import with_background
+from attnseg.settings import Bilateral, Crf, RefinementJob
 
 
 def test_background_is_the_papers_square_and_the_officials_for_coco():
@@ -18,27 +18,7 @@ def test_background_is_the_papers_square_and_the_officials_for_coco():
     assert with_background(maps).shape == (3, 1, 2)
 
 
-def test_crf_options_of_a_section_are_the_usual_ones_where_it_says_nothing():
-    assert CrfOptions.from_json("{}") == CrfOptions()
-    usual = CrfOptions(iterations=5, bilateral_sxy=80, wrapped_image=True)
-    given = CrfOptions.from_json('{"gaussian": {"sxy": 2}, "bilateral": {"compat": 7}}', usual)
-    expected = CrfOptions(
-        5, gaussian_sxy=2, bilateral_sxy=80, bilateral_compat=7, wrapped_image=True
-    )
-    assert given == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["{", "none", "[]", "null", '{"sigma": 1}', '{"gaussian": 1}', '{"gaussian": {"xy": 1}}',
-     '{"iterations": "ten"}'],
-)  # fmt: skip
-def test_what_is_no_crf_section_is_one_line(text):
-    with pytest.raises(UserError, match="^--crf: not the configuration's crf section as JSON .*$"):
-        CrfOptions.from_json(text)
-
-
-def mean_field(image: np.ndarray, scores: np.ndarray, o: CrfOptions) -> np.ndarray:
+def mean_field(image: np.ndarray, scores: np.ndarray, o: Crf) -> np.ndarray:
     """Dense mean field with both kernels as full matrices, normalised symmetrically."""
     labels, h, w = scores.shape
     y, x = np.mgrid[:h, :w]
@@ -51,12 +31,12 @@ def mean_field(image: np.ndarray, scores: np.ndarray, o: CrfOptions) -> np.ndarr
         norm = 1 / np.sqrt(matrix.sum(1) + 1e-20)
         return norm[:, None] * matrix * norm[None]
 
-    near = kernel(place / o.gaussian_sxy)
-    alike = kernel(np.concatenate([place / o.bilateral_sxy, colour / o.bilateral_srgb], 1))
+    near = kernel(place / o.gaussian.sxy)
+    alike = kernel(np.concatenate([place / o.bilateral.sxy, colour / o.bilateral.srgb], 1))
     unary = -np.log(np.clip(scores, 1e-5, None)).reshape(labels, -1)
     q = np.exp(-unary) / np.exp(-unary).sum(0)
     for _ in range(o.iterations):
-        message = o.gaussian_compat * q @ near + o.bilateral_compat * q @ alike
+        message = o.gaussian.compat * q @ near + o.bilateral.compat * q @ alike
         q = np.exp(-unary + message)
         q /= q.sum(0)
     return q.reshape(labels, h, w)
@@ -69,7 +49,7 @@ def test_crf_agrees_with_a_dense_mean_field():
     scores = 0.3 + 0.1 * rng.random((2, 14, 14))
     scores[0, :, :7] += 0.3
     scores[1, :, 7:] += 0.3
-    options = CrfOptions(bilateral_sxy=5, bilateral_srgb=20, iterations=5)
+    options = Crf(bilateral=Bilateral(sxy=5, srgb=20), iterations=5)
     ours = crf_probabilities(image, scores, options)
     exact = mean_field(image, scores, options)
     assert (ours.argmax(0) == exact.argmax(0)).all()
@@ -85,8 +65,10 @@ def test_crf_moves_the_boundary_to_the_edge_in_the_image():
     maps[:, :, 24:] = 0.9  # four columns late
     maps[:, :, 16:24] = 0.35
     fit = Fit((40, 40), (40, 40))
-    plain, _ = refine(image, maps, fit, RefineOptions())
-    sharp, confidence = refine(image, maps, fit, RefineOptions(crf=CrfOptions(bilateral_sxy=10)))
+    plain, _ = refine(image, maps, fit, RefinementJob(crf=None))
+    sharp, confidence = refine(
+        image, maps, fit, RefinementJob(crf=Crf(bilateral=Bilateral(sxy=10)))
+    )
     assert (plain[:, 20:24] == 0).all()
     assert (sharp[:, 20:] == 1).mean() > 0.95 and (sharp[:, :20] == 0).mean() > 0.95
     assert confidence.min() > 0 and confidence.max() <= 1 + 1e-6
@@ -95,7 +77,7 @@ def test_crf_moves_the_boundary_to_the_edge_in_the_image():
 def test_labels_at_the_grid_are_blocks():
     maps = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(0))
     image, fit = np.zeros((32, 32, 3), np.uint8), Fit((32, 32), (32, 32))
-    labels, _ = refine(image, maps, fit, RefineOptions(labels_at_grid=True))
+    labels, _ = refine(image, maps, fit, RefinementJob(profile="official", crf=None))
     expected = np.kron(with_background(maps).argmax(0).numpy(), np.ones((8, 8)))
     np.testing.assert_array_equal(labels, expected)
 
@@ -104,7 +86,7 @@ def test_upsampling_comes_before_the_arg_max():
     maps = torch.zeros(1, 2, 2)
     maps[0, :, 1] = 1
     image, fit = np.zeros((8, 8, 3), np.uint8), Fit((8, 8), (8, 8))
-    labels, _ = refine(image, maps, fit, RefineOptions())
+    labels, _ = refine(image, maps, fit, RefinementJob(crf=None))
     # bilinear: 0, 0, 1/8, 3/8, 5/8, 7/8, 1, 1; the class wins where m > (1 - m)^2, m > 0.382
     np.testing.assert_array_equal(labels[0], [0, 0, 0, 0, 1, 1, 1, 1])
 

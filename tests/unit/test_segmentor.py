@@ -23,8 +23,8 @@ from attnseg.segmentation.model import (
     read_about,
     save_segmentor,
 )
-from attnseg.segmentation.settings import read_settings
 from attnseg.segmentation.train import runner_options, train
+from attnseg.settings import read_segmentor
 
 CLASSES = ["background", *voc.classes]
 TINY = {
@@ -83,7 +83,7 @@ def pairs(toy) -> Pairs:
 def trained(pairs, tmp_path_factory):
     """Weights after TINY's eight iterations, never interrupted."""
     path = tmp_path_factory.mktemp("trained") / "weights.safetensors"
-    train(read_settings(TINY), pairs, CLASSES, path, about={"dataset": "voc"})
+    train(read_segmentor(TINY), pairs, CLASSES, path, about={"dataset": "voc"})
     return path
 
 
@@ -122,7 +122,7 @@ def test_deeplabv2_head_is_the_sum_of_four_dilated_classifiers():
     ],
 )
 def test_features_have_the_output_stride(stem, stride, architecture):
-    settings = read_settings(
+    settings = read_segmentor(
         {**TINY, "stem": stem, "output_stride": stride, "architecture": architecture}
     )
     model = build_model(settings, 21).eval()
@@ -135,7 +135,7 @@ def test_features_have_the_output_stride(stem, stride, architecture):
 
 def test_multi_scale_loss_is_the_sum_over_scales_and_the_maximum():
     torch.manual_seed(0)
-    settings = read_settings({**TINY, "loss_scales": [0.5, 0.75, 1.0]})
+    settings = read_segmentor({**TINY, "loss_scales": [0.5, 0.75, 1.0]})
     model = build_model(settings, 4).eval()
     torch.nn.init.normal_(model.decode_head.classifiers[0].weight)
     images = torch.randn(2, 3, 32, 32)
@@ -169,7 +169,7 @@ def test_multi_scale_loss_is_the_sum_over_scales_and_the_maximum():
 
 
 def test_augmented_masks_fit_their_photos(pairs):
-    settings = read_settings({**TINY, "photometric": False, "scales": [0.75, 1.0, 1.5]})
+    settings = read_segmentor({**TINY, "photometric": False, "scales": [0.75, 1.0, 1.5]})
     options = runner_options(settings, pairs, CLASSES, Path("unused"), "cpu", None)
     from mmseg.registry import DATASETS
 
@@ -191,7 +191,7 @@ def test_augmented_masks_fit_their_photos(pairs):
 
 
 def test_a_sample_depends_on_its_place_and_on_nothing_before(pairs):
-    options = runner_options(read_settings(TINY), pairs, CLASSES, Path("unused"), "cpu", None)
+    options = runner_options(read_segmentor(TINY), pairs, CLASSES, Path("unused"), "cpu", None)
     from mmseg.registry import DATASETS
 
     dataset = DATASETS.build(
@@ -215,7 +215,7 @@ def test_learning_rates_follow_the_recipe(pairs, tmp_path, monkeypatch):
         assert len(seen[-1]) == len(names)
 
     monkeypatch.setattr(parts.SeedEachIteration, "before_train_iter", record)
-    train(read_settings({**TINY, "iterations": 4}), pairs, CLASSES, tmp_path / "w.safetensors")
+    train(read_segmentor({**TINY, "iterations": 4}), pairs, CLASSES, tmp_path / "w.safetensors")
     assert len(seen) == 4
     for i, rates in enumerate(seen):
         decay = (1 - i / 4) ** 0.9
@@ -229,8 +229,8 @@ def test_learning_rates_follow_the_recipe(pairs, tmp_path, monkeypatch):
 def test_weights_on_disk_need_nothing_else(trained, toy):
     model, about = load_segmentor(trained)
     assert about["dataset"] == "voc" and about["classes"] == CLASSES
-    settings = read_settings(about["settings"])
-    assert settings == read_settings(TINY)
+    settings = read_segmentor(about["settings"])
+    assert settings == read_segmentor(TINY)
     copy = trained.with_name("copy.safetensors")
     save_segmentor(copy, model, settings, classes=CLASSES)
     photo = read_image(voc.image_path(toy, "2012_000001"))
@@ -254,10 +254,10 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(parts.SeedEachIteration, "before_train_iter", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(read_settings(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+            train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert not output.exists()
     assert len(list(tmp_path.glob("training-*"))) == 1
-    train(read_settings(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+    train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert "resumed after iteration 3" in capsys.readouterr().out
     expected, resumed = (load_segmentor(p)[0].state_dict() for p in (trained, output))
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
@@ -309,7 +309,7 @@ def test_photos_of_one_size_pass_together_and_are_predicted_as_alone(trained):
 
 
 def test_backbone_weights_are_taken_by_torchvisions_names(tmp_path):
-    settings = read_settings({**TINY, "stem": "imagenet"})
+    settings = read_segmentor({**TINY, "stem": "imagenet"})
     torch.manual_seed(1)
     source = build_model(settings, 21).backbone.state_dict()
     torch.save({**source, "fc.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
@@ -325,7 +325,7 @@ def test_backbone_weights_are_taken_by_torchvisions_names(tmp_path):
 
 
 def test_frozen_norm_keeps_its_statistics(pairs, tmp_path):
-    settings = read_settings({**TINY, "pretrained": str(tmp_path / "resnet.pth"), "iterations": 2})
+    settings = read_segmentor({**TINY, "pretrained": str(tmp_path / "resnet.pth"), "iterations": 2})
     assert settings.norm_is_frozen
     source = build_model(settings, 21).backbone.state_dict()
     torch.save(source, tmp_path / "resnet.pth")
@@ -353,7 +353,7 @@ def test_evaluation_agrees_with_its_saved_predictions(trained, toy, tmp_path, ca
 
     arguments = [
         *("--weights", str(trained), "--root", str(toy), "--split", "train", "--device", "cpu"),
-        *("--scales", "1", "--flip", "--crf", '{"bilateral": {"sxy": 5}}', "--processes", "1"),
+        *("--set", "scales=[1]", "crf.bilateral.sxy=5", "--processes", "1"),
         *("--output", str(tmp_path / "out"), "--save-predictions", str(tmp_path / "predictions")),
         *("--submission", str(tmp_path / "results.tgz")),
     ]
@@ -385,8 +385,8 @@ def test_a_wrong_argument_of_the_evaluation_is_one_line(trained, toy, tmp_path, 
     output = ["--output", str(tmp_path)]
     for arguments, told in [
         ([], "nothing to write"),
-        ([*output, "--crf", "{"], "--crf: not the configuration's crf section"),
-        ([*output, "--scales", "0"], "--scales 0.0: scales are greater than 0"),
+        ([*output, "--set", "crf={"], "settings.crf: '{' is no mapping or null"),
+        ([*output, "--set", "scales=[0]"], "settings.scales.0: 0 is too small; more than 0"),
         ([*output, "--weights", "absent"], "absent: no such file; train the segmentor first"),
         ([*output, "--processes", "0"], "--processes 0: at least 1"),
     ]:
@@ -406,7 +406,7 @@ def test_two_processes_learn_what_one_does(pairs, toy, tmp_path):
 
     values = TINY | {"batch": 4, "iterations": 3, "scales": [1.0], "photometric": False}
     torch.manual_seed(0)
-    backbone = build_model(read_settings(values), 21).backbone.state_dict()
+    backbone = build_model(read_segmentor(values), 21).backbone.state_dict()
     # with it, batch norm is frozen
     save_file({k: v.contiguous() for k, v in backbone.items()}, tmp_path / "backbone.safetensors")
     values["pretrained"] = str(tmp_path / "backbone.safetensors")
@@ -414,7 +414,7 @@ def test_two_processes_learn_what_one_does(pairs, toy, tmp_path):
     for processes in (1, 2):
         output = tmp_path / f"{processes}.safetensors"
         command = [
-            *(sys.executable, train_segmentor.__file__, "--config", json.dumps(values)),
+            *(sys.executable, train_segmentor.__file__, "--settings", json.dumps(values)),
             *("--root", str(toy), "--train-split", "train", "--device", "cpu"),
             *("--gpus", str(processes), "--output", str(output)),
         ]

@@ -1,23 +1,21 @@
-"""Settings of a segmentor, and what a wrong one is told."""
+"""Segmentor of a segmentor, and what a wrong one is told."""
 
 import json
-from pathlib import Path
 
 import pytest
-import yaml
 
 import train_segmentor
 from attnseg.errors import UserError, run
-from attnseg.segmentation.settings import Settings, read_settings
+from attnseg.settings import Segmentor, read_segmentor
 
 
 def test_settings_survive_json():
-    settings = read_settings({"backbone": "resnet18", "iterations": 7, "lr": 1, "rates": [1, 2]})
-    assert read_settings(json.loads(json.dumps(settings.asdict()))) == settings
+    settings = read_segmentor({"backbone": "resnet18", "iterations": 7, "lr": 1, "rates": [1, 2]})
+    assert read_segmentor(json.loads(json.dumps(settings.dump()))) == settings
 
 
 def test_defaults_are_the_published_recipe():
-    settings = read_settings({"pretrained": "resnet101.pth"})
+    settings = read_segmentor({"pretrained": "resnet101.pth"})
     assert (settings.crop, settings.batch, settings.iterations) == (321, 10, 20000)
     assert (settings.lr, settings.classifier_lr_factor, settings.poly_power) == (2.5e-4, 10, 0.9)
     assert (settings.momentum, settings.weight_decay) == (0.9, 5e-4)
@@ -26,30 +24,23 @@ def test_defaults_are_the_published_recipe():
     assert settings.name == "DeepLabV2 ResNet-101"
 
 
-def test_the_configuration_offers_the_same_settings_with_the_same_defaults():
-    schema = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
-    keys = yaml.safe_load(schema.read_text())["$defs"]["segmentor"]["properties"]
-    offered = {k: v["default"] for k, v in keys.items() if k not in ("extends", "train", "test")}
-    assert offered.pop("seed") is None  # that of the run
-    own = Settings().asdict()
-    own.pop("seed")
-    assert offered == own
-
-
 def test_what_a_workflow_keeps_beside_the_settings_is_passed_over():
     values = {"train": {"dataset": "voc"}, "test": {"flip": True}, "seed": None}
-    assert read_settings(values) == Settings()
+    assert read_segmentor(values) == Segmentor()
 
 
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"iteration": 5}, "segmentor.iteration: no such key; did you mean iterations?"),
+        ({"iteration": 5}, "segmentor.iteration: no such key; did you mean `iterations`?"),
         ({"lr": "fast"}, "segmentor.lr: 'fast' is no number"),
-        ({"batch": True}, "segmentor.batch: True is no whole number"),
-        ({"batch": 0}, "segmentor.batch: 0 must be 1 or more"),
-        ({"scales": [0.5, "big"]}, "segmentor.scales: [0.5, 'big'] is no list of number"),
-        ({"backbone": "vgg16"}, "segmentor.backbone: 'vgg16' must be one of resnet18"),
+        ({"batch": True}, "segmentor.batch: True is no integer"),
+        ({"batch": 0}, "segmentor.batch: 0 is too small; at least 1"),
+        ({"scales": [0.5, "big"]}, "segmentor.scales.1: 'big' is no number"),
+        (
+            {"backbone": "vgg16"},
+            "segmentor.backbone: 'vgg16' is none of resnet18, resnet34, resnet50, resnet101",
+        ),
         ({"output_stride": 4}, "segmentor.rates: None must be set"),
         ({"stem": "small", "output_stride": 32}, "segmentor.output_stride: 32 must be one of"),
         ({"loss_scales": [0.5]}, "segmentor.loss_scales: [0.5] must be 1 and smaller scales"),
@@ -59,7 +50,7 @@ def test_what_a_workflow_keeps_beside_the_settings_is_passed_over():
 )
 def test_a_wrong_setting_is_one_line_that_names_it(values, told):
     with pytest.raises(UserError) as raised:
-        read_settings(values)
+        read_segmentor(values)
     assert str(raised.value).startswith(told)
     assert "\n" not in str(raised.value)
 
@@ -67,10 +58,10 @@ def test_a_wrong_setting_is_one_line_that_names_it(values, told):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--config", "{oops"], "--config: not JSON"),
-        (["--config", "absent.json"], "--config absent.json: No such file"),
+        (["--settings", "{oops"], "--settings: not JSON"),
+        (["--settings", "absent.json"], "--settings absent.json: No such file"),
         (["--set", "lr"], "--set lr: write KEY=VALUE"),
-        (["--set", "lr=0"], "segmentor.lr: 0 must be greater than 0"),
+        (["--set", "lr=0"], "segmentor.lr: 0 is too small; more than 0"),
         (["--dataset", "imagenet"], "datasets.imagenet: no such data set"),
         ([], "no list of split 'train'"),
     ],

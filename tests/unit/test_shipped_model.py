@@ -10,12 +10,12 @@ from attnseg.diffusion.attention import default_blocks
 from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.diffusion.geometry import Fit
 from attnseg.diffusion.load import load_parts
-from attnseg.masks.crf import CrfOptions
-from attnseg.masks.refine import RefineOptions, refine
+from attnseg.masks.refine import refine
 from attnseg.mini_world.splits import voc_scene
+from attnseg.settings import Bilateral, Crf, RefinementJob
 
 MODEL = Path(__file__).resolve().parents[2] / "assets" / "mini_sd"
-OPTIONS = Options(cross_blocks=(5, 6), self_block=7, noises=2, resize="none")
+OPTIONS = Options(cross_blocks=[5, 6], self_block=7, noises=2, resize="none")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def masks(parts, samples: list[Sample], batch_size: int, shard_size: int) -> np.
         for sample, item in zip(samples[start:], items, strict=False):
             maps = tensors[f"{sample.id}/selfcross"].float()
             fit = Fit(tuple(item["content"]), tuple(item["padded"]))
-            options = RefineOptions(crf=CrfOptions(bilateral_sxy=9.7, bilateral_srgb=13))
+            options = RefinementJob(crf=Crf(bilateral=Bilateral(sxy=9.7, srgb=13)))
             labels.append(refine(sample.image, maps, fit, options)[0])
     return np.stack(labels)
 
@@ -62,7 +62,7 @@ def test_masks_do_not_depend_on_batches_or_shards(parts):
 
 
 def test_its_default_blocks_are_those_of_the_mini_configuration(parts):
-    assert default_blocks(parts.unet) == (OPTIONS.cross_blocks, OPTIONS.self_block)
+    assert default_blocks(parts.unet) == (tuple(OPTIONS.cross_blocks), OPTIONS.self_block)
 
 
 def test_attention_finds_what_is_named(parts):

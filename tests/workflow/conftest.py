@@ -65,8 +65,8 @@ def scripts_of():
         for script, rest in commands:
             source = (REPOSITORY / "scripts" / f"{script}.py").read_text()
             for flag in re.findall(r"(?<!\S)--([a-z0-9-]+)", re.sub(r"'.*?'", "", rest)):
-                known = f'"--{flag}"' in source or f'"{flag.removeprefix("no-")}"' in source
-                assert known, (script, flag)
+                told = "add_settings(" in source and flag in ("settings", "set")
+                assert told or f'"--{flag}"' in source, (script, flag)
         return {script for script, _ in commands}
 
     return call

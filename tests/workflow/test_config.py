@@ -1,24 +1,28 @@
 """The configuration: what is checked, what names stand for, and that it is described."""
 
+import json
 import re
+import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
+from typing import get_args, get_origin
 
+import jsonschema
 import pytest
 import yaml
 
 from attnseg.config import merge, read_config, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
+from attnseg.settings import Config, Settings
+from attnseg.settings.base import options_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
 PAPER = REPOSITORY / "config" / "config.yaml"
 MINI = REPOSITORY / "config" / "mini.yaml"
 
 
 def read(*files):
-    return read_config(*files, schema=SCHEMA)
+    return read_config(*files)
 
 
 def refusal(tmp_path, text: str) -> str:
@@ -114,17 +118,33 @@ def test_defaults_are_filled_in(tmp_path):
     assert config["variants"] == {"base": {}}
 
 
-def test_the_paper_configuration_states_the_defaults():
-    paper = read(PAPER)
-    schema = yaml.safe_load(SCHEMA.read_text())["properties"]
-    for key in ("paths", "model", "extraction"):
-        for name, value in schema[key]["properties"].items():
-            if "default" in value and value["default"] != {}:
-                assert paper[key][name] == value["default"], f"{key}.{name}"
+def test_the_paper_configuration_repeats_no_default():
+    def repeated(cls, values, at=""):
+        for name, value in values.items():
+            field = cls.model_fields[name]
+            if not field.is_required() and value == plain(
+                field.get_default(call_default_factory=True)
+            ):
+                yield f"{at}{name}"
+            for option in options_of(field.annotation):
+                if isinstance(option, type) and issubclass(option, Settings):
+                    yield from repeated(option, value, f"{at}{name}.")
+                elif isinstance(value, dict) and get_origin(option) is dict:
+                    (inner, *_) = options_of(get_args(option)[1])
+                    if isinstance(inner, type) and issubclass(inner, Settings):
+                        for entry, item in value.items():
+                            # an entry that extends another may set a default over it
+                            if not item.get("extends"):
+                                yield from repeated(inner, item, f"{at}{name}.{entry}.")
+
+    def plain(value):
+        return value.dump() if isinstance(value, Settings) else value
+
+    assert list(repeated(Config, yaml.safe_load(PAPER.read_text()))) == []
 
 
 def test_mini_overrides_only():
-    """Every key of the mini file has another value than the paper's, splits of its own aside."""
+    """Every key of the mini file has another value than the paper's."""
     paper, mini = read(PAPER), yaml.safe_load(MINI.read_text())
 
     def leaves(value, at=()):
@@ -138,7 +158,7 @@ def test_mini_overrides_only():
         base = paper
         for key in keys:
             base = base.get(key) if isinstance(base, dict) else None
-        assert base != value or keys[:2] == ("segmentors", "deeplabv2_voc"), keys
+        assert base != value, keys
 
 
 def test_a_variant_overrides_single_keys():
@@ -168,43 +188,47 @@ def test_merging_leaves_its_arguments_as_they_were():
     assert base == {"a": {"b": 1, "c": 2}}
 
 
-def entries(schema, name=""):
-    """(key, its schema, whether it needs a default) everywhere in the schema."""
-    for key, value in schema.get("properties", {}).items():
-        optional = key not in schema.get("required", [])
-        yield f"{name}.{key}", value, optional
-        yield from entries(value, f"{name}.{key}")
-    if isinstance(schema.get("additionalProperties"), dict):
-        yield from entries(schema["additionalProperties"], f"{name}.<name>")
+def classes(cls=Config):
+    """The settings' classes that a configuration is made of."""
+    yield cls
+    for field in cls.model_fields.values():
+        for option in options_of(field.annotation):
+            for inner in (option, *(o for a in get_args(option) for o in options_of(a))):
+                for last in (inner, *(o for a in get_args(inner) for o in options_of(a))):
+                    if isinstance(last, type) and issubclass(last, Settings):
+                        yield from classes(last)
 
 
-def test_every_key_is_described_and_no_other_is_allowed():
-    schema = yaml.safe_load(SCHEMA.read_text())
-    parts = {"": schema, **{f"$defs.{name}": part for name, part in schema["$defs"].items()}}
-    for name, part in parts.items():
-        for key, value, optional in entries(part, name):
-            assert value.get("description"), key
-            # a variant's keys have no defaults: what is absent is as under `extraction`
-            if optional and not name.startswith("$defs.variant"):
-                assert "default" in value, key
-            if "properties" in value:
-                assert value["additionalProperties"] is False, key
+def test_every_key_is_described_in_a_sentence():
+    for cls in set(classes()):
+        for name, field in cls.model_fields.items():
+            assert field.description and field.description[-1] in ".)", (cls, name)
 
 
-def test_the_readme_of_the_configuration_is_up_to_date():
+def test_the_readme_and_the_schema_of_the_configuration_are_up_to_date():
     sys.path.insert(0, str(REPOSITORY / "scripts" / "tools"))
     import write_config_readme
 
-    assert write_config_readme.README.read_text() == write_config_readme.text(), (
-        "run scripts/tools/write_config_readme.py"
+    for file, text in (
+        (write_config_readme.README, write_config_readme.text()),
+        (write_config_readme.SCHEMA, write_config_readme.schema()),
+    ):
+        assert file.read_text() == text, "run scripts/tools/write_config_readme.py"
+
+
+@pytest.mark.parametrize("file", [PAPER, MINI], ids=lambda file: file.stem)
+def test_the_schema_for_editors_accepts_the_shipped_configurations(file):
+    schema = json.loads((REPOSITORY / "workflow/schemas/config.schema.json").read_text())
+    jsonschema.validate(yaml.safe_load(file.read_text()), schema)
+
+
+def test_the_settings_need_neither_numpy_nor_torch():
+    code = (
+        "import sys, attnseg.config, attnseg.settings.cli\n"
+        "print(sorted({'numpy', 'torch', 'jsonschema', 'PIL', 'pandas'} & set(sys.modules)))"
     )
-
-
-def test_segmentors_are_configured_with_the_keys_that_the_program_reads():
-    settings = pytest.importorskip("attnseg.segmentation.settings")
-    schema = yaml.safe_load(SCHEMA.read_text())["$defs"]["segmentor"]["properties"]
-    program = {field.name for field in fields(settings.Settings)} - {"test"}
-    assert set(schema) - {"extends", "train", "test"} == program
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
 def pins(text: str) -> dict[str, str]:

@@ -57,7 +57,7 @@ def test_another_learning_rate_generates_no_other_images_of_the_class(plan, chec
     commands = re.findall(r"python scripts/train_custom_diffusion\.py .*", output)
     images = next(command for command in commands if "--only-regularisation" in command)
     weights = next(command for command in commands if "--part" in command)
-    assert "--learning-rate 0.5" in weights and "--learning-rate" not in images
+    assert '"learning_rate":0.5' in weights and "learning_rate" not in images
 
 
 def test_they_are_among_all_tables_and_not_among_the_default_ones(extra):

@@ -13,10 +13,12 @@ from snakemake.exceptions import WorkflowError
 REPOSITORY = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
+from attnseg import config as settings_of
 from attnseg import datasets
 from attnseg.config import prepare, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
 from attnseg.evaluations import Evaluation
+from attnseg.settings import PROFILES, read_segmentor
 from attnseg.tables import FIGURES, GENERATED_PICTURES, PICTURES, TABLES, TARGETS
 from attnseg.tables import check_target, evaluations_needed
 from attnseg.tables import claims as ledger
@@ -29,9 +31,8 @@ os.environ.update(
 
 def checked_config():
     """The configuration with its defaults. A mistake in it ends the run with one line."""
-    schema = REPOSITORY / "workflow" / "schemas" / "config.schema.yaml"
     try:
-        checked = prepare(config, schema, workflow.configfiles)
+        checked = prepare(config, workflow.configfiles)
         if checked["targets"] != "all":
             for target in checked["targets"]:
                 check_target(target)
@@ -41,15 +42,9 @@ def checked_config():
 
 
 config.update(checked_config())
-try:
-    DATASETS = {
-        name: datasets.load(name, entry) for name, entry in config["datasets"].items()
-    }
-    for entry in config["datasets"].values():
-        if entry["vocabulary"] not in (None, *DATASETS):
-            datasets.load(entry["vocabulary"])
-except UserError as error:
-    raise SystemExit(f"error: {error}")
+DATASETS = {
+    name: datasets.load(name, entry) for name, entry in config["datasets"].items()
+}
 
 
 pathvars:
@@ -190,10 +185,36 @@ def flags(**values):
     return shlex.join(words)
 
 
+def settings_for(job, *names):
+    """The settings of a job, as a param: those that are not the default and can change the result.
+
+    `job` is a function of attnseg.config; `names` are the wildcards that it takes.
+    """
+
+    def settings(wildcards):
+        told = job(config, *[wildcards[name] for name in names])
+        return flags(settings=told.identity())
+
+    return settings
+
+
+def speed_for(job, *names):
+    """The settings of a job that cannot change its result, and its device: a resource rather than
+    a param, as a job whose params change is run again."""
+
+    def speed(wildcards):
+        told = job(config, *[wildcards[name] for name in names]).speed()
+        assignments = [f"{key}={json.dumps(value)}" for key, value in told.items()]
+        return flags(set=assignments or None, device=device())
+
+    return speed
+
+
 def label_source(dataset, profile):
     """Where image-level labels are read; the official code takes them from the true masks."""
-    sources = DATASETS[dataset].label_sources
-    return "mask" if profile == "official" else next(iter(sources), None)
+    if PROFILES[profile].labels_from_masks:
+        return "mask"
+    return next(iter(DATASETS[dataset].label_sources), None)
 
 
 def vocabulary(dataset):

@@ -21,10 +21,10 @@ rule evaluate_segmentor:
         device=device(),
     params:
         flags=tested_flags,
-        method=test_flags,
+        settings=settings_for(settings_of.test_job, "segmentor"),
         folder=lambda wildcards, output: Path(output.metrics).parent,
     shell:
-        "python {input.script} --weights {input.weights} {params.flags} {params.method}"
+        "python {input.script} --weights {input.weights} {params.flags} {params.settings}"
         " --processes {threads} --device {resources.device} --output {params.folder} > {log} 2>&1"
 
 
@@ -48,7 +48,7 @@ rule make_submission:
         device=device(),
     params:
         flags=tested_flags,
-        method=test_flags,
+        settings=settings_for(settings_of.test_job, "segmentor"),
     shell:
-        "python {input.script} --weights {input.weights} {params.flags} {params.method}"
+        "python {input.script} --weights {input.weights} {params.flags} {params.settings}"
         " --processes {threads} --device {resources.device} --submission {output} > {log} 2>&1"

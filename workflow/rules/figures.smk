@@ -109,8 +109,15 @@ def picture_flags(wildcards, input):
     )
 
 
+def attention_job(config):
+    """The extraction that Figure 2 shows."""
+    return settings_of.extraction_job(
+        config, config["figures"]["voc_figure_2"]["variant"]
+    )
+
+
 def attention_flags(wildcards):
-    """The photos of Figure 2 and how their attention is taken."""
+    """The photos of Figure 2 and the model."""
     shown = config["figures"]["voc_figure_2"]
     settings, dataset = resolve_variant(config, shown["variant"]), shown["dataset"]
     return flags(
@@ -121,12 +128,6 @@ def attention_flags(wildcards):
         vocabulary=vocabulary(dataset),
         count=shown["count"],
         model=model_folder(),
-        timestep=settings["timestep"],
-        cross_blocks=settings["cross_blocks"],
-        self_block=settings["self_block"],
-        iterations=settings["iterations"],
-        resize=settings["resize"],
-        seed=settings["seed"],
     )
 
 
@@ -250,9 +251,10 @@ rule draw_attention:
         gpu=gpus,
         speed=flags(device=device()),
     params:
-        flags=attention_flags,
+        data=attention_flags,
+        settings=settings_for(attention_job),
     shell:
-        "python {input.script} {params.flags} {resources.speed} --output {output} > {log} 2>&1"
+        "python {input.script} {params.data} {params.settings} {resources.speed} --output {output} > {log} 2>&1"
 
 
 rule draw_masks:

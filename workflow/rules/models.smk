@@ -50,20 +50,12 @@ def lora_photos(wildcards):
 
 
 def lora_flags(wildcards):
-    """What decides a LoRA's weights."""
+    """The model that is adapted, and the photos that it is adapted to."""
     settings = config["loras"][wildcards.lora]
     return flags(
         model=model_folder(),
         images=photos_of(settings["dataset"], settings["split"]),
         limit=settings["images"],
-        instance_prompt=settings["prompt"],
-        rank=settings["rank"],
-        steps=settings["steps"],
-        batch_size=settings["batch_size"],
-        learning_rate=settings["learning_rate"],
-        text_encoder=settings["text_encoder"],
-        size=settings["size"],
-        seed=config["seed"],
     )
 
 
@@ -182,9 +174,10 @@ rule train_dreambooth_lora:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=gpus,
-        device=device(),
+        speed=speed_for(settings_of.lora_job, "lora"),
     params:
-        flags=lora_flags,
+        data=lora_flags,
+        settings=settings_for(settings_of.lora_job, "lora"),
     shell:
-        "python {input.script} {params.flags} --device {resources.device} --output {output}"
+        "python {input.script} {params.data} {params.settings} {resources.speed} --output {output}"
         " > {log} 2>&1"

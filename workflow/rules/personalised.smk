@@ -21,32 +21,9 @@ def mug19_root(wildcards):
     return config["datasets"]["mug19"]["root"]
 
 
-def class_flags(wildcards):
-    """What decides the images of a subject's class."""
-    settings = config["personalised"]["training"]
-    return flags(
-        mug19=mug19_root(wildcards),
-        model=model_folder(),
-        prompt=settings["prompt"],
-        size=settings["size"],
-        regularisation_images=settings["regularisation_images"],
-        seed=config["seed"],
-    )
-
-
 def subject_flags(wildcards):
-    """What decides a subject's weights beside them."""
-    settings = config["personalised"]["training"]
-    return flags(
-        token=config["personalised"]["token"],
-        steps=settings["steps"],
-        batch_size=settings["batch_size"],
-        learning_rate=settings["learning_rate"],
-        embedding_factor=settings["embedding_factor"],
-        prior_weight=settings["prior_weight"],
-        initial_word=settings["initial_word"],
-        no_augment=not settings["augment"],
-    )
+    """The subjects and the model that learns them."""
+    return flags(mug19=mug19_root(wildcards), model=model_folder())
 
 
 def class_images(wildcards):
@@ -68,26 +45,13 @@ def compared_features(wildcards):
 
 
 def instance_flags(wildcards):
-    """How subjects are found in scenes."""
-    settings = config["personalised"]["segmentation"]
-    blocks, model = settings["cross_blocks"], config["model"]
-    self_block = settings["self_block"]
+    """The scenes, the models and the methods that are compared."""
     return flags(
         root=mug19_root(wildcards),
         model=model_folder(),
         methods=personal_methods(),
         clip=config["personalised"]["clip"],
         dino=config["personalised"]["dino"],
-        timestep=settings["timestep"],
-        cross_blocks=model["cross_blocks"] if blocks is None else blocks,
-        self_block=model["self_block"] if self_block is None else self_block,
-        iterations=settings["iterations"],
-        noises=settings["noises"],
-        resize=settings["resize"],
-        template=settings["template"],
-        foreground_threshold=settings["foreground_threshold"],
-        locality=settings["locality"],
-        seed=config["seed"],
     )
 
 
@@ -118,13 +82,14 @@ rule generate_class_images:
         mem_mb=growing(16000),
         runtime=growing(120),
         gpu=gpus,
-        device=device(),
+        speed=speed_for(settings_of.class_images_job),
     params:
-        flags=class_flags,
+        data=subject_flags,
+        settings=settings_for(settings_of.class_images_job),
         folder=lambda wildcards, output: Path(output[0]).with_name("subjects"),
     shell:
-        "python {input.script} {params.flags} --only-regularisation --threads {threads}"
-        " --device {resources.device} --output {params.folder} --summary {output} > {log} 2>&1"
+        "python {input.script} {params.data} {params.settings} --only-regularisation"
+        " --threads {threads} {resources.speed} --output {params.folder} --summary {output} > {log} 2>&1"
 
 
 rule train_custom_diffusion:
@@ -144,19 +109,17 @@ rule train_custom_diffusion:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=gpus,
-        # no param: neither changes the weights
-        speed=flags(
-            device=device(),
-            checkpoint_every=config["personalised"]["training"]["checkpoint_interval"],
-        ),
+        speed=speed_for(settings_of.subject_training_job),
     params:
-        images=class_flags,
-        flags=subject_flags,
+        data=subject_flags,
+        token=config["personalised"]["token"],
+        settings=settings_for(settings_of.subject_training_job),
         jobs=config["personalised"]["jobs"],
         folder=lambda wildcards, output: Path(output[0]).with_name("subjects"),
     shell:
-        "python {input.script} {params.images} {params.flags} --part {wildcards.number}/{params.jobs}"
-        " --threads {threads} {resources.speed} --output {params.folder} --summary {output}"
+        "python {input.script} {params.data} {params.settings} --token {params.token:q}"
+        " --part {wildcards.number}/{params.jobs} --threads {threads} {resources.speed}"
+        " --output {params.folder} --summary {output}"
         " > {log} 2>&1"
 
 
@@ -179,17 +142,16 @@ rule segment_instances:
         mem_mb=growing(32000),
         runtime=growing(480),
         gpu=gpus,
-        speed=flags(
-            device=device(),
-            batch_size=config["personalised"]["segmentation"]["batch_size"],
-        ),
+        speed=speed_for(settings_of.subject_segmentation_job),
     params:
-        flags=instance_flags,
+        data=instance_flags,
+        settings=settings_for(settings_of.subject_segmentation_job),
         features=lambda wildcards, input: flags(features=input.get("features") or None),
         personal=lambda wildcards, output: Path(output[0]).parents[1] / "subjects",
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python {input.script} {params.flags} {params.features} {resources.speed}"
+        "python {input.script} {params.data} {params.settings} {params.features}"
+        " {resources.speed}"
         " --personal {params.personal} --output {params.folder} > {log} 2>&1"
 
 

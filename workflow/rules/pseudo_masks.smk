@@ -49,50 +49,15 @@ def shards(wildcards):
     )
 
 
-def extraction_flags(wildcards):
-    """What decides the content of a shard."""
+def shard_flags(wildcards):
+    """The model, and the photos of a shard and what the data set says of them."""
     settings = resolve_variant(config, wildcards.variant)
     return flags(
         labels=label_source(wildcards.dataset, settings["profile"]),
         shard=int(wildcards.shard),
-        shard_size=settings["shard_size"],
         images=images_listed(wildcards),
         model=model_folder(),
-        timestep=settings["timestep"],
-        cross_blocks=settings["cross_blocks"],
-        self_block=settings["self_block"],
-        iterations=settings["iterations"],
-        noises=settings["noises"],
-        profile=settings["profile"],
         vocabulary=vocabulary(wildcards.dataset),
-        no_composed=not settings["query"]["composed"],
-        no_synonyms=not settings["query"]["synonyms"],
-        no_background_words=not settings["query"]["background_words"],
-        cbp=settings["cbp"],
-        resize=settings["resize"],
-        seed=settings["seed"],
-    )
-
-
-def speed_flags(wildcards):
-    """What decides how fast a shard is made, and nothing else."""
-    return flags(
-        batch_size=resolve_variant(config, wildcards.variant)["batch_size"],
-        device=device(),
-    )
-
-
-def refinement_flags(wildcards):
-    """What turns attention into masks."""
-    settings = config["refinements"][wildcards.refinement]
-    return flags(
-        source=settings["source"],
-        crf=config["crf"] if settings["crf"] else "none",
-        background_threshold=settings["background"]["threshold"],
-        background_power=settings["background"]["power"],
-        constant_background=settings["background"]["power"] is None,
-        confidence=settings["confidence"],
-        profile=resolve_variant(config, wildcards.variant)["profile"],
     )
 
 
@@ -113,14 +78,14 @@ rule extract_attention:
         mem_mb=growing(16000),
         runtime=growing(120),
         gpu=gpus,
-        # no param: another batch size or device gives the same maps and is no reason to rerun
-        speed=speed_flags,
+        speed=speed_for(settings_of.extraction_job, "variant"),
     params:
         data=dataset_flags,
-        method=extraction_flags,
+        shard=shard_flags,
+        settings=settings_for(settings_of.extraction_job, "variant"),
     shell:
-        "python {input.script} {params.data} {params.method} {resources.speed}"
-        " --output {output.maps} > {log} 2>&1"
+        "python {input.script} {params.data} {params.shard} {params.settings}"
+        " {resources.speed} --output {output.maps} > {log} 2>&1"
 
 
 rule verify_shards:
@@ -168,12 +133,12 @@ rule refine_masks:
         gpu=0,
     params:
         data=lambda wildcards: flags(**photos_named(wildcards.dataset, wildcards.split)),
-        method=refinement_flags,
+        settings=settings_for(settings_of.refinement_job, "variant", "refinement"),
         attention=lambda wildcards, input: Path(input.attention).parent,
         masks=lambda wildcards, output: Path(output.masks).parent,
         training=lambda wildcards, output: Path(output.training).parent,
     shell:
-        "python {input.script} {params.data} --attention {params.attention} {params.method}"
+        "python {input.script} {params.data} --attention {params.attention} {params.settings}"
         " --processes {threads} --output {params.masks} --train-output {params.training}"
         " > {log} 2>&1"
 

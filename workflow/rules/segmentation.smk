@@ -61,17 +61,10 @@ def reliability_folder(train, masks):
     return f"{masks}/reliability" if labelled else None
 
 
-# settings that change how fast a segmentor is trained, and are no reason to train it again
-HOW_FAST = ("precision", "workers")
-
-
 def training_flags(wildcards):
     """What decides a segmentor's weights."""
     settings = segmentor_settings(wildcards.segmentor)
-    train = settings.pop("train")
-    settings.pop("test")
-    for key in HOW_FAST:
-        settings.pop(key)
+    train = settings["train"]
     root = config["datasets"][train["dataset"]]["root"]
     work, folder = config["paths"]["work"], mask_folder(train)
     if folder is None:
@@ -89,24 +82,15 @@ def training_flags(wildcards):
     for folder in ("resources", "work"):
         weights = weights.replace(f"<{folder}>", config["paths"][folder])
     settings["pretrained"] = weights or None
+    segmentor = read_segmentor(settings, f"segmentors.{wildcards.segmentor}")
     return flags(
-        config=settings,
+        settings=segmentor.identity(),
         dataset=dataset_argument(train["dataset"]),
         **images,
         train_masks=masks,
         reliability=(
             reliability_folder(train, masks) if settings["learner"] == "beco" else None
         ),
-    )
-
-
-def test_flags(wildcards):
-    """How a segmentor is evaluated."""
-    settings = segmentor_settings(wildcards.segmentor)["test"]
-    return flags(
-        scales=settings["scales"],
-        flip=settings["flip"],
-        crf=config["crf"] if settings["crf"] else "none",
     )
 
 
@@ -136,14 +120,11 @@ def training_gpus(wildcards):
 
 
 def sharing_flags(wildcards):
-    """Where a segmentor is trained and how fast. No param: nothing of it is a reason to rerun."""
+    """How fast and where a segmentor is trained, the number of GPUs included: no reason to rerun."""
     count = training_gpus(wildcards)
-    settings = segmentor_settings(wildcards.segmentor)
-    return flags(
-        device=device(),
-        gpus=count if count > 1 else None,
-        set=[f"{key}={settings[key]}" for key in HOW_FAST],
-    )
+    job = lambda config: read_segmentor(segmentor_settings(wildcards.segmentor))
+    gpus = flags(gpus=count if count > 1 else None)
+    return f"{speed_for(job)(wildcards)} {gpus}".rstrip()
 
 
 rule train_segmentor:
@@ -163,8 +144,8 @@ rule train_segmentor:
         mem_mb=growing(32000),
         runtime=growing(1440),
         gpu=training_gpus,
-        device=sharing_flags,
+        speed=sharing_flags,
     params:
         flags=training_flags,
     shell:
-        "python {input.script} {params.flags} {resources.device} --output {output} > {log} 2>&1"
+        "python {input.script} {params.flags} {resources.speed} --output {output} > {log} 2>&1"

@@ -43,41 +43,12 @@ def adapter(wildcards):
     return [] if lora is None else f"<work>/loras/{lora}.safetensors"
 
 
-def generation_flags(wildcards):
-    """What decides the content of a shard of generated images, prompts and LoRA aside."""
-    settings = config["generation"]
-    return flags(
-        shard=int(wildcards.shard),
-        shard_size=settings["shard_size"],
-        model=model_folder(),
-        steps=settings["steps"],
-        attention_step=settings["attention_step"],
-        guidance=settings["guidance"],
-        cross_blocks=settings["cross_blocks"],
-        size=settings["size"],
-        image_format=settings["image_format"],
-    )
-
-
 def generated_shards(wildcards):
     """The shards that hold the first images of a set."""
     return expand(
         "<work>/generated/{synthesis}/shard-{shard}.safetensors",
         synthesis=wildcards.synthesis,
         shard=shard_numbers(int(wildcards.number), config["generation"]["shard_size"]),
-    )
-
-
-def labelling_flags(wildcards):
-    """What turns stored attention into masks and reliability maps."""
-    settings = config["labellings"][wildcards.labelling]
-    return flags(
-        post=settings["post"],
-        normalise=settings["normalise"],
-        beta=settings["beta"],
-        theta=settings["theta"] if settings["post"] == "threshold" else None,
-        reliable=settings["reliable"],
-        crf=config["labelling_crf"] if settings["post"] == "crf" else None,
     )
 
 
@@ -100,27 +71,13 @@ def inverted_shards(wildcards):
 
 
 def inversion_flags(wildcards):
-    """What decides the content of a shard of inverted photos."""
-    settings = config["inversions"][wildcards.inversion]
+    """The model, and the photos of a shard and where their labels are."""
     return flags(
         labels=label_source(wildcards.dataset, config["profile"]),
         shard=int(wildcards.shard),
-        shard_size=settings["shard_size"],
         limit=images_inverted(wildcards.dataset, wildcards.split, wildcards.inversion),
         model=model_folder(),
-        steps=settings["steps"],
-        inner_iterations=settings["inner_iterations"],
-        guidance=settings["guidance"],
-        learning_rate=settings["learning_rate"],
-        timestep=settings["timestep"],
-        cross_blocks=settings["cross_blocks"],
     )
-
-
-def inversion_speed_flags(wildcards):
-    """What decides how fast photos are inverted, and nothing else."""
-    batch_size = config["inversions"][wildcards.inversion]["batch_size"]
-    return flags(batch_size=batch_size, device=device())
 
 
 rule build_prompts:
@@ -163,19 +120,15 @@ rule generate_images:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=gpus,
-        # no param: another batch size, device or precision is no reason to rerun
-        speed=flags(
-            batch_size=config["generation"]["batch_size"],
-            precision=config["generation"]["precision"],
-            device=device(),
-        ),
+        speed=speed_for(settings_of.generation_job),
     params:
-        method=generation_flags,
+        shard=lambda wildcards: flags(shard=int(wildcards.shard), model=model_folder()),
+        settings=settings_for(settings_of.generation_job),
         lora=lambda wildcards, input: flags(lora=input.get("lora") or None),
         images=lambda wildcards, output: Path(output.maps).with_name("images"),
     shell:
-        "python {input.script} --prompts {input.prompts} {params.method} {params.lora}"
-        " {resources.speed} --images {params.images} --output {output.maps} > {log} 2>&1"
+        "python {input.script} --prompts {input.prompts} {params.shard} {params.settings}"
+        " {params.lora} {resources.speed} --images {params.images} --output {output.maps} > {log} 2>&1"
 
 
 # A manifest is written last and stands for its folder, as with pseudo masks.
@@ -195,7 +148,7 @@ rule refine_synthetic:
         runtime=growing(480),
         gpu=0,
     params:
-        method=labelling_flags,
+        settings=settings_for(settings_of.labelling_job, "labelling"),
         dataset=lambda wildcards: flags(
             dataset=dataset_argument(
                 config["synthesis"][wildcards.synthesis]["dataset"]
@@ -206,7 +159,7 @@ rule refine_synthetic:
         masks=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python {input.script} {params.dataset} --attention {params.attention}"
-        " --images {params.images} --limit {wildcards.number} {params.method}"
+        " --images {params.images} --limit {wildcards.number} {params.settings}"
         " --processes {threads} --output {params.masks} > {log} 2>&1"
 
 
@@ -227,13 +180,14 @@ rule invert_image:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=gpus,
-        speed=inversion_speed_flags,
+        speed=speed_for(settings_of.inversion_job, "inversion"),
     params:
         data=dataset_flags,
-        method=inversion_flags,
+        shard=inversion_flags,
+        settings=settings_for(settings_of.inversion_job, "inversion"),
     shell:
-        "python {input.script} {params.data} {params.method} {resources.speed}"
-        " --output {output.maps} > {log} 2>&1"
+        "python {input.script} {params.data} {params.shard} {params.settings}"
+        " {resources.speed} --output {output.maps} > {log} 2>&1"
 
 
 # Skipped photos get a mask of background: of an evaluated split, each counts.
@@ -253,7 +207,7 @@ rule refine_inversion:
         runtime=growing(480),
         gpu=0,
     params:
-        method=labelling_flags,
+        settings=settings_for(settings_of.labelling_job, "labelling"),
         dataset=lambda wildcards: flags(dataset=dataset_argument(wildcards.dataset)),
         attention=lambda wildcards, input: Path(input.shards[0]).parent,
         images=photo_folder,
@@ -263,5 +217,5 @@ rule refine_inversion:
         masks=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python {input.script} {params.dataset} --attention {params.attention}"
-        " --images {params.images} --limit {params.limit} --keep-skipped {params.method}"
+        " --images {params.images} --limit {params.limit} --keep-skipped {params.settings}"
         " --processes {threads} --output {params.masks} > {log} 2>&1"

@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ from attnseg.errors import UserError
 from attnseg.files import parameters_hash, sha256, start_folder, write_atomically
 from attnseg.prompts import encode_text
 from attnseg.seeds import generator_of
+from attnseg.settings import SubjectTrainingJob
 
 
 @dataclass(frozen=True)
@@ -47,23 +48,6 @@ class Concept:
     class_word: str
     photos: tuple[Path, ...]
     regularisation: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a subject is learnt; the defaults are Custom Diffusion's on two GPUs, as in Text2Mask."""
-
-    steps: int = 250
-    batch_size: int = 4  # photos a step, and as many images of the class
-    learning_rate: float = 2e-5  # times the batch size: 1e-5 an image
-    embedding_factor: float = 1.0  # of the embedding's rate, for one of another scale than SD's
-    prior_weight: float = 1.0
-    size: int = 512  # of the square that photos are cropped to, pixels
-    prompt: str = "photo of a {}"
-    initial_word: str = "ktn"  # the identifier starts as the mean of this word's tokens
-    augment: bool = True  # shrink or enlarge most photos, and say so in the prompt
-    flip: bool = True
-    seed: int = 0
 
 
 def concepts_from(
@@ -145,10 +129,10 @@ class _Latents:
         return self.kept[key]
 
 
-def plan_of(parts, concepts: Sequence[Concept], settings: Settings) -> dict:
+def plan_of(parts, concepts: Sequence[Concept], settings: SubjectTrainingJob) -> dict:
     """All that decides what is learnt."""
     return {
-        "settings": asdict(settings),
+        "settings": settings.identity(),
         "base": fingerprint(parts),
         "concepts": [
             [
@@ -170,7 +154,7 @@ def is_learnt(folder: Path, plan: dict) -> bool:
 def train(
     parts,
     concepts: Sequence[Concept],
-    settings: Settings,
+    settings: SubjectTrainingJob,
     checkpoint: Path,
     checkpoint_every: int = 50,
     log: Callable[[str], None] = print,
@@ -241,7 +225,7 @@ def train(
         "base": plan["base"],
         "plan": parameters_hash(plan),
         "model": parts.name,
-        "settings": asdict(settings),
+        "settings": settings.identity(),
         "photos": [len(concept.photos) for concept in concepts],
         "regularisation": [len(concept.regularisation) for concept in concepts],
         "losses": [round(loss, 5) for loss in losses],
@@ -264,7 +248,7 @@ def new_processors(unet: torch.nn.Module) -> dict[str, CustomDiffusionAttnProces
     return processors
 
 
-def check_prompts(tokenizer, concepts: Sequence[Concept], settings: Settings) -> None:
+def check_prompts(tokenizer, concepts: Sequence[Concept], settings: SubjectTrainingJob) -> None:
     """Raise where the prompt has no place for the subject, or is too long for it."""
     if settings.prompt.count("{}") != 1:
         raise UserError(f"the prompt {settings.prompt!r} must hold one {{}}, the subject's place")
@@ -287,7 +271,12 @@ class Batch:
 
 
 def step_batch(
-    parts, tokenizer, concepts: Sequence[Concept], settings: Settings, latents: _Latents, step: int
+    parts,
+    tokenizer,
+    concepts: Sequence[Concept],
+    settings: SubjectTrainingJob,
+    latents: _Latents,
+    step: int,
 ) -> Batch:
     """The batch of one step, which depends on the seed and the step alone."""
     generator = generator_of(settings.seed, "step", step)
@@ -386,7 +375,7 @@ def regularisation_images(
     class_word: str,
     folder: Path,
     count: int,
-    settings: Settings,
+    settings: SubjectTrainingJob,
     *,
     steps: int = 50,
     guidance: float = 6.0,

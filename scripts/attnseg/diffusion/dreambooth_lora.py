@@ -8,7 +8,6 @@ token `sks`. The prior may be preserved with images of the unadapted model under
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,27 +27,12 @@ from attnseg.errors import UserError
 from attnseg.files import parameters_hash, write_atomically
 from attnseg.prompts import encode_text
 from attnseg.seeds import generator_of
+from attnseg.settings import LoraJob
 
 UNET_MODULES = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_MODULES = ["q_proj", "k_proj", "v_proj", "out_proj"]
 BASE_KEY = "attnseg_base_model"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-
-
-@dataclass(frozen=True)
-class LoraOptions:
-    """The paper names neither rank nor schedule: peft's DreamBooth guide's, where it has any."""
-
-    instance_prompt: str = "a photo of sks cityscape"
-    class_prompt: str | None = None  # with class images: prior preservation
-    prior_weight: float = 1.0
-    rank: int = 16
-    steps: int = 800
-    batch_size: int = 1
-    learning_rate: float = 1e-4
-    text_encoder: bool = False
-    size: int | None = None  # side of the square crops; None: the model's own
-    seed: int = 0
 
 
 def target_images(paths: Sequence[Path]) -> list[Path]:
@@ -106,7 +90,7 @@ def same_base(signature: Sequence[float], unet: torch.nn.Module) -> bool:
     return here.shape == there.shape and np.abs(here - there).max() <= 0.01 * np.abs(there).max()
 
 
-def add_adapters(parts, options: LoraOptions) -> dict[str, torch.nn.Module]:
+def add_adapters(parts, options: LoraJob) -> dict[str, torch.nn.Module]:
     """Put fresh adapters on the U-Net (and the text encoder); returns the adapted networks."""
     networks = {"unet": (parts.unet, UNET_MODULES)}
     if options.text_encoder:
@@ -148,7 +132,7 @@ def train(
     parts,
     images: list[np.ndarray],
     class_images: list[np.ndarray],
-    options: LoraOptions,
+    options: LoraJob,
     checkpoint: Path,
     checkpoint_every: int = 100,
     log: Callable[[int, float], None] = lambda step, loss: None,
@@ -170,10 +154,10 @@ def train(
     adapted = add_adapters(parts, options)
     weights = [w for network in adapted.values() for w in network.parameters() if w.requires_grad]
     optimizer = torch.optim.AdamW(weights, options.learning_rate)
-    made_with = parameters_hash(asdict(options) | {"base": base_signature(unet)})
+    made_with = parameters_hash(options.identity() | {"base": base_signature(unet)})
     first = restore(adapted, optimizer, checkpoint, made_with)
     noising = DDPMScheduler.from_config(parts.scheduler.config)
-    groups = [(images, options.instance_prompt, 1.0)]
+    groups = [(images, options.prompt, 1.0)]
     if class_images:
         groups.append((class_images, options.class_prompt, options.prior_weight))
     texts = [text for _, text, _ in groups for _ in range(options.batch_size)]
@@ -251,7 +235,7 @@ def restore(adapted, optimizer, path: Path, made_with: str) -> int:
     return state["step"]
 
 
-def save_lora(path: Path, parts, adapted: dict[str, torch.nn.Module], options: LoraOptions) -> None:
+def save_lora(path: Path, parts, adapted: dict[str, torch.nn.Module], options: LoraJob) -> None:
     """One safetensors file for `pipeline.load_lora_weights`, with the base model's signature."""
     states = {
         f"{name}_lora_layers": convert_state_dict_to_diffusers(get_peft_model_state_dict(network))
@@ -270,7 +254,7 @@ def save_lora(path: Path, parts, adapted: dict[str, torch.nn.Module], options: L
         with safe_open(partial, "pt") as file:
             metadata = dict(file.metadata() or {})
         metadata[BASE_KEY] = json.dumps(base_signature(parts.unet))
-        metadata["attnseg_options"] = json.dumps(asdict(options))
+        metadata["attnseg_options"] = json.dumps(options.dump())
         save_file(load_file(partial), partial, metadata)
 
 

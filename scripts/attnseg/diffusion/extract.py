@@ -1,14 +1,14 @@
 """Attention of real photos: from a photo and its labels to low-resolution maps (Section 3.4)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from attnseg.batches import Batches
 from attnseg.core.maps import min_max
-from attnseg.datasets import Dataset
 from attnseg.diffusion.attention import attention_maps
 from attnseg.diffusion.geometry import (
     Fit,
@@ -22,30 +22,17 @@ from attnseg.errors import UserError
 from attnseg.masks.clusters import cbp_scores
 from attnseg.prompts import USUAL, Query, encode_text, text_query, token_positions
 from attnseg.seeds import generator_of
+from attnseg.settings import ExtractionJob
 
 
-@dataclass(frozen=True)
-class Options:
-    """How attention is extracted; the defaults are the paper's."""
+class Options(ExtractionJob):
+    """How attention is extracted: the settings, and what the data set adds."""
 
-    cross_blocks: tuple[int, ...] = (4, 5, 6, 7, 8)
-    self_block: int = 11
-    timestep: int = 150
-    iterations: int = 2
-    noises: int = 1
-    resize: str = "official"  # or "none", the photo's own size, or "native", the model's
-    composed: bool = True  # one query for all classes, or one a class
-    synonyms: bool = True
-    background_words: bool = True
-    vocabulary: Dataset = USUAL  # whose synonyms and background words
-    profile: str = "paper"
-    box_threshold: float | None = None
-    cbp: bool = False  # also store the scores of CBP clustering (Table 5)
-    seed: int = 0
+    vocabulary: Any = USUAL  # a Dataset, whose synonyms and background words are used
+    box_threshold: float | None = None  # of the official profile
 
-    def parameters(self) -> dict:
-        values = {**asdict(self), "vocabulary": self.vocabulary.vocabulary()}
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+    def identity(self) -> dict:
+        return super().identity() | {"vocabulary": self.vocabulary.vocabulary()}
 
 
 @dataclass
@@ -88,13 +75,17 @@ def queries_of(classes: list[str], options: Options) -> list[tuple[list[int], Qu
     def ask(columns: list[int]) -> Query:
         return text_query(
             [classes[c] for c in columns],
-            synonyms=options.synonyms,
-            background=options.background_words,
+            synonyms=options.query.synonyms,
+            background=options.query.background_words,
             profile=options.profile,
             vocabulary=options.vocabulary,
         )
 
-    groups = [list(range(len(classes)))] if options.composed else [[c] for c in range(len(classes))]
+    groups = (
+        [list(range(len(classes)))]
+        if options.query.composed
+        else [[c] for c in range(len(classes))]
+    )
     return [(columns, ask(columns)) for columns in groups]
 
 

@@ -5,7 +5,7 @@ conditional branch; all other steps run on the U-Net's own fast attention.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,20 +23,7 @@ from attnseg.diffusion.attention import (
 from attnseg.errors import UserError
 from attnseg.prompt_sets import Prompt, class_positions
 from attnseg.prompts import encode_text
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How images are generated; the defaults are the paper's (it names no guidance scale)."""
-
-    steps: int = 100
-    attention_step: int = 50  # counted from 1
-    guidance: float = 7.5
-    cross_blocks: tuple[int, ...] | None = None  # None: all of the U-Net
-    size: tuple[int, int] | None = None  # height, width in pixels; None: the model's own
-
-    def parameters(self) -> dict:
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+from attnseg.settings import Generation
 
 
 @dataclass
@@ -52,7 +39,7 @@ class Generated:
     skipped: str | None = None
 
 
-def check_sampling(sampling: Sampling) -> None:
+def check_sampling(sampling: Generation) -> None:
     if not 1 <= sampling.attention_step <= sampling.steps:
         raise UserError(
             f"attention is asked for at step {sampling.attention_step} of {sampling.steps}: "
@@ -103,16 +90,16 @@ def blocks_of(unet: torch.nn.Module, cross_blocks: Sequence[int] | None) -> tupl
     return blocks
 
 
-def latent_shape(parts, size: tuple[int, int] | None) -> tuple[int, int, int]:
-    """Channels, height and width of the latents of images of a size (None: the model's own)."""
+def latent_shape(parts, size: int | None) -> tuple[int, int, int]:
+    """Channels, height and width of the latents of images of a side (None: the model's own)."""
     factor = parts.factor
     side = parts.unet.config.sample_size
     own = (side, side) if isinstance(side, int) else tuple(side)
-    height, width = own if size is None else (size[0] // factor, size[1] // factor)
+    height, width = own if size is None else (size // factor, size // factor)
     multiple = 2 ** (len(parts.unet.config.block_out_channels) - 1)
-    if size is not None and (size[0] % (factor * multiple) or size[1] % (factor * multiple)):
+    if size is not None and size % (factor * multiple):
         raise UserError(
-            f"images of {size[0]}x{size[1]} pixels: this model's sides are multiples of "
+            f"images of {size}x{size} pixels: this model's sides are multiples of "
             f"{factor * multiple}"
         )
     return parts.unet.config.in_channels, height, width
@@ -126,7 +113,7 @@ def text_states(parts, texts: Sequence[str]) -> torch.Tensor:
 
 @torch.no_grad()
 def sample_latents(
-    parts, prompts: Sequence[Prompt], positions: list[list[list[int]]], sampling: Sampling
+    parts, prompts: Sequence[Prompt], positions: list[list[list[int]]], sampling: Generation
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Final latents [B, C, h, w] and class maps [B, K, h', w'] of one batch, both float32.
 
@@ -168,7 +155,7 @@ def decode(parts, latents: torch.Tensor) -> np.ndarray:
 
 
 def generate(
-    parts, prompts: Sequence[Prompt], sampling: Sampling, batch_size: int = 8
+    parts, prompts: Sequence[Prompt], sampling: Generation, batch_size: int = 8
 ) -> Iterator[list[Generated]]:
     """Images and class maps, one list a batch.
 

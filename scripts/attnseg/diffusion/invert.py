@@ -6,30 +6,17 @@ read on the trajectory so recovered (attn2mask, Stable-Diffusion attention on re
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from diffusers import DDIMScheduler
 
 from attnseg.diffusion.attention import token_weights, watched
 from attnseg.diffusion.generate import averaged_cross, blocks_of, text_states
+from attnseg.settings import InversionJob
 
-
-@dataclass(frozen=True)
-class Inversion:
-    """How photos are inverted; the defaults are Mokady et al.'s."""
-
-    steps: int = 50
-    inner_iterations: int = 10
-    guidance: float = 7.5
-    learning_rate: float = 1e-2
-    tolerance: float = 1e-5  # a step's loss at which it stops, larger at each later step
-    tolerance_growth: float = 2e-5
-    timestep: int = 501  # attention is read at the step nearest to it
-    cross_blocks: tuple[int, ...] | None = None  # None: all of the U-Net
-
-    def parameters(self) -> dict:
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+# a step's loss at which it stops, larger at each later step (Mokady et al.'s)
+TOLERANCE, TOLERANCE_GROWTH = 1e-5, 2e-5
 
 
 @dataclass
@@ -102,7 +89,7 @@ def nearest_timestep(timesteps: Sequence[int], wanted: int) -> int:
 
 
 def tuned_null_text(
-    unet, latents, target, given, null, t: int, ddim: Ddim, inversion: Inversion, index: int
+    unet, latents, target, given, null, t: int, ddim: Ddim, inversion: InversionJob, index: int
 ) -> torch.Tensor:
     """The null embeddings [B, L, D] whose guided step from `latents` meets `target`.
 
@@ -113,7 +100,7 @@ def tuned_null_text(
     optimizer = torch.optim.Adam([null], rate)
     running = torch.ones(len(latents), dtype=torch.bool, device=latents.device)
     losses = torch.full((len(latents),), torch.nan, device=latents.device)
-    tolerance = inversion.tolerance + index * inversion.tolerance_growth
+    tolerance = TOLERANCE + index * TOLERANCE_GROWTH
     for _ in range(inversion.inner_iterations):
         without = predicted(unet, latents, t, null)
         moved = ddim.denoised(without + inversion.guidance * (given - without), t, latents)
@@ -135,7 +122,7 @@ def invert(
     latents: torch.Tensor,
     prompts: Sequence[str],
     positions: Sequence[Sequence[Sequence[int]]],
-    inversion: Inversion,
+    inversion: InversionJob,
 ) -> Inverted:
     """Invert photos given as scaled latents [B, C, h, w]; `positions` as in `token_weights`.
 

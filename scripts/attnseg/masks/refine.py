@@ -1,27 +1,12 @@
 """From stored attention to a mask at the photo's size (Section 3.2, last paragraph)."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from attnseg.diffusion.geometry import Fit, to_photo
-from attnseg.masks.crf import CrfOptions, crf_probabilities
+from attnseg.masks.crf import crf_probabilities
 from attnseg.masks.scores import with_background
-
-SOURCES = ("selfcross", "cross", "cbp", "cross+selfcross")
-
-
-@dataclass(frozen=True)
-class RefineOptions:
-    """Which maps become scores, and how scores become labels; the defaults are the paper's."""
-
-    source: str = "selfcross"
-    background_threshold: float = 1.0
-    background_power: float | None = 2.0  # None: the threshold is the background's score
-    crf: CrfOptions | None = None
-    confidence: float = 0.95  # least CRF probability of a pixel that trains the segmentor
-    labels_at_grid: bool = False  # official code: arg max before upsampling, where there is no CRF
+from attnseg.settings import PROFILES, RefinementJob
 
 
 def source_maps(kinds: dict[str, torch.Tensor], source: str) -> torch.Tensor:
@@ -33,7 +18,7 @@ def refine(
     image: np.ndarray,
     maps: torch.Tensor,
     fit: Fit,
-    options: RefineOptions,
+    options: RefinementJob,
     background: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and their confidence at the photo's size, both [H, W].
@@ -42,15 +27,15 @@ def refine(
     k the k-th map; without a `background` every pixel is the best map's, which count from 0. Without
     a CRF the confidence is 1.
     """
-    size = image.shape[:2]
+    size, profile = image.shape[:2], PROFILES[options.profile]
 
     def scored(maps: torch.Tensor) -> torch.Tensor:
         if not background:
             return maps
-        return with_background(maps, options.background_threshold, options.background_power)
+        return with_background(maps, options.background.threshold, options.background.power)
 
     scores = scored(maps)
-    if options.crf is None and options.labels_at_grid:
+    if options.crf is None and profile.labels_at_grid:
         labels = scores.argmax(0, keepdim=True)
         indicator = torch.zeros_like(scores).scatter_(0, labels, 1.0)
         # nearest neighbour: the cell that a pixel's centre lies in
@@ -58,11 +43,11 @@ def refine(
             torch.nn.functional.interpolate(indicator[None], scale_factor=16)[0], fit, size
         )
         return grown.argmax(0).numpy().astype(np.uint8), np.ones(size, np.float32)
-    if options.labels_at_grid:
+    if profile.labels_at_grid:
         scores = to_photo(scores, fit, size)
     else:
         scores = scored(to_photo(maps, fit, size))
     if options.crf is None:
         return scores.argmax(0).numpy().astype(np.uint8), np.ones(size, np.float32)
-    probabilities = crf_probabilities(image, scores.numpy(), options.crf)
+    probabilities = crf_probabilities(image, scores.numpy(), options.crf, profile.wrapped_crf_image)
     return probabilities.argmax(0).astype(np.uint8), probabilities.max(0)

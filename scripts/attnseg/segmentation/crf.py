@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from attnseg.masks.crf import CrfOptions, crf_probabilities
+from attnseg.masks.crf import crf_probabilities
+from attnseg.settings import Crf
 
 
-def crf_labels(photo: np.ndarray, scores: np.ndarray, options: CrfOptions) -> np.ndarray:
+def crf_labels(photo: np.ndarray, scores: np.ndarray, crf: Crf) -> np.ndarray:
     """Arg max after the CRF: photo HWC uint8 RGB, scores [C, H, W] -> HW uint8."""
-    return crf_probabilities(photo, scores, options).argmax(0).astype(np.uint8)
+    return crf_probabilities(photo, scores, crf).argmax(0).astype(np.uint8)

@@ -17,13 +17,13 @@ from torch import nn
 from attnseg.errors import UserError
 from attnseg.files import write_atomically
 from attnseg.segmentation import beco, parts  # noqa: F401  registers them
-from attnseg.segmentation.settings import Settings, read_settings
+from attnseg.settings import Segmentor, read_segmentor
 
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB in [0, 255]
 STD = (58.395, 57.12, 57.375)
 
 
-def model_config(settings: Settings, classes: int) -> dict:
+def model_config(settings: Segmentor, classes: int) -> dict:
     """mmseg's configuration of the network; input is BGR uint8, as mmcv reads it."""
     s = settings
     stem = 4 if s.stem == "imagenet" else 2
@@ -119,7 +119,7 @@ def model_config(settings: Settings, classes: int) -> dict:
     }
 
 
-def build_model(settings: Settings, classes: int) -> nn.Module:
+def build_model(settings: Segmentor, classes: int) -> nn.Module:
     """The network without weights of its own yet."""
     with DefaultScope.overwrite_default_scope("mmseg"):
         return MODELS.build(model_config(settings, classes))
@@ -177,12 +177,12 @@ def _read_weights(source: str) -> Mapping[str, torch.Tensor]:
     return state.get("state_dict", state)
 
 
-def save_segmentor(path: Path, model: nn.Module, settings: Settings, **about: object) -> None:
+def save_segmentor(path: Path, model: nn.Module, settings: Segmentor, **about: object) -> None:
     """The final weights as safetensors; its metadata hold all that a prediction needs.
 
     about: JSON values: `dataset`, `classes` (background first), and what it was trained on.
     """
-    metadata = {"settings": settings.asdict(), **about}
+    metadata = {"settings": settings.dump(), **about}
     with write_atomically(path) as partial:
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()},
@@ -209,7 +209,7 @@ def read_about(path: Path) -> dict:
 def load_segmentor(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict]:
     """(network in evaluation mode, what `read_about` returns) of a file of `save_segmentor`."""
     about = read_about(path)
-    settings = read_settings(about["settings"], str(path))
+    settings = read_segmentor(about["settings"], str(path))
     model = build_model(settings, len(about["classes"]))
     try:
         model.load_state_dict(load_file(path))
@@ -218,7 +218,7 @@ def load_segmentor(path: Path, device: str | torch.device = "cpu") -> tuple[nn.M
     return model.to(device).eval(), about
 
 
-def parameter_groups(settings: Settings, heads: Sequence[str] = ("decode_head", "auxiliary_head")):
+def parameter_groups(settings: Segmentor, heads: Sequence[str] = ("decode_head", "auxiliary_head")):
     """mmengine's custom keys: learning rates of the classifier (DeepLabV2's public recipe)."""
     factor = settings.classifier_lr_factor
     keys = {head: {"lr_mult": factor} for head in heads}

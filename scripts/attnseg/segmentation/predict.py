@@ -18,8 +18,8 @@ from torch import nn
 
 from attnseg.batches import Batches
 from attnseg.files import write_atomically
-from attnseg.masks.crf import CrfOptions
 from attnseg.segmentation.crf import crf_labels
+from attnseg.settings import Crf
 
 # consecutive photos of one size pass the network together: so many, of so many pixels in all
 TOGETHER, PIXELS = 8, 2**20
@@ -74,7 +74,7 @@ def predictions(
     *,
     scales: Sequence[float],
     flip: bool,
-    crf: CrfOptions | None = None,
+    crf: Crf | None = None,
     processes: int = 1,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(id, HW uint8 classes) of (id, HWC uint8 RGB) photos, in their order.

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from attnseg.files import write_atomically
 from attnseg.precision import number_format
 from attnseg.segmentation.model import MEAN, STD, build_model
-from attnseg.segmentation.settings import Settings
+from attnseg.settings import Segmentor
 
 
 def augmented(
@@ -34,7 +34,7 @@ def augmented(
 
 
 def train_classifier(
-    settings: Settings,
+    settings: Segmentor,
     images: np.ndarray,
     labels: np.ndarray,
     classes: int,

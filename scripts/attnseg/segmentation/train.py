@@ -23,11 +23,11 @@ from attnseg.segmentation.model import (
     parameter_groups,
     save_segmentor,
 )
-from attnseg.segmentation.settings import Settings
+from attnseg.settings import Segmentor
 
 
 def train(
-    settings: Settings,
+    settings: Segmentor,
     pairs: Pairs,
     classes: Sequence[str],
     output: Path,
@@ -53,9 +53,7 @@ def train(
     mmengine.device.utils.DEVICE = device
     processes = _join_processes(device)
     identity = {
-        "settings": {
-            k: v for k, v in settings.asdict().items() if k not in ("workers", "precision")
-        },
+        "settings": settings.identity(),
         "masks": pairs.fingerprint(),
         "classes": list(classes),
         "pretrained": pretrained_hash(settings.pretrained),
@@ -99,7 +97,7 @@ def _join_processes(device: str) -> int:
 
 
 def runner_options(
-    settings: Settings,
+    settings: Segmentor,
     pairs: Pairs,
     classes: Sequence[str],
     folder: Path,

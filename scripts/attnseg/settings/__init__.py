@@ -1,0 +1,51 @@
+"""Every key of the configuration, once: its type, default, bounds and meaning, a class a stage.
+
+From these classes come the checks of a configuration, the JSON schema, config/README.md, the help of
+the programs, what a job is told, and what decides whether finished work is made again. A class whose
+name ends in Job is what a program is told: its stage with what other keys of the configuration add.
+Standard library and pydantic only.
+"""
+
+from attnseg.settings.attention import (
+    PROFILES,
+    Background,
+    Bilateral,
+    Crf,
+    Extraction,
+    ExtractionJob,
+    Gaussian,
+    Model,
+    Query,
+    Refinement,
+    RefinementJob,
+    Variant,
+)
+from attnseg.settings.base import Settings, read_settings
+from attnseg.settings.configuration import Config
+from attnseg.settings.data import Claims, Figure2, Picture
+from attnseg.settings.personalised import (
+    ClassImagesJob,
+    Personalised,
+    SubjectSegmentationJob,
+    SubjectTrainingJob,
+)
+from attnseg.settings.segmentor import NamedSegmentor, Segmentor, TestJob, read_segmentor
+from attnseg.settings.synthesis import (
+    Generation,
+    InversionJob,
+    Labelling,
+    LabellingJob,
+    Lora,
+    LoraJob,
+    SimpleCrf,
+    Synthesis,
+)
+
+__all__ = [
+    "Background", "Bilateral", "Claims", "ClassImagesJob", "Config", "Crf", "Extraction",
+    "ExtractionJob", "Figure2", "Gaussian", "Generation", "InversionJob", "Labelling",
+    "LabellingJob", "Lora", "LoraJob", "Model", "NamedSegmentor", "PROFILES", "Personalised",
+    "Picture", "Query", "Refinement", "RefinementJob", "Segmentor", "Settings", "SimpleCrf",
+    "SubjectSegmentationJob", "SubjectTrainingJob", "Synthesis", "TestJob", "Variant",
+    "read_segmentor", "read_settings",
+]  # fmt: skip

@@ -1,0 +1,205 @@
+"""Attention of real images, and the masks that are made of it (Text2Mask)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from attnseg.settings.base import (
+    Blocks,
+    Count,
+    Natural,
+    Positive,
+    Settings,
+    Share,
+    Timestep,
+    key,
+    overrides_of,
+    part,
+)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the method as the paper describes it and its authors' published code part."""
+
+    labels_from_masks: bool = False  # image labels are those of the true masks
+    box_mask: bool = False  # maps are masked by the box of their high values before propagation
+    labels_at_grid: bool = False  # arg max before upsampling where there is no CRF
+    wrapped_crf_image: bool = False  # the CRF sees mean-subtracted BGR, cast to uint8
+
+
+PROFILES = {"paper": Profile(), "official": Profile(True, True, True, True)}
+ProfileName = Literal["paper", "official"]
+Resize = Literal["official", "native", "none"]
+
+BLOCKS = [4, 5, 6, 7, 8]
+
+
+class Model(Settings):
+    """The text-to-image model whose attention is read."""
+
+    path: str = key(
+        "CompVis/stable-diffusion-v1-4",
+        "A folder in the layout of diffusers, or with a revision an id on the Hugging Face hub.",
+        papers="Stable Diffusion v1.4, both",
+    )
+    revision: str | None = key(
+        "133a221b8aa7292a167afc5127cb63fb5005638b",
+        "The commit on the hub; null where path is a local folder.",
+    )
+    cross_blocks: Blocks = key(
+        BLOCKS,
+        "Transformer blocks whose cross-attention is averaged, numbered in forward order.",
+        papers="Text2Mask: 4 to 8",
+    )
+    self_block: Natural = key(
+        11,
+        "The transformer block whose self-attention propagates it.",
+        papers="Text2Mask: 11",
+    )
+
+
+class Query(Settings):
+    """The text that the model is given."""
+
+    composed: bool = key(
+        True,
+        "One sentence with every class of the image, rather than one sentence a class.",
+        papers="Text2Mask: true",
+    )
+    synonyms: bool = key(
+        True, "Less ambiguous words in place of some class names.", papers="Text2Mask: true"
+    )
+    background_words: bool = key(
+        True, "Words for typical backgrounds at the end of the sentence.", papers="Text2Mask: true"
+    )
+
+
+class Extraction(Settings):
+    """How attention maps are taken from real images."""
+
+    timestep: Timestep = key(
+        150, "The diffusion step t of the noise that is added, of 1000.", papers="Text2Mask: 150"
+    )
+    iterations: Natural = key(
+        2,
+        "How often self-attention is applied to the cross-attention map.",
+        papers="Text2Mask: 2",
+    )
+    noises: Count = key(
+        10,
+        "Maps of this many noises are averaged.",
+        papers="Text2Mask: 10 on VOC, 1 on COCO and in ablations",
+    )
+    resize: Resize = key(
+        "official",
+        "The authors' choice of the working size (long side 704 to 1024), the model's own (native), "
+        "or none to keep the photo's.",
+        papers='Text2Mask: "to meet the model requirements"; its code: official',
+    )
+    shard_size: Count = key(200, "Images a job. Changing it makes every shard again.")
+    batch_size: Count = key(
+        8,
+        "Images and noises that pass the network together.",
+        speed=True,
+    )
+    cbp: bool = key(
+        False, "Also store the maps of Table 5's CBP, which cluster the self-attention."
+    )
+    query: Query = part(Query)
+
+
+class ExtractionJob(Extraction):
+    """Extraction under a variant, as a job is told it."""
+
+    profile: ProfileName = key(
+        "paper",
+        "The method as the paper describes it, or as its authors' published code runs it.",
+    )
+    cross_blocks: Blocks = Model.model_fields["cross_blocks"]
+    self_block: Natural = Model.model_fields["self_block"]
+    seed: Natural = key(
+        0, "Seed of the run. Each sample's own seed is a hash of it and the sample's name."
+    )
+
+
+Variant = overrides_of(
+    "Variant",
+    ExtractionJob,
+    {
+        "profile": "profile",
+        "seed": "seed",
+        "cross_blocks": "model.cross_blocks",
+        "self_block": "model.self_block",
+    },
+    "extraction",
+)
+
+
+class Gaussian(Settings):
+    """The smoothness kernel of a dense CRF."""
+
+    sxy: Positive = key(
+        1.0, "Standard deviation in pixels.", papers="Text2Mask's code: 1; SimpleCRF: 3"
+    )
+    compat: float = key(3.0, "Weight of the kernel.", papers="both: 3")
+
+
+class Bilateral(Settings):
+    """The appearance kernel of a dense CRF."""
+
+    sxy: Positive = key(
+        67.0, "Standard deviation in pixels.", papers="Text2Mask's code: 67; SimpleCRF: 80"
+    )
+    srgb: Positive = key(
+        3.0, "Standard deviation in grey levels.", papers="Text2Mask's code: 3; SimpleCRF: 15"
+    )
+    compat: float = key(4.0, "Weight of the kernel.", papers="Text2Mask's code: 4; SimpleCRF: 10")
+
+
+class Crf(Settings):
+    """The dense CRF of pseudo masks and of segmentors at test, in pixels and grey levels."""
+
+    iterations: Count = key(
+        10,
+        "Mean-field iterations.",
+        papers="Text2Mask's code: 10; attn2mask: SimpleCRF's default, 5",
+    )
+    gaussian: Gaussian = part(Gaussian)
+    bilateral: Bilateral = part(Bilateral)
+
+
+class Background(Settings):
+    """The background's score, (threshold - the largest class score) ^ power."""
+
+    threshold: float = key(
+        1.0,
+        "What the largest class score is subtracted from.",
+        papers="Text2Mask: 1; its code for COCO: 0.7",
+    )
+    power: Positive | None = key(
+        2.0,
+        "The exponent; null where the threshold itself is the background's score.",
+        papers="Text2Mask: 2",
+    )
+
+
+class Refinement(Settings):
+    """From attention maps to masks."""
+
+    source: Literal["selfcross", "cross", "cbp", "cross+selfcross"] = key(
+        "selfcross", "The maps that become masks; a sum of two is their mean."
+    )
+    crf: bool = key(True, "Whether the dense CRF configured under `crf` is applied.")
+    background: Background = part(Background)
+    confidence: Share = key(
+        0.95,
+        "Pixels whose best CRF probability is lower are ignored when a segmentor is trained.",
+        papers="Text2Mask's code: 0.95",
+    )
+
+
+class RefinementJob(Refinement):
+    """A refinement, as a job is told it."""
+
+    crf: Crf | None = key(Crf(), "The dense CRF; null for none.")
+    profile: ProfileName = ExtractionJob.model_fields["profile"]

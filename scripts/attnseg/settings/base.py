@@ -1,0 +1,276 @@
+"""What every settings class can do: be checked, be dumped, tell what shapes a result."""
+
+import difflib
+import functools
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_serializer
+
+from attnseg.errors import UserError
+
+Keys = tuple[str | int, ...]  # the way to a value: ("datasets", "voc", "splits", "val")
+
+Natural = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Timestep = Annotated[int, Field(ge=0, le=999)]
+Blocks = Annotated[list[Natural], Field(min_length=1)]
+Scales = Annotated[list[Positive], Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^\w+$")]
+MaskPath = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
+
+
+def key(default: Any, meaning: str, *, papers: str = "", speed: bool = False, **bounds) -> Any:
+    """A key with its default (... where it must be given) and its meaning in one sentence.
+
+    `papers`: what the papers used. `speed`: it cannot change a result, and so reruns nothing.
+    """
+    if isinstance(default, list | dict):
+        bounds["default_factory"] = functools.partial(type(default), default)
+    else:
+        bounds["default"] = default
+    notes = ({"x-papers": papers} if papers else {}) | ({"x-speed": True} if speed else {})
+    return Field(description=meaning, json_schema_extra=notes or None, **bounds)
+
+
+def part(cls: type["Settings"], meaning: str | None = None) -> Any:
+    """A key that is a mapping of its own; its meaning is the docstring of its class."""
+    return Field(default_factory=cls, description=meaning or cls.__doc__)
+
+
+def notes(field) -> dict:
+    """`x-papers` and `x-speed` of a field, where it has them."""
+    return field.json_schema_extra or {}
+
+
+class Settings(BaseModel):
+    """Settings of a stage. A subclass is the one place where its keys are written down."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # raised by hand when a default, or code that shapes the stage's results, changes
+    version: ClassVar[int] = 1
+
+    def dump(self) -> dict:
+        """Every key, as plain values."""
+        return self.model_dump()
+
+    def identity(self) -> dict:
+        """What decides whether finished work is made again: the stage's version, and the keys that
+        differ from their defaults and can change a result. `read_settings` takes it back."""
+        return {"version": self.version} | differing(self, speed=False)
+
+    def speed(self) -> dict:
+        """The keys that differ from their defaults and cannot change a result."""
+        return differing(self, speed=True)
+
+    def but(self, **values) -> Self:
+        """The same with other values, checked."""
+        return read_settings(type(self), self.dump() | values, type(self).__name__.lower())
+
+
+def differing(settings: Settings, speed: bool) -> dict:
+    """The keys that differ from their defaults, of those that can change a result or the others."""
+    found = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        default = field.get_default(call_default_factory=True)
+        if isinstance(value, Settings):
+            inner = differing(value, speed)
+            if inner or not (speed or isinstance(default, Settings)):
+                found[name] = inner
+        elif value != default and bool(notes(field).get("x-speed")) == speed:
+            found[name] = value
+    return found
+
+
+def overrides_of(name: str, cls: type[Settings], where: Mapping[str, str], at: str) -> type:
+    """The class `name` with the keys of `cls`, all optional, that dumps only those that are given.
+
+    `where` a key is that is overridden; `at`, with the key after it, for the rest.
+    """
+    fields: dict[str, Any] = {}
+    for key_, field in cls.model_fields.items():
+        overridden = where.get(key_, f"{at}.{key_}")
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Settings):
+            inner = overrides_of(f"{name}{annotation.__name__}", annotation, {}, overridden)
+            fields[key_] = inner, part(inner)
+            continue
+        for bound in field.metadata:
+            annotation = Annotated[annotation, bound]
+        about = {
+            "description": f"Overrides {overridden}.",
+            "json_schema_extra": {"x-override": True},
+        }
+        fields[key_] = annotation, Field(None, **about)
+    made = create_model(name, __base__=Overrides, **fields)
+    made.__doc__ = f"Overrides of {at}; what is absent is as there."
+    return made
+
+
+class Overrides(Settings):
+    """Keys over those of another class; what is not given is not there."""
+
+    @model_serializer(mode="wrap")
+    def only_given(self, dump) -> dict:
+        return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
+
+
+# -- one line for a mistake
+
+
+def read_settings(cls: type[Settings], values: object, where: str = "") -> Settings:
+    """`cls` of a plain mapping, such as an identity, checked.
+
+    Raises:
+        UserError: one line that names the key and what would do; `where` begins it.
+    """
+    at = f"{where}." if where else ""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where or 'settings'}: a mapping is needed, not {values!r}")
+    values = dict(values)
+    made_for = values.pop("version", cls.version)
+    if made_for != cls.version:
+        raise UserError(
+            f"{at}version: made for version {made_for} of these settings, this is {cls.version}; "
+            "make them with this release"
+        )
+    for keys, valid in unknown_keys(cls, values):
+        raise UserError(f"{at}{dotted(keys)}: no such key{nearest_or_all(keys, valid)}")
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        keys, reason = explain(error, cls, values)
+        name = f"{at}{dotted(keys)}" if keys else where or "settings"
+        raise UserError(f"{name}: {reason}") from None
+
+
+def unknown_keys(annotation: object, value: object, at: Keys = ()) -> Iterator[tuple[Keys, list]]:
+    """Each key of `value` that its class does not know, and the keys valid in its place."""
+    for option in options_of(annotation):
+        origin, arguments = typing.get_origin(option), typing.get_args(option)
+        if isinstance(option, type) and issubclass(option, Settings) and isinstance(value, Mapping):
+            for name, item in value.items():
+                if name not in option.model_fields:
+                    yield (*at, name), list(option.model_fields)
+                else:
+                    inner = option.model_fields[name].annotation
+                    yield from unknown_keys(inner, item, (*at, name))
+        elif origin is dict and isinstance(value, Mapping):
+            for name, item in value.items():
+                yield from unknown_keys(arguments[1], item, (*at, name))
+        elif origin is list and isinstance(value, list):
+            for i, item in enumerate(value):
+                yield from unknown_keys(arguments[0], item, (*at, i))
+
+
+def options_of(annotation: object) -> list:
+    """The alternatives of a union, without Annotated around them."""
+    while typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return [o for option in typing.get_args(annotation) for o in options_of(option)]
+    return [annotation]
+
+
+def words(annotation: object) -> str:
+    """The types of a key: "integer or null"."""
+    plain = {
+        int: "integer",
+        float: "number",
+        bool: "true or false",
+        str: "text",
+        types.NoneType: "null",
+        object: "value",
+    }
+    names = []
+    for option in options_of(annotation):
+        origin, arguments = typing.get_origin(option), typing.get_args(option)
+        if origin is list:
+            names.append(f"list of {words(arguments[0])}")
+        elif origin is Literal:
+            names.append(" or ".join(map(str, arguments)))
+        else:
+            names.append(plain.get(option, "mapping"))
+    return " or ".join(names)
+
+
+def annotation_at(annotation: object, keys: Keys) -> object:
+    """The type of the value at `keys` below a class."""
+    for name in keys:
+        for option in options_of(annotation):
+            if isinstance(option, type) and issubclass(option, Settings):
+                field = option.model_fields.get(name)
+                annotation = field.annotation if field else object
+            elif typing.get_origin(option) in (dict, list):
+                annotation = typing.get_args(option)[-1]
+    return annotation
+
+
+def explain(error: ValidationError, cls: type[Settings], values: object) -> tuple[Keys, str]:
+    """Where the first mistake is, and what it is, in words."""
+    first = error.errors(include_url=False)[0]
+    kind, value, bounds = first["type"], first["input"], first.get("ctx", {})
+    keys: Keys = ()
+    at = values
+    for name in first["loc"]:  # the rest, where there is one, names an option of a union
+        inside = name in at if isinstance(at, Mapping) else isinstance(at, list)
+        if not inside:
+            break
+        keys, at = (*keys, name), at[name]
+    shown = repr(value) if len(repr(value)) < 60 else "this value"
+    if first["loc"] and first["loc"][-1] == "[key]":
+        pattern = bounds.get("pattern", "")
+        return keys, f"{keys[-1]!r} cannot be a name; write letters, digits and _ ({pattern})"
+    match kind:
+        case "missing":
+            return keys, f"`{first['loc'][-1]}` is missing; write it"
+        case "literal_error":
+            choices = re.findall(r"'([^']*)'|(\d+)", bounds["expected"])
+            choices = [text or number for text, number in choices]
+            return keys, f"{shown} is none of {', '.join(choices)}{nearest(str(value), choices)}"
+        case "greater_than":
+            return keys, f"{shown} is too small; more than {plain_number(bounds['gt'])}"
+        case "greater_than_equal":
+            return keys, f"{shown} is too small; at least {plain_number(bounds['ge'])}"
+        case "less_than_equal":
+            return keys, f"{shown} is too large; at most {plain_number(bounds['le'])}"
+        case "too_short":
+            return keys, f"{shown} is empty; at least {bounds['min_length']}"
+        case "value_error":
+            return (*keys, *bounds["error"].args[1:]), str(bounds["error"].args[0])
+        case "string_pattern_mismatch":
+            return keys, f"{shown} does not match {bounds['pattern']}"
+    if keys == ("targets",):
+        return keys, f"{shown}: write `all` or a list (--config targets='[voc_table1]')"
+    if kind.endswith("_type") or kind == "int_from_float":
+        return keys, f"{shown} is no {words(annotation_at(cls, keys))}"
+    return keys, f"{shown}: {first['msg']}"
+
+
+def plain_number(value: float) -> str:
+    """0.0 as 0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def nearest(name: str, valid: Iterable[str], above: Iterable[str | int] = ()) -> str:
+    """'; did you mean ...' where something similar is valid, else ''. `above` is put before it."""
+    names = [str(key) for key in valid]
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean `{dotted((*above, match[0]))}`?" if match else ""
+
+
+def nearest_or_all(keys: Keys, valid: list[str]) -> str:
+    """The nearest valid key; all of them where none is near."""
+    *above, name = keys
+    return nearest(str(name), valid, above) or f"; valid are {', '.join(sorted(valid))}"
+
+
+def dotted(keys: Iterable[str | int]) -> str:
+    return ".".join(map(str, keys))

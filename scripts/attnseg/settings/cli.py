@@ -1,0 +1,92 @@
+"""How a program is given the settings of its stage: --settings and --set, and their help.
+
+The rules hand over an identity (what differs from the defaults and can change a result) with
+--settings, and by --set what cannot. A person writes --set key=value.
+"""
+
+import argparse
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from attnseg.errors import UserError
+from attnseg.settings.base import Settings, differing, options_of, read_settings, words
+
+Stage = TypeVar("Stage", bound=Settings)
+
+
+def add_settings(parser: argparse.ArgumentParser, cls: type[Settings]) -> None:
+    """The two flags, and every key of `cls` below the help."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--settings",
+        metavar="JSON",
+        help="keys as below that are not the default: a JSON file, or JSON itself",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="keys over those of --settings; values are JSON or plain text",
+    )
+    parser.epilog = "settings, each with its default:\n" + "\n".join(described(cls))
+
+
+def described(cls: type[Settings], above: str = "") -> Iterator[str]:
+    """Lines of help on every key of a class."""
+    for name, field in cls.model_fields.items():
+        options = options_of(field.annotation)
+        nested = [o for o in options if isinstance(o, type) and issubclass(o, Settings)]
+        if not nested or len(options) > 1:
+            default = field.get_default(call_default_factory=True)
+            shown = json.dumps(default, default=lambda value: differing(value, speed=False))
+            about = f"{field.description} {words(field.annotation)}, default {shown}"
+            yield f"  {above}{name}"
+            yield textwrap.fill(about, 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        for cls_below in nested:
+            yield from described(cls_below, f"{above}{name}.")
+
+
+def given_settings(args: argparse.Namespace, cls: type[Stage], where: str = "settings") -> Stage:
+    """The settings that the command line gives, checked.
+
+    Raises:
+        UserError: one line, for what is no JSON, an unknown key, or a value that cannot be.
+    """
+    return read_settings(cls, given_values(args), where)
+
+
+def given_values(args: argparse.Namespace) -> dict:
+    """The mapping of --settings with the values of --set over it."""
+    values: dict = {}
+    if args.settings is not None:
+        literal = args.settings.lstrip().startswith("{")
+        name = "--settings" if literal else f"--settings {args.settings}"
+        try:
+            values = json.loads(args.settings if literal else Path(args.settings).read_text())
+        except OSError as problem:
+            raise UserError(f"{name}: {problem.strerror}; name a JSON file") from None
+        except ValueError as problem:
+            raise UserError(f"{name}: not JSON ({problem}); correct it") from None
+        if not isinstance(values, dict):
+            raise UserError(f'{name}: a mapping is needed; write {{"key": value}}')
+    for assignment in args.set:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: write KEY=VALUE")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        at = values
+        *above, key = path.split(".")
+        for name in above:
+            if not isinstance(at.get(name), dict):
+                at[name] = {}
+            at = at[name]
+        at[key] = value
+    return values

@@ -1,0 +1,297 @@
+"""Networks that are trained on masks."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from attnseg.settings.attention import Crf
+from attnseg.settings.base import (
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    Scales,
+    Settings,
+    Share,
+    key,
+    part,
+    read_settings,
+)
+
+ARCHITECTURES = {"deeplabv2": "DeepLabV2", "deeplabv3plus": "DeepLabv3+"}
+BACKBONES = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
+RATES = {  # by architecture and output stride
+    ("deeplabv2", 8): [6, 12, 18, 24],
+    ("deeplabv3plus", 8): [1, 12, 24, 36],
+    ("deeplabv3plus", 16): [1, 6, 12, 18],
+}
+
+
+class Segmentor(Settings):
+    """A network and its training; the defaults are DeepLabV2's public recipe for VOC."""
+
+    learner: Literal["supervised", "beco"] = key(
+        "supervised",
+        "How it is trained, supervised, or beco, the co-training of two networks on reliable masks.",
+    )
+    architecture: Literal["deeplabv2", "deeplabv3plus"] = key(
+        "deeplabv2", "The head.", papers="Text2Mask: deeplabv2; attn2mask: deeplabv3plus"
+    )
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = key(
+        "resnet101", "The backbone.", papers="Text2Mask: resnet101; attn2mask: resnet50"
+    )
+    width: Count = key(64, "Channels of the backbone's first stage; 64 is the usual ResNet.")
+    stem: Literal["imagenet", "small"] = key(
+        "imagenet",
+        "The backbone's beginning, imagenet (7x7 and pooling, stride 4) or small (3x3, stride 2) for "
+        "small images.",
+    )
+    output_stride: Literal[2, 4, 8, 16, 32] = key(
+        8, "Input pixels per feature cell; later stages are dilated rather than strided."
+    )
+    rates: Annotated[list[Count], Field(min_length=1)] | None = key(
+        None, "Dilations of the head's branches; null for the architecture's own."
+    )
+    pretrained: str | None = key(
+        None,
+        "Weights of the backbone, as an address or a local file; null for random ones. The mini "
+        "scale trains `<work>/backbones/<backbone>_<width>.safetensors` on scenes of its own world.",
+        papers="ImageNet, both; Text2Mask also COCO",
+    )
+    frozen_norm: bool | None = key(
+        None, "Whether batch norm stays as pretrained; null where DeepLabV2 is pretrained."
+    )
+    crop: int = key(
+        321,
+        "Side of the square training crops, in pixels.",
+        papers="Text2Mask (kazuto1011's recipe): 321; attn2mask (BECO's): 512",
+        ge=16,
+    )
+    batch: Count = key(
+        10, "Images an iteration, over all devices.", papers="Text2Mask: 10; attn2mask: 32"
+    )
+    iterations: Count = key(
+        20000,
+        "Training iterations.",
+        papers="Text2Mask: 20,000 on VOC, not stated for COCO; attn2mask: not stated",
+    )
+    epochs: Count | None = key(
+        None,
+        "Passes over the training images, in place of iterations; null for these.",
+        papers="attn2mask, BECO: 80",
+    )
+    optimizer: Literal["sgd", "adamw"] = key("sgd", "The optimizer.")
+    lr: Positive = key(
+        0.00025,
+        "Learning rate of the backbone; it decays as (1 - i / iterations) ^ poly_power to min_lr.",
+        papers="Text2Mask: 0.00025; attn2mask: 0.01",
+    )
+    classifier_lr_factor: Positive = key(
+        10.0,
+        "How many times larger the classifier's learning rate is; DeepLabV2's biases get twice that "
+        "and no decay.",
+        papers="Text2Mask: 10",
+    )
+    min_lr: NotNegative = key(0.0, "The learning rate that the decay ends at.")
+    warmup: Natural = key(0, "Iterations of linear increase before the decay.")
+    poly_power: NotNegative = key(
+        0.9, "The exponent of the learning rate's decay.", papers="Text2Mask, BECO: 0.9"
+    )
+    momentum: NotNegative = key(0.9, "SGD momentum.", papers="Text2Mask, BECO: 0.9")
+    weight_decay: NotNegative = key(
+        0.0005, "Weight decay.", papers="Text2Mask: 0.0005; attn2mask: 0.0001"
+    )
+    scales: Scales = key(
+        [0.5, 0.75, 1.0, 1.25, 1.5], "Training images are resized by one of these."
+    )
+    loss_scales: Scales = key(
+        [0.5, 0.75, 1.0],
+        "The loss is the sum over the images at these scales and their maximum (the multi-scale "
+        "loss); [1] for none.",
+    )
+    photometric: bool = key(
+        False, "Random brightness, contrast, saturation and hue of training images."
+    )
+    auxiliary: NotNegative = key(
+        0.0, "Weight of DeepLabv3+'s second loss, on the third stage; 0 for none."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = key(
+        "float32",
+        "Number format of the training; auto is bfloat16 where the processor or GPU computes in it, "
+        "else float32. It is recorded, and no reason to train again.",
+        speed=True,
+    )
+    workers: Natural = key(4, "Processes that read training images.", speed=True)
+    checkpoint_interval: Count = key(
+        1000,
+        "Iterations between the checkpoints that an interrupted training resumes from.",
+        speed=True,
+    )
+    beco_warmup: NotNegative = key(
+        1.0,
+        "With learner beco, epochs before pasted content comes from the networks' own predictions.",
+        papers="BECO: 1",
+    )
+    beco_confidence: Share = key(
+        0.95,
+        "With learner beco, the softmax above which these predictions are reliable.",
+        papers="BECO: 0.95",
+    )
+    beco_mix: Share = key(
+        0.5,
+        "With learner beco, the probability that content of another image is pasted.",
+        papers="BECO: 0.5",
+    )
+    beco_boundary_size: Count = key(
+        1,
+        "With learner beco, pixels to each side of the paste's edge that weigh more.",
+        papers="BECO: 1",
+    )
+    beco_boundary_weight: NotNegative = key(
+        0.2,
+        "With learner beco, what is added to the weight of the supervised loss at the paste's edge.",
+        papers="BECO: 0.2",
+    )
+    beco_online_labels: Literal["mixed", "pasted"] = key(
+        "mixed",
+        "With learner beco, after the warm-up, which pixels of a mixed image have online labels: "
+        "all, `mixed`, as in the authors' code, or the `pasted` ones.",
+    )
+    beco_strong_colour: bool = key(
+        True, "With learner beco, whether colours are strongly augmented after the mix."
+    )
+    seed: Natural = key(0, "Seed of weights and batches.")
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        """What keys ask of each other. An error is (what is wrong, the key)."""
+
+        def need(right: bool, name: str, what: str) -> None:
+            if not right:
+                raise ValueError(f"{getattr(self, name)!r} must be {what}", name)
+
+        strides = (4, 8, 16, 32) if self.stem == "imagenet" else (2, 4, 8, 16)
+        stride, own = self.output_stride, (self.architecture, self.output_stride) in RATES
+        need(stride in strides, "output_stride", f"one of {strides} with stem {self.stem}")
+        need(
+            self.rates is not None or own,
+            "rates",
+            f"set: {self.architecture} has none of its own at output stride {stride}",
+        )
+        need(self.warmup < self.iterations, "warmup", "fewer than the iterations")
+        need(max(self.loss_scales) == 1, "loss_scales", "1 and smaller scales")
+        pretrained = self.pretrained is not None
+        need(pretrained or not self.norm_is_frozen, "frozen_norm", "false without `pretrained`")
+        multi_scale = self.loss_scales != [1.0]
+        if self.architecture == "deeplabv3plus":
+            need(not multi_scale, "loss_scales", "[1] for DeepLabv3+")
+        else:
+            need(self.auxiliary == 0, "auxiliary", "0 for DeepLabV2")
+        if self.learner == "beco":
+            need(self.batch >= 2, "batch", "2 or more for beco: images are mixed with each other")
+            need(not multi_scale, "loss_scales", "[1] for beco")
+            need(self.auxiliary == 0, "auxiliary", "0 for beco")
+        return self
+
+    @property
+    def depth(self) -> int:
+        return BACKBONES[self.backbone]
+
+    @property
+    def dilations(self) -> list[int]:
+        """Of the head's branches."""
+        if self.rates is not None:
+            return self.rates
+        return RATES[self.architecture, self.output_stride]
+
+    @property
+    def norm_is_frozen(self) -> bool:
+        if self.frozen_norm is None:
+            return self.architecture == "deeplabv2" and self.pretrained is not None
+        return self.frozen_norm
+
+    @property
+    def name(self) -> str:
+        """As tables print it: DeepLabV2 ResNet-101."""
+        width = "" if self.width == 64 else f" ({self.width} channels)"
+        learner = "BECO " if self.learner == "beco" else ""
+        return f"{learner}{ARCHITECTURES[self.architecture]} ResNet-{self.depth}{width}"
+
+    def with_iterations(self, images: int) -> Self:
+        """`iterations` as `epochs` of that many images ask for, where these are set."""
+        if self.epochs is None:
+            return self
+        return self.but(iterations=max(1, round(self.epochs * images / self.batch)))
+
+    def warmup_iterations(self, images: int) -> int:
+        """BECO's warm-up, which is in epochs."""
+        return math.ceil(self.beco_warmup * images / self.batch)
+
+
+class Train(Settings):
+    """What a segmentor is trained on."""
+
+    dataset: str = key(
+        ..., "An entry of datasets, whose classes it knows and on which it is tested."
+    )
+    split: str | None = key(None, "One of its splits; null with generated images.")
+    synthesis: str | None = key(
+        None, "An entry of synthesis, for generated images in place of a split."
+    )
+    images: Count | None = key(None, "Generated images used, from the first on; null for all.")
+    masks: Annotated[str, Field(pattern=r"^[^/]+(/[^/]+)?$")] = key(
+        ...,
+        "`<variant>/<refinement>` for pseudo masks, `truth` for the true masks, "
+        "`<inversion>/<labelling>` for those of inverted photos, `<labelling>` for those of "
+        "generated images.",
+    )
+
+
+class Test(Settings):
+    """How a segmentor is evaluated."""
+
+    __test__ = False  # no test of pytest's
+
+    scales: Scales = key(
+        [0.5, 0.75, 1.0, 1.25, 1.5],
+        "Predictions are averaged over the image at these scales.",
+        papers="Text2Mask: 0.5 to 1.5; attn2mask: 1",
+    )
+    flip: bool = key(
+        True, "Predictions are averaged over the mirror image, too.", papers="Text2Mask: true"
+    )
+    crf: bool = key(
+        True,
+        "Whether the dense CRF configured under `crf` is applied.",
+        papers="Text2Mask: true",
+    )
+
+
+class TestJob(Test):
+    """The evaluation of a segmentor, as a job is told it."""
+
+    crf: Crf | None = key(Crf(), "The dense CRF; null for none.")
+
+
+class NamedSegmentor(Segmentor):
+    """A network, its training masks and its training."""
+
+    seed: Natural | None = key(None, "Seed of weights and batches; null for that of the run.")
+    extends: str | None = key(
+        None, "Another segmentor, whose keys hold where this one has none; null for none."
+    )
+    train: Train = key(..., "What it is trained on.")
+    test: Test = part(Test, "How it is evaluated.")
+
+
+def read_segmentor(values: Mapping, where: str = "segmentor") -> Segmentor:
+    """A segmentor's own settings, from an entry of the configuration or from a file of weights."""
+    if isinstance(values, Mapping):
+        values = {
+            name: value
+            for name, value in values.items()
+            if name not in ("extends", "train", "test") and (name, value) != ("seed", None)
+        }
+    return read_settings(Segmentor, values, where)
