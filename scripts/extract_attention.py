@@ -11,10 +11,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from attnseg.backbones import load_backbone
+from attnseg.backbones.interface import Backbone
+from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.layouts import LABELS, LAYOUTS
-from attnseg.diffusion.attention import check_blocks
 from attnseg.diffusion.extract import Options, Sample, extract
-from attnseg.diffusion.load import Parts, load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.gpu import claim_device
 from attnseg.prompts import VOCABULARIES
@@ -94,17 +95,17 @@ def main(argv: list[str] | None = None) -> int:
     ids = members(ids, args.shard, args.shard_size)
     source = args.labels or ("mask" if official else LABELS[args.dataset])
     device = claim_device(args.device)
-    extract_shard(args, options, ids, source, load_parts(args.model, args.revision, device))
+    extract_shard(args, options, ids, source, load_backbone(args.model, args.revision, device))
     return 0
 
 
-def extract_shard(args, options: Options, ids: list[str], source: str, parts: Parts) -> None:
+def extract_shard(args, options: Options, ids: list[str], source: str, backbone: Backbone) -> None:
     """Read the photos, extract, and write the shard, unless it is there already."""
     dataset = LAYOUTS[args.dataset]
-    check_blocks(parts.unet, options.cross_blocks, options.self_block)
+    backbone.select(options.cross_blocks, options.self_block)
     parameters = {
         **options.parameters(),
-        "model": weight_hashes(parts.folder),
+        "model": weight_hashes(backbone.folder),
         "labels": source,
         "dataset": args.dataset,
         "split": args.split,
@@ -134,7 +135,7 @@ def extract_shard(args, options: Options, ids: list[str], source: str, parts: Pa
             timing["seconds"].append(round(time.perf_counter() - begun, 4))
 
     started = time.time()
-    tensors, items = extract(parts, samples, options, args.batch_size, timed)
+    tensors, items = extract(backbone, samples, options, args.batch_size, timed)
     write_shard(args.output, tensors, items, parameters, timing=timing)
     seconds = time.time() - started
     skipped = sum(bool(item["skipped"]) for item in items)

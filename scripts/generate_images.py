@@ -15,13 +15,13 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from PIL import Image
 from tqdm import tqdm
 
+from attnseg.backbones import load_backbone
+from attnseg.backbones.model_files import weight_hashes
 from attnseg.diffusion.dreambooth_lora import load_lora
 from attnseg.diffusion.generate import Generated, Sampling, generate
-from attnseg.diffusion.load import load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash, sha256, write_atomically
 from attnseg.gpu import claim_device
@@ -72,22 +72,21 @@ def main(argv: list[str] | None = None) -> int:
     )
     prompts = members(read_prompts(args.prompts)[: args.limit], args.shard, args.shard_size)
     precision = None if args.precision == "auto" else args.precision
-    parts = load_parts(args.model, args.revision, claim_device(args.device), precision)
+    backbone = load_backbone(args.model, args.revision, claim_device(args.device), precision)
     parameters = {
-        **sampling.parameters(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None, "format": args.image_format,
-        "precision": str(parts.dtype), "prompts": parameters_hash({"all": [asdict(p) for p in prompts]}),
+        **sampling.parameters(), "model": backbone.name, "weights": weight_hashes(backbone.folder), "lora": None, "format": args.image_format,
+        "precision": str(backbone.dtype), "prompts": parameters_hash({"all": [asdict(p) for p in prompts]}),
     }  # fmt: skip
     if args.lora:
-        load_lora(parts, args.lora)
+        load_lora(backbone, args.lora)
         parameters["lora"] = sha256(args.lora)
     if complete(args.output, args.images, parameters):
         print(f"{args.output} is complete")
         return 0
-    parts.unet.to(memory_format=torch.channels_last)
     started = time.time()
 
     def work(batch: list[Prompt]) -> Batch:
-        (results,) = generate(parts, batch, sampling, len(batch))
+        (results,) = generate(backbone, batch, sampling, len(batch))
         return saved(results, args.images, args.image_format)
 
     with tqdm(

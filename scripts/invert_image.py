@@ -18,15 +18,16 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from attnseg.backbones import load_backbone
+from attnseg.backbones.interface import Backbone
+from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets import voc
 from attnseg.diffusion.dreambooth_lora import load_lora
-from attnseg.diffusion.generate import decode, latent_shape
 from attnseg.diffusion.invert import Inversion, invert, psnr
-from attnseg.diffusion.load import load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.files import sha256
 from attnseg.gpu import claim_device
-from attnseg.prompts import text_query, token_positions
+from attnseg.prompts import text_query
 from attnseg.shard_parts import Batch, build_shard
 from attnseg.shards import members, problem_with
 
@@ -82,14 +83,14 @@ def main(argv: list[str] | None = None) -> int:
         dataset.read_split(args.root, args.split)[: args.limit], args.shard, args.shard_size
     )
     # half precision has no room for the gradients of losses around 1e-5
-    parts = load_parts(args.model, args.revision, claim_device(args.device), torch.float32)
+    backbone = load_backbone(args.model, args.revision, claim_device(args.device), torch.float32)
     size = (args.size[0], args.size[-1]) if args.size else None
     parameters = {
-        **inversion.parameters(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None, "labels": args.labels,
+        **inversion.parameters(), "model": backbone.name, "weights": weight_hashes(backbone.folder), "lora": None, "labels": args.labels,
         "dataset": args.dataset, "split": args.split, "ids": ids, "size": size and list(size),
     }  # fmt: skip
     if args.lora:
-        load_lora(parts, args.lora)
+        load_lora(backbone, args.lora)
         parameters["lora"] = sha256(args.lora)
     if problem_with(args.output, parameters) is None:
         print(f"{args.output} is complete")
@@ -107,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
             }
             for image_id, names, photo, image in zip(batch, classes, photos, images, strict=True)
         ]  # fmt: skip
-        return inverted(parts, images, items, inversion, size), items
+        return inverted(backbone, images, items, inversion, size), items
 
     with tqdm(
         total=len(ids), desc="inversion", unit="photo", mininterval=2,
@@ -130,14 +131,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def inverted(
-    parts, images: list[np.ndarray], items: list[dict], inversion: Inversion, size: tuple | None
+    backbone: Backbone,
+    images: list[np.ndarray],
+    items: list[dict],
+    inversion: Inversion,
+    size: tuple[int, int] | None,
 ) -> dict[str, torch.Tensor]:
     """The class maps of a batch of photos [H, W, 3] uint8; fills in their manifest items."""
     usable, queries, positions = [], [], []
     for row, item in enumerate(items):
         try:
             query = text_query(item["classes"], background=False)
-            positions.append(token_positions(parts.tokenizer, query))
+            positions.append(backbone.token_positions(query))
         except UserError as error:
             item["skipped"].append(str(error))
             continue
@@ -146,15 +151,13 @@ def inverted(
         item["prompt"] = query.text
     if not usable:
         return {}
-    _, height, width = latent_shape(parts, size)
-    shape = (width * parts.factor, height * parts.factor)
+    backbone.shape_of(size)
+    shape = (size or backbone.size)[::-1]
     pixels = np.stack([np.asarray(Image.fromarray(images[row]).resize(shape)) for row in usable])
     unit = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    with torch.no_grad():
-        mean = parts.vae.encode(unit.to(parts.vae.device, parts.vae.dtype)).latent_dist.mean
-    latents = mean.float() * parts.vae.config.scaling_factor
-    result = invert(parts, latents, [query.text for query in queries], positions, inversion)
-    rebuilt = torch.from_numpy(decode(parts, result.latents[-1].nan_to_num()))
+    latents = backbone.encode_images(unit).latents()
+    result = invert(backbone, latents, [query.text for query in queries], positions, inversion)
+    rebuilt = torch.from_numpy(backbone.decode(result.latents[-1].nan_to_num()))
     errors = psnr(rebuilt, torch.from_numpy(pixels))
     tensors = {}
     for place, row in enumerate(usable):

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from attnseg.core.geometry import Fit
 from attnseg.datasets.layouts import LAYOUTS
-from attnseg.diffusion.geometry import Fit
 from attnseg.errors import UserError, run
 from attnseg.files import sha256, start_folder, write_json
 from attnseg.masks.crf import CrfOptions

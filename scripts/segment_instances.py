@@ -31,15 +31,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from attnseg.backbones import load_backbone
+from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.mug19 import Mug19, Triplet, read_mug19
-from attnseg.diffusion.attention import check_blocks
-from attnseg.diffusion.extract import Options
-from attnseg.diffusion.instances import (
-    Segments,
-    scene_of,
-    scene_segments,
-)
-from attnseg.diffusion.load import load_parts, weight_hashes
+from attnseg.diffusion.extract import Options, Sample, views_of
+from attnseg.diffusion.instances import Segments, scene_segments
 from attnseg.diffusion.personal import INFO, read_personal
 from attnseg.diffusion.referring import METHODS, Work, run_method
 from attnseg.errors import UserError, run
@@ -111,25 +107,26 @@ def main(argv: list[str] | None = None) -> int:
         resize=args.resize,
         seed=args.seed,
     )
-    parts = load_parts(args.model, args.revision, claim_device(args.device))
-    check_blocks(parts.unet, options.cross_blocks, options.self_block)
+    backbone = load_backbone(args.model, args.revision, claim_device(args.device))
+    backbone.select(options.cross_blocks, options.self_block)
     views = list(dict.fromkeys((t.scene, t.view) for t in triplets))
-    scenes = {
-        view: scene_of(parts, "/".join(view), data.read_view(*view), options) for view in views
-    }
+    scenes = {}
+    for view in views:
+        sample = Sample("/".join(view), data.read_view(*view), [])
+        (scenes[view],) = views_of(backbone, [sample], options)
     log(f"{len(views)} views of {len({scene for scene, _ in views})} scenes")
     segments: dict[tuple[str, str], Segments] = {}
     for word in dict.fromkeys(data.class_of(t.subject) for t in triplets):
         mine = [v for v in views if data.class_of(data.instances(v[0])[0]) == word]
         found = scene_segments(
-            parts, [scenes[v] for v in mine], word, [len(data.instances(v[0])) for v in mine], options,
+            backbone, [scenes[v] for v in mine], word, [len(data.instances(v[0])) for v in mine], options,
             threshold=args.foreground_threshold, locality=args.locality,
             batch_size=args.batch_size, progress=progress,
         )  # fmt: skip
         segments |= dict(zip(mine, found, strict=True))
     log("segments")
     work = Work(
-        data, triplets, parts, options, scenes, segments, args.personal, args.template,
+        data, triplets, backbone, options, scenes, segments, args.personal, args.template,
         args.batch_size, args.foreground_threshold, progress,
     )  # fmt: skip
     made_with = parameters_hash(inputs_of(work, args))
@@ -170,7 +167,7 @@ def inputs_of(work: Work, args: argparse.Namespace) -> dict:
         if (work.personal / subject / INFO).is_file()
     }
     return settings_of(work, args) | {
-        "weights": weight_hashes(work.parts.folder),
+        "weights": weight_hashes(work.backbone.folder),
         "personal": learnt,
         "others": [args.clip, args.dino, args.features and sha256(args.features)],
         "triplets": [asdict(triplet) for triplet in work.triplets],
@@ -181,7 +178,7 @@ def settings_of(work: Work, args: argparse.Namespace) -> dict:
     """How queries are asked and segments found."""
     return {
         **work.options.parameters(),
-        "model": work.parts.name,
+        "model": work.backbone.name,
         "template": work.template,
         "foreground_threshold": args.foreground_threshold,
         "locality": args.locality,

@@ -22,9 +22,10 @@ from pathlib import Path
 import torch
 
 from attnseg import provenance
+from attnseg.backbones import load_backbone
+from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.datasets.mug19 import photos_in, read_mug19
 from attnseg.diffusion import custom_diffusion as cd
-from attnseg.diffusion.load import load_parts
 from attnseg.diffusion.personal import read_personal, save_personal, with_tokens
 from attnseg.errors import UserError, run
 from attnseg.files import write_json
@@ -133,34 +134,34 @@ def main(argv: list[str] | None = None) -> int:
     lessons = subjects_of(args) if args.mug19 else {args.output: given(args)}
     revision = args.revision if args.model else REVISION
     device = claim_device(args.device)
-    parts = load_parts(args.model or MODEL, revision, device, training_dtype(device))
+    backbone = load_backbone(args.model or MODEL, revision, device, training_dtype(device))
     settings = cd.Settings(
         steps=args.steps,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
         embedding_factor=args.embedding_factor,
         prior_weight=args.prior_weight,
-        size=args.size or parts.unet.config.sample_size * parts.factor,
+        size=args.size or min(backbone.size),
         prompt=args.prompt,
         initial_word=args.initial_word,
         augment=args.augment,
         flip=args.flip,
         seed=args.seed,
     )
-    check_size(parts, settings.size)
+    check_size(backbone, settings.size)
     for concepts in lessons.values():
-        with_tokens(parts.tokenizer, [concept.token for concept in concepts])
-        cd.check_prompts(parts.tokenizer, concepts, settings)
+        with_tokens(backbone.tokenizer, [concept.token for concept in concepts])
+        cd.check_prompts(backbone.tokenizer, concepts, settings)
     for output, concepts in lessons.items():
         if args.regularisation_images or args.regularisation:
             folders = regularisation_folders(args, concepts)
             concepts = [
                 replace(c, regularisation=cd.regularisation_images(
-                    parts, c.class_word, folder, args.regularisation_images, settings, log=log))
+                    backbone, c.class_word, folder, args.regularisation_images, settings, log=log))
                 for c, folder in zip(concepts, folders, strict=True)
             ]  # fmt: skip
         if not args.only_regularisation:
-            learn(args, parts, concepts, settings, output, log)
+            learn(args, backbone, concepts, settings, output, log)
     if args.summary:
         write_json(args.summary, summary(args, lessons))
     return 0
@@ -214,26 +215,31 @@ def regularisation_folders(args: argparse.Namespace, concepts: list[cd.Concept])
 
 
 def learn(
-    args, parts, concepts: list[cd.Concept], settings: cd.Settings, output: Path, log
+    args,
+    backbone: StableDiffusion,
+    concepts: list[cd.Concept],
+    settings: cd.Settings,
+    output: Path,
+    log,
 ) -> None:
     """Write the weights in `output`, unless those of the same plan are there already."""
-    if cd.is_learnt(output, cd.plan_of(parts, concepts, settings)):
+    if cd.is_learnt(output, cd.plan_of(backbone, concepts, settings)):
         log(f"{output} is there already")
         return
     started = time.time()
     workdir = args.workdir or output.with_name(output.name + ".checkpoints")
     checkpoint = workdir / "checkpoint.pt"
-    personal = cd.train(parts, concepts, settings, checkpoint, args.checkpoint_every, log)
+    personal = cd.train(backbone, concepts, settings, checkpoint, args.checkpoint_every, log)
     personal.info["seconds"] = round(time.time() - started, 1)
-    personal.info["device"] = provenance.device(str(parts.device))
+    personal.info["device"] = provenance.device(str(backbone.device))
     save_personal(output, personal)
     cd.remove_checkpoint(checkpoint)
     log(f"{', '.join(concept.token for concept in concepts)} learnt in {output}")
 
 
-def check_size(parts, size: int) -> None:
+def check_size(backbone: StableDiffusion, size: int) -> None:
     """Raise where the U-Net cannot halve the latents of such a photo as often as it does."""
-    multiple = parts.factor * 2 ** (len(parts.unet.config.down_block_types) - 1)
+    multiple = backbone.multiple
     if size < multiple or size % multiple:
         raise UserError(f"--size {size}: it must be a multiple of {multiple} for this model")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from attnseg.backbones import load_backbone
 from attnseg.diffusion.dreambooth_lora import (
     LoraOptions,
     base_signature,
@@ -26,7 +27,6 @@ from attnseg.diffusion.dreambooth_lora import (
     target_images,
     train,
 )
-from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash
 from attnseg.gpu import claim_device, training_dtype
@@ -64,14 +64,14 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
     options = LoraOptions(**{name: getattr(args, name) for name in asdict(defaults)})
     device = claim_device(args.device)
-    parts = load_parts(args.model, args.revision, device, training_dtype(device))
+    backbone = load_backbone(args.model, args.revision, device, training_dtype(device))
     paths = target_images(args.images)
     if args.limit:
         places = np.linspace(0, len(paths) - 1, min(args.limit, len(paths))).round().astype(int)
         paths = [paths[place] for place in places]
     class_paths = target_images(args.class_images) if args.class_images else []
-    side = options.size or parts.unet.config.sample_size * parts.factor
-    parameters = {**asdict(options), "base": base_signature(parts.unet)}
+    side = options.size or min(backbone.size)
+    parameters = {**asdict(options), "base": base_signature(backbone.unet)}
     parameters["images"] = [str(path) for path in (*paths, *class_paths)]
     workdir = args.workdir or args.output.parent / "checkpoints"
     checkpoint = workdir / f"{args.output.stem}-{parameters_hash(parameters)}.pt"
@@ -83,11 +83,11 @@ def main(argv: list[str] | None = None) -> int:
             print(f"step {step}/{options.steps} loss {loss:.4f}", flush=True)
 
     adapted = train(
-        parts, read_targets(paths, side), read_targets(class_paths, side), options, checkpoint,
+        backbone, read_targets(paths, side), read_targets(class_paths, side), options, checkpoint,
         args.checkpoint_every, log,
     )  # fmt: skip
     bar.close()
-    save_lora(args.output, parts, adapted, options)
+    save_lora(args.output, backbone, adapted, options)
     checkpoint.unlink(missing_ok=True)
     print(f"{len(paths)} target images, rank {options.rank} -> {args.output}")
     return 0

@@ -61,19 +61,14 @@ def main(argv: list[str] | None = None) -> int:
     vae = mini_sd.new_autoencoder().to(memory_format=torch.channels_last)
     mini_training.train_autoencoder(vae, images, args.vae_steps, autoencoder, args.device, log)
     vae.requires_grad_(False)
-    parts = {
-        "tokenizer": tokenizer,
-        "vae": vae,
-        "text_encoder": mini_sd.new_text_encoder(tokenizer),
-        "unet": mini_sd.new_unet(),
-        "scheduler": mini_sd.new_scheduler(),
-        "empty": encode_text(tokenizer, [""])[0],
-    }
+    encoder = mini_sd.new_text_encoder(tokenizer)
+    backbone = mini_sd.assembled(vae, encoder, tokenizer, mini_sd.new_unet())
+    empty = encode_text(tokenizer, [""])[0]
     latents = cached_latents(autoencoder, vae, images, args.device, log)
     tokens = torch.stack([encode_text(tokenizer, texts) for texts in captions])
     history = mini_training.train_denoiser(
-        parts, latents, tokens, args.steps, denoiser, args.device,
-        dev_evaluation(parts, args.seed, args.device), log,
+        backbone, latents, tokens, empty, args.steps, denoiser, args.device,
+        dev_evaluation(backbone, args.seed, args.device), log,
     )  # fmt: skip
     facts = {
         "scenes": args.scenes,
@@ -85,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         "machine": f"{args.threads} thread(s) of a CPU" if args.device == "cpu" else args.device,
         "command": "make ship-mini",
     }
-    save(parts, history, facts, args.output)
+    save(backbone.pipeline(), history, facts, args.output)
     log(f"saved {args.output}")
     return 0
 
@@ -118,14 +113,11 @@ def save_array(path: Path, array: np.ndarray) -> None:
         np.save(partial, array)
 
 
-def save(parts: dict, history: list[dict], facts: dict, output: Path) -> None:
+def save(pipeline, history: list[dict], facts: dict, output: Path) -> None:
     """The pipeline in float16 with its card and history, moved into place when complete."""
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    pipeline = mini_sd.pipeline(
-        parts["vae"], parts["text_encoder"], parts["tokenizer"], parts["unet"]
-    )
     write_json(partial / "training.json", history)
     write_card(partial, pipeline, history, facts)
     pipeline.to(torch.float16).save_pretrained(partial, safe_serialization=True)

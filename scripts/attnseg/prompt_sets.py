@@ -20,7 +20,6 @@ from attnseg.files import safe_name, write_atomically
 from attnseg.mini_world.captions import caption
 from attnseg.mini_world.scenes import object_scene
 from attnseg.mini_world.vocabulary import STREET_WORDS
-from attnseg.prompts import Query, token_positions
 from attnseg.seeds import seed_of
 
 CITYSCAPES_ENDING = "in cityscape by a dashboard camera"
@@ -75,30 +74,6 @@ def read_prompts(path: Path) -> list[Prompt]:
     if not prompts:
         raise UserError(f"{path}: no prompts: build it anew")
     return prompts
-
-
-def class_positions(tokenizer, prompt: Prompt) -> list[list[int]]:
-    """Per class the positions of all its tokens, the first token (BOS) being 0 (Equation 4).
-
-    A mention past the text encoder's window is left out where another one is inside.
-
-    Raises:
-        UserError: for a prompt that names no class, and a class that is wholly past the window.
-    """
-    if not prompt.classes:
-        raise UserError("the prompt names no class")
-    positions = []
-    for spans in prompt.spans:
-        found, problem = set(), None
-        for start, end in spans:
-            try:
-                found.update(token_positions(tokenizer, Query(prompt.prompt, ((start, end),)))[0])
-            except UserError as error:
-                problem = problem or error
-        if not found:
-            raise problem or UserError("a class without a place in the prompt: build it anew")
-        positions.append(sorted(found))
-    return positions
 
 
 def shuffled(items: Sequence, seed: int) -> Iterator:

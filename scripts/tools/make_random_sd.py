@@ -91,7 +91,7 @@ def random_pipeline(width: int, seed: int, tokenizer_folder: Path):
         attention_head_dim=8,  # diffusers: the number of heads
         norm_num_groups=groups,
     )
-    return mini_sd.pipeline(vae, text_encoder, tokenizer, unet)
+    return mini_sd.assembled(vae, text_encoder, tokenizer, unet).pipeline()
 
 
 def clip_tokenizer(folder: Path):

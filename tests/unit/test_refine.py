@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnseg.diffusion.geometry import Fit
+from attnseg.core.geometry import Fit
 from attnseg.errors import UserError
 from attnseg.masks.crf import CrfOptions, crf_probabilities
 from attnseg.masks.refine import RefineOptions, refine, source_maps

@@ -1,14 +1,14 @@
 """Attention of real photos: from a photo and its labels to low-resolution maps (Section 3.4)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 
+from attnseg.backbones.interface import Backbone, Text
 from attnseg.batches import Batches
-from attnseg.diffusion.attention import attention_maps, min_max
-from attnseg.diffusion.geometry import (
+from attnseg.core.geometry import (
     Fit,
     in_photo,
     model_input,
@@ -16,10 +16,16 @@ from attnseg.diffusion.geometry import (
     official_fit,
     own_fit,
 )
+from attnseg.core.maps import min_max
+from attnseg.diffusion.attention import attention_maps
 from attnseg.errors import UserError
 from attnseg.masks.clusters import cbp_scores
-from attnseg.prompts import Query, encode_text, text_query, token_positions
+from attnseg.prompts import Query, text_query
 from attnseg.seeds import generator_of
+
+Positions = list[list[int]]  # per class, the places of its tokens
+# changes a query's hidden states [L, D]
+Edit = Callable[[torch.Tensor, Query], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,13 +61,49 @@ class Sample:
 
 
 @dataclass
-class _Unit:
-    """One query of one sample: `columns` are the classes it asks for."""
+class View:
+    """A photo as the model sees it: latents [C, h, w], and how the photo lies in them."""
 
-    sample: int
-    columns: list[int]
-    tokens: torch.Tensor  # [L]
-    positions: list[list[int]]
+    id: str
+    size: tuple[int, int]  # height, width of the photo
+    fit: Fit
+    latents: torch.Tensor
+
+
+@dataclass
+class QueryMaps:
+    """One query's maps in one photo, means over noises of min-max maps: [K, h', w'] float32.
+
+    `constant` and `unboxed`: classes, by index, whose map was constant, or whose boxes were empty,
+    in some noise, the latter once a noise. `affinity` [N, N]: the first noise's.
+    """
+
+    kinds: dict[str, torch.Tensor]  # cross, selfcross, and cbp where the options ask for it
+    affinity: torch.Tensor | None
+    constant: set[int]
+    unboxed: list[int]
+
+
+def options_for(
+    backbone: Backbone,
+    cross_blocks: Sequence[int] | None = None,
+    self_block: int | None = None,
+    **others,
+) -> Options:
+    """Options with what is usual for the model where nothing is given.
+
+    Raises:
+        UserError: for a block that the model does not have.
+    """
+    usual = backbone.default_blocks
+    options = Options(
+        cross_blocks=tuple(cross_blocks or usual[0]),
+        self_block=usual[1] if self_block is None else self_block,
+        timestep=backbone.default_timestep,
+        resize="official" if min(backbone.size) >= 512 else "native",
+    )
+    backbone.select(options.cross_blocks, options.self_block)
+    return replace(options, **others)
 
 
 def sample_noise(shape: Sequence[int], *names: object) -> torch.Tensor:
@@ -69,14 +111,13 @@ def sample_noise(shape: Sequence[int], *names: object) -> torch.Tensor:
     return torch.randn(tuple(shape), generator=generator_of(*names))
 
 
-def fit_of(image: np.ndarray, parts, options: Options) -> Fit:
+def fit_of(image: np.ndarray, backbone: Backbone, options: Options) -> Fit:
     height, width = image.shape[:2]
     if options.resize == "official":
         return official_fit(height, width)
-    multiple = parts.factor * 2 ** (len(parts.unet.down_blocks) - 1)
     if options.resize == "native":
-        return native_fit(height, width, parts.unet.config.sample_size * parts.factor, multiple)
-    return own_fit(height, width, multiple)
+        return native_fit(height, width, max(backbone.size), backbone.multiple)
+    return own_fit(height, width, backbone.multiple)
 
 
 def queries_of(classes: list[str], options: Options) -> list[tuple[list[int], Query]]:
@@ -97,7 +138,7 @@ def queries_of(classes: list[str], options: Options) -> list[tuple[list[int], Qu
 
 @torch.no_grad()
 def extract(
-    parts,
+    backbone: Backbone,
     samples: Sequence[Sample],
     options: Options,
     batch_size: int = 16,
@@ -112,7 +153,7 @@ def extract(
     Raises:
         UserError: names the sample where a query does not fit the text encoder's window.
     """
-    fits = [fit_of(sample.image, parts, options) for sample in samples]
+    fits = [fit_of(sample.image, backbone, options) for sample in samples]
     groups: dict[tuple[int, int], list[int]] = {}
     for i, sample in enumerate(samples):
         if sample.classes:
@@ -139,124 +180,136 @@ def extract(
         for sample, fit in zip(samples, fits, strict=True)
     ]
     for batch in progress(batches):
-        photos = [(samples[i], fits[i]) for i in batch]
-        latents = encode_photos(parts, photos, options.seed, encoding)
+        views = views_of(backbone, [samples[i] for i in batch], options, encoding)
         units = [
-            unit
-            for row, i in enumerate(batch)
-            for unit in units_of(parts, samples[i], row, options)
+            (i, view, columns, query)
+            for i, view in zip(batch, views, strict=True)
+            for columns, query in queries_of(samples[i].classes, options)
         ]
-        sums = accumulate(parts, photos, latents, units, options, passes)
-        for i, (kinds, constant, unboxed) in zip(batch, sums, strict=True):
-            for kind, maps in kinds.items():
-                tensors[f"{samples[i].id}/{kind}"] = (maps / options.noises).half()
-                items[i]["grid"] = list(maps.shape[1:])
-            items[i]["unboxed"] = len(unboxed)
-            items[i]["skipped"] = [samples[i].classes[c] for c in sorted(constant)]
+        found = query_maps(
+            backbone, [(view, query) for _, view, _, query in units], options, passes
+        )
+        for (i, _, columns, _), maps in zip(units, found, strict=True):
+            for kind, values in maps.kinds.items():
+                whole = tensors.setdefault(
+                    f"{samples[i].id}/{kind}",
+                    torch.zeros(len(samples[i].classes), *values.shape[1:], dtype=torch.half),
+                )
+                whole[columns] = values.half()
+                items[i]["grid"] = list(values.shape[1:])
+            items[i]["unboxed"] += len(maps.unboxed)
+            items[i]["skipped"] += [samples[i].classes[columns[k]] for k in sorted(maps.constant)]
     return tensors, items
 
 
-def encode_photos(
-    parts, photos: list[tuple[Sample, Fit]], seed: int, batches: Batches | None = None
-) -> torch.Tensor:
-    """Scaled latents, one posterior sample a photo: [B, C, h, w]."""
-
-    def encode(part: list[tuple[Sample, Fit]]) -> tuple[torch.Tensor, torch.Tensor]:
-        pixels = torch.stack([model_input(sample.image, fit) for sample, fit in part])
-        posterior = parts.vae.encode(pixels.to(parts.vae.device, parts.vae.dtype)).latent_dist
-        return posterior.mean.float().cpu(), posterior.std.float().cpu()
-
-    batches = batches or Batches(len(photos), "photo")
-    means, stds = zip(*(encoded for _, encoded in batches.over(photos, encode)), strict=True)
-    mean, std = torch.cat(means), torch.cat(stds)
-    draws = [sample_noise(mean.shape[1:], seed, sample.id, "latent") for sample, _ in photos]
-    return (mean + std * torch.stack(draws)) * parts.vae.config.scaling_factor
-
-
-def units_of(parts, sample: Sample, row: int, options: Options) -> list[_Unit]:
-    """The queries of one sample, with their token positions."""
-    units = []
-    for columns, query in queries_of(sample.classes, options):
-        try:
-            positions = token_positions(parts.tokenizer, query)
-        except UserError as error:
-            raise UserError(f"image {sample.id}: {error}") from None
-        units.append(_Unit(row, columns, encode_text(parts.tokenizer, [query.text])[0], positions))
-    return units
-
-
-def accumulate(
-    parts,
-    photos: list[tuple[Sample, Fit]],
-    latents: torch.Tensor,
-    units: list[_Unit],
+def views_of(
+    backbone: Backbone,
+    samples: Sequence[Sample],
     options: Options,
-    batches: Batches,
-) -> list[tuple[dict[str, torch.Tensor], set[int], list[int]]]:
-    """Per sample the sums over noises of its min-max maps, the classes whose map was constant, and
-    those whose boxes were empty, once a noise.
+    batches: Batches | None = None,
+) -> list[View]:
+    """Photos that become equally large, encoded: one posterior sample each."""
 
-    The minimum and maximum of a map are those inside the photo; in the official profile padding
-    counts, as in the authors' code.
-    """
-    device, dtype = parts.unet.device, parts.unet.dtype
-    texts = torch.cat(
-        [
-            parts.text_encoder(torch.stack([u.tokens for u in units[s : s + 64]]).to(device))[0]
-            for s in range(0, len(units), 64)
-        ]
-    )
-    abar = parts.scheduler.alphas_cumprod[options.timestep].float()
-    noise = {
-        (row, n): sample_noise(latents.shape[1:], options.seed, sample.id, n)
-        for row, (sample, _) in enumerate(photos)
-        for n in range(options.noises)
-    }
-    jobs = [(u, n) for u in range(len(units)) for n in range(options.noises)]
-    sums: list[tuple[dict[str, torch.Tensor], set[int], list[int]]] = [
-        ({}, set(), []) for _ in photos
+    def encode(part: Sequence[Sample]) -> torch.Tensor:
+        fits = [fit_of(sample.image, backbone, options) for sample in part]
+        pixels = [model_input(s.image, fit) for s, fit in zip(part, fits, strict=True)]
+        posterior = backbone.encode_images(torch.stack(pixels))
+        shape = posterior.mean.shape[1:]
+        draws = [sample_noise(shape, options.seed, sample.id, "latent") for sample in part]
+        return posterior.latents(torch.stack(draws))
+
+    batches = batches or Batches(len(samples), "photo")
+    latents = torch.cat([encoded for _, encoded in batches.over(samples, encode)])
+    return [
+        View(sample.id, sample.image.shape[:2], fit_of(sample.image, backbone, options), latent)
+        for sample, latent in zip(samples, latents, strict=True)
     ]
 
-    def maps_of(part: list[tuple[int, int]]) -> list:
-        noisy = torch.stack(
-            [
-                abar.sqrt() * latents[units[u].sample]
-                + (1 - abar).sqrt() * noise[units[u].sample, n]
-                for u, n in part
-            ]
-        )
+
+@torch.no_grad()
+def query_maps(
+    backbone: Backbone,
+    asks: Sequence[tuple[View, Query]],
+    options: Options,
+    passes: Batches | None = None,
+    *,
+    edit: Edit | None = None,
+    with_affinity: bool = False,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> list[QueryMaps]:
+    """The maps of each query in its photo.
+
+    The minimum and maximum of a map are those inside the photo; in the official profile padding
+    counts, as in the authors' code. The noise of a photo depends on the seed and its id alone.
+
+    Raises:
+        UserError: names the photo where a query does not fit the text encoder's window.
+    """
+    passes = passes or Batches(16, "U-Net pass")
+    positions = [positions_in(backbone, view, query) for view, query in asks]
+    texts = encoded(backbone, [query for _, query in asks], edit)
+    shapes: dict[tuple[int, ...], list[int]] = {}
+    for i, (view, _) in enumerate(asks):
+        shapes.setdefault(tuple(view.latents.shape), []).append(i)
+    size = passes.size  # of a step of the progress; passes may become smaller
+    steps = [
+        members[start : start + size]
+        for members in shapes.values()
+        for start in range(0, len(members), size)
+    ]
+    results = [QueryMaps({}, None, set(), []) for _ in asks]
+
+    def maps_of(part: Sequence[tuple[int, int]]) -> list:
+        latents = torch.stack([asks[i][0].latents for i, _ in part])
+        noise = [sample_noise(latents.shape[1:], options.seed, asks[i][0].id, n) for i, n in part]
         return attention_maps(
-            parts.unet,
-            noisy.to(device, dtype),
+            backbone,
+            backbone.add_noise(latents, torch.stack(noise), options.timestep),
             options.timestep,
-            texts[[u for u, _ in part]],
-            [units[u].positions for u, _ in part],
+            texts[[i for i, _ in part]],
+            [positions[i] for i, _ in part],
             cross_blocks=options.cross_blocks,
             self_block=options.self_block,
             iterations=options.iterations,
             box_threshold=options.box_threshold,
-            with_affinity=options.cbp,
+            with_affinity=with_affinity or options.cbp,
         )
 
-    for part, results in batches.over(jobs, maps_of):
-        for (u, _), maps in zip(part, results, strict=True):
-            unit = units[u]
-            kinds, constant, unboxed = sums[unit.sample]
-            unboxed.extend(unit.columns[k] for k in maps.unboxed)
-            sample, fit = photos[unit.sample]
-            inside = None
-            if options.profile == "paper":
-                inside = in_photo(maps.cross.shape[1:], fit)
-            found = {
-                "cross": min_max(maps.cross, inside),
-                "selfcross": min_max(maps.selfcross, inside),
-            }
-            if options.cbp:
-                found["cbp"] = cbp_scores(maps.affinity, maps.cross, seed=options.seed)
-            for kind, values in found.items():
-                if kind not in kinds:
-                    kinds[kind] = torch.zeros(len(sample.classes), *values.shape[1:])
-                kinds[kind][unit.columns] += values
-            flat = found["selfcross"].flatten(1).amax(1) == 0
-            constant.update(unit.columns[k] for k in flat.nonzero().flatten().tolist())
-    return sums
+    for step in progress(steps):
+        jobs = [(i, n) for i in step for n in range(options.noises)]
+        for part, found in passes.over(jobs, maps_of):
+            for (i, n), maps in zip(part, found, strict=True):
+                result, fit = results[i], asks[i][0].fit
+                paper = options.profile == "paper"
+                inside = in_photo(maps.cross.shape[1:], fit) if paper else None
+                kinds = {
+                    "cross": min_max(maps.cross, inside),
+                    "selfcross": min_max(maps.selfcross, inside),
+                }
+                if options.cbp:
+                    kinds["cbp"] = cbp_scores(maps.affinity, maps.cross, seed=options.seed)
+                for kind, values in kinds.items():
+                    result.kinds[kind] = result.kinds.get(kind, 0) + values
+                if with_affinity and n == 0:
+                    result.affinity = maps.affinity
+                flat = kinds["selfcross"].flatten(1).amax(1) == 0
+                result.constant.update(flat.nonzero().flatten().tolist())
+                result.unboxed.extend(maps.unboxed)
+    for result in results:
+        result.kinds = {kind: total / options.noises for kind, total in result.kinds.items()}
+    return results
+
+
+def positions_in(backbone: Backbone, view: View, query: Query) -> Positions:
+    try:
+        return backbone.token_positions(query)
+    except UserError as error:
+        raise UserError(f"image {view.id}: {error}") from None
+
+
+def encoded(backbone: Backbone, queries: Sequence[Query], edit: Edit | None) -> Text:
+    texts = backbone.encode_text([query.text for query in queries])
+    if edit is None:
+        return texts
+    rows = [edit(row, query) for row, query in zip(texts.hidden, queries, strict=True)]
+    return replace(texts, hidden=torch.stack(rows))

@@ -4,25 +4,19 @@ DDPM sampling with classifier-free guidance. Cross-attention is read at one step
 conditional branch; all other steps run on the U-Net's own fast attention.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from diffusers import DDPMScheduler
 
-from attnseg.diffusion.attention import (
-    cross_map,
-    describe_blocks,
-    grid_of,
-    resize,
-    token_weights,
-    transformer_blocks,
-    watched,
-)
+from attnseg.backbones.capture import Seen
+from attnseg.backbones.interface import Backbone, Block
+from attnseg.core.attention import averaged_cross, token_weights
 from attnseg.errors import UserError
-from attnseg.prompt_sets import Prompt, class_positions
-from attnseg.prompts import encode_text
+from attnseg.prompt_sets import Prompt
+from attnseg.prompts import Query
 
 
 @dataclass(frozen=True)
@@ -69,106 +63,80 @@ def ddpm_scheduler(scheduler, steps: int) -> DDPMScheduler:
     return ddpm
 
 
-def averaged_cross(
-    watches: dict, rows: slice, weights: torch.Tensor, latent: tuple
+def class_maps(
+    seen: Mapping[Block, Seen], positions: Sequence, length: int, latents: torch.Tensor
 ) -> torch.Tensor:
-    """Class maps averaged over watched blocks, on the finest of their grids: [B, K, h, w] float32.
+    """Class maps averaged over recorded blocks, on the finest of their grids: [B, K, h, w] float32.
 
-    `weights`: [B, L, K] of `token_weights`. `latent`: its height and width. `rows`: which of the
-    batch.
+    Of a batch the last rows, where `positions` (as `token_weights` takes them) are fewer. `length`:
+    of the texts.
     """
-    cells = max(watch.query.shape[2] for watch in watches.values())
-    grid = grid_of(cells, *latent)
-    total = sum(
-        resize(cross_map(watch.query[rows], watch.key[rows], weights), latent, grid)
-        for watch in watches.values()
-    )
-    return total / len(watches)
+    rows = slice(-len(positions), None)
+    weights = token_weights(positions, length).to(latents.device)
+    pairs = [(block.query[rows], block.key[rows]) for block in seen.values()]
+    return averaged_cross(pairs, weights, tuple(latents.shape[-2:]))
 
 
-def blocks_of(unet: torch.nn.Module, cross_blocks: Sequence[int] | None) -> tuple[int, ...]:
-    """The blocks to watch, all for None.
+def class_positions(backbone: Backbone, prompt: Prompt) -> list[list[int]]:
+    """Per class the positions of all its tokens, the first token (BOS) being 0 (Equation 4).
+
+    A mention past the text encoder's window is left out where another one is inside.
 
     Raises:
-        UserError: for a block that the U-Net does not have.
+        UserError: for a prompt that names no class, and a class that is wholly past the window.
     """
-    count = len(transformer_blocks(unet))
-    blocks = tuple(range(count)) if cross_blocks is None else tuple(cross_blocks)
-    wrong = [block for block in blocks if not 0 <= block < count]
-    if wrong or not blocks:
-        raise UserError(
-            f"cross-attention blocks {wrong or 'none'}: this U-Net has blocks 0 to {count - 1} "
-            f"({describe_blocks(unet)}); set generation.cross_blocks"
-        )
-    return blocks
-
-
-def latent_shape(parts, size: tuple[int, int] | None) -> tuple[int, int, int]:
-    """Channels, height and width of the latents of images of a size (None: the model's own)."""
-    factor = parts.factor
-    side = parts.unet.config.sample_size
-    own = (side, side) if isinstance(side, int) else tuple(side)
-    height, width = own if size is None else (size[0] // factor, size[1] // factor)
-    multiple = 2 ** (len(parts.unet.config.block_out_channels) - 1)
-    if size is not None and (size[0] % (factor * multiple) or size[1] % (factor * multiple)):
-        raise UserError(
-            f"images of {size[0]}x{size[1]} pixels: this model's sides are multiples of "
-            f"{factor * multiple}"
-        )
-    return parts.unet.config.in_channels, height, width
-
-
-@torch.no_grad()
-def text_states(parts, texts: Sequence[str]) -> torch.Tensor:
-    """Text embeddings [B, L, D]."""
-    return parts.text_encoder(encode_text(parts.tokenizer, texts, parts.text_encoder.device))[0]
+    if not prompt.classes:
+        raise UserError("the prompt names no class")
+    positions = []
+    for spans in prompt.spans:
+        found, problem = set(), None
+        for start, end in spans:
+            try:
+                found.update(backbone.token_positions(Query(prompt.prompt, ((start, end),)))[0])
+            except UserError as error:
+                problem = problem or error
+        if not found:
+            raise problem or UserError("a class without a place in the prompt: build it anew")
+        positions.append(sorted(found))
+    return positions
 
 
 @torch.no_grad()
 def sample_latents(
-    parts, prompts: Sequence[Prompt], positions: list[list[list[int]]], sampling: Sampling
+    backbone: Backbone,
+    prompts: Sequence[Prompt],
+    positions: list[list[list[int]]],
+    sampling: Sampling,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Final latents [B, C, h, w] and class maps [B, K, h', w'] of one batch, both float32.
 
     All noise of a sample comes from its own generator, on the CPU, seeded with the prompt's seed:
     neither its neighbours nor the device change it.
     """
-    unet = parts.unet
-    scheduler = ddpm_scheduler(parts.scheduler, sampling.steps)
+    scheduler = ddpm_scheduler(backbone.scheduler, sampling.steps)
     generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
-    shape = latent_shape(parts, sampling.size)
-    latents = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(unet.device)
-    text = text_states(parts, [""] * len(prompts) + [prompt.prompt for prompt in prompts])
-    weights = token_weights(positions, text.shape[1]).to(unet.device)
-    text = text.to(unet.dtype)
-    blocks, conditional = blocks_of(unet, sampling.cross_blocks), slice(len(prompts), None)
-    maps = None
+    shape = backbone.shape_of(sampling.size)
+    latents = torch.stack([torch.randn(shape, generator=g) for g in generators])
+    latents = latents.to(backbone.device)
+    text = backbone.encode_text([""] * len(prompts) + [prompt.prompt for prompt in prompts])
+    blocks, maps = backbone.select(sampling.cross_blocks), None
     for index, t in enumerate(scheduler.timesteps.tolist()):
-        doubled = torch.cat([latents, latents]).to(unet.dtype)
+        doubled = torch.cat([latents, latents])
         if index == sampling.attention_step - 1:
-            with watched(unet, blocks, None, stop=False) as (watches, _):
-                noise = unet(doubled, t, encoder_hidden_states=text).sample
-            maps = averaged_cross(watches, conditional, weights, shape[1:])
-            del watches
+            with backbone.record(blocks, stop=False) as seen:
+                noise = backbone.denoise(doubled, t, text)
+            maps = class_maps(seen, positions, text.hidden.shape[1], latents)
+            seen.clear()
         else:
-            noise = unet(doubled, t, encoder_hidden_states=text).sample
-        without, given = noise.float().chunk(2)
+            noise = backbone.denoise(doubled, t, text)
+        without, given = noise.chunk(2)
         guided = without + sampling.guidance * (given - without)
         latents = scheduler.step(guided, t, latents, generator=generators).prev_sample
     return latents, maps
 
 
-@torch.no_grad()
-def decode(parts, latents: torch.Tensor) -> np.ndarray:
-    """Scaled latents [B, C, h, w] -> images [B, H, W, 3] uint8."""
-    vae = parts.vae
-    pixels = vae.decode((latents / vae.config.scaling_factor).to(vae.device, vae.dtype)).sample
-    pixels = (pixels.float() * 127.5 + 127.5).clamp(0, 255).round()
-    return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-
-
 def generate(
-    parts, prompts: Sequence[Prompt], sampling: Sampling, batch_size: int = 8
+    backbone: Backbone, prompts: Sequence[Prompt], sampling: Sampling, batch_size: int = 8
 ) -> Iterator[list[Generated]]:
     """Images and class maps, one list a batch.
 
@@ -180,20 +148,22 @@ def generate(
         UserError: for an attention step, a block or a size that there is not.
     """
     check_sampling(sampling)
-    blocks_of(parts.unet, sampling.cross_blocks)
-    latent_shape(parts, sampling.size)
+    backbone.select(sampling.cross_blocks)
+    backbone.shape_of(sampling.size)
     for start in range(0, len(prompts), batch_size):
         results, usable, positions = [], [], []
         for prompt in prompts[start : start + batch_size]:
             results.append(Generated(prompt))
             try:
-                positions.append(class_positions(parts.tokenizer, prompt))
+                positions.append(class_positions(backbone, prompt))
                 usable.append(results[-1])
             except UserError as error:
                 results[-1].skipped = str(error)
         if usable:
-            latents, maps = sample_latents(parts, [r.prompt for r in usable], positions, sampling)
-            images = decode(parts, latents)
+            latents, maps = sample_latents(
+                backbone, [r.prompt for r in usable], positions, sampling
+            )
+            images = backbone.decode(latents)
             finite = latents.isfinite().flatten(1).all(1) & maps.isfinite().flatten(1).all(1)
             for row, result in enumerate(usable):
                 if finite[row]:

@@ -6,13 +6,13 @@ read on the trajectory so recovered (attn2mask, Stable-Diffusion attention on re
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMInverseScheduler, DDIMScheduler
 
-from attnseg.diffusion.attention import token_weights, watched
-from attnseg.diffusion.generate import averaged_cross, blocks_of, text_states
+from attnseg.backbones.interface import Backbone, Text
+from attnseg.diffusion.generate import class_maps
 
 
 @dataclass(frozen=True)
@@ -41,58 +41,30 @@ class Inverted:
     cross: torch.Tensor
 
 
-class Ddim:
-    """The deterministic step of DDIM in both directions (eta 0), on a model's noise schedule."""
+def ddim_schedulers(scheduler, steps: int) -> tuple[DDIMScheduler, DDIMInverseScheduler]:
+    """The deterministic steps of DDIM from noise and to it, on a model's noise schedule.
 
-    def __init__(self, scheduler, steps: int):
-        ddim = DDIMScheduler.from_config(
-            scheduler.config, clip_sample=False, set_alpha_to_one=False, timestep_spacing="leading"
-        )
+    A step of either is between a timestep and the one before it, with the network's output at the
+    first; before the first timestep, the share of signal is that of the first.
+    """
+    options = {"clip_sample": False, "set_alpha_to_one": False, "timestep_spacing": "leading"}
+    both = [
+        c.from_config(scheduler.config, **options) for c in (DDIMScheduler, DDIMInverseScheduler)
+    ]
+    for ddim in both:
         ddim.set_timesteps(steps)
-        self.timesteps = ddim.timesteps.tolist()  # falling
-        self.stride = ddim.config.num_train_timesteps // steps
-        self.abar = ddim.alphas_cumprod
-        self.velocity = ddim.config.prediction_type == "v_prediction"
-
-    def abar_at(self, t: int) -> torch.Tensor:
-        """The share of signal; before the first timestep, that of the first."""
-        return self.abar[max(t, 0)]
-
-    def clean_and_noise(self, output: torch.Tensor, t: int, latents: torch.Tensor) -> tuple:
-        a = self.abar_at(t)
-        if self.velocity:
-            clean = a.sqrt() * latents - (1 - a).sqrt() * output
-            return clean, a.sqrt() * output + (1 - a).sqrt() * latents
-        return (latents - (1 - a).sqrt() * output) / a.sqrt(), output
-
-    def moved(self, output: torch.Tensor, start: int, end: int, latents: torch.Tensor):
-        """Latents at timestep `end` from those at `start` and the network's output there."""
-        clean, noise = self.clean_and_noise(output, start, latents)
-        a = self.abar_at(end)
-        return a.sqrt() * clean + (1 - a).sqrt() * noise
-
-    def denoised(self, output: torch.Tensor, t: int, latents: torch.Tensor) -> torch.Tensor:
-        return self.moved(output, t, t - self.stride, latents)
-
-    def noised(self, output: torch.Tensor, t: int, latents: torch.Tensor) -> torch.Tensor:
-        """From the timestep before `t` to `t`, with the network's output at `t`."""
-        return self.moved(output, t - self.stride, t, latents)
-
-
-def predicted(unet, latents: torch.Tensor, t: int, text: torch.Tensor) -> torch.Tensor:
-    """The U-Net's output in float32."""
-    return unet(latents.to(unet.dtype), t, encoder_hidden_states=text.to(unet.dtype)).sample.float()
+    return tuple(both)
 
 
 @torch.no_grad()
 def ddim_inversion(
-    unet, latents: torch.Tensor, text: torch.Tensor, ddim: Ddim
+    backbone: Backbone, latents: torch.Tensor, text: Text, inverse: DDIMInverseScheduler
 ) -> list[torch.Tensor]:
     """The pivot: latents from the photo's own to noise, steps + 1 of [B, C, h, w], no guidance."""
     trajectory = [latents]
-    for t in reversed(ddim.timesteps):
-        latents = ddim.noised(predicted(unet, latents, t, text), t, latents)
-        trajectory.append(latents)
+    for t in inverse.timesteps.tolist():
+        output = backbone.denoise(trajectory[-1], t, text)
+        trajectory.append(inverse.step(output, t, trajectory[-1]).prev_sample)
     return trajectory
 
 
@@ -102,36 +74,45 @@ def nearest_timestep(timesteps: Sequence[int], wanted: int) -> int:
 
 
 def tuned_null_text(
-    unet, latents, target, given, null, t: int, ddim: Ddim, inversion: Inversion, index: int
-) -> torch.Tensor:
-    """The null embeddings [B, L, D] whose guided step from `latents` meets `target`.
+    backbone: Backbone,
+    latents: torch.Tensor,
+    target: torch.Tensor,
+    given: torch.Tensor,
+    null: Text,
+    t: int,
+    ddim: DDIMScheduler,
+    inversion: Inversion,
+    index: int,
+) -> Text:
+    """The null text whose guided step from `latents` meets `target`.
 
     Each sample stops by itself at its tolerance, so that its neighbours do not matter.
     """
-    null = null.detach().clone().requires_grad_(True)
+    hidden = null.hidden.detach().float().clone().requires_grad_(True)
     rate = inversion.learning_rate * (1 - index / (2 * inversion.steps))
-    optimizer = torch.optim.Adam([null], rate)
+    optimizer = torch.optim.Adam([hidden], rate)
     running = torch.ones(len(latents), dtype=torch.bool, device=latents.device)
     losses = torch.full((len(latents),), torch.nan, device=latents.device)
     tolerance = inversion.tolerance + index * inversion.tolerance_growth
     for _ in range(inversion.inner_iterations):
-        without = predicted(unet, latents, t, null)
-        moved = ddim.denoised(without + inversion.guidance * (given - without), t, latents)
+        without = backbone.denoise(latents, t, replace(null, hidden=hidden))
+        guided = without + inversion.guidance * (given - without)
+        moved = ddim.step(guided, t, latents).prev_sample
         each = (moved - target).square().mean((1, 2, 3))
         losses = torch.where(running, each.detach(), losses)
-        (null.grad,) = torch.autograd.grad(each.sum(), null)
-        before = null.detach().clone()
+        (hidden.grad,) = torch.autograd.grad(each.sum(), hidden)
+        before = hidden.detach().clone()
         optimizer.step()
         with torch.no_grad():
-            null[~running] = before[~running]
+            hidden[~running] = before[~running]
         running &= ~(losses < tolerance)
         if not running.any():
             break
-    return null.detach()
+    return replace(null, hidden=hidden.detach())
 
 
 def invert(
-    parts,
+    backbone: Backbone,
     latents: torch.Tensor,
     prompts: Sequence[str],
     positions: Sequence[Sequence[Sequence[int]]],
@@ -142,33 +123,33 @@ def invert(
     `inner_iterations` 0 leaves the null text as it is: plain DDIM inversion under guidance.
 
     Raises:
-        UserError: for a cross-attention block that the U-Net does not have.
+        UserError: for a cross-attention block that the model does not have.
     """
-    unet = parts.unet.requires_grad_(False)
-    blocks = blocks_of(unet, inversion.cross_blocks)
-    ddim = Ddim(parts.scheduler, inversion.steps)
-    latents = latents.float().to(unet.device)
-    text = text_states(parts, prompts)
-    null = text_states(parts, [""] * len(prompts)).float()
-    weights = token_weights(positions, text.shape[1]).to(unet.device)
-    pivot = ddim_inversion(unet, latents, text, ddim)
-    reading = nearest_timestep(ddim.timesteps, inversion.timestep)
+    blocks = backbone.select(inversion.cross_blocks)
+    ddim, inverse = ddim_schedulers(backbone.scheduler, inversion.steps)
+    with torch.no_grad():
+        text = backbone.encode_text(prompts)
+        null = backbone.encode_text([""] * len(prompts))
+    pivot = ddim_inversion(backbone, latents.float().to(backbone.device), text, inverse)
+    timesteps = ddim.timesteps.tolist()
+    reading = nearest_timestep(timesteps, inversion.timestep)
     current, trajectory, cross = pivot[-1], [pivot[-1]], None
-    for index, t in enumerate(ddim.timesteps):
+    for index, t in enumerate(timesteps):
         with torch.no_grad():
             if index == reading:
-                with watched(unet, blocks, None, stop=False) as (watches, _):
-                    given = predicted(unet, current, t, text)
-                cross = averaged_cross(watches, slice(None), weights, current.shape[-2:])
-                del watches
+                with backbone.record(blocks, stop=False) as seen:
+                    given = backbone.denoise(current, t, text)
+                cross = class_maps(seen, positions, text.hidden.shape[1], current)
+                seen.clear()
             else:
-                given = predicted(unet, current, t, text)
+                given = backbone.denoise(current, t, text)
         null = tuned_null_text(
-            unet, current, pivot[-2 - index], given, null, t, ddim, inversion, index
+            backbone, current, pivot[-2 - index], given, null, t, ddim, inversion, index
         )
         with torch.no_grad():
-            without = predicted(unet, current, t, null)
-            current = ddim.denoised(without + inversion.guidance * (given - without), t, current)
+            without = backbone.denoise(current, t, null)
+            guided = without + inversion.guidance * (given - without)
+            current = ddim.step(guided, t, current).prev_sample
         trajectory.append(current)
     return Inverted(trajectory, cross)
 

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from attnseg.diffusion.geometry import Fit
+from attnseg.core.geometry import Fit
 from attnseg.diffusion.instances import Segments
 from attnseg.errors import UserError
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from matplotlib.patches import Patch
 
-from attnseg.diffusion.geometry import Fit, to_photo
+from attnseg.core.geometry import Fit, to_photo
 from attnseg.files import write_atomically
 from attnseg.masks.scores import with_background
 

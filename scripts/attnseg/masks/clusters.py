@@ -5,7 +5,7 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans, SpectralClustering
 
-from attnseg.diffusion.attention import min_max
+from attnseg.core.maps import min_max
 
 OUTSIDE = -1  # the segment number of the cells that belong to none
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from attnseg.diffusion.geometry import Fit, to_photo
+from attnseg.core.geometry import Fit, to_photo
 from attnseg.masks.crf import CrfOptions, crf_probabilities
 from attnseg.masks.scores import with_background
 
@@ -37,22 +37,28 @@ def refine(
     `image`: [H, W, 3] uint8. `maps`: [K, h, w] in [0, 1]. Labels are uint8: 0 is the background,
     k the k-th map. Without a CRF the confidence is 1.
     """
+    scores = refined_scores(image, maps, fit, options)
+    certain = np.ones(image.shape[:2], np.float32) if options.crf is None else scores.max(0)
+    return scores.argmax(0).astype(np.uint8), certain
+
+
+def refined_scores(
+    image: np.ndarray, maps: torch.Tensor, fit: Fit, options: RefineOptions
+) -> np.ndarray:
+    """Scores of the background and the classes at the photo's size, [K + 1, H, W] float32."""
     size = image.shape[:2]
-    scores = with_background(maps, options.background_threshold, options.background_power)
-    if options.crf is None and options.labels_at_grid:
+    threshold, power = options.background_threshold, options.background_power
+    if not options.labels_at_grid:
+        scores = with_background(to_photo(maps, fit, size), threshold, power)
+    elif options.crf is not None:
+        scores = to_photo(with_background(maps, threshold, power), fit, size)
+    else:
+        scores = with_background(maps, threshold, power)
         labels = scores.argmax(0, keepdim=True)
         indicator = torch.zeros_like(scores).scatter_(0, labels, 1.0)
         # nearest neighbour: the cell that a pixel's centre lies in
-        grown = to_photo(
-            torch.nn.functional.interpolate(indicator[None], scale_factor=16)[0], fit, size
-        )
-        return grown.argmax(0).numpy().astype(np.uint8), np.ones(size, np.float32)
-    if options.labels_at_grid:
-        scores = to_photo(scores, fit, size)
-    else:
-        grown = to_photo(maps, fit, size)
-        scores = with_background(grown, options.background_threshold, options.background_power)
+        grown = torch.nn.functional.interpolate(indicator[None], scale_factor=16)[0]
+        scores = to_photo(grown, fit, size)
     if options.crf is None:
-        return scores.argmax(0).numpy().astype(np.uint8), np.ones(size, np.float32)
-    probabilities = crf_probabilities(image, scores.numpy(), options.crf)
-    return probabilities.argmax(0).astype(np.uint8), probabilities.max(0)
+        return scores.numpy()
+    return crf_probabilities(image, scores.numpy(), options.crf)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from attnseg.diffusion.attention import min_max
+from attnseg.core.maps import min_max
 from attnseg.errors import UserError
 
 NORMALISATIONS = ("minmax", "max", "none")

@@ -1,0 +1,16 @@
+"""Maps of classes as arrays."""
+
+import torch
+
+
+def min_max(maps: torch.Tensor, inside: torch.Tensor | None = None) -> torch.Tensor:
+    """Each map to [0, 1] (Equation 4); a constant one becomes 0. [K, h, w] -> [K, h, w].
+
+    `inside`: [h, w] bool, the cells whose minimum and maximum count; what others have beyond them
+    is cut off.
+    """
+    values = maps.flatten(1) if inside is None else maps[:, inside]  # [K, n]
+    low = values.amin(1)[:, None, None]
+    spread = values.amax(1)[:, None, None] - low
+    scaled = ((maps - low) / spread.clamp_min(1e-30)).clamp(0, 1)
+    return torch.where(spread > 0, scaled, torch.zeros_like(maps))
