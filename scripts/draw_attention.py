@@ -15,13 +15,13 @@ from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
 from attnseg.core.geometry import in_photo, to_photo
 from attnseg.datasets.layouts import LABELS, LAYOUTS
-from attnseg.diffusion.extract import Options, Sample, queries_of, query_maps, views_of
 from attnseg.errors import UserError, run
 from attnseg.evaluation.chosen import with_several_classes
 from attnseg.evaluation.pictures import Attention, attention_figure
 from attnseg.gpu import claim_device
 from attnseg.masks.clusters import spectral_segments
 from attnseg.prompts import VOCABULARIES
+from attnseg.text2mask.extract import Options, Sample, queries_of, query_maps, views_of
 
 CLUSTERS = 5
 

@@ -15,11 +15,11 @@ from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
 from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.layouts import LABELS, LAYOUTS
-from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.errors import UserError, run
 from attnseg.gpu import claim_device
 from attnseg.prompts import VOCABULARIES
 from attnseg.shards import members, problem_with, write_shard
+from attnseg.text2mask.extract import Options, Sample, extract
 
 BOX_THRESHOLDS = {"voc": 0.2, "coco": 0.5}  # of the official code
 

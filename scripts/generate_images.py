@@ -18,10 +18,10 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from attnseg.attn2mask.dreambooth_lora import load_lora
+from attnseg.attn2mask.generate import Generated, Sampling, generate
 from attnseg.backbones import load_backbone
 from attnseg.backbones.model_files import weight_hashes
-from attnseg.diffusion.dreambooth_lora import load_lora
-from attnseg.diffusion.generate import Generated, Sampling, generate
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash, sha256, write_atomically
 from attnseg.gpu import claim_device

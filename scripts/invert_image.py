@@ -18,12 +18,12 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from attnseg.attn2mask.dreambooth_lora import load_lora
+from attnseg.attn2mask.invert import Inversion, invert, psnr
 from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
 from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets import voc
-from attnseg.diffusion.dreambooth_lora import load_lora
-from attnseg.diffusion.invert import Inversion, invert, psnr
 from attnseg.errors import UserError, run
 from attnseg.files import sha256
 from attnseg.gpu import claim_device

@@ -24,13 +24,13 @@ from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
 from attnseg.datasets.images import read_image, write_mask
 from attnseg.datasets.voc import PALETTE
-from attnseg.diffusion.extract import Options, options_for
-from attnseg.diffusion.instances import locate
-from attnseg.diffusion.personal import Personal, check_base, check_identifier, read_personal
-from attnseg.diffusion.segment import segment
 from attnseg.errors import UserError, run
 from attnseg.files import write_atomically
 from attnseg.gpu import claim_device
+from attnseg.personalised.instances import locate
+from attnseg.personalised.personal import Personal, check_base, check_identifier, read_personal
+from attnseg.text2mask.extract import Options, options_for
+from attnseg.text2mask.segment import segment
 
 
 def main(argv: list[str] | None = None) -> int:

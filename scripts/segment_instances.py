@@ -34,13 +34,13 @@ from tqdm import tqdm
 from attnseg.backbones import load_backbone
 from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.mug19 import Mug19, Triplet, read_mug19
-from attnseg.diffusion.extract import Options, Sample, views_of
-from attnseg.diffusion.instances import Segments, scene_segments
-from attnseg.diffusion.personal import INFO, read_personal
-from attnseg.diffusion.referring import METHODS, Work, run_method
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash, sha256, write_atomically, write_json
 from attnseg.gpu import claim_device
+from attnseg.personalised.instances import Segments, scene_segments
+from attnseg.personalised.personal import INFO, read_personal
+from attnseg.personalised.referring import METHODS, Work, run_method
+from attnseg.text2mask.extract import Options, Sample, views_of
 
 
 def parser() -> argparse.ArgumentParser:

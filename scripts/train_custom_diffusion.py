@@ -10,7 +10,7 @@ defaults are the paper's: about 6 minutes on two A100s. With --mug19 each subjec
 learnt on its own, in <output>/<subject>; --part K/N takes every N-th of them.
 
 Interrupted, the same command goes on from its last checkpoint and ends with the same weights. The
-output folder loads into a stock diffusers pipeline as well: see attnseg.diffusion.custom_diffusion.
+output folder loads into a stock diffusers pipeline as well: see attnseg.personalised.custom_diffusion.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from attnseg import provenance
 from attnseg.backbones import load_backbone
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.datasets.mug19 import photos_in, read_mug19
-from attnseg.diffusion import custom_diffusion as cd
-from attnseg.diffusion.personal import read_personal, save_personal, with_tokens
 from attnseg.errors import UserError, run
 from attnseg.files import write_json
 from attnseg.gpu import claim_device, training_dtype
+from attnseg.personalised import custom_diffusion as cd
+from attnseg.personalised.personal import read_personal, save_personal, with_tokens
 
 MODEL = "CompVis/stable-diffusion-v1-4"
 REVISION = "133a221b8aa7292a167afc5127cb63fb5005638b"

@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from attnseg.backbones import load_backbone
-from attnseg.diffusion.dreambooth_lora import (
+from attnseg.attn2mask.dreambooth_lora import (
     LoraOptions,
     base_signature,
     read_targets,
@@ -27,6 +26,7 @@ from attnseg.diffusion.dreambooth_lora import (
     target_images,
     train,
 )
+from attnseg.backbones import load_backbone
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash
 from attnseg.gpu import claim_device, training_dtype

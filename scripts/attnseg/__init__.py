@@ -8,9 +8,9 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 # loaded when asked for: the CRF's workers import this package and stay free of torch
 _EXPORTS = {
-    "attention_maps": "attnseg.diffusion.attention",
+    "attention_maps": "attnseg.text2mask.attention",
     "load_backbone": "attnseg.backbones",
-    "segment": "attnseg.diffusion.segment",
+    "segment": "attnseg.text2mask.segment",
 }
 __all__ = list(_EXPORTS)
 

@@ -30,10 +30,10 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 from attnseg.backbones import load_backbone  # noqa: E402
 from attnseg.core.geometry import Fit  # noqa: E402
 from attnseg.datasets import voc  # noqa: E402
-from attnseg.diffusion.extract import Options, Sample, extract  # noqa: E402
 from attnseg.errors import run  # noqa: E402
 from attnseg.masks.crf import CrfOptions  # noqa: E402
 from attnseg.masks.refine import RefineOptions, refine  # noqa: E402
+from attnseg.text2mask.extract import Options, Sample, extract  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:

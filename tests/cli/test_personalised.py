@@ -21,7 +21,11 @@ import segment_image
 import segment_instances
 import train_custom_diffusion
 from attnseg.datasets.mug19 import SPLITS, read_mug19
-from attnseg.diffusion.personal import (
+from attnseg.errors import run
+from attnseg.evaluation import mug_pictures
+from attnseg.evaluation.personalised import overlap, score
+from attnseg.mini_world import mugs19
+from attnseg.personalised.personal import (
     INFO,
     PROJECTIONS,
     Personal,
@@ -29,11 +33,7 @@ from attnseg.diffusion.personal import (
     save_personal,
     text_projections,
 )
-from attnseg.diffusion.referring import DIFFUSION
-from attnseg.errors import run
-from attnseg.evaluation import mug_pictures
-from attnseg.evaluation.personalised import overlap, score
-from attnseg.mini_world import mugs19
+from attnseg.personalised.referring import DIFFUSION
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = (

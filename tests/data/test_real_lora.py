@@ -4,8 +4,8 @@ import pytest
 from safetensors.torch import load_file
 
 import train_dreambooth_lora
+from attnseg.attn2mask.dreambooth_lora import load_lora
 from attnseg.backbones import load_backbone
-from attnseg.diffusion.dreambooth_lora import load_lora
 
 pytestmark = pytest.mark.data
 

@@ -10,9 +10,9 @@ from PIL import Image
 from attnseg.backbones import load_backbone
 from attnseg.core.geometry import Fit, model_input, official_fit, to_photo
 from attnseg.datasets import voc
-from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.masks.crf import CrfOptions
 from attnseg.masks.refine import RefineOptions, refine
+from attnseg.text2mask.extract import Options, Sample, extract
 
 pytestmark = pytest.mark.data
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 import train_custom_diffusion
 from attnseg import finetuning
 from attnseg.backbones import load_backbone
-from attnseg.diffusion.personal import PROJECTIONS, personalised, read_personal
+from attnseg.personalised.personal import PROJECTIONS, personalised, read_personal
 
 pytestmark = pytest.mark.data
 

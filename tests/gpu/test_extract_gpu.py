@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from attnseg.backbones import load_backbone
-from attnseg.diffusion.extract import Options, Sample, extract
+from attnseg.text2mask.extract import Options, Sample, extract
 
 pytestmark = [
     pytest.mark.gpu,

@@ -9,8 +9,8 @@ from attnseg.backbones.stable_diffusion import UNet
 from attnseg.core.attention import propagate
 from attnseg.core.boxes import box_mask
 from attnseg.core.maps import min_max
-from attnseg.diffusion.attention import attention_maps
 from attnseg.errors import UserError
+from attnseg.text2mask.attention import attention_maps
 
 WINDOW, WIDTH = 20, 24
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
+from attnseg.attn2mask import generate as g
 from attnseg.caption_matching import classes_and_spans, mentions
-from attnseg.diffusion import generate as g
 from attnseg.errors import UserError
 from attnseg.prompt_sets import Prompt
 from attnseg.prompts import encode_text

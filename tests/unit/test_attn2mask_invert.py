@@ -5,9 +5,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from attnseg.attn2mask import invert as inv
 from attnseg.backbones import load_backbone
-from attnseg.diffusion import invert as inv
-from attnseg.diffusion.attention import attention_maps
+from attnseg.text2mask.attention import attention_maps
 
 TEXTS = ["a photo including dog and cat.", "a photo including sheep."]
 POSITIONS = [[[4], [6]], [[4, 5]]]

@@ -7,12 +7,12 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from attnseg.attn2mask import dreambooth_lora as dl
+from attnseg.attn2mask.generate import Sampling, generate
 from attnseg.backbones import load_backbone
-from attnseg.diffusion import dreambooth_lora as dl
-from attnseg.diffusion.attention import attention_maps
-from attnseg.diffusion.generate import Sampling, generate
 from attnseg.errors import UserError
 from attnseg.prompt_sets import Prompt
+from attnseg.text2mask.attention import attention_maps
 
 OPTIONS = dl.LoraOptions(rank=2, steps=4, batch_size=2, learning_rate=1e-2, size=64)
 

@@ -8,17 +8,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from attnseg.attn2mask import dreambooth_lora as dl
 from attnseg.backbones import load_backbone
 from attnseg.batches import Batches
-from attnseg.diffusion import custom_diffusion as cd
-from attnseg.diffusion import dreambooth_lora as dl
-from attnseg.diffusion.extract import Options, Sample, extract, query_maps, views_of
 from attnseg.errors import UserError
+from attnseg.personalised import custom_diffusion as cd
 from attnseg.prompts import text_query
 from attnseg.segmentation import predict
 from attnseg.segmentation.model import build_model
 from attnseg.segmentation.settings import read_settings
 from attnseg.shard_parts import build_shard
+from attnseg.text2mask.extract import Options, Sample, extract, query_maps, views_of
 
 
 def small_memory(module: torch.nn.Module, limit: int) -> list[int]:

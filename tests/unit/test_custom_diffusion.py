@@ -12,9 +12,9 @@ from PIL import Image
 
 from attnseg.backbones import load_backbone
 from attnseg.core.geometry import central_square
-from attnseg.diffusion import custom_diffusion as cd
-from attnseg.diffusion.attention import attention_maps
-from attnseg.diffusion.personal import (
+from attnseg.errors import UserError
+from attnseg.personalised import custom_diffusion as cd
+from attnseg.personalised.personal import (
     PROJECTIONS,
     Personal,
     check_identifier,
@@ -28,9 +28,9 @@ from attnseg.diffusion.personal import (
     text_projections,
     with_tokens,
 )
-from attnseg.errors import UserError
 from attnseg.prompts import encode_text, token_positions
 from attnseg.seeds import generator_of
+from attnseg.text2mask.attention import attention_maps
 
 SETTINGS = cd.Settings(
     steps=4, batch_size=1, learning_rate=1e-2, size=64, initial_word="dog", augment=False

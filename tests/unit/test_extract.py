@@ -9,9 +9,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from attnseg.backbones import load_backbone
-from attnseg.diffusion.extract import Options, Sample, extract, sample_noise
 from attnseg.errors import UserError
 from attnseg.shards import members, problem_with, read_shards, write_shard
+from attnseg.text2mask.extract import Options, Sample, extract, sample_noise
 
 OPTIONS = Options(noises=2, resize="none")
 
@@ -50,7 +50,7 @@ def test_several_noises_are_the_mean_of_single_ones(backbone, monkeypatch):
     singles = []
     for shift in range(2):
         monkeypatch.setattr(
-            "attnseg.diffusion.extract.sample_noise",
+            "attnseg.text2mask.extract.sample_noise",
             lambda shape, seed, i, n, shift=shift: sample_noise(
                 shape, seed, i, n if n == "latent" else n + shift
             ),
@@ -105,7 +105,7 @@ def test_separate_queries_give_each_class_its_own_pass(backbone):
 
 
 def test_padding_counts_in_the_official_profile_alone(backbone, monkeypatch):
-    from attnseg.diffusion import extract as module
+    from attnseg.text2mask import extract as module
 
     real = module.attention_maps
 
@@ -124,7 +124,7 @@ def test_padding_counts_in_the_official_profile_alone(backbone, monkeypatch):
 
 
 def test_a_constant_map_counts_as_zero_and_is_listed(backbone, monkeypatch):
-    from attnseg.diffusion import extract as module
+    from attnseg.text2mask import extract as module
 
     real = module.attention_maps
 

@@ -10,9 +10,10 @@ from attnseg.batches import Batches
 from attnseg.core.geometry import Fit, in_photo
 from attnseg.core.maps import min_max
 from attnseg.datasets.mug19 import Mug19, Triplet
-from attnseg.diffusion.attention import attention_maps
-from attnseg.diffusion.extract import Options, Sample, query_maps, sample_noise, views_of
-from attnseg.diffusion.instances import (
+from attnseg.errors import UserError
+from attnseg.evaluation.personalised import order_notes, score, split_metrics
+from attnseg.masks.clusters import OUTSIDE
+from attnseg.personalised.instances import (
     Segments,
     correlations,
     is_foreground,
@@ -20,11 +21,10 @@ from attnseg.diffusion.instances import (
     scene_segments,
     word_positions,
 )
-from attnseg.diffusion.personal import Personal, fingerprint, phrase_query, text_projections
-from attnseg.errors import UserError
-from attnseg.evaluation.personalised import order_notes, score, split_metrics
-from attnseg.masks.clusters import OUTSIDE
+from attnseg.personalised.personal import Personal, fingerprint, phrase_query, text_projections
 from attnseg.prompts import Query
+from attnseg.text2mask.attention import attention_maps
+from attnseg.text2mask.extract import Options, Sample, query_maps, sample_noise, views_of
 
 OPTIONS = Options(cross_blocks=(4, 5), self_block=8, resize="none", noises=2)
 

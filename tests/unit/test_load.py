@@ -12,9 +12,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from attnseg.backbones import load_backbone
 from attnseg.backbones.model_files import weight_files, weight_hashes
-from attnseg.diffusion.mini_sd import train_tokenizer
 from attnseg.errors import UserError
 from attnseg.files import sha256
+from attnseg.mini.model import train_tokenizer
 
 
 @pytest.fixture(scope="module")

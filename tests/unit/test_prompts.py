@@ -6,8 +6,8 @@ import pytest
 from transformers import CLIPTokenizer
 
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
-from attnseg.diffusion.mini_sd import train_tokenizer
 from attnseg.errors import UserError
+from attnseg.mini.model import train_tokenizer
 from attnseg.prompts import (
     BACKGROUND_WORDS,
     VOCABULARIES,

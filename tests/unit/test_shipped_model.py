@@ -8,10 +8,10 @@ import torch
 
 from attnseg.backbones import load_backbone
 from attnseg.core.geometry import Fit
-from attnseg.diffusion.extract import Options, Sample, extract
 from attnseg.masks.crf import CrfOptions
 from attnseg.masks.refine import RefineOptions, refine
 from attnseg.mini_world.splits import voc_scene
+from attnseg.text2mask.extract import Options, Sample, extract
 
 MODEL = Path(__file__).resolve().parents[2] / "assets" / "mini_sd"
 OPTIONS = Options(cross_blocks=(5, 6), self_block=7, noises=2, resize="none")

@@ -17,11 +17,11 @@ from attnseg.core.geometry import (
     own_fit,
 )
 from attnseg.core.maps import min_max
-from attnseg.diffusion.attention import attention_maps
 from attnseg.errors import UserError
 from attnseg.masks.clusters import cbp_scores
 from attnseg.prompts import Query, text_query
 from attnseg.seeds import generator_of
+from attnseg.text2mask.attention import attention_maps
 
 Positions = list[list[int]]  # per class, the places of its tokens
 # changes a query's hidden states [L, D]

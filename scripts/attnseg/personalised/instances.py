@@ -15,16 +15,16 @@ from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.batches import Batches
 from attnseg.core.geometry import Fit, in_photo, to_photo
 from attnseg.core.maps import min_max
-from attnseg.diffusion.extract import Options, Sample, View, query_maps, views_of
-from attnseg.diffusion.personal import (
+from attnseg.errors import UserError
+from attnseg.masks.clusters import OUTSIDE, segment_means, spectral_segments
+from attnseg.personalised.personal import (
     Personal,
     check_identifier,
     personalised,
     phrase_query,
 )
-from attnseg.errors import UserError
-from attnseg.masks.clusters import OUTSIDE, segment_means, spectral_segments
 from attnseg.prompts import Query, text_query
+from attnseg.text2mask.extract import Options, Sample, View, query_maps, views_of
 
 
 @dataclass

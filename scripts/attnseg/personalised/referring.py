@@ -17,9 +17,10 @@ from attnseg.batches import Batches
 from attnseg.core.geometry import central_square
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.mug19 import Mug19, Triplet
-from attnseg.diffusion.extract import Edit, Options, View, query_maps
-from attnseg.diffusion.instances import Segments, correlations, word_positions
-from attnseg.diffusion.personal import (
+from attnseg.errors import UserError
+from attnseg.masks import descriptors
+from attnseg.personalised.instances import Segments, correlations, word_positions
+from attnseg.personalised.personal import (
     Personal,
     initial_embedding,
     personal_description,
@@ -28,10 +29,9 @@ from attnseg.diffusion.personal import (
     read_personal,
     text_projections,
 )
-from attnseg.errors import UserError
-from attnseg.masks import descriptors
 from attnseg.prompts import Query
 from attnseg.tables.text2mask import NO_MASK_RCNN
+from attnseg.text2mask.extract import Edit, Options, View, query_maps
 
 DIFFUSION = ("custom_selfcross", "subject_only", "context_only", "arithmetic")
 METHODS = (*DIFFUSION, "dino_vit", "mask_rcnn")

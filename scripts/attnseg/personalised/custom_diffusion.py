@@ -23,7 +23,9 @@ from attnseg.batches import Batches
 from attnseg.core.geometry import central_square
 from attnseg.datasets.images import read_image
 from attnseg.datasets.mug19 import photos_in
-from attnseg.diffusion.personal import (
+from attnseg.errors import UserError
+from attnseg.files import parameters_hash, sha256, start_folder, write_atomically
+from attnseg.personalised.personal import (
     INFO,
     Personal,
     PersonalEmbedding,
@@ -35,8 +37,6 @@ from attnseg.diffusion.personal import (
     text_projections,
     with_tokens,
 )
-from attnseg.errors import UserError
-from attnseg.files import parameters_hash, sha256, start_folder, write_atomically
 from attnseg.seeds import generator_of
 
 

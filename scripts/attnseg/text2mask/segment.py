@@ -7,10 +7,10 @@ import numpy as np
 
 from attnseg.backbones.interface import Backbone
 from attnseg.core.geometry import Fit
-from attnseg.diffusion.extract import Options, Sample, extract, options_for
 from attnseg.errors import UserError
 from attnseg.masks.crf import CrfOptions
 from attnseg.masks.refine import RefineOptions, refined_scores
+from attnseg.text2mask.extract import Options, Sample, extract, options_for
 
 DIAGONAL = 625  # of a VOC photo, pixels, where the CRF's bilateral width is 67
 

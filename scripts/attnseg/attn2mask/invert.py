@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 
+from attnseg.attn2mask.generate import class_maps
 from attnseg.backbones.interface import Backbone, Text
-from attnseg.diffusion.generate import class_maps
 
 
 @dataclass(frozen=True)
