@@ -1,14 +1,11 @@
 """Stable Diffusion 1.x and 2.x: one CLIP text encoder, a U-Net with self- and cross-attention."""
 
 import functools
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import diffusers
 import numpy as np
 import torch
 from diffusers import (
@@ -22,11 +19,8 @@ from diffusers.models.attention import BasicTransformerBlock
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from attnseg.backbones.interface import Attention, Backbone, Block, Denoiser, Posterior, Text
-from attnseg.backbones.model_files import check_component, variant_of, weight_files
-from attnseg.errors import UserError
+from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
 from attnseg.prompts import Query, encode_text, token_positions
-
-NETWORKS = {"text_encoder": CLIPTextModel, "vae": AutoencoderKL, "unet": UNet2DConditionModel}
 
 
 @dataclass
@@ -84,14 +78,14 @@ class StableDiffusion(UNet, Backbone):
 
     @classmethod
     def load(cls, folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Self:
-        for component in ("tokenizer", *NETWORKS, "scheduler"):
-            check_component(folder, component)
+        text_encoder = load_network(folder, "text_encoder", CLIPTextModel, dtype)
+        unet = load_network(folder, "unet", UNet2DConditionModel, dtype)
         return cls(
-            tokenizer=_tokenizer(folder),
-            text_encoder=_network(folder, "text_encoder", dtype).to(device),
-            vae=_network(folder, "vae", dtype).to(device),
-            unet=_network(folder, "unet", dtype).to(device, memory_format=torch.channels_last),
-            scheduler=_scheduler(folder),
+            tokenizer=load_tokenizer(folder, "tokenizer", CLIPTokenizer),
+            text_encoder=text_encoder.to(device),
+            vae=load_network(folder, "vae", AutoencoderKL, dtype).to(device),
+            unet=unet.to(device, memory_format=torch.channels_last),
+            scheduler=load_scheduler(folder),
             name=name,
             folder=folder,
         )
@@ -160,48 +154,3 @@ class StableDiffusion(UNet, Backbone):
             feature_extractor=None,
             requires_safety_checker=False,
         )
-
-
-def _network(folder: Path, component: str, dtype: torch.dtype) -> torch.nn.Module:
-    transformer = component == "text_encoder"
-    options = {
-        "use_safetensors": True,
-        "local_files_only": True,
-        "variant": variant_of(weight_files(folder, component)[0]),
-        "output_loading_info": True,
-        "dtype" if transformer else "torch_dtype": dtype,
-    }
-    where = f"{folder}: {component}/"
-    try:
-        network, info = NETWORKS[component].from_pretrained(folder / component, **options)
-    except Exception as error:  # a damaged file, a configuration of another class: many types
-        reason = re.sub(r"\s+", " ", str(error))[:200]
-        raise UserError(f"{where} cannot be loaded ({reason}); fetch the model again") from None
-    wrong = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
-    if wrong:
-        raise UserError(
-            f"{where} lacks {len(wrong)} weights, or has them in another shape ({wrong[0]}, ...); "
-            "the weights and config.json are of different models"
-        )
-    return network.eval().requires_grad_(False)
-
-
-def _tokenizer(folder: Path) -> CLIPTokenizer:
-    try:
-        return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except Exception as error:
-        reason = re.sub(r"\s+", " ", str(error))[:200]
-        raise UserError(
-            f"{folder}: tokenizer/ cannot be loaded ({reason}); fetch the model again"
-        ) from None
-
-
-def _scheduler(folder: Path) -> SchedulerMixin:
-    file = folder / "scheduler" / "scheduler_config.json"
-    try:
-        name = json.loads(file.read_text())["_class_name"]
-        return getattr(diffusers, name).from_pretrained(file.parent, local_files_only=True)
-    except (ValueError, KeyError, AttributeError, OSError) as error:
-        raise UserError(
-            f"{file}: names no scheduler of diffusers ({type(error).__name__}: {error})"
-        ) from None
