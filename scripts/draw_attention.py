@@ -12,27 +12,18 @@ from pathlib import Path
 import torch
 
 from attnseg import datasets
-from attnseg.core.maps import min_max
+from attnseg.backbones import load_backbone
+from attnseg.backbones.interface import Backbone
+from attnseg.core.geometry import in_photo, to_photo
 from attnseg.datasets.images import read_image
-from attnseg.diffusion.attention import attention_maps, check_blocks
-from attnseg.diffusion.extract import (
-    Options,
-    Sample,
-    encode_photos,
-    fit_of,
-    queries_of,
-    sample_noise,
-)
-from attnseg.diffusion.geometry import in_photo, to_photo
-from attnseg.diffusion.load import Parts, load_parts
 from attnseg.errors import UserError, run
 from attnseg.evaluation.chosen import with_several_classes
 from attnseg.evaluation.pictures import Attention, attention_figure
 from attnseg.gpu import claim_device
-from attnseg.masks.clusters import cbp_scores, spectral_segments
-from attnseg.prompts import encode_text, token_positions
+from attnseg.masks.clusters import spectral_segments
 from attnseg.settings import ExtractionJob, Figure2
 from attnseg.settings.cli import add_settings, given_settings
+from attnseg.text2mask.extract import Options, Sample, queries_of, query_maps, views_of
 
 CLUSTERS = 5
 
@@ -57,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     dataset = args.dataset
     options = Options(
-        **given_settings(args, ExtractionJob).dump(), vocabulary=args.vocabulary or dataset
+        **given_settings(args, ExtractionJob).but(cbp=True).dump(),
+        vocabulary=args.vocabulary or dataset,
     )
     labelled = [
         {"id": i, "classes": dataset.labels(args.root, i, args.labels, args.split)}
@@ -66,46 +58,32 @@ def main(argv: list[str] | None = None) -> int:
     items = with_several_classes([(item, {}) for item in labelled if item["classes"]], args.count)
     if not items:
         raise UserError(f"{args.root}: no photo of split {args.split} has a class")
-    parts = load_parts(args.model, args.revision, claim_device(args.device))
-    check_blocks(parts.unet, options.cross_blocks, options.self_block)
+    backbone = load_backbone(args.model, args.revision, claim_device(args.device))
+    backbone.select(options.cross_blocks, options.self_block)
     rows = []
     for item, _ in items:
         photo = read_image(dataset.image_path(args.root, item["id"], args.split))
-        rows.append(attention_of(parts, Sample(item["id"], photo, item["classes"]), options))
+        rows.append(attention_of(backbone, Sample(item["id"], photo, item["classes"]), options))
     attention_figure(rows, args.output)
     print(f"{len(rows)} photos in {args.output}")
     return 0
 
 
-@torch.no_grad()
-def attention_of(parts: Parts, sample: Sample, options: Options) -> Attention:
+def attention_of(backbone: Backbone, sample: Sample, options: Options) -> Attention:
     """Everything that is drawn of a photo, at its own size."""
-    fit, size = fit_of(sample.image, parts, options), sample.image.shape[:2]
-    latent = encode_photos(parts, [(sample, fit)], options.seed)
-    noise = sample_noise(latent.shape[1:], options.seed, sample.id, 0)
-    abar = parts.scheduler.alphas_cumprod[options.timestep].float()
-    noisy = abar.sqrt() * latent + (1 - abar).sqrt() * noise
+    (view,) = views_of(backbone, [sample], options)
     ((_, query),) = queries_of(sample.classes, options)
-    tokens = encode_text(parts.tokenizer, [query.text], parts.device)
-    (maps,) = attention_maps(
-        parts.unet, noisy.to(parts.device, parts.dtype), options.timestep,
-        parts.text_encoder(tokens)[0], [token_positions(parts.tokenizer, query)],
-        cross_blocks=options.cross_blocks, self_block=options.self_block,
-        iterations=options.iterations, with_affinity=True,
-    )  # fmt: skip
-    inside = in_photo(maps.cross.shape[1:], fit)
+    (maps,) = query_maps(backbone, [(view, query)], options, with_affinity=True)
+    inside = in_photo(maps.kinds["cross"].shape[1:], view.fit)
     clusters = spectral_segments(maps.affinity, inside, CLUSTERS, options.seed)
     shares = torch.stack([(clusters == n).float() for n in range(CLUSTERS)])
-    kinds = {
-        "Cross": min_max(maps.cross, inside),
-        "CBP": cbp_scores(maps.affinity, maps.cross, CLUSTERS, options.seed),
-        "SelfCross": min_max(maps.selfcross, inside),
-    }
+    names = {"cross": "Cross", "cbp": "CBP", "selfcross": "SelfCross"}
+    kinds = {name: to_photo(maps.kinds[k], view.fit, view.size) for k, name in names.items()}
     return Attention(
         sample.image,
         sample.classes,
-        to_photo(shares, fit, size).argmax(0).numpy(),
-        {name: to_photo(values, fit, size).numpy() for name, values in kinds.items()},
+        to_photo(shares, view.fit, view.size).argmax(0).numpy(),
+        {name: values.numpy() for name, values in kinds.items()},
     )
 
 

@@ -12,15 +12,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from attnseg import datasets
+from attnseg.backbones import load_backbone
+from attnseg.backbones.interface import Backbone
+from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.images import read_image
-from attnseg.diffusion.attention import check_blocks
-from attnseg.diffusion.extract import Options, Sample, extract
-from attnseg.diffusion.load import Parts, load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.gpu import claim_device
 from attnseg.settings import PROFILES, ExtractionJob
 from attnseg.settings.cli import add_settings, given_settings
 from attnseg.shards import members, problem_with, write_shard
+from attnseg.text2mask.extract import Options, Sample, extract
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,17 +59,17 @@ def main(argv: list[str] | None = None) -> int:
     ids = members(ids, args.shard, options.shard_size)
     source = args.labels or ("mask" if profile.labels_from_masks else dataset.label_sources[0])
     device = claim_device(args.device)
-    extract_shard(args, options, ids, source, load_parts(args.model, args.revision, device))
+    extract_shard(args, options, ids, source, load_backbone(args.model, args.revision, device))
     return 0
 
 
-def extract_shard(args, options: Options, ids: list[str], source: str, parts: Parts) -> None:
+def extract_shard(args, options: Options, ids: list[str], source: str, backbone: Backbone) -> None:
     """Read the photos, extract, and write the shard, unless it is there already."""
     dataset = args.dataset
-    check_blocks(parts.unet, options.cross_blocks, options.self_block)
+    backbone.select(options.cross_blocks, options.self_block)
     parameters = {
         **options.identity(),
-        "model": weight_hashes(parts.folder),
+        "model": weight_hashes(backbone.folder),
         "labels": source,
         "dataset": dataset.name,
         "split": args.split,
@@ -98,8 +99,8 @@ def extract_shard(args, options: Options, ids: list[str], source: str, parts: Pa
             timing["seconds"].append(round(time.perf_counter() - begun, 4))
 
     started = time.time()
-    tensors, items = extract(parts, samples, options, options.batch_size, timed)
-    precision = str(parts.dtype).removeprefix("torch.")
+    tensors, items = extract(backbone, samples, options, options.batch_size, timed)
+    precision = str(backbone.dtype).removeprefix("torch.")
     write_shard(args.output, tensors, items, parameters, timing=timing, precision=precision)
     seconds = time.time() - started
     skipped = sum(bool(item["skipped"]) for item in items)

@@ -13,8 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from attnseg.diffusion import model_files
-from attnseg.errors import UserError, run
+from attnseg.backbones import model_files
+from attnseg.errors import run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,10 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     print(f"https://huggingface.co/{args.id}: see there for the model's licence", file=sys.stderr)
     model_files.fetch(args.id, args.revision, args.output)
-    for component in model_files.CONFIGURATIONS:
-        model_files.check_component(args.output, component)
-    if not (args.output / "model_index.json").is_file():
-        raise UserError(f"{args.id} at {args.revision} has no model_index.json: no diffusers model")
+    model_files.check_model(args.output)
     return 0
 
 

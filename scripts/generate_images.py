@@ -15,13 +15,13 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from PIL import Image
 from tqdm import tqdm
 
-from attnseg.diffusion.dreambooth_lora import load_lora
-from attnseg.diffusion.generate import Generated, generate
-from attnseg.diffusion.load import load_parts, weight_hashes
+from attnseg.attn2mask.dreambooth_lora import load_lora
+from attnseg.attn2mask.generate import Generated, generate
+from attnseg.backbones import load_backbone
+from attnseg.backbones.model_files import weight_hashes
 from attnseg.errors import run
 from attnseg.files import parameters_hash, sha256, write_atomically
 from attnseg.gpu import claim_device
@@ -53,22 +53,21 @@ def main(argv: list[str] | None = None) -> int:
         precision = None
     else:
         precision = number_format(settings.precision, device)
-    parts = load_parts(args.model, args.revision, device, precision)
+    backbone = load_backbone(args.model, args.revision, device, precision)
     parameters = {
-        **settings.identity(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None,
+        **settings.identity(), "model": backbone.name, "weights": weight_hashes(backbone.folder), "lora": None,
         "prompts": parameters_hash({"all": [asdict(p) for p in prompts]}),
     }  # fmt: skip
     if args.lora:
-        load_lora(parts, args.lora)
+        load_lora(backbone, args.lora)
         parameters["lora"] = sha256(args.lora)
     if complete(args.output, args.images, parameters):
         print(f"{args.output} is complete")
         return 0
-    parts.unet.to(memory_format=torch.channels_last)
     started = time.time()
 
     def work(batch: list[Prompt]) -> Batch:
-        (results,) = generate(parts, batch, settings, len(batch))
+        (results,) = generate(backbone, batch, settings, len(batch))
         return saved(results, args.images, settings.image_format)
 
     with tqdm(
@@ -77,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     ) as bar:  # fmt: skip
         items, fresh = build_shard(
             args.output, prompts, work, parameters, settings.batch_size,
-            lambda items: images_there(items, args.images), bar.update, precision=str(parts.dtype).removeprefix("torch."),
+            lambda items: images_there(items, args.images), bar.update, precision=str(backbone.dtype).removeprefix("torch."),
         )  # fmt: skip
     seconds = time.time() - started
     skipped = [item for item in items if item["skipped"]]

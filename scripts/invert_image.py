@@ -19,15 +19,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from attnseg import datasets
+from attnseg.attn2mask.dreambooth_lora import load_lora
+from attnseg.attn2mask.invert import invert, psnr
+from attnseg.backbones import load_backbone
+from attnseg.backbones.interface import Backbone
+from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.images import read_image
-from attnseg.diffusion.dreambooth_lora import load_lora
-from attnseg.diffusion.generate import decode, latent_shape
-from attnseg.diffusion.invert import invert, psnr
-from attnseg.diffusion.load import load_parts, weight_hashes
 from attnseg.errors import UserError, run
 from attnseg.files import sha256
 from attnseg.gpu import claim_device
-from attnseg.prompts import text_query, token_positions
+from attnseg.prompts import text_query
 from attnseg.settings import InversionJob
 from attnseg.settings.cli import add_settings, given_settings
 from attnseg.shard_parts import Batch, build_shard
@@ -60,13 +61,13 @@ def main(argv: list[str] | None = None) -> int:
         dataset.read_split(args.root, args.split)[: args.limit], args.shard, inversion.shard_size
     )
     # half precision has no room for the gradients of losses around 1e-5
-    parts = load_parts(args.model, args.revision, claim_device(args.device), torch.float32)
+    backbone = load_backbone(args.model, args.revision, claim_device(args.device), torch.float32)
     parameters = {
-        **inversion.identity(), "model": parts.name, "weights": weight_hashes(parts.folder), "lora": None, "labels": source,
+        **inversion.identity(), "model": backbone.name, "weights": weight_hashes(backbone.folder), "lora": None, "labels": source,
         "dataset": dataset.name, "split": args.split, "ids": ids,
     }  # fmt: skip
     if args.lora:
-        load_lora(parts, args.lora)
+        load_lora(backbone, args.lora)
         parameters["lora"] = sha256(args.lora)
     if problem_with(args.output, parameters) is None:
         print(f"{args.output} is complete")
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
             }
             for image_id, present, name, image in zip(batch, classes, names, images, strict=True)
         ]  # fmt: skip
-        return inverted(parts, images, items, inversion, dataset), items
+        return inverted(backbone, images, items, inversion, dataset), items
 
     with tqdm(
         total=len(ids), desc="inversion", unit="photo", mininterval=2,
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def inverted(
-    parts,
+    backbone: Backbone,
     images: list[np.ndarray],
     items: list[dict],
     inversion: InversionJob,
@@ -119,7 +120,7 @@ def inverted(
     for row, item in enumerate(items):
         try:
             query = text_query(item["classes"], background=False, vocabulary=vocabulary)
-            positions.append(token_positions(parts.tokenizer, query))
+            positions.append(backbone.token_positions(query))
         except UserError as error:
             item["skipped"].append(str(error))
             continue
@@ -128,15 +129,12 @@ def inverted(
         item["prompt"] = query.text
     if not usable:
         return {}
-    _, height, width = latent_shape(parts, None)
-    shape = (width * parts.factor, height * parts.factor)
+    shape = backbone.size[::-1]
     pixels = np.stack([np.asarray(Image.fromarray(images[row]).resize(shape)) for row in usable])
     unit = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    with torch.no_grad():
-        mean = parts.vae.encode(unit.to(parts.vae.device, parts.vae.dtype)).latent_dist.mean
-    latents = mean.float() * parts.vae.config.scaling_factor
-    result = invert(parts, latents, [query.text for query in queries], positions, inversion)
-    rebuilt = torch.from_numpy(decode(parts, result.latents[-1].nan_to_num()))
+    latents = backbone.encode_images(unit).latents()
+    result = invert(backbone, latents, [query.text for query in queries], positions, inversion)
+    rebuilt = torch.from_numpy(backbone.decode(result.latents[-1].nan_to_num()))
     errors = psnr(rebuilt, torch.from_numpy(pixels))
     tensors = {}
     for place, row in enumerate(usable):

@@ -18,8 +18,8 @@ import torch
 from tqdm import tqdm
 
 from attnseg import datasets
+from attnseg.core.geometry import Fit
 from attnseg.datasets.images import read_image, read_mask
-from attnseg.diffusion.geometry import Fit
 from attnseg.errors import UserError, run
 from attnseg.files import sha256, start_folder, write_json
 from attnseg.masks.refine import refine, source_maps

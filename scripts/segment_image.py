@@ -20,20 +20,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from attnseg.backbones import load_backbone
+from attnseg.backbones.interface import Backbone
 from attnseg.datasets.images import PALETTE, read_image, write_mask
-from attnseg.diffusion.attention import check_blocks, default_blocks
-from attnseg.diffusion.extract import Options, Sample, extract
-from attnseg.diffusion.geometry import Fit
-from attnseg.diffusion.instances import locate
-from attnseg.diffusion.load import load_parts
-from attnseg.diffusion.personal import Personal, check_base, check_identifier, read_personal
 from attnseg.errors import UserError, run
 from attnseg.files import write_atomically
 from attnseg.gpu import claim_device
-from attnseg.masks.refine import refine
-from attnseg.settings import Bilateral, Crf, RefinementJob
-
-DIAGONAL = 625  # of a VOC photo, pixels, where the CRF's bilateral width is 67
+from attnseg.personalised.instances import locate
+from attnseg.personalised.personal import Personal, check_base, check_identifier, read_personal
+from attnseg.text2mask.extract import Options, options_for
+from attnseg.text2mask.segment import segment
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,16 +97,10 @@ def by_classes(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
     if args.model is None:
         raise UserError("--model: name a folder or hub id of a Stable Diffusion")
     image = read_image(args.photo)
-    parts = load_parts(args.model, revision=args.revision, device=claim_device(args.device))
-    options = options_for(parts, args, noises=4)
-    tensors, (item,) = extract(parts, [Sample(args.photo.stem, image, classes)], options)
-    maps = tensors[f"{args.photo.stem}/selfcross"].float()
-    scale = np.hypot(*image.shape[:2]) / DIAGONAL
-    crf = Crf(bilateral=Bilateral(sxy=max(1.0, Bilateral().sxy * scale))) if args.crf else None
-    fit = Fit(tuple(item["content"]), tuple(item["padded"]))
-    labels, _ = refine(image, maps, fit, RefinementJob(crf=crf))
-    if item["skipped"]:
-        print(f"no attention at all for: {', '.join(item['skipped'])}", file=sys.stderr)
+    backbone = load_backbone(args.model, args.revision, claim_device(args.device))
+    options = asked(backbone, args, noises=4)
+    name = args.photo.stem
+    labels, _ = segment(backbone, image, classes, crf=args.crf, options=options, name=name)
     return classes, labels
 
 
@@ -122,14 +112,14 @@ def by_query(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
     check_identifier(args.query, personal)
     image = read_image(args.photo)
     model, revision = base_of(personal) if args.model is None else (args.model, args.revision)
-    parts = load_parts(model, revision=revision, device=claim_device(args.device))
-    check_base(parts, personal, str(args.personal))
+    backbone = load_backbone(model, revision, claim_device(args.device))
+    check_base(backbone, personal, str(args.personal))
     mask = locate(
-        parts,
+        backbone,
         personal,
         image,
         args.query,
-        options_for(parts, args, noises=1),
+        asked(backbone, args, noises=1),
         instances=args.instances,
         threshold=args.foreground_threshold,
         locality=args.locality,
@@ -144,18 +134,10 @@ def base_of(personal: Personal) -> tuple[str, str | None]:
     return (path, revision) if at and not Path(name).is_dir() else (name, None)
 
 
-def options_for(parts, args: argparse.Namespace, noises: int) -> Options:
+def asked(backbone: Backbone, args: argparse.Namespace, noises: int) -> Options:
     """The options of the command line, else what is usual for the model."""
-    cross_blocks, self_block = default_blocks(parts.unet)
-    options = Options(
-        cross_blocks=list(args.cross_blocks or cross_blocks),
-        self_block=self_block if args.self_block is None else args.self_block,
-        noises=args.noises or noises,
-        resize="official" if parts.unet.config.sample_size >= 64 else "native",
-        seed=args.seed,
-    )
-    check_blocks(parts.unet, options.cross_blocks, options.self_block)
-    return options
+    noises = args.noises or noises
+    return options_for(backbone, args.cross_blocks, args.self_block, noises=noises, seed=args.seed)
 
 
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:

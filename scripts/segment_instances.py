@@ -31,22 +31,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from attnseg.backbones import load_backbone
+from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.mug19 import Mug19, Triplet, read_mug19
-from attnseg.diffusion.attention import check_blocks
-from attnseg.diffusion.extract import Options
-from attnseg.diffusion.instances import (
-    Segments,
-    scene_of,
-    scene_segments,
-)
-from attnseg.diffusion.load import load_parts, weight_hashes
-from attnseg.diffusion.personal import INFO, read_personal
-from attnseg.diffusion.referring import METHODS, Work, run_method
 from attnseg.errors import UserError, run
 from attnseg.files import parameters_hash, sha256, write_atomically, write_json
 from attnseg.gpu import claim_device
+from attnseg.personalised.instances import Segments, scene_segments
+from attnseg.personalised.personal import INFO, read_personal
+from attnseg.personalised.referring import METHODS, Work, run_method
 from attnseg.settings import SubjectSegmentationJob
 from attnseg.settings.cli import add_settings, given_settings
+from attnseg.text2mask.extract import Options, Sample, views_of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,25 +80,26 @@ def main(argv: list[str] | None = None) -> int:
     check_subjects(data, triplets, args.personal, args.methods)
     shared = ("timestep", "cross_blocks", "self_block", "iterations", "noises", "resize", "seed")
     options = Options(**{name: getattr(settings, name) for name in shared})
-    parts = load_parts(args.model, args.revision, claim_device(args.device))
-    check_blocks(parts.unet, options.cross_blocks, options.self_block)
+    backbone = load_backbone(args.model, args.revision, claim_device(args.device))
+    backbone.select(options.cross_blocks, options.self_block)
     views = list(dict.fromkeys((t.scene, t.view) for t in triplets))
-    scenes = {
-        view: scene_of(parts, "/".join(view), data.read_view(*view), options) for view in views
-    }
+    scenes = {}
+    for view in views:
+        sample = Sample("/".join(view), data.read_view(*view), [])
+        (scenes[view],) = views_of(backbone, [sample], options)
     log(f"{len(views)} views of {len({scene for scene, _ in views})} scenes")
     segments: dict[tuple[str, str], Segments] = {}
     for word in dict.fromkeys(data.class_of(t.subject) for t in triplets):
         mine = [v for v in views if data.class_of(data.instances(v[0])[0]) == word]
         found = scene_segments(
-            parts, [scenes[v] for v in mine], word, [len(data.instances(v[0])) for v in mine], options,
+            backbone, [scenes[v] for v in mine], word, [len(data.instances(v[0])) for v in mine], options,
             threshold=settings.foreground_threshold, locality=settings.locality,
             batch_size=settings.batch_size, progress=progress,
         )  # fmt: skip
         segments |= dict(zip(mine, found, strict=True))
     log("segments")
     work = Work(
-        data, triplets, parts, options, scenes, segments, args.personal, settings.template,
+        data, triplets, backbone, options, scenes, segments, args.personal, settings.template,
         settings.batch_size, settings.foreground_threshold, progress,
     )  # fmt: skip
     made_with = parameters_hash(inputs_of(work, args, settings))
@@ -143,8 +140,8 @@ def inputs_of(work: Work, args: argparse.Namespace, settings: SubjectSegmentatio
         if (work.personal / subject / INFO).is_file()
     }
     return settings.identity() | {
-        "model": work.parts.name,
-        "weights": weight_hashes(work.parts.folder),
+        "model": work.backbone.name,
+        "weights": weight_hashes(work.backbone.folder),
         "personal": learnt,
         "others": [args.clip, args.dino, args.features and sha256(args.features)],
         "triplets": [asdict(triplet) for triplet in work.triplets],
@@ -153,7 +150,7 @@ def inputs_of(work: Work, args: argparse.Namespace, settings: SubjectSegmentatio
 
 def settings_of(work: Work, settings: SubjectSegmentationJob) -> dict:
     """How queries are asked and segments found."""
-    return settings.dump() | {"model": work.parts.name}
+    return settings.dump() | {"model": work.backbone.name}
 
 
 def save_answers(work: Work, method: str, folder: Path, made_with: str) -> None:

@@ -10,7 +10,7 @@ defaults are the paper's: about 6 minutes on two A100s. With --mug19 each subjec
 learnt on its own, in <output>/<subject>; --part K/N takes every N-th of them.
 
 Interrupted, the same command goes on from its last checkpoint and ends with the same weights. The
-output folder loads into a stock diffusers pipeline as well: see attnseg.diffusion.custom_diffusion.
+output folder loads into a stock diffusers pipeline as well: see attnseg.personalised.custom_diffusion.
 """
 
 import argparse
@@ -22,13 +22,14 @@ from pathlib import Path
 import torch
 
 from attnseg import provenance
+from attnseg.backbones import load_backbone
+from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.datasets.mug19 import photos_in, read_mug19
-from attnseg.diffusion import custom_diffusion as cd
-from attnseg.diffusion.load import load_parts
-from attnseg.diffusion.personal import read_personal, save_personal, with_tokens
 from attnseg.errors import UserError, run
 from attnseg.files import write_json
 from attnseg.gpu import claim_device, training_dtype
+from attnseg.personalised import custom_diffusion as cd
+from attnseg.personalised.personal import read_personal, save_personal, with_tokens
 from attnseg.settings import Model, SubjectTrainingJob
 from attnseg.settings.cli import add_settings, given_settings
 
@@ -93,23 +94,23 @@ def main(argv: list[str] | None = None) -> int:
     lessons = subjects_of(args) if args.mug19 else {args.output: given(args)}
     revision = args.revision if args.model else MODEL.revision
     device = claim_device(args.device)
-    parts = load_parts(args.model or MODEL.path, revision, device, training_dtype(device))
+    backbone = load_backbone(args.model or MODEL.path, revision, device, training_dtype(device))
     if settings.size is None:
-        settings = settings.but(size=parts.unet.config.sample_size * parts.factor)
-    check_size(parts, settings.size)
+        settings = settings.but(size=min(backbone.size))
+    check_size(backbone, settings.size)
     for concepts in lessons.values():
-        with_tokens(parts.tokenizer, [concept.token for concept in concepts])
-        cd.check_prompts(parts.tokenizer, concepts, settings)
+        with_tokens(backbone.tokenizer, [concept.token for concept in concepts])
+        cd.check_prompts(backbone.tokenizer, concepts, settings)
     for output, concepts in lessons.items():
         if settings.regularisation_images or args.regularisation:
             folders = regularisation_folders(args, concepts)
             concepts = [
                 replace(c, regularisation=cd.regularisation_images(
-                    parts, c.class_word, folder, settings.regularisation_images, settings, log=log))
+                    backbone, c.class_word, folder, settings.regularisation_images, settings, log=log))
                 for c, folder in zip(concepts, folders, strict=True)
             ]  # fmt: skip
         if not args.only_regularisation:
-            learn(args, parts, concepts, settings, output, log)
+            learn(args, backbone, concepts, settings, output, log)
     if args.summary:
         write_json(args.summary, summary(args, lessons))
     return 0
@@ -163,26 +164,31 @@ def regularisation_folders(args: argparse.Namespace, concepts: list[cd.Concept])
 
 
 def learn(
-    args, parts, concepts: list[cd.Concept], settings: SubjectTrainingJob, output: Path, log
+    args,
+    backbone: StableDiffusion,
+    concepts: list[cd.Concept],
+    settings: SubjectTrainingJob,
+    output: Path,
+    log,
 ) -> None:
     """Write the weights in `output`, unless those of the same plan are there already."""
-    if cd.is_learnt(output, cd.plan_of(parts, concepts, settings)):
+    if cd.is_learnt(output, cd.plan_of(backbone, concepts, settings)):
         log(f"{output} is there already")
         return
     started = time.time()
     workdir = args.workdir or output.with_name(output.name + ".checkpoints")
     checkpoint = workdir / "checkpoint.pt"
-    personal = cd.train(parts, concepts, settings, checkpoint, settings.checkpoint_interval, log)
+    personal = cd.train(backbone, concepts, settings, checkpoint, settings.checkpoint_interval, log)
     personal.info["seconds"] = round(time.time() - started, 1)
-    personal.info["device"] = provenance.device(str(parts.device))
+    personal.info["device"] = provenance.device(str(backbone.device))
     save_personal(output, personal)
     cd.remove_checkpoint(checkpoint)
     log(f"{', '.join(concept.token for concept in concepts)} learnt in {output}")
 
 
-def check_size(parts, size: int) -> None:
+def check_size(backbone: StableDiffusion, size: int) -> None:
     """Raise where the U-Net cannot halve the latents of such a photo as often as it does."""
-    multiple = parts.factor * 2 ** (len(parts.unet.config.down_block_types) - 1)
+    multiple = backbone.multiple
     if size < multiple or size % multiple:
         raise UserError(f"size {size}: it must be a multiple of {multiple} for this model")
 

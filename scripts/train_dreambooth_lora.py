@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from attnseg.diffusion.dreambooth_lora import (
+from attnseg.attn2mask.dreambooth_lora import (
     base_signature,
     read_targets,
     save_lora,
     target_images,
     train,
 )
-from attnseg.diffusion.load import load_parts
+from attnseg.backbones import load_backbone
 from attnseg.errors import run
 from attnseg.files import parameters_hash
 from attnseg.gpu import claim_device, training_dtype
@@ -48,14 +48,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     options = given_settings(args, LoraJob)
     device = claim_device(args.device)
-    parts = load_parts(args.model, args.revision, device, training_dtype(device))
+    backbone = load_backbone(args.model, args.revision, device, training_dtype(device))
     paths = target_images(args.images)
     if args.limit:
         places = np.linspace(0, len(paths) - 1, min(args.limit, len(paths))).round().astype(int)
         paths = [paths[place] for place in places]
     class_paths = target_images(args.class_images) if args.class_images else []
-    side = options.size or parts.unet.config.sample_size * parts.factor
-    parameters = {**options.identity(), "base": base_signature(parts.unet)}
+    side = options.size or min(backbone.size)
+    parameters = {**options.identity(), "base": base_signature(backbone.unet)}
     parameters["images"] = [str(path) for path in (*paths, *class_paths)]
     workdir = args.workdir or args.output.parent / "checkpoints"
     checkpoint = workdir / f"{args.output.stem}-{parameters_hash(parameters)}.pt"
@@ -67,11 +67,11 @@ def main(argv: list[str] | None = None) -> int:
             print(f"step {step}/{options.steps} loss {loss:.4f}", flush=True)
 
     adapted = train(
-        parts, read_targets(paths, side), read_targets(class_paths, side), options, checkpoint,
+        backbone, read_targets(paths, side), read_targets(class_paths, side), options, checkpoint,
         options.checkpoint_interval, log,
     )  # fmt: skip
     bar.close()
-    save_lora(args.output, parts, adapted, options)
+    save_lora(args.output, backbone, adapted, options)
     checkpoint.unlink(missing_ok=True)
     print(f"{len(paths)} target images, rank {options.rank} -> {args.output}")
     return 0

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attnseg.diffusion import mini_sd, mini_training
-from attnseg.diffusion.mini_card import write_card
-from attnseg.diffusion.mini_evaluation import dev_evaluation
 from attnseg.errors import run
 from attnseg.files import write_atomically, write_json
 from attnseg.gpu import claim_device
+from attnseg.mini import model, training
+from attnseg.mini.card import write_card
+from attnseg.mini.evaluation import dev_evaluation
 from attnseg.mini_world.training import training_scenes
 from attnseg.prompts import encode_text
 
@@ -54,38 +54,33 @@ def main(argv: list[str] | None = None) -> int:
         print(f"[{(time.time() - started) / 60:6.1f} min] {line}", flush=True)
 
     images, captions = cached_scenes(scenes, args.seed, args.scenes, args.threads, log)
-    tokenizer = mini_sd.train_tokenizer(
+    tokenizer = model.train_tokenizer(
         [c for texts in captions for c in texts], scenes / "tokenizer"
     )
     torch.manual_seed(args.seed)
-    vae = mini_sd.new_autoencoder().to(memory_format=torch.channels_last)
-    mini_training.train_autoencoder(vae, images, args.vae_steps, autoencoder, args.device, log)
+    vae = model.new_autoencoder().to(memory_format=torch.channels_last)
+    training.train_autoencoder(vae, images, args.vae_steps, autoencoder, args.device, log)
     vae.requires_grad_(False)
-    parts = {
-        "tokenizer": tokenizer,
-        "vae": vae,
-        "text_encoder": mini_sd.new_text_encoder(tokenizer),
-        "unet": mini_sd.new_unet(),
-        "scheduler": mini_sd.new_scheduler(),
-        "empty": encode_text(tokenizer, [""])[0],
-    }
+    encoder = model.new_text_encoder(tokenizer)
+    backbone = model.assembled(vae, encoder, tokenizer, model.new_unet())
+    empty = encode_text(tokenizer, [""])[0]
     latents = cached_latents(autoencoder, vae, images, args.device, log)
     tokens = torch.stack([encode_text(tokenizer, texts) for texts in captions])
-    history = mini_training.train_denoiser(
-        parts, latents, tokens, args.steps, denoiser, args.device,
-        dev_evaluation(parts, args.seed, args.device), log,
+    history = training.train_denoiser(
+        backbone, latents, tokens, empty, args.steps, denoiser, args.device,
+        dev_evaluation(backbone, args.seed, args.device), log,
     )  # fmt: skip
     facts = {
         "scenes": args.scenes,
         "vae_steps": args.vae_steps,
-        "vae_batch": mini_training.VAE_BATCH,
+        "vae_batch": training.VAE_BATCH,
         "steps": args.steps,
-        "batch": mini_training.BATCH,
+        "batch": training.BATCH,
         "hours": history[-1]["hours"],
         "machine": f"{args.threads} thread(s) of a CPU" if args.device == "cpu" else args.device,
         "command": "make ship-mini",
     }
-    save(parts, history, facts, args.output)
+    save(backbone.pipeline(), history, facts, args.output)
     log(f"saved {args.output}")
     return 0
 
@@ -106,9 +101,7 @@ def cached_latents(folder: Path, vae, images: np.ndarray, device: str, log) -> t
     kept = folder / "latents.npy"
     if not kept.exists():
         log("encoding the scenes")
-        views = [
-            mini_training.encode(vae, view, device) for view in (images, images[:, :, ::-1].copy())
-        ]
+        views = [training.encode(vae, view, device) for view in (images, images[:, :, ::-1].copy())]
         save_array(kept, (torch.stack(views) * vae.config.scaling_factor).half().numpy())
     return torch.from_numpy(np.load(kept))
 
@@ -118,14 +111,11 @@ def save_array(path: Path, array: np.ndarray) -> None:
         np.save(partial, array)
 
 
-def save(parts: dict, history: list[dict], facts: dict, output: Path) -> None:
+def save(pipeline, history: list[dict], facts: dict, output: Path) -> None:
     """The pipeline in float16 with its card and history, moved into place when complete."""
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    pipeline = mini_sd.pipeline(
-        parts["vae"], parts["text_encoder"], parts["tokenizer"], parts["unet"]
-    )
     write_json(partial / "training.json", history)
     write_card(partial, pipeline, history, facts)
     pipeline.to(torch.float16).save_pretrained(partial, safe_serialization=True)

@@ -26,10 +26,10 @@ def tiny_sd(tmp_path_factory) -> Path:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from attnseg.diffusion import mini_sd
+    from attnseg.mini import model
 
     folder = tmp_path_factory.mktemp("tiny_sd")
-    tokenizer = mini_sd.train_tokenizer(CAPTIONS, tmp_path_factory.mktemp("tokenizer"))
+    tokenizer = model.train_tokenizer(CAPTIONS, tmp_path_factory.mktemp("tokenizer"))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         text_encoder = CLIPTextModel(
@@ -68,16 +68,16 @@ def tiny_sd(tmp_path_factory) -> Path:
             attention_head_dim=4,  # diffusers: the number of heads
             norm_num_groups=8,
         )
-    mini_sd.pipeline(vae, text_encoder, tokenizer, unet).save_pretrained(folder)
+    model.assembled(vae, text_encoder, tokenizer, unet).pipeline().save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_parts(tiny_sd):
-    """The parts of `tiny_sd` on the CPU. Shared: leave them as they are."""
-    from attnseg.diffusion.load import load_parts
+def tiny_backbone(tiny_sd):
+    """`tiny_sd` on the CPU. Shared: leave it as it is."""
+    from attnseg.backbones import load_backbone
 
-    return load_parts(tiny_sd, device="cpu")
+    return load_backbone(tiny_sd, device="cpu")
 
 
 @pytest.fixture(scope="session")

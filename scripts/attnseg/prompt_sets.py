@@ -16,7 +16,6 @@ from attnseg.caption_matching import classes_and_spans, mentions
 from attnseg.datasets import Dataset
 from attnseg.errors import UserError
 from attnseg.files import safe_name, write_atomically
-from attnseg.prompts import Query, token_positions
 from attnseg.seeds import seed_of
 
 
@@ -67,30 +66,6 @@ def read_prompts(path: Path) -> list[Prompt]:
     if not prompts:
         raise UserError(f"{path}: no prompts: build it anew")
     return prompts
-
-
-def class_positions(tokenizer, prompt: Prompt) -> list[list[int]]:
-    """Per class the positions of all its tokens, the first token (BOS) being 0 (Equation 4).
-
-    A mention past the text encoder's window is left out where another one is inside.
-
-    Raises:
-        UserError: for a prompt that names no class, and a class that is wholly past the window.
-    """
-    if not prompt.classes:
-        raise UserError("the prompt names no class")
-    positions = []
-    for spans in prompt.spans:
-        found, problem = set(), None
-        for start, end in spans:
-            try:
-                found.update(token_positions(tokenizer, Query(prompt.prompt, ((start, end),)))[0])
-            except UserError as error:
-                problem = problem or error
-        if not found:
-            raise problem or UserError("a class without a place in the prompt: build it anew")
-        positions.append(sorted(found))
-    return positions
 
 
 def shuffled(items: Sequence, seed: int) -> Iterator:

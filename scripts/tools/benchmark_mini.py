@@ -27,14 +27,14 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
+from attnseg.backbones import load_backbone  # noqa: E402
+from attnseg.core.geometry import Fit  # noqa: E402
 from attnseg.datasets import load  # noqa: E402
 from attnseg.datasets.images import read_image  # noqa: E402
-from attnseg.diffusion.extract import Options, Sample, extract  # noqa: E402
-from attnseg.diffusion.geometry import Fit  # noqa: E402
-from attnseg.diffusion.load import load_parts  # noqa: E402
 from attnseg.errors import run  # noqa: E402
 from attnseg.masks.refine import refine  # noqa: E402
 from attnseg.settings import Bilateral, Crf, RefinementJob  # noqa: E402
+from attnseg.text2mask.extract import Options, Sample, extract  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     samples = [
         Sample(i, read_image(voc.image_path(args.root, i)), voc.labels(args.root, i)) for i in ids
     ]
-    parts = load_parts(args.model, device="cpu")
+    backbone = load_backbone(args.model, device="cpu")
     options = Options(
         cross_blocks=settings["model"]["cross_blocks"],
         self_block=settings["model"]["self_block"],
@@ -64,11 +64,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     for noises in (1, 10):
         task = partial(
-            extract, parts, samples, options.but(noises=noises),
+            extract, backbone, samples, options.but(noises=noises),
             settings["extraction"]["batch_size"],
         )  # fmt: skip
         report(f"extraction, {noises} noise{'s' * (noises > 1)}", args, task)
-    tensors, items = extract(parts, samples, options)
+    tensors, items = extract(backbone, samples, options)
     crf = RefinementJob(crf=Crf(bilateral=Bilateral(sxy=settings["crf"]["bilateral"]["sxy"])))
     jobs = [
         (sample.image, tensors[f"{sample.id}/selfcross"].float().numpy(), item, crf)

@@ -291,12 +291,7 @@ def _answers(host: str) -> bool:
 
 
 def model(config: dict) -> Line:
-    from attnseg.diffusion.model_files import (
-        CONFIGURATIONS,
-        NETWORKS,
-        check_component,
-        weight_files,
-    )
+    from attnseg.backbones.model_files import all_weights, check_model
 
     path, revision = config["model"]["path"], config["model"]["revision"]
     fetched = Path(config["paths"]["resources"]) / "models" / path.replace("/", "--")
@@ -308,10 +303,9 @@ def model(config: dict) -> Line:
             f"{path} is not here yet; the rule fetch_models downloads it (about 5 GB), "
             "or set model.path to a local folder and model.revision to null"
         )
-    for component in CONFIGURATIONS:
-        check_component(folder, component)
-    weights = [file for name in NETWORKS for file in weight_files(folder, name)]
-    return OK, f"{folder}, {sum(file.stat().st_size for file in weights) / 1e6:,.0f} MB of weights"
+    check_model(folder)
+    size = sum(file.stat().st_size for file in all_weights(folder))
+    return OK, f"{folder}, {size / 1e6:,.0f} MB of weights"
 
 
 def datasets(config: dict) -> list[Line]:

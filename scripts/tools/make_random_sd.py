@@ -48,7 +48,7 @@ def random_pipeline(width: int, seed: int, tokenizer_folder: Path):
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from attnseg.diffusion import mini_sd
+    from attnseg.mini import model
 
     tokenizer = clip_tokenizer(tokenizer_folder)
     groups = 32 if width % 320 == 0 else 8  # normalised together; they divide the channels
@@ -91,7 +91,7 @@ def random_pipeline(width: int, seed: int, tokenizer_folder: Path):
         attention_head_dim=8,  # diffusers: the number of heads
         norm_num_groups=groups,
     )
-    return mini_sd.pipeline(vae, text_encoder, tokenizer, unet)
+    return model.assembled(vae, text_encoder, tokenizer, unet).pipeline()
 
 
 def clip_tokenizer(folder: Path):

@@ -111,8 +111,9 @@ def test_doctor_asks_for_a_gpu_where_the_configuration_needs_one(config):
     assert verdict == "todo" and "device: cpu" in text
 
 
-def test_doctor_names_a_component_that_the_model_lacks(config, tmp_path):
-    (tmp_path / "model" / "unet").mkdir(parents=True)
+def test_doctor_names_a_component_that_the_model_lacks(config, tiny_sd, tmp_path):
+    shutil.copytree(tiny_sd, tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "tokenizer")
     path = config(model={"path": str(tmp_path / "model"), "revision": None})
     verdict, text = lines_of(run("doctor", "--configfile", path, "--offline"))["model"]
     assert verdict == "todo" and "no tokenizer/" in text

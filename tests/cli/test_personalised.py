@@ -21,7 +21,11 @@ import segment_image
 import segment_instances
 import train_custom_diffusion
 from attnseg.datasets.mug19 import SPLITS, read_mug19
-from attnseg.diffusion.personal import (
+from attnseg.errors import run
+from attnseg.evaluation import mug_pictures
+from attnseg.evaluation.personalised import overlap, score
+from attnseg.mini_world import mugs19
+from attnseg.personalised.personal import (
     INFO,
     PROJECTIONS,
     Personal,
@@ -29,11 +33,7 @@ from attnseg.diffusion.personal import (
     save_personal,
     text_projections,
 )
-from attnseg.diffusion.referring import DIFFUSION
-from attnseg.errors import run
-from attnseg.evaluation import mug_pictures
-from attnseg.evaluation.personalised import overlap, score
-from attnseg.mini_world import mugs19
+from attnseg.personalised.referring import DIFFUSION
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = (
@@ -197,12 +197,12 @@ def test_each_part_learns_its_own_subjects_and_none_twice(tiny_sd, world, tmp_pa
 @pytest.fixture(scope="module")
 def personal(tiny_sd, world, tmp_path_factory) -> Path:
     """Weights that were not learnt, but are different for every subject."""
-    from attnseg.diffusion.load import load_parts
+    from attnseg.backbones import load_backbone
 
     folder = tmp_path_factory.mktemp("personal")
-    parts = load_parts(tiny_sd, device="cpu")
-    base = {name: layer.weight for name, layer in text_projections(parts.unet).items()}
-    info = {"classes": {"<new1>": "mug"}, "base": fingerprint(parts), "model": parts.name}
+    backbone = load_backbone(tiny_sd, device="cpu")
+    base = text_projections(backbone.unet)
+    info = {"classes": {"<new1>": "mug"}, "base": fingerprint(backbone), "model": backbone.name}
     info["seconds"] = 7.0
     for i, subject in enumerate(read_mug19(world).subjects):
         generator = torch.Generator().manual_seed(i)
@@ -481,7 +481,7 @@ def test_pictures_are_compared_inside_true_boxes_by_a_segmentors_backbone(
 def test_dino_and_clip_are_used_where_they_are_given(tiny_sd, world, personal, tmp_path):
     from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
-    from attnseg.diffusion.load import load_parts
+    from attnseg.backbones import load_backbone
 
     torch.manual_seed(0)
     small = {
@@ -492,7 +492,7 @@ def test_dino_and_clip_are_used_where_they_are_given(tiny_sd, world, personal, t
     }
     ViTModel(ViTConfig(**small, image_size=32, patch_size=16)).save_pretrained(tmp_path / "dino")
     tower = small | {"num_hidden_layers": 1, "hidden_size": 32}
-    words = len(load_parts(tiny_sd, device="cpu").tokenizer)
+    words = len(load_backbone(tiny_sd, device="cpu").tokenizer)
     for width in (32, 24):
         CLIPModel(
             CLIPConfig(

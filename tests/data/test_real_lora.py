@@ -4,8 +4,8 @@ import pytest
 from safetensors.torch import load_file
 
 import train_dreambooth_lora
-from attnseg.diffusion.dreambooth_lora import load_lora
-from attnseg.diffusion.load import load_parts
+from attnseg.attn2mask.dreambooth_lora import load_lora
+from attnseg.backbones import load_backbone
 
 pytestmark = pytest.mark.data
 
@@ -33,4 +33,4 @@ def test_a_few_steps_on_real_photos(real_data, tiny_sd, tmp_path, capsys, folder
         for name, tensor in load_file(output).items()
         if "up" in name or "lora_B" in name
     )
-    load_lora(load_parts(tiny_sd, device="cpu"), output)
+    load_lora(load_backbone(tiny_sd, device="cpu"), output)

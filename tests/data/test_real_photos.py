@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from attnseg.backbones import load_backbone
+from attnseg.core.geometry import Fit, model_input, official_fit, to_photo
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.voc import DATASET as voc
-from attnseg.diffusion.extract import Options, Sample, extract
-from attnseg.diffusion.geometry import Fit, model_input, official_fit, to_photo
-from attnseg.diffusion.load import load_parts
 from attnseg.masks.refine import refine
 from attnseg.settings import Crf, RefinementJob
+from attnseg.text2mask.extract import Options, Sample, extract
 
 pytestmark = pytest.mark.data
 
@@ -58,14 +58,14 @@ def test_sizes_to_the_pixel_and_back(real_voc):
 
 
 def test_two_real_photos_to_masks(tiny_sd, real_voc):
-    parts = load_parts(tiny_sd, device="cpu")
+    backbone = load_backbone(tiny_sd, device="cpu")
     chosen = [i for i in ids_of(real_voc) if len(voc.labels(real_voc, i, "mask")) > 1][:2]
     samples = [
         Sample(i, read_image(voc.image_path(real_voc, i)), voc.labels(real_voc, i, "mask"))
         for i in chosen
     ]
     # 64-pixel latents would take long in float32 with 16 blocks; the model's own size is 64 pixels
-    tensors, items = extract(parts, samples, Options(noises=1, resize="native"))
+    tensors, items = extract(backbone, samples, Options(noises=1, resize="native"))
     for sample, item in zip(samples, items, strict=True):
         fit = Fit(tuple(item["content"]), tuple(item["padded"]))
         options = RefinementJob(crf=Crf(iterations=2))

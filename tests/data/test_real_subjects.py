@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 import train_custom_diffusion
-from attnseg.diffusion import custom_diffusion as cd
-from attnseg.diffusion.load import load_parts
-from attnseg.diffusion.personal import PROJECTIONS, personalised, read_personal
+from attnseg import finetuning
+from attnseg.backbones import load_backbone
+from attnseg.personalised.personal import PROJECTIONS, personalised, read_personal
 
 pytestmark = pytest.mark.data
 
@@ -31,13 +31,13 @@ def test_a_real_subject_is_learnt_and_resumed(real_data, tiny_sd, tmp_path, name
         pytest.skip(f"no photos at {folder}")
     threads = torch.get_num_threads()
     whole = learn(folder, tiny_sd, tmp_path / "whole")
-    kept = cd.keep
+    kept = torch.save
 
     def interrupted(*arguments) -> None:
         kept(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cd, "keep", interrupted)
+    monkeypatch.setattr(finetuning.torch, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         learn(folder, tiny_sd, tmp_path / "again")
     monkeypatch.undo()
@@ -47,6 +47,6 @@ def test_a_real_subject_is_learnt_and_resumed(real_data, tiny_sd, tmp_path, name
     assert all(torch.equal(first[key], second[key]) for key in first)
     personal = read_personal(whole)
     assert personal.info["photos"] == [len(list(folder.glob("*.jpg")))]
-    with personalised(load_parts(tiny_sd, device="cpu"), personal) as parts:
-        ids = parts.tokenizer(f"a <new1> {name}").input_ids
-        assert parts.tokenizer.convert_tokens_to_ids("<new1>") in ids
+    with personalised(load_backbone(tiny_sd, device="cpu"), personal) as backbone:
+        ids = backbone.tokenizer(f"a <new1> {name}").input_ids
+        assert backbone.tokenizer.convert_tokens_to_ids("<new1>") in ids

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from attnseg.diffusion.extract import Options, Sample, extract
-from attnseg.diffusion.load import load_parts
+from attnseg.backbones import load_backbone
+from attnseg.text2mask.extract import Options, Sample, extract
 
 pytestmark = [
     pytest.mark.gpu,
@@ -15,13 +15,10 @@ pytestmark = [
 
 def sharpened(model, **options):
     """The random model with attention that is not nearly uniform."""
-    from attnseg.diffusion.attention import transformer_blocks
-
-    parts = load_parts(model, **options)
-    for block in transformer_blocks(parts.unet):
-        for attention in (block.attn1, block.attn2):
-            attention.to_q.weight.mul_(8)
-    return parts
+    backbone = load_backbone(model, **options)
+    for attention, _ in backbone.blocks.values():
+        attention.to_q.weight.mul_(8)
+    return backbone
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 5e-3), (None, 0.1)], ids=["32", "16"])

@@ -5,16 +5,12 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from attnseg.backbones.stable_diffusion import UNet
+from attnseg.core.attention import propagate
+from attnseg.core.boxes import box_mask
 from attnseg.core.maps import min_max
-from attnseg.diffusion.attention import (
-    attention_maps,
-    default_blocks,
-    describe_blocks,
-    propagate,
-    transformer_blocks,
-)
-from attnseg.diffusion.boxes import box_mask
 from attnseg.errors import UserError
+from attnseg.text2mask.attention import attention_maps
 
 WINDOW, WIDTH = 20, 24
 
@@ -34,9 +30,8 @@ def unet() -> UNet2DConditionModel:
         norm_num_groups=4,
     )
     with torch.no_grad():  # sharper attention than the initial, nearly uniform one
-        for block in transformer_blocks(model):
-            for attention in (block.attn1, block.attn2):
-                attention.to_q.weight.mul_(4)
+        for attention, _ in UNet(model).blocks.values():
+            attention.to_q.weight.mul_(4)
     return model.eval()
 
 
@@ -82,18 +77,15 @@ def naive_box_mask(image: np.ndarray, threshold: float) -> np.ndarray:
 
 def naive_maps(unet, latents, t, text, positions, cross_blocks, self_block, iterations, box=None):
     """Both maps of each sample from hooks on the projections of an ordinary forward pass."""
-    blocks = transformer_blocks(unet)
+    blocks = UNet(unet).blocks
     seen = {}
 
     def keep(name):
         return lambda module, inputs, output: seen.__setitem__(name, output.double().numpy())
 
     hooks = [
-        getattr(getattr(block, attention), projection).register_forward_hook(
-            keep((i, attention, projection))
-        )
-        for i, block in enumerate(blocks)
-        for attention in ("attn1", "attn2")
+        getattr(attention, projection).register_forward_hook(keep((*block, projection)))
+        for block, (attention, _) in blocks.items()
         for projection in ("to_q", "to_k")
     ]
     with torch.no_grad():
@@ -101,9 +93,9 @@ def naive_maps(unet, latents, t, text, positions, cross_blocks, self_block, iter
     for hook in hooks:
         hook.remove()
 
-    def matrix(i: int, attention: str, sample: int) -> np.ndarray:
-        heads = getattr(blocks[i], attention).heads
-        query, key = (seen[i, attention, p][sample] for p in ("to_q", "to_k"))
+    def matrix(i: int, role: str, sample: int) -> np.ndarray:
+        heads = blocks[i, role].module.heads
+        query, key = (seen[i, role, p][sample] for p in ("to_q", "to_k"))
         width = query.shape[1] // heads
         total = 0
         for head in range(heads):
@@ -123,13 +115,13 @@ def naive_maps(unet, latents, t, text, positions, cross_blocks, self_block, iter
 
     results = []
     for sample, classes in enumerate(positions):
-        affinity = matrix(self_block, "attn1", sample)
+        affinity = matrix(self_block, "self", sample)
         h, w = grid(len(affinity))
         crosses, spreads = [], []
         for tokens in classes:
             layers = []
             for i in cross_blocks:
-                tokens_map = matrix(i, "attn2", sample)
+                tokens_map = matrix(i, "cross", sample)
                 chosen = sum(tokens_map[:, token] for token in tokens) / len(tokens)
                 layers.append(naive_bilinear(chosen.reshape(grid(len(chosen))), (h, w)))
             cross = sum(layers) / len(layers)
@@ -190,7 +182,7 @@ def test_samples_with_different_numbers_of_classes_do_not_mix(unet):
 def test_the_pass_stops_after_the_last_watched_block_and_leaves_no_trace(unet):
     before = unet.attn_processors
     late = []
-    hook = transformer_blocks(unet)[12].register_forward_hook(lambda *_: late.append(1))
+    hook = UNet(unet).blocks[12, "self"].module.register_forward_hook(lambda *_: late.append(1))
     attention_maps(unet, torch.randn(1, 4, 16, 16), 150, torch.randn(1, WINDOW, WIDTH), [[[1]]])
     hook.remove()
     assert not late
@@ -239,10 +231,10 @@ def test_min_max_of_a_constant_map_is_zero_not_nan():
 
 
 def test_a_block_the_unet_lacks_is_refused_with_the_list(unet):
-    assert describe_blocks(unet) == (
+    assert UNet(unet).description == (
         "0-1: 1/1, 2-3: 1/2, 4-5: 1/4, 6: 1/8, 7-9: 1/4, 10-12: 1/2, 13-15: 1/1"
     )
-    assert default_blocks(unet) == ((4, 5, 6, 7, 8), 11)
+    assert UNet(unet).default_blocks == ((4, 5, 6, 7, 8), 11)
     with pytest.raises(UserError, match=r"\[16\].*0 to 15.*10-12: 1/2"):
         attention_maps(
             unet,

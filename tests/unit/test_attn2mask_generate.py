@@ -6,12 +6,11 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
+from attnseg.attn2mask import generate as g
 from attnseg.caption_matching import classes_and_spans, mentions
 from attnseg.datasets.voc import DATASET as VOC
-from attnseg.diffusion import generate as g
-from attnseg.diffusion.attention import transformer_blocks
 from attnseg.errors import UserError
-from attnseg.prompt_sets import Prompt, class_positions
+from attnseg.prompt_sets import Prompt
 from attnseg.prompts import encode_text
 from attnseg.settings import Generation
 
@@ -33,8 +32,8 @@ def flat(batches):
     return [result for batch in batches for result in batch]
 
 
-def test_attention_is_read_at_the_fiftieth_of_a_hundred_timesteps(tiny_parts):
-    scheduler = g.ddpm_scheduler(tiny_parts.scheduler, 100)
+def test_attention_is_read_at_the_fiftieth_of_a_hundred_timesteps(tiny_backbone):
+    scheduler = g.ddpm_scheduler(tiny_backbone.scheduler, 100)
     assert scheduler.timesteps.tolist() == list(range(991, 0, -10))
     assert Generation().steps == 100
     assert scheduler.timesteps[Generation().attention_step - 1] == 501
@@ -42,9 +41,9 @@ def test_attention_is_read_at_the_fiftieth_of_a_hundred_timesteps(tiny_parts):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_the_same_seed_and_prompt_give_the_same_image_whatever_the_batch(tiny_parts, batch_size):
-    together = flat(g.generate(tiny_parts, PROMPTS, SHORT, 3))
-    apart = flat(g.generate(tiny_parts, PROMPTS[::-1], SHORT, batch_size))[::-1]
+def test_the_same_seed_and_prompt_give_the_same_image_whatever_the_batch(tiny_backbone, batch_size):
+    together = flat(g.generate(tiny_backbone, PROMPTS, SHORT, 3))
+    apart = flat(g.generate(tiny_backbone, PROMPTS[::-1], SHORT, batch_size))[::-1]
     for one, other in zip(together, apart, strict=True):
         difference = np.abs(one.image.astype(int) - other.image.astype(int))
         assert difference.max() <= 1
@@ -52,12 +51,12 @@ def test_the_same_seed_and_prompt_give_the_same_image_whatever_the_batch(tiny_pa
     assert np.abs(together[0].image.astype(int) - together[1].image).max() > 10
 
 
-def test_another_seed_gives_another_image(tiny_parts):
-    one, other = flat(g.generate(tiny_parts, [prompt("a dog", 5), prompt("a dog", 6)], SHORT, 2))
+def test_another_seed_gives_another_image(tiny_backbone):
+    one, other = flat(g.generate(tiny_backbone, [prompt("a dog", 5), prompt("a dog", 6)], SHORT, 2))
     assert np.abs(one.image.astype(int) - other.image).max() > 10
 
 
-def test_images_are_those_of_the_stock_pipeline(tiny_sd, tiny_parts):
+def test_images_are_those_of_the_stock_pipeline(tiny_sd, tiny_backbone):
     """diffusers' own pipeline with DDPM and one generator draws the same noise."""
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None)
     pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
@@ -69,28 +68,31 @@ def test_images_are_those_of_the_stock_pipeline(tiny_sd, tiny_parts):
         generator=torch.Generator().manual_seed(PROMPTS[0].seed),
         output_type="np",
     ).images[0]
-    (result,) = flat(g.generate(tiny_parts, PROMPTS[:1], SHORT, 1))
+    (result,) = flat(g.generate(tiny_backbone, PROMPTS[:1], SHORT, 1))
     assert np.abs(result.image - 255 * expected).max() < 1.5
 
 
-def test_maps_are_the_conditional_cross_attention_of_all_blocks(tiny_parts):
+def test_maps_are_the_conditional_cross_attention_of_all_blocks(tiny_backbone):
     """A naive loop: probabilities of diffusers' own method, head by head, block by block."""
-    unet, blocks = tiny_parts.unet, transformer_blocks(tiny_parts.unet)
+    unet = tiny_backbone.unet
+    blocks = [
+        place.module for block, place in tiny_backbone.blocks.items() if block.role == "cross"
+    ]
     assert len(blocks) == 16
     calls = []
 
     def hook(module, arguments, keywords):
         calls[-1].append((module, arguments[0], keywords["encoder_hidden_states"]))
 
-    handles = [b.attn2.register_forward_pre_hook(hook, with_kwargs=True) for b in blocks]
+    handles = [b.register_forward_pre_hook(hook, with_kwargs=True) for b in blocks]
     handles.append(unet.register_forward_pre_hook(lambda *_: calls.append([])))
     try:
-        (result,) = flat(g.generate(tiny_parts, PROMPTS[2:], SHORT, 1))
+        (result,) = flat(g.generate(tiny_backbone, PROMPTS[2:], SHORT, 1))
     finally:
         for handle in handles:
             handle.remove()
     assert len(calls) == SHORT.steps
-    positions = class_positions(tiny_parts.tokenizer, PROMPTS[2])
+    positions = g.class_positions(tiny_backbone, PROMPTS[2])
     assert len(positions[0]) > len(positions[1])  # the sheep is named twice
     expected = torch.zeros(3, 16, 16)
     for attention, hidden, text in calls[SHORT.attention_step - 1]:
@@ -105,40 +107,37 @@ def test_maps_are_the_conditional_cross_attention_of_all_blocks(tiny_parts):
     torch.testing.assert_close(result.cross, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_chosen_blocks_give_the_grid_of_the_finest(tiny_parts):
+def test_chosen_blocks_give_the_grid_of_the_finest(tiny_backbone):
     sampling = Generation(steps=2, attention_step=1, cross_blocks=[4, 6])
-    (result,) = flat(g.generate(tiny_parts, PROMPTS[:1], sampling, 1))
+    (result,) = flat(g.generate(tiny_backbone, PROMPTS[:1], sampling, 1))
     assert result.cross.shape == (2, 4, 4)
 
 
-def test_only_the_attention_step_leaves_the_stock_attention(tiny_parts, monkeypatch):
+def test_only_the_attention_step_is_recorded(tiny_backbone, monkeypatch):
     entered = []
-    original = g.watched
+    original = type(tiny_backbone).record
 
     def counted(*args, **kwargs):
         entered.append(1)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(g, "watched", counted)
-    before = [block.attn2.processor for block in transformer_blocks(tiny_parts.unet)]
-    flat(g.generate(tiny_parts, PROMPTS[:1], SHORT, 1))
-    after = [block.attn2.processor for block in transformer_blocks(tiny_parts.unet)]
+    monkeypatch.setattr(type(tiny_backbone), "record", counted)
+    flat(g.generate(tiny_backbone, PROMPTS[:1], SHORT, 1))
     assert len(entered) == 1
-    assert all(a is b for a, b in zip(before, after, strict=True))
 
 
-def test_unusable_prompts_are_skipped_and_the_others_made(tiny_parts):
+def test_unusable_prompts_are_skipped_and_the_others_made(tiny_backbone):
     lost = prompt("a" + " and a cat" * 40 + " and a dog", 8)
     prompts = [Prompt("none", "the sky", [], [], 7), lost, PROMPTS[0]]
-    results = flat(g.generate(tiny_parts, prompts, SHORT, 3))
+    results = flat(g.generate(tiny_backbone, prompts, SHORT, 3))
     assert "no class" in results[0].skipped
     assert "window" in results[1].skipped
     assert results[0].image is None and results[2].skipped is None
-    (alone,) = flat(g.generate(tiny_parts, PROMPTS[:1], SHORT, 1))
+    (alone,) = flat(g.generate(tiny_backbone, PROMPTS[:1], SHORT, 1))
     assert np.abs(results[2].image.astype(int) - alone.image).max() <= 1
 
 
-def test_a_sample_that_turns_nan_is_skipped_alone(tiny_parts, monkeypatch):
+def test_a_sample_that_turns_nan_is_skipped_alone(tiny_backbone, monkeypatch):
     original = g.sample_latents
 
     def broken(*args):
@@ -147,7 +146,7 @@ def test_a_sample_that_turns_nan_is_skipped_alone(tiny_parts, monkeypatch):
         return latents, maps
 
     monkeypatch.setattr(g, "sample_latents", broken)
-    results = flat(g.generate(tiny_parts, PROMPTS, SHORT, 3))
+    results = flat(g.generate(tiny_backbone, PROMPTS, SHORT, 3))
     assert [r.skipped for r in results] == [None, "the latents are not finite", None]
     assert results[1].image is None and results[2].image is not None
 
@@ -160,13 +159,13 @@ def test_a_sample_that_turns_nan_is_skipped_alone(tiny_parts, monkeypatch):
         (Generation(size=65), "multiples of 32"),
     ],
 )
-def test_what_the_model_cannot_do_is_one_line(tiny_parts, sampling, message):
+def test_what_the_model_cannot_do_is_one_line(tiny_backbone, sampling, message):
     with pytest.raises(UserError, match=message):
-        flat(g.generate(tiny_parts, PROMPTS, sampling, 3))
+        flat(g.generate(tiny_backbone, PROMPTS, sampling, 3))
 
 
-def test_text_states_are_the_encoders(tiny_parts):
-    tokens = encode_text(tiny_parts.tokenizer, ["a dog"])
+def test_text_states_are_the_encoders(tiny_backbone):
+    tokens = encode_text(tiny_backbone.tokenizer, ["a dog"])
     with torch.no_grad():
-        expected = tiny_parts.text_encoder(tokens).last_hidden_state
-    torch.testing.assert_close(g.text_states(tiny_parts, ["a dog"]), expected)
+        expected = tiny_backbone.text_encoder(tokens).last_hidden_state
+    torch.testing.assert_close(tiny_backbone.encode_text(["a dog"]).hidden, expected)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from attnseg import caption_matching, prompt_sets
+from attnseg.attn2mask.generate import class_positions
 from attnseg.caption_matching import Mention, classes_and_spans, plurals
 from attnseg.datasets import load
 from attnseg.datasets.imagenet_s import ImageNetS
@@ -153,31 +154,31 @@ def test_a_damaged_prompts_file_is_named_with_its_line(tmp_path, content, messag
     assert str(path) in str(caught.value)
 
 
-def test_positions_are_all_tokens_of_all_mentions(tiny_parts):
-    tokenizer = tiny_parts.tokenizer
+def test_positions_are_all_tokens_of_all_mentions(tiny_backbone):
+    tokenizer = tiny_backbone.tokenizer
     text = "a dog, a potted plant and a dog"
     prompt = prompt_sets.Prompt("x", text, *classes_and_spans(mentions(text)), 0)
     tokens = tokenizer(text).input_ids
-    found = prompt_sets.class_positions(tokenizer, prompt)
+    found = class_positions(tiny_backbone, prompt)
     spelled = [
         "".join(tokenizer.convert_ids_to_tokens([tokens[i] for i in places])) for places in found
     ]
     assert [s.replace("</w>", "") for s in spelled] == ["dogdog", "pottedplant"]
 
 
-def test_a_mention_past_the_window_counts_only_where_it_is_the_only_one(tiny_parts):
+def test_a_mention_past_the_window_counts_only_where_it_is_the_only_one(tiny_backbone):
     filler = " and a cat" * 40
     text = f"a dog{filler} and a dog"
     prompt = prompt_sets.Prompt("x", text, *classes_and_spans(mentions(text)), 0)
-    first = prompt_sets.class_positions(tiny_parts.tokenizer, prompt)[0]
+    first = class_positions(tiny_backbone, prompt)[0]
     alone = prompt_sets.Prompt("x", "a dog", ["dog"], [[[2, 5]]], 0)
-    assert first == prompt_sets.class_positions(tiny_parts.tokenizer, alone)[0]
+    assert first == class_positions(tiny_backbone, alone)[0]
     text = f"a{filler} and a dog"
     lost = prompt_sets.Prompt("x", text, *classes_and_spans(mentions(text)), 0)
     with pytest.raises(UserError, match="window"):
-        prompt_sets.class_positions(tiny_parts.tokenizer, lost)
+        class_positions(tiny_backbone, lost)
 
 
-def test_a_prompt_without_a_class_is_refused(tiny_parts):
+def test_a_prompt_without_a_class_is_refused(tiny_backbone):
     with pytest.raises(UserError, match="no class"):
-        prompt_sets.class_positions(tiny_parts.tokenizer, prompt_sets.Prompt("x", "sky", [], [], 0))
+        class_positions(tiny_backbone, prompt_sets.Prompt("x", "sky", [], [], 0))

@@ -8,18 +8,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from attnseg.attn2mask import dreambooth_lora as dl
+from attnseg.backbones import load_backbone
 from attnseg.batches import Batches
-from attnseg.diffusion import custom_diffusion as cd
-from attnseg.diffusion import dreambooth_lora as dl
-from attnseg.diffusion.extract import Options, Sample, extract
-from attnseg.diffusion.instances import query_maps, scene_of
-from attnseg.diffusion.load import load_parts
 from attnseg.errors import UserError
+from attnseg.personalised import custom_diffusion as cd
 from attnseg.prompts import text_query
 from attnseg.segmentation import predict
 from attnseg.segmentation.model import build_model
 from attnseg.settings import LoraJob, SubjectTrainingJob, read_segmentor
 from attnseg.shard_parts import build_shard
+from attnseg.text2mask.extract import Options, Sample, extract, query_maps, views_of
 
 
 def small_memory(module: torch.nn.Module, limit: int) -> list[int]:
@@ -36,8 +35,8 @@ def small_memory(module: torch.nn.Module, limit: int) -> list[int]:
 
 
 @pytest.fixture
-def parts(tiny_sd):
-    return load_parts(tiny_sd, device="cpu")
+def backbone(tiny_sd):
+    return load_backbone(tiny_sd, device="cpu")
 
 
 def test_all_samples_are_done_in_order_in_halved_batches(capsys):
@@ -83,16 +82,16 @@ def test_parts_that_add_up_begin_again_from_nothing():
     assert total == [1, 2, 3, 4, 5]
 
 
-def test_extraction_gives_the_same_maps(parts, capsys):
+def test_extraction_gives_the_same_maps(backbone, capsys):
     rng = np.random.default_rng(0)
     samples = [
         Sample(f"p{i}", rng.integers(0, 256, (64, 64, 3), np.uint8), ["dog", "cat"])
         for i in range(3)
     ]
     options = Options(noises=2, resize="none")
-    expected, _ = extract(parts, samples, options, batch_size=4)
-    encoded, passed = small_memory(parts.vae.encoder, 1), small_memory(parts.unet, 2)
-    found, _ = extract(parts, samples, options, batch_size=4)
+    expected, _ = extract(backbone, samples, options, batch_size=4)
+    encoded, passed = small_memory(backbone.vae.encoder, 1), small_memory(backbone.unet, 2)
+    found, _ = extract(backbone, samples, options, batch_size=4)
     assert max(encoded) > 1 and max(passed) > 2  # they were tried
     assert found.keys() == expected.keys()
     for name, maps in expected.items():
@@ -101,17 +100,18 @@ def test_extraction_gives_the_same_maps(parts, capsys):
     assert "going on with 2" in capsys.readouterr().err
 
 
-def test_queries_of_scenes_give_the_same_maps(parts):
+def test_queries_of_scenes_give_the_same_maps(backbone):
     rng = np.random.default_rng(0)
     options = Options(noises=1, resize="none")
-    scene = scene_of(parts, "scene", rng.integers(0, 256, (64, 64, 3), np.uint8), options)
+    photo = rng.integers(0, 256, (64, 64, 3), np.uint8)
+    (scene,) = views_of(backbone, [Sample("scene", photo, [])], options)
     asks = [(scene, text_query([name], background=False)) for name in ("dog", "cat", "bird")]
-    expected = query_maps(parts, asks, options, batch_size=3)
-    tried = small_memory(parts.unet, 1)
-    found = query_maps(parts, asks, options, batch_size=3)
+    expected = query_maps(backbone, asks, options, Batches(3))
+    tried = small_memory(backbone.unet, 1)
+    found = query_maps(backbone, asks, options, Batches(3))
     assert tried == [3, 1, 1, 1]
-    for (one, _), (other, _) in zip(expected, found, strict=True):
-        assert (one - other).abs().mean() < 0.02
+    for one, other in zip(expected, found, strict=True):
+        assert (one.kinds["selfcross"] - other.kinds["selfcross"]).abs().mean() < 0.02
 
 
 def test_a_shard_keeps_what_was_finished_in_halved_batches(tmp_path):
@@ -143,10 +143,10 @@ def test_a_lora_learns_the_same(tiny_sd, tmp_path):
     )
 
     def losses(name, limit):
-        parts, seen = load_parts(tiny_sd, device="cpu"), []
-        tried = small_memory(parts.unet, limit)
+        backbone, seen = load_backbone(tiny_sd, device="cpu"), []
+        tried = small_memory(backbone.unet, limit)
         dl.train(
-            parts, images, images[:2], options, tmp_path / name, 9,
+            backbone, images, images[:2], options, tmp_path / name, 9,
             lambda _, loss: seen.append(loss),
         )  # fmt: skip
         return seen, max(tried)
@@ -156,7 +156,7 @@ def test_a_lora_learns_the_same(tiny_sd, tmp_path):
     np.testing.assert_allclose(halved, whole, rtol=1e-4)
 
 
-def test_custom_diffusion_learns_the_same(parts, tmp_path):
+def test_custom_diffusion_learns_the_same(backbone, tmp_path):
     rng = np.random.default_rng(0)
     for i in range(3):
         Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / f"{i}.png")
@@ -165,9 +165,9 @@ def test_custom_diffusion_learns_the_same(parts, tmp_path):
     settings = SubjectTrainingJob(
         steps=3, batch_size=2, learning_rate=1e-2, size=64, initial_word="dog", prior_weight=0.5
     )
-    whole = cd.train(parts, [concept], settings, tmp_path / "a.pt").info["losses"]
-    tried = small_memory(parts.unet, 3)
-    halved = cd.train(parts, [concept], settings, tmp_path / "b.pt").info["losses"]
+    whole = cd.train(backbone, [concept], settings, tmp_path / "a.pt").info["losses"]
+    tried = small_memory(backbone.unet, 3)
+    halved = cd.train(backbone, [concept], settings, tmp_path / "b.pt").info["losses"]
     assert max(tried) == 4 and min(tried) == 2
     np.testing.assert_allclose(halved, whole, rtol=1e-3)
 

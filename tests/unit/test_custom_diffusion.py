@@ -10,11 +10,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from attnseg.diffusion import custom_diffusion as cd
-from attnseg.diffusion.attention import attention_maps
-from attnseg.diffusion.geometry import central_square
-from attnseg.diffusion.load import load_parts
-from attnseg.diffusion.personal import (
+from attnseg.backbones import load_backbone
+from attnseg.core.geometry import central_square
+from attnseg.errors import UserError
+from attnseg.personalised import custom_diffusion as cd
+from attnseg.personalised.personal import (
     PROJECTIONS,
     Personal,
     check_identifier,
@@ -28,10 +28,10 @@ from attnseg.diffusion.personal import (
     text_projections,
     with_tokens,
 )
-from attnseg.errors import UserError
 from attnseg.prompts import encode_text, token_positions
 from attnseg.seeds import generator_of
 from attnseg.settings import SubjectTrainingJob
+from attnseg.text2mask.attention import attention_maps
 
 SETTINGS = SubjectTrainingJob(
     steps=4, batch_size=1, learning_rate=1e-2, size=64, initial_word="dog", augment=False
@@ -48,8 +48,8 @@ def one_thread():
 
 
 @pytest.fixture
-def parts(tiny_sd):
-    return load_parts(tiny_sd, device="cpu")
+def backbone(tiny_sd):
+    return load_backbone(tiny_sd, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def learnt(tiny_sd, photos, tmp_path_factory) -> tuple[Personal, Path]:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("learnt")
     personal = cd.train(
-        load_parts(tiny_sd, device="cpu"), [concept(photos)], SETTINGS, folder / "checkpoint.pt"
+        load_backbone(tiny_sd, device="cpu"), [concept(photos)], SETTINGS, folder / "checkpoint.pt"
     )
     save_personal(folder / "weights", personal)
     torch.set_num_threads(threads)
@@ -90,13 +90,13 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def hidden_states(parts, text: str) -> torch.Tensor:
+def hidden_states(backbone, text: str) -> torch.Tensor:
     with torch.no_grad():
-        return parts.text_encoder(encode_text(parts.tokenizer, [text])).last_hidden_state
+        return backbone.text_encoder(encode_text(backbone.tokenizer, [text])).last_hidden_state
 
 
-def state_of(parts) -> dict[str, torch.Tensor]:
-    networks = {"unet": parts.unet, "text": parts.text_encoder, "vae": parts.vae}
+def state_of(backbone) -> dict[str, torch.Tensor]:
+    networks = {"unet": backbone.unet, "text": backbone.text_encoder, "vae": backbone.vae}
     return {
         f"{name}.{key}": value.clone()
         for name, network in networks.items()
@@ -116,32 +116,32 @@ def same_weights(a: Personal, b: Personal) -> bool:
 
 
 def test_the_embedding_and_every_key_and_value_projection_are_learnt_and_nothing_else(
-    parts, photos, tmp_path
+    backbone, photos, tmp_path
 ):
-    before, processors = state_of(parts), parts.unet.attn_processors
-    vocabulary = len(parts.tokenizer)
-    personal = cd.train(parts, [concept(photos)], SETTINGS, tmp_path / "c.pt")
-    assert same_state(state_of(parts), before)
-    assert parts.unet.attn_processors == processors and len(parts.tokenizer) == vocabulary
-    own = {name: layer.weight for name, layer in text_projections(parts.unet).items()}
+    before, processors = state_of(backbone), backbone.unet.attn_processors
+    vocabulary = len(backbone.tokenizer)
+    personal = cd.train(backbone, [concept(photos)], SETTINGS, tmp_path / "c.pt")
+    assert same_state(state_of(backbone), before)
+    assert backbone.unet.attn_processors == processors and len(backbone.tokenizer) == vocabulary
+    own = text_projections(backbone.unet)
     assert len(own) == 32 and personal.projections.keys() == own.keys()
     assert all(not torch.equal(personal.projections[name], weight) for name, weight in own.items())
-    table = parts.text_encoder.get_input_embeddings().weight
-    start = initial_embedding(parts.tokenizer, table, "dog")
+    table = backbone.text_encoder.get_input_embeddings().weight
+    start = initial_embedding(backbone.tokenizer, table, "dog")
     assert not torch.allclose(personal.embeddings["<new1>"], start, atol=1e-3)
 
 
-def test_the_first_step_is_that_of_a_plain_computation(parts, photos, tmp_path):
+def test_the_first_step_is_that_of_a_plain_computation(backbone, photos, tmp_path):
     """One AdamW step from the gradient of the noise prediction's error, in a stock U-Net."""
     settings = SETTINGS.but(steps=1, flip=False)
     given = concept(photos)
-    personal = cd.train(parts, [given], settings, tmp_path / "c.pt")
-    tokenizer = with_tokens(parts.tokenizer, ["<new1>"])
-    encoder, unet = parts.text_encoder, parts.unet
+    personal = cd.train(backbone, [given], settings, tmp_path / "c.pt")
+    tokenizer = with_tokens(backbone.tokenizer, ["<new1>"])
+    encoder, unet = backbone.text_encoder, backbone.unet
     encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     table = encoder.get_input_embeddings().weight
     number = tokenizer.convert_tokens_to_ids("<new1>")
-    start = initial_embedding(parts.tokenizer, table, "dog")
+    start = initial_embedding(backbone.tokenizer, table, "dog")
     table.data[number] = start
     name = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v.weight"
     weight = unet.get_parameter(name)
@@ -158,14 +158,14 @@ def test_the_first_step_is_that_of_a_plain_computation(parts, photos, tmp_path):
     latents = []
     for path in paths:
         with torch.no_grad():
-            posterior = parts.vae.encode(central_square(np.asarray(Image.open(path)), 64)[None])
+            posterior = backbone.vae.encode(central_square(np.asarray(Image.open(path)), 64)[None])
         latents.append(posterior.latent_dist)
     draw = torch.randn(2, 4, 16, 16, generator=generator)
     clean = torch.cat([p.mean + p.std * d for p, d in zip(latents, draw, strict=True)])
-    clean = clean * parts.vae.config.scaling_factor
+    clean = clean * backbone.vae.config.scaling_factor
     eps = torch.randn(clean.shape, generator=generator)
     t = torch.randint(1000, (2,), generator=generator)
-    abar = parts.scheduler.alphas_cumprod[t].view(2, 1, 1, 1)
+    abar = backbone.scheduler.alphas_cumprod[t].view(2, 1, 1, 1)
     text = encoder(encode_text(tokenizer, ["photo of a <new1> cat", "photo of a cat"]))
     predicted = unet(
         abar.sqrt() * clean + (1 - abar).sqrt() * eps, t, text.last_hidden_state
@@ -190,11 +190,11 @@ def test_the_first_step_is_that_of_a_plain_computation(parts, photos, tmp_path):
     )
 
 
-def test_prior_preservation_counts_by_its_weight(parts, photos, tmp_path):
+def test_prior_preservation_counts_by_its_weight(backbone, photos, tmp_path):
     def first_loss(prior: bool, weight: float) -> float:
         settings = SETTINGS.but(steps=1, prior_weight=weight)
         with_prior = concept(photos, prior=prior)
-        return cd.train(parts, [with_prior], settings, tmp_path / "c.pt").info["losses"][0]
+        return cd.train(backbone, [with_prior], settings, tmp_path / "c.pt").info["losses"][0]
 
     zero, one, three = (first_loss(True, weight) for weight in (0.0, 1.0, 3.0))
     assert one - zero > 0.1  # of a random network
@@ -202,55 +202,55 @@ def test_prior_preservation_counts_by_its_weight(parts, photos, tmp_path):
     assert first_loss(False, 1.0) < one
 
 
-def test_several_concepts_are_learnt_together(parts, photos, tmp_path):
+def test_several_concepts_are_learnt_together(backbone, photos, tmp_path):
     concepts = [concept(photos), concept(photos, "other", "<new2>")]
     settings = SETTINGS.but(steps=6)
-    personal = cd.train(parts, concepts, settings, tmp_path / "c.pt")
+    personal = cd.train(backbone, concepts, settings, tmp_path / "c.pt")
     assert personal.classes == {"<new1>": "cat", "<new2>": "cat"}
     one, two = personal.embeddings.values()
     assert not torch.allclose(one, two)
     save_personal(tmp_path / "weights", personal)
-    with personalised(parts, read_personal(tmp_path / "weights")) as loaded:
+    with personalised(backbone, read_personal(tmp_path / "weights")) as loaded:
         assert not torch.allclose(
             hidden_states(loaded, "a <new1> cat"), hidden_states(loaded, "a <new2> cat")
         )
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(parts, photos, tmp_path):
+def test_an_interrupted_training_ends_with_the_same_weights(backbone, photos, tmp_path):
     settings = SETTINGS.but(steps=5, augment=True)
-    whole = cd.train(parts, [concept(photos)], settings, tmp_path / "a.pt")
+    whole = cd.train(backbone, [concept(photos)], settings, tmp_path / "a.pt")
 
     def interrupt(line: str) -> None:
         if "step 2/" in line:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cd.train(parts, [concept(photos)], settings, tmp_path / "b.pt", 2, interrupt)
+        cd.train(backbone, [concept(photos)], settings, tmp_path / "b.pt", 2, interrupt)
     lines = []
-    resumed = cd.train(parts, [concept(photos)], settings, tmp_path / "b.pt", 2, lines.append)
+    resumed = cd.train(backbone, [concept(photos)], settings, tmp_path / "b.pt", 2, lines.append)
     assert lines[0] == "going on from step 2"
     assert same_weights(whole, resumed) and whole.info["losses"] == resumed.info["losses"]
 
 
-def test_a_checkpoint_of_other_settings_or_photos_is_not_used(parts, photos, tmp_path):
+def test_a_checkpoint_of_other_settings_or_photos_is_not_used(backbone, photos, tmp_path):
     checkpoint, lines = tmp_path / "c.pt", []
-    cd.train(parts, [concept(photos)], SETTINGS.but(steps=3), checkpoint, 2)
+    cd.train(backbone, [concept(photos)], SETTINGS.but(steps=3), checkpoint, 2)
     assert checkpoint.exists()
     for name, changed in (("subject", {"seed": 1}), ("other", {})):
         settings = SETTINGS.but(steps=3, **changed)
-        cd.train(parts, [concept(photos, name)], settings, checkpoint, 2, lines.append)
+        cd.train(backbone, [concept(photos, name)], settings, checkpoint, 2, lines.append)
     assert not any("going on" in line for line in lines)
 
 
-def test_a_damaged_checkpoint_is_named(parts, photos, tmp_path):
+def test_a_damaged_checkpoint_is_named(backbone, photos, tmp_path):
     (tmp_path / "c.pt").write_bytes(b"damaged")
     with pytest.raises(UserError, match="c.pt: damaged checkpoint"):
-        cd.train(parts, [concept(photos)], SETTINGS, tmp_path / "c.pt")
+        cd.train(backbone, [concept(photos)], SETTINGS, tmp_path / "c.pt")
 
 
-def test_training_lowers_the_loss_on_the_subject(parts, photos, tmp_path):
+def test_training_lowers_the_loss_on_the_subject(backbone, photos, tmp_path):
     settings = SETTINGS.but(steps=40, learning_rate=5e-3)
-    losses = cd.train(parts, [concept(photos, prior=False)], settings, tmp_path / "c.pt").info[
+    losses = cd.train(backbone, [concept(photos, prior=False)], settings, tmp_path / "c.pt").info[
         "losses"
     ]
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
@@ -259,17 +259,17 @@ def test_training_lowers_the_loss_on_the_subject(parts, photos, tmp_path):
 # --- where it can be used
 
 
-def test_folded_weights_compute_what_a_stock_pipeline_does(parts, tiny_sd, learnt):
+def test_learnt_weights_compute_what_a_stock_pipeline_does(backbone, tiny_sd, learnt):
     _, folder = learnt
     pipe = StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None)
     pipe.unet.load_attn_procs(folder, weight_name=PROJECTIONS, _pipeline=pipe)
     pipe.load_textual_inversion(folder, weight_name="token_1.safetensors")
     plain = (
-        hidden_states(parts, "a cat"),
-        parts.unet(noise(1, 4, 16, 16), 150, noise(1, 64, 32)).sample,
+        hidden_states(backbone, "a cat"),
+        backbone.unet(noise(1, 4, 16, 16), 150, noise(1, 64, 32)).sample,
     )
     ids = encode_text(pipe.tokenizer, ["a <new1> cat"])
-    with personalised(parts, read_personal(folder)) as personal, torch.no_grad():
+    with personalised(backbone, read_personal(folder)) as personal, torch.no_grad():
         text = hidden_states(personal, "a <new1> cat")
         assert torch.equal(ids, encode_text(personal.tokenizer, ["a <new1> cat"]))
         torch.testing.assert_close(pipe.text_encoder(ids).last_hidden_state, text)
@@ -281,7 +281,7 @@ def test_folded_weights_compute_what_a_stock_pipeline_does(parts, tiny_sd, learn
         assert not torch.allclose(changed, plain[1], atol=1e-3)
 
 
-def test_extraction_sees_the_learnt_keys(parts, tiny_sd, learnt):
+def test_extraction_sees_the_learnt_keys(backbone, tiny_sd, learnt):
     """Cross of a personalised model, against hooks on diffusers' own processors.
 
     Fails where a watching processor drops what was learnt.
@@ -313,24 +313,24 @@ def test_extraction_sees_the_learnt_keys(parts, tiny_sd, learnt):
     def cross_of(model) -> torch.Tensor:
         return attention_maps(model.unet, latents, 150, text, [[positions]], **options)[0].cross
 
-    plain = cross_of(parts)
-    with personalised(parts, read_personal(folder)) as changed:
+    plain = cross_of(backbone)
+    with personalised(backbone, read_personal(folder)) as changed:
         found = cross_of(changed)
     torch.testing.assert_close(found.flatten(), expected, rtol=1e-4, atol=1e-6)
     assert (plain.flatten() - expected).abs().max() > 100 * (found.flatten() - expected).abs().max()
 
 
-def test_parts_are_as_before_after_a_block_of_personalisation(parts, learnt):
+def test_parts_are_as_before_after_a_block_of_personalisation(backbone, learnt):
     personal, _ = learnt
-    before, plain = state_of(parts), hidden_states(parts, "a cat")
-    with personalised(parts, personal) as changed:
+    before, plain = state_of(backbone), hidden_states(backbone, "a cat")
+    with personalised(backbone, personal) as changed:
         assert "<new1>" in changed.tokenizer.get_vocab()
         assert not torch.allclose(hidden_states(changed, "a <new1> cat"), plain)
         with pytest.raises(UserError, match="already exists"), personalised(changed, personal):
             pass
-    assert same_state(state_of(parts), before)
-    assert torch.equal(hidden_states(parts, "a cat"), plain)
-    assert "<new1>" not in parts.tokenizer.get_vocab()
+    assert same_state(state_of(backbone), before)
+    assert torch.equal(hidden_states(backbone, "a cat"), plain)
+    assert "<new1>" not in backbone.tokenizer.get_vocab()
 
 
 def test_saved_weights_are_read_back_bit_for_bit(learnt):
@@ -339,41 +339,41 @@ def test_saved_weights_are_read_back_bit_for_bit(learnt):
     assert same_weights(personal, again) and again.info == personal.info
 
 
-def test_the_fingerprint_is_of_the_model_and_not_of_its_dtype(tiny_sd, parts):
-    own = fingerprint(parts)
-    half = load_parts(tiny_sd, device="cpu", dtype=torch.float16)
+def test_the_fingerprint_is_of_the_model_and_not_of_its_dtype(tiny_sd, backbone):
+    own = fingerprint(backbone)
+    half = load_backbone(tiny_sd, device="cpu", dtype=torch.float16)
     assert fingerprint(half) == own
-    next(iter(text_projections(parts.unet).values())).weight.data[0, 0] += 0.1
-    assert fingerprint(parts) != own
+    next(iter(text_projections(backbone.unet).values())).data[0, 0] += 0.1
+    assert fingerprint(backbone) != own
 
 
 # --- what a user may do wrong
 
 
-def test_weights_for_another_base_model_are_refused(parts, learnt):
+def test_weights_for_another_base_model_are_refused(backbone, learnt):
     _, folder = learnt
-    parts.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.to_k.weight.data *= 2
+    backbone.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.to_k.weight.data *= 2
     with (
         pytest.raises(UserError, match="another base model"),
-        personalised(parts, read_personal(folder)),
+        personalised(backbone, read_personal(folder)),
     ):
         pass
 
 
-def test_a_token_that_exists_is_refused(parts, learnt, photos, tmp_path):
+def test_a_token_that_exists_is_refused(backbone, learnt, photos, tmp_path):
     personal, _ = learnt
-    with personalised(parts, personal) as known:
+    with personalised(backbone, personal) as known:
         for call in (
             lambda: personalised(known, personal).__enter__(),
             lambda: cd.train(known, [concept(photos)], SETTINGS, tmp_path / "c.pt"),
-            lambda: with_tokens(parts.tokenizer, ["dog"]),
+            lambda: with_tokens(backbone.tokenizer, ["dog"]),
         ):
             with pytest.raises(UserError, match="already exists"):
                 call()
     with pytest.raises(UserError, match="given twice"):
-        with_tokens(parts.tokenizer, ["<a>", "<a>"])
+        with_tokens(backbone.tokenizer, ["<a>", "<a>"])
     with pytest.raises(UserError, match="angle brackets"):
-        with_tokens(parts.tokenizer, ["newword1"])
+        with_tokens(backbone.tokenizer, ["newword1"])
 
 
 def test_one_photo_and_unreadable_photos_are_refused(tmp_path):
@@ -452,12 +452,14 @@ def test_photos_are_cropped_to_their_central_square():
     assert central_square(image.transpose(1, 0, 2), 40).shape == (3, 40, 40)
 
 
-def test_images_of_the_class_are_generated_once_and_the_same_after_an_interruption(parts, tmp_path):
+def test_images_of_the_class_are_generated_once_and_the_same_after_an_interruption(
+    backbone, tmp_path
+):
     settings = SETTINGS.but(size=64)
 
     def make(folder: Path) -> dict[str, bytes]:
         paths = cd.regularisation_images(
-            parts, "cat", folder, 3, settings, steps=2, batch_size=2, log=lambda line: None
+            backbone, "cat", folder, 3, settings, steps=2, batch_size=2, log=lambda line: None
         )
         return {path.name: path.read_bytes() for path in paths}
 
@@ -473,6 +475,6 @@ def test_images_of_the_class_are_generated_once_and_the_same_after_an_interrupti
     assert again.keys() == first.keys() and not set(again.values()) & set(first.values())
 
 
-def test_given_images_of_the_class_are_used_as_they_are(parts, photos):
-    paths = cd.regularisation_images(parts, "cat", photos["class"], 200, SETTINGS)
+def test_given_images_of_the_class_are_used_as_they_are(backbone, photos):
+    paths = cd.regularisation_images(backbone, "cat", photos["class"], 200, SETTINGS)
     assert sorted(path.name for path in paths) == ["0.png", "1.png", "2.png"]

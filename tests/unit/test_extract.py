@@ -8,24 +8,21 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from attnseg.diffusion.attention import check_blocks, transformer_blocks
-from attnseg.diffusion.extract import Options, Sample, extract, sample_noise
-from attnseg.diffusion.generate import blocks_of
-from attnseg.diffusion.load import load_parts
+from attnseg.backbones import load_backbone
 from attnseg.errors import UserError
 from attnseg.shards import members, problem_with, read_shards, write_shard
+from attnseg.text2mask.extract import Options, Sample, extract, sample_noise
 
 OPTIONS = Options(noises=2, resize="none")
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_sd):
+def backbone(tiny_sd):
     """The random model with sharper attention: min-max of a nearly uniform one is rounding noise."""
-    parts = load_parts(tiny_sd, device="cpu")
-    for block in transformer_blocks(parts.unet):
-        for attention in (block.attn1, block.attn2):
-            attention.to_q.weight.mul_(8)
-    return parts
+    backbone = load_backbone(tiny_sd, device="cpu")
+    for attention, _ in backbone.blocks.values():
+        attention.to_q.weight.mul_(8)
+    return backbone
 
 
 def photos(count: int) -> list[Sample]:
@@ -38,27 +35,27 @@ def photos(count: int) -> list[Sample]:
     ]
 
 
-def test_batch_size_and_order_do_not_change_the_maps(parts):
+def test_batch_size_and_order_do_not_change_the_maps(backbone):
     samples = photos(8)
-    one, _ = extract(parts, samples, OPTIONS, batch_size=1)
-    many, _ = extract(parts, samples[::-1], OPTIONS, batch_size=5)
+    one, _ = extract(backbone, samples, OPTIONS, batch_size=1)
+    many, _ = extract(backbone, samples[::-1], OPTIONS, batch_size=5)
     assert one.keys() == many.keys()
     for name, maps in one.items():
         torch.testing.assert_close(maps.float(), many[name].float(), atol=2e-3, rtol=0)
 
 
-def test_several_noises_are_the_mean_of_single_ones(parts, monkeypatch):
+def test_several_noises_are_the_mean_of_single_ones(backbone, monkeypatch):
     (sample,) = photos(1)
-    two, _ = extract(parts, [sample], OPTIONS)
+    two, _ = extract(backbone, [sample], OPTIONS)
     singles = []
     for shift in range(2):
         monkeypatch.setattr(
-            "attnseg.diffusion.extract.sample_noise",
+            "attnseg.text2mask.extract.sample_noise",
             lambda shape, seed, i, n, shift=shift: sample_noise(
                 shape, seed, i, n if n == "latent" else n + shift
             ),
         )
-        singles.append(extract(parts, [sample], Options(noises=1, resize="none"))[0])
+        singles.append(extract(backbone, [sample], Options(noises=1, resize="none"))[0])
     for name, maps in two.items():
         mean = sum(single[name].float() for single in singles) / 2
         torch.testing.assert_close(maps.float(), mean, atol=2e-3, rtol=0)
@@ -71,8 +68,8 @@ def test_noise_depends_on_every_name_and_on_nothing_else():
         assert not torch.equal(draw, sample_noise((4, 8, 8), *other))
 
 
-def test_a_photo_without_labels_has_no_maps_and_is_no_error(parts):
-    tensors, items = extract(parts, photos(3), OPTIONS)
+def test_a_photo_without_labels_has_no_maps_and_is_no_error(backbone):
+    tensors, items = extract(backbone, photos(3), OPTIONS)
     assert [item["id"] for item in items] == ["p0", "p1", "p2"]
     assert items[2]["classes"] == [] and not any(name.startswith("p2/") for name in tensors)
 
@@ -88,34 +85,31 @@ def test_version_2_s_layout_is_extracted(tiny_sd, tmp_path):
     scheduler = folder / "scheduler" / "scheduler_config.json"
     values = json.loads(scheduler.read_text()) | {"prediction_type": "v_prediction"}
     scheduler.write_text(json.dumps(values))
-    parts = load_parts(folder, device="cpu")
-    tensors, _ = extract(parts, photos(2), OPTIONS)
+    backbone = load_backbone(folder, device="cpu")
+    tensors, _ = extract(backbone, photos(2), OPTIONS)
     assert tensors["p1/selfcross"].shape == (2, 8, 8) and tensors["p1/selfcross"].isfinite().all()
     blocks = "0-1: 1/1, 2-3: 1/2, 4-5: 1/4, 6: 1/8, 7-9: 1/4, 10-12: 1/2, 13-15: 1/1"
-    for call in (
-        lambda: check_blocks(parts.unet, [4, 16], 11),
-        lambda: blocks_of(parts.unet, [16]),
-    ):
-        with pytest.raises(UserError, match=r"\[16\]: this U-Net has blocks 0 to 15") as refused:
-            call()
+    for chosen in (([4, 16], 11), ([16],)):
+        with pytest.raises(UserError, match=r"\[16\]: this model has blocks 0 to 15") as refused:
+            backbone.select(*chosen)
         assert blocks in str(refused.value)
 
 
-def test_separate_queries_give_each_class_its_own_pass(parts):
+def test_separate_queries_give_each_class_its_own_pass(backbone):
     sample = photos(2)[1]
     separate, _ = extract(
-        parts, [sample], Options(noises=1, resize="none", query={"composed": False})
+        backbone, [sample], Options(noises=1, resize="none", query={"composed": False})
     )
     alone, _ = extract(
-        parts, [Sample(sample.id, sample.image, ["cat"])], Options(noises=1, resize="none")
+        backbone, [Sample(sample.id, sample.image, ["cat"])], Options(noises=1, resize="none")
     )
     torch.testing.assert_close(
         separate["p1/selfcross"][1].float(), alone["p1/selfcross"][0].float(), atol=2e-3, rtol=0
     )
 
 
-def test_padding_counts_in_the_official_profile_alone(parts, monkeypatch):
-    from attnseg.diffusion import extract as module
+def test_padding_counts_in_the_official_profile_alone(backbone, monkeypatch):
+    from attnseg.text2mask import extract as module
 
     real = module.attention_maps
 
@@ -129,12 +123,12 @@ def test_padding_counts_in_the_official_profile_alone(parts, monkeypatch):
     photo = np.zeros((40, 64, 3), np.uint8)  # 5 of the 8 rows of cells; 24 rows of padding
     for profile, strongest in (("paper", 1.0), ("official", 4 / 7)):
         options = Options(noises=1, resize="none", profile=profile)
-        tensors, _ = extract(parts, [Sample("p", photo, ["dog"])], options)
+        tensors, _ = extract(backbone, [Sample("p", photo, ["dog"])], options)
         assert float(tensors["p/selfcross"][:, :5].max()) == pytest.approx(strongest, abs=1e-3)
 
 
-def test_a_constant_map_counts_as_zero_and_is_listed(parts, monkeypatch):
-    from attnseg.diffusion import extract as module
+def test_a_constant_map_counts_as_zero_and_is_listed(backbone, monkeypatch):
+    from attnseg.text2mask import extract as module
 
     real = module.attention_maps
 
@@ -145,19 +139,19 @@ def test_a_constant_map_counts_as_zero_and_is_listed(parts, monkeypatch):
         return results
 
     monkeypatch.setattr(module, "attention_maps", flat)
-    tensors, items = extract(parts, photos(2), OPTIONS)
+    tensors, items = extract(backbone, photos(2), OPTIONS)
     assert items[1]["skipped"] == ["dog"]
     assert not tensors["p1/selfcross"][0].any() and tensors["p1/selfcross"][1].max() > 0.5
 
 
-def test_a_query_past_the_window_names_the_photo(parts):
+def test_a_query_past_the_window_names_the_photo(backbone):
     many = Sample("crowd", np.zeros((64, 64, 3), np.uint8), ["tvmonitor", "person"] * 9)
     with pytest.raises(UserError, match="image crowd: .* past the text encoder's window"):
-        extract(parts, [many], OPTIONS)
+        extract(backbone, [many], OPTIONS)
 
 
-def test_cbp_scores_are_stored_where_asked_for(parts):
-    tensors, _ = extract(parts, photos(1), Options(noises=1, resize="none", cbp=True))
+def test_cbp_scores_are_stored_where_asked_for(backbone):
+    tensors, _ = extract(backbone, photos(1), Options(noises=1, resize="none", cbp=True))
     assert tensors["p0/cbp"].shape == tensors["p0/cross"].shape
     assert len(tensors["p0/cbp"].unique()) <= 5
 
@@ -169,9 +163,9 @@ def test_shards_partition_the_list():
         members(ids, 5, 5)
 
 
-def test_a_shard_is_complete_only_with_its_manifest_parameters_and_bytes(tmp_path, parts):
+def test_a_shard_is_complete_only_with_its_manifest_parameters_and_bytes(tmp_path, backbone):
     path = tmp_path / "shard-00000.safetensors"
-    tensors, items = extract(parts, photos(2), OPTIONS)
+    tensors, items = extract(backbone, photos(2), OPTIONS)
     write_shard(path, tensors, items, OPTIONS.identity())
     assert problem_with(path, OPTIONS.identity()) is None
     assert problem_with(path, Options(noises=3).identity()) == "made with other parameters"

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attnseg.diffusion.geometry import (
+from attnseg.core.geometry import (
     PADDING,
     Fit,
     model_input,

@@ -6,32 +6,35 @@ import numpy as np
 import pytest
 import torch
 
+from attnseg.batches import Batches
+from attnseg.core.geometry import Fit, in_photo
 from attnseg.core.maps import min_max
 from attnseg.datasets.mug19 import Mug19, Triplet
-from attnseg.diffusion.attention import attention_maps
-from attnseg.diffusion.extract import Options
-from attnseg.diffusion.geometry import Fit, in_photo
-from attnseg.diffusion.instances import (
+from attnseg.errors import UserError
+from attnseg.evaluation.personalised import order_notes, score, split_metrics
+from attnseg.masks.clusters import OUTSIDE
+from attnseg.personalised.instances import (
     Segments,
     correlations,
     is_foreground,
     locate,
-    query_maps,
-    scene_of,
     scene_segments,
     word_positions,
 )
-from attnseg.diffusion.personal import Personal, fingerprint, phrase_query, text_projections
-from attnseg.errors import UserError
-from attnseg.evaluation.personalised import order_notes, score, split_metrics
-from attnseg.masks.clusters import OUTSIDE
-from attnseg.prompts import encode_text, token_positions
+from attnseg.personalised.personal import Personal, fingerprint, phrase_query, text_projections
+from attnseg.prompts import Query
+from attnseg.text2mask.attention import attention_maps
+from attnseg.text2mask.extract import Options, Sample, query_maps, sample_noise, views_of
 
 OPTIONS = Options(cross_blocks=[4, 5], self_block=8, resize="none", noises=2)
 
 
 def photo(seed: int, height: int = 64, width: int = 64) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+def scene_of(backbone, name: str, image: np.ndarray, options: Options):
+    return views_of(backbone, [Sample(name, image, [])], options)[0]
 
 
 def segments_of(labels: torch.Tensor, size: tuple[int, int], foreground=None) -> Segments:
@@ -42,23 +45,25 @@ def segments_of(labels: torch.Tensor, size: tuple[int, int], foreground=None) ->
 # --- segments
 
 
-def test_maps_do_not_depend_on_the_batch_and_are_means_of_min_max_over_noises(tiny_parts):
-    scenes = [scene_of(tiny_parts, name, photo(i), OPTIONS) for i, name in enumerate("ab")]
+def test_maps_do_not_depend_on_the_batch_and_are_means_of_min_max_over_noises(tiny_backbone):
+    scenes = [scene_of(tiny_backbone, name, photo(i), OPTIONS) for i, name in enumerate("ab")]
     query = phrase_query("the dog on the grass")
     asks = [(scene, query) for scene in scenes]
-    both = query_maps(tiny_parts, asks, OPTIONS, 4)
-    alone = query_maps(tiny_parts, asks, OPTIONS, 1, with_affinity=True)
-    with torch.no_grad():
-        tokens = encode_text(tiny_parts.tokenizer, [query.text])
-        text = tiny_parts.text_encoder(tokens).last_hidden_state
-    positions = token_positions(tiny_parts.tokenizer, query)
-    for scene, (found, nothing), (again, affinity) in zip(scenes, both, alone, strict=True):
-        assert nothing is None and affinity.shape == (found.numel(), found.numel())
-        torch.testing.assert_close(found, again, atol=5e-3, rtol=0)
+    both = query_maps(tiny_backbone, asks, OPTIONS, Batches(4))
+    alone = query_maps(tiny_backbone, asks, OPTIONS, Batches(1), with_affinity=True)
+    text = tiny_backbone.encode_text([query.text])
+    positions = tiny_backbone.token_positions(query)
+    abar = tiny_backbone.scheduler.alphas_cumprod[150]
+    for scene, one, again in zip(scenes, both, alone, strict=True):
+        found = one.kinds["selfcross"]
+        assert one.affinity is None and again.affinity.shape == (found.numel(), found.numel())
+        torch.testing.assert_close(found, again.kinds["selfcross"], atol=5e-3, rtol=0)
         expected = 0
-        for noisy in scene.noisy:
+        for n in range(2):
+            noise = sample_noise(scene.latents.shape, OPTIONS.seed, scene.id, n)
+            noisy = abar.sqrt() * scene.latents + (1 - abar).sqrt() * noise
             (maps,) = attention_maps(
-                tiny_parts.unet,
+                tiny_backbone,
                 noisy[None],
                 150,
                 text,
@@ -66,30 +71,34 @@ def test_maps_do_not_depend_on_the_batch_and_are_means_of_min_max_over_noises(ti
                 cross_blocks=[4, 5],
                 self_block=8,
             )
-            expected = expected + min_max(maps.selfcross)[0] / 2
+            expected = expected + min_max(maps.selfcross) / 2
         torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
 
 
-def test_an_edit_changes_only_what_follows_from_the_word(tiny_parts):
-    scene = scene_of(tiny_parts, "a", photo(0), OPTIONS)
+def test_an_edit_changes_only_what_follows_from_the_word(tiny_backbone):
+    scene = scene_of(tiny_backbone, "a", photo(0), OPTIONS)
     query = phrase_query("the dog on the grass")
-    word = word_positions(tiny_parts.tokenizer, query.text, "dog")
     seen = []
 
-    def edit(hidden: torch.Tensor, positions: list[int]) -> torch.Tensor:
-        seen.append(positions)
+    def edit(hidden: torch.Tensor, asked: Query) -> torch.Tensor:
+        seen.append(asked)
         hidden = hidden.clone()
-        hidden[positions] *= -1
+        hidden[word_positions(tiny_backbone, asked.text, "dog")] *= -1
         return hidden
 
-    ((plain, _),) = query_maps(tiny_parts, [(scene, query)], OPTIONS)
-    ((edited, _),) = query_maps(tiny_parts, [(scene, query)], OPTIONS, edit=edit, class_word="dog")
-    assert seen == [word] and not torch.allclose(plain, edited, atol=1e-3)
+    (plain,) = query_maps(tiny_backbone, [(scene, query)], OPTIONS)
+    (edited,) = query_maps(tiny_backbone, [(scene, query)], OPTIONS, edit=edit)
+    assert (
+        word_positions(tiny_backbone, query.text, "dog")
+        == tiny_backbone.token_positions(query)[0][:1]
+    )
+    assert seen == [query]
+    assert not torch.allclose(plain.kinds["selfcross"], edited.kinds["selfcross"], atol=1e-3)
 
 
-def test_the_foreground_is_cut_in_as_many_segments_as_there_are_instances(tiny_parts):
-    scenes = [scene_of(tiny_parts, str(i), photo(i), OPTIONS) for i in range(3)]
-    found = scene_segments(tiny_parts, scenes, "dog", [3, 4, 2], OPTIONS, threshold=0.3)
+def test_the_foreground_is_cut_in_as_many_segments_as_there_are_instances(tiny_backbone):
+    scenes = [scene_of(tiny_backbone, str(i), photo(i), OPTIONS) for i in range(3)]
+    found = scene_segments(tiny_backbone, scenes, "dog", [3, 4, 2], OPTIONS, threshold=0.3)
     for segments, count in zip(found, (3, 4, 2), strict=True):
         inside = segments.foreground >= 0.3
         assert torch.equal(segments.labels != OUTSIDE, inside)
@@ -98,13 +107,13 @@ def test_the_foreground_is_cut_in_as_many_segments_as_there_are_instances(tiny_p
         assert masks.shape == (count, 64, 64) and masks.sum(0).max() == 1
 
 
-def test_padding_belongs_to_no_segment(tiny_parts):
+def test_padding_belongs_to_no_segment(tiny_backbone):
     assert (
         in_photo((4, 4), Fit((32, 64), (64, 64))).tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
     )
-    scene = scene_of(tiny_parts, "a", photo(0, 32, 64), OPTIONS)
+    scene = scene_of(tiny_backbone, "a", photo(0, 32, 64), OPTIONS)
     padded = scene.fit.padded
-    (segments,) = scene_segments(tiny_parts, [scene], "dog", [2], OPTIONS, threshold=0.0)
+    (segments,) = scene_segments(tiny_backbone, [scene], "dog", [2], OPTIONS, threshold=0.0)
     rows = segments.labels.shape[0]
     beyond = rows * 32 // padded[0]
     assert (segments.labels[:beyond] != OUTSIDE).all()
@@ -140,18 +149,18 @@ def test_correlations_are_means_over_segments():
     assert correlations(maps, empty).shape == (4, 0)
 
 
-def test_a_person_gets_the_segment_of_one_query(tiny_parts):
+def test_a_person_gets_the_segment_of_one_query(tiny_backbone):
     rows = {"<new1>": torch.randn(32, generator=torch.Generator().manual_seed(0))}
-    layers = text_projections(tiny_parts.unet)
-    projections = {name: layer.weight.detach() * 1.5 for name, layer in layers.items()}
-    info = {"classes": {"<new1>": "dog"}, "base": fingerprint(tiny_parts)}
+    own = text_projections(tiny_backbone.unet)
+    projections = {name: weight.detach() * 1.5 for name, weight in own.items()}
+    info = {"classes": {"<new1>": "dog"}, "base": fingerprint(tiny_backbone)}
     personal = Personal(rows, projections, info)
     options = Options(cross_blocks=[4], self_block=8, resize="none", noises=1)
     query = "the <new1> dog on the grass"
-    mask = locate(tiny_parts, personal, photo(0), query, options, instances=3)
+    mask = locate(tiny_backbone, personal, photo(0), query, options, instances=3)
     assert mask.shape == (64, 64) and 0 < mask.mean() < 1
     with pytest.raises(UserError, match="no identifier"):
-        locate(tiny_parts, personal, photo(0), "the dog", options)
+        locate(tiny_backbone, personal, photo(0), "the dog", options)
 
 
 # --- scores

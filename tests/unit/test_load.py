@@ -1,5 +1,6 @@
 """Loading a Stable Diffusion folder: what is there works, what is wrong is one line."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,11 +10,11 @@ from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from attnseg.diffusion.attention import check_blocks
-from attnseg.diffusion.load import load_parts, weight_files, weight_hashes
-from attnseg.diffusion.mini_sd import train_tokenizer
+from attnseg.backbones import load_backbone
+from attnseg.backbones.model_files import weight_files, weight_hashes
 from attnseg.errors import UserError
 from attnseg.files import sha256
+from attnseg.mini.model import train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,17 @@ def original(tmp_path_factory) -> Path:
     PNDMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
     ).save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "feature_extractor": [None, None],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "scheduler": ["diffusers", "PNDMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 
 
@@ -50,28 +62,30 @@ def folder(original, tmp_path) -> Path:
 
 
 def test_every_part_is_loaded_frozen_in_the_dtype_of_the_device(folder):
-    parts = load_parts(folder, device="cpu")
+    backbone = load_backbone(folder, device="cpu")
     saved = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
-    assert all(torch.equal(parts.unet.state_dict()[key], saved[key]) for key in saved)
-    for network in (parts.text_encoder, parts.vae, parts.unet):
+    assert all(torch.equal(backbone.unet.state_dict()[key], saved[key]) for key in saved)
+    for network in (backbone.text_encoder, backbone.vae, backbone.unet):
         assert not network.training
         assert all(p.dtype == torch.float32 and not p.requires_grad for p in network.parameters())
-    assert isinstance(parts.scheduler, PNDMScheduler)
-    assert len(parts.scheduler.alphas_cumprod) == 1000
-    assert parts.tokenizer("dog").input_ids[0] == parts.tokenizer.bos_token_id
-    assert (parts.name, parts.folder) == (str(folder), folder)
-    assert (parts.device.type, parts.dtype) == ("cpu", torch.float32)
+    assert isinstance(backbone.scheduler, PNDMScheduler)
+    assert len(backbone.scheduler.alphas_cumprod) == 1000
+    assert backbone.tokenizer("dog").input_ids[0] == backbone.tokenizer.bos_token_id
+    assert (backbone.name, backbone.folder) == (str(folder), folder)
+    assert (backbone.device.type, backbone.dtype) == ("cpu", torch.float32)
 
 
 def test_a_dtype_that_is_asked_for_is_used(folder):
-    assert load_parts(folder, device="cpu", dtype="bfloat16").text_encoder.dtype == torch.bfloat16
+    assert (
+        load_backbone(folder, device="cpu", dtype="bfloat16").text_encoder.dtype == torch.bfloat16
+    )
 
 
 @pytest.mark.parametrize("component", ["tokenizer", "text_encoder", "vae", "unet", "scheduler"])
 def test_a_missing_component_is_named_with_its_folder(folder, component):
     shutil.rmtree(folder / component)
     with pytest.raises(UserError, match=component) as error:
-        load_parts(folder, device="cpu")
+        load_backbone(folder, device="cpu")
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -80,7 +94,7 @@ def test_a_pickle_is_never_read(folder, component):
     (weights,) = weight_files(folder, component)
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(UserError, match=f"{component}/ has only .*a pickle"):
-        load_parts(folder, device="cpu")
+        load_backbone(folder, device="cpu")
 
 
 @pytest.mark.parametrize("component", ["text_encoder", "vae", "unet"])
@@ -88,7 +102,7 @@ def test_a_cut_weight_file_is_named(folder, component):
     (weights,) = weight_files(folder, component)
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(UserError, match=f"{component}/ cannot be loaded") as error:
-        load_parts(folder, device="cpu")
+        load_backbone(folder, device="cpu")
     assert "\n" not in str(error.value)
 
 
@@ -99,7 +113,7 @@ def test_weights_that_are_not_all_there_are_refused_rather_than_left_random(fold
     weights.pop(sorted(weights)[0])
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(UserError, match=f"{component}/ lacks 1 weights"):
-        load_parts(folder, device="cpu")
+        load_backbone(folder, device="cpu")
 
 
 def test_the_attention_names_of_stable_diffusion_1_4s_autoencoder_are_understood(folder):
@@ -109,22 +123,22 @@ def test_the_attention_names_of_stable_diffusion_1_4s_autoencoder_are_understood
     for new, name in old.items():
         for key in [key for key in weights if f".{new}." in key]:
             weights[key.replace(f".{new}.", f".{name}.")] = weights.pop(key)
-    before = load_parts(folder, device="cpu").vae.state_dict()
+    before = load_backbone(folder, device="cpu").vae.state_dict()
     save_file(weights, file, metadata={"format": "pt"})
-    after = load_parts(folder, device="cpu").vae.state_dict()
+    after = load_backbone(folder, device="cpu").vae.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 def test_the_key_names_of_stable_diffusion_1_4s_text_encoder_are_understood(folder):
     (file,) = weight_files(folder, "text_encoder")
-    before = load_parts(folder, device="cpu").text_encoder.state_dict()
+    before = load_backbone(folder, device="cpu").text_encoder.state_dict()
     weights = {
         key if key.startswith("text_model.") else f"text_model.{key}": value
         for key, value in load_file(file).items()
     }
     weights["text_model.embeddings.position_ids"] = torch.arange(64)[None]
     save_file(weights, file, metadata={"format": "pt"})
-    after = load_parts(folder, device="cpu").text_encoder.state_dict()
+    after = load_backbone(folder, device="cpu").text_encoder.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
@@ -132,7 +146,7 @@ def test_weights_kept_only_as_a_half_precision_variant_are_found(folder):
     for component in ("text_encoder", "vae", "unet"):
         (file,) = weight_files(folder, component)
         file.rename(file.with_suffix(".fp16.safetensors"))
-    assert load_parts(folder, device="cpu").dtype == torch.float32
+    assert load_backbone(folder, device="cpu").dtype == torch.float32
 
 
 def test_full_weights_are_preferred_to_a_variant(folder):
@@ -142,17 +156,38 @@ def test_full_weights_are_preferred_to_a_variant(folder):
 
 
 def test_blocks_that_the_unet_does_not_have_are_refused_with_those_it_has(folder):
-    unet = load_parts(folder, device="cpu").unet
-    check_blocks(unet, [0, 1], 2)
-    with pytest.raises(UserError, match=r"\[16\]: this U-Net has blocks 0 to .*1/2"):
-        check_blocks(unet, [0], 16)
+    backbone = load_backbone(folder, device="cpu")
+    assert backbone.select([0, 1], 2) == [(0, "cross"), (1, "cross"), (2, "self")]
+    with pytest.raises(UserError, match=r"\[16\]: this model has blocks 0 to .*1/2"):
+        backbone.select([0], 16)
+
+
+def test_another_family_is_refused_by_name_and_its_weights_are_not_fetched(folder, monkeypatch):
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "KolorsPipeline"}))
+    asked = []
+
+    def fetch(name, *, allow_patterns, **_):
+        asked.extend(allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    for given in ((folder,), ("some/model", "133a221b")):
+        with pytest.raises(UserError, match="KolorsPipeline is not supported; choose .*StableDiff"):
+            load_backbone(*given, device="cpu")
+    assert asked == ["model_index.json"]
+
+
+def test_a_folder_without_an_index_is_one_line(folder):
+    (folder / "model_index.json").unlink()
+    with pytest.raises(UserError, match="no model_index.json"):
+        load_backbone(folder, device="cpu")
 
 
 def test_a_path_that_is_no_folder_needs_a_revision(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        load_parts(tmp_path / "nothing", "133a221b", device="cpu")
+        load_backbone(tmp_path / "nothing", "133a221b", device="cpu")
     with pytest.raises(UserError, match="model.revision"):
-        load_parts("CompVis/stable-diffusion-v1-4", device="cpu")
+        load_backbone("CompVis/stable-diffusion-v1-4", device="cpu")
 
 
 def test_the_hub_out_of_reach_is_one_line(monkeypatch):
@@ -161,7 +196,7 @@ def test_the_hub_out_of_reach_is_one_line(monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(UserError, match="not to be had from the Hugging Face hub") as error:
-        load_parts("some/model", "133a221b", device="cpu")
+        load_backbone("some/model", "133a221b", device="cpu")
     assert "\n" not in str(error.value)
 
 
@@ -175,7 +210,7 @@ def test_only_what_is_read_is_asked_of_the_hub(monkeypatch, original):
         return str(original)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    assert load_parts("some/model", "133a221b", device="cpu").name == "some/model@133a221b"
+    assert load_backbone("some/model", "133a221b", device="cpu").name == "some/model@133a221b"
 
     def taken(file):
         return any(fnmatch.fnmatch(file, p) for p in asked["allow"]) and not any(

@@ -8,8 +8,8 @@ from transformers import CLIPTokenizer
 from attnseg.datasets import load
 from attnseg.datasets.dataset import BACKGROUND_WORDS
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
-from attnseg.diffusion.mini_sd import train_tokenizer
 from attnseg.errors import UserError
+from attnseg.mini.model import train_tokenizer
 from attnseg.prompts import Query, background_words, text_query, token_positions
 from tools.make_random_sd import clip_tokenizer
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnseg.diffusion.geometry import Fit
+from attnseg.core.geometry import Fit
 from attnseg.masks.crf import crf_probabilities
 from attnseg.masks.refine import refine, source_maps
 from attnseg.masks.scores import with_background

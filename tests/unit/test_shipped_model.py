@@ -6,21 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from attnseg.diffusion.attention import default_blocks
-from attnseg.diffusion.extract import Options, Sample, extract
-from attnseg.diffusion.geometry import Fit
-from attnseg.diffusion.load import load_parts
+from attnseg.backbones import load_backbone
+from attnseg.core.geometry import Fit
 from attnseg.masks.refine import refine
 from attnseg.mini_world.splits import voc_scene
 from attnseg.settings import Bilateral, Crf, RefinementJob
+from attnseg.text2mask.extract import Options, Sample, extract
 
 MODEL = Path(__file__).resolve().parents[2] / "assets" / "mini_sd"
 OPTIONS = Options(cross_blocks=[5, 6], self_block=7, noises=2, resize="none")
 
 
 @pytest.fixture(scope="module")
-def parts():
-    return load_parts(MODEL, device="cpu")
+def backbone():
+    return load_backbone(MODEL, device="cpu")
 
 
 def test_it_is_small_and_holds_no_pickles():
@@ -40,11 +39,11 @@ def test_it_loads_as_a_stable_diffusion_pipeline_and_draws():
     assert image.size == (64, 64) and np.asarray(image).std() > 5
 
 
-def masks(parts, samples: list[Sample], batch_size: int, shard_size: int) -> np.ndarray:
+def masks(backbone, samples: list[Sample], batch_size: int, shard_size: int) -> np.ndarray:
     """[N, 64, 64] labels, extracted shard by shard."""
     labels = []
     for start in range(0, len(samples), shard_size):
-        tensors, items = extract(parts, samples[start : start + shard_size], OPTIONS, batch_size)
+        tensors, items = extract(backbone, samples[start : start + shard_size], OPTIONS, batch_size)
         for sample, item in zip(samples[start:], items, strict=False):
             maps = tensors[f"{sample.id}/selfcross"].float()
             fit = Fit(tuple(item["content"]), tuple(item["padded"]))
@@ -53,19 +52,19 @@ def masks(parts, samples: list[Sample], batch_size: int, shard_size: int) -> np.
     return np.stack(labels)
 
 
-def test_masks_do_not_depend_on_batches_or_shards(parts):
+def test_masks_do_not_depend_on_batches_or_shards(backbone):
     scenes = [voc_scene(0, "dev", i) for i in range(24)]
     samples = [Sample(f"s{i}", s.image, s.classes()) for i, s in enumerate(scenes) if s.things]
-    one = masks(parts, samples, batch_size=1, shard_size=24)
-    many = masks(parts, samples, batch_size=16, shard_size=7)
+    one = masks(backbone, samples, batch_size=1, shard_size=24)
+    many = masks(backbone, samples, batch_size=16, shard_size=7)
     assert (one == many).mean() >= 0.9999
 
 
-def test_its_default_blocks_are_those_of_the_mini_configuration(parts):
-    assert default_blocks(parts.unet) == (tuple(OPTIONS.cross_blocks), OPTIONS.self_block)
+def test_its_default_blocks_are_those_of_the_mini_configuration(backbone):
+    assert backbone.default_blocks == (tuple(OPTIONS.cross_blocks), OPTIONS.self_block)
 
 
-def test_attention_finds_what_is_named(parts):
+def test_attention_finds_what_is_named(backbone):
     """The right class at most pixels of objects in scenes of several: far above chance."""
     right = total = 0
     for i in range(30):
@@ -74,7 +73,7 @@ def test_attention_finds_what_is_named(parts):
         if len(names) < 2:
             continue
         sample = Sample(str(i), scene.image, names)
-        maps = extract(parts, [sample], OPTIONS)[0][f"{i}/selfcross"].float()
+        maps = extract(backbone, [sample], OPTIONS)[0][f"{i}/selfcross"].float()
         grown = torch.nn.functional.interpolate(maps[None], (64, 64), mode="bilinear")[0]
         best = grown.argmax(0).numpy()
         for thing in scene.things:

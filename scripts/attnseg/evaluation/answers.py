@@ -8,9 +8,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from attnseg.diffusion.geometry import Fit
-from attnseg.diffusion.instances import Segments
+from attnseg.core.geometry import Fit
 from attnseg.errors import UserError
+from attnseg.personalised.instances import Segments
 
 
 def read_predictions(folder: Path) -> tuple[dict, dict[tuple[str, str], Segments]]:

@@ -8,10 +8,10 @@ import numpy as np
 
 from attnseg.datasets.images import read_image
 from attnseg.datasets.mug19 import SPLITS, Mug19, Triplet, read_mug19
-from attnseg.diffusion.personal import personal_description
 from attnseg.evaluation.answers import read_predictions, read_rows
 from attnseg.files import write_atomically
 from attnseg.masks.assignment import NONE, together
+from attnseg.personalised.personal import personal_description
 from attnseg.tables.text2mask import MUG19_METHODS
 
 matplotlib.use("Agg")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnseg.datasets.mug19 import SPLITS, Mug19
-from attnseg.diffusion.instances import Segments
 from attnseg.errors import UserError
 from attnseg.evaluation.measures import MEASURES
 from attnseg.masks.assignment import NONE, alone, together, true_segments
+from attnseg.personalised.instances import Segments
 
 
 @dataclass

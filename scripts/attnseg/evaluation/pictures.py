@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from matplotlib.patches import Patch
 
+from attnseg.core.geometry import Fit, to_photo
 from attnseg.datasets import Dataset
 from attnseg.datasets.images import read_image, read_mask
-from attnseg.diffusion.geometry import Fit, to_photo
 from attnseg.files import write_atomically
 from attnseg.masks.scores import with_background
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from attnseg.diffusion.geometry import Fit, to_photo
+from attnseg.core.geometry import Fit, to_photo
 from attnseg.masks.crf import crf_probabilities
 from attnseg.masks.scores import with_background
 from attnseg.settings import PROFILES, RefinementJob
@@ -27,6 +27,19 @@ def refine(
     k the k-th map; without a `background` every pixel is the best map's, which count from 0. Without
     a CRF the confidence is 1.
     """
+    scores = refined_scores(image, maps, fit, options, background)
+    certain = np.ones(image.shape[:2], np.float32) if options.crf is None else scores.max(0)
+    return scores.argmax(0).astype(np.uint8), certain
+
+
+def refined_scores(
+    image: np.ndarray,
+    maps: torch.Tensor,
+    fit: Fit,
+    options: RefinementJob,
+    background: bool = True,
+) -> np.ndarray:
+    """Scores of the background, where there is one, and the classes: [K + 1, H, W] float32."""
     size, profile = image.shape[:2], PROFILES[options.profile]
 
     def scored(maps: torch.Tensor) -> torch.Tensor:
@@ -34,20 +47,17 @@ def refine(
             return maps
         return with_background(maps, options.background.threshold, options.background.power)
 
-    scores = scored(maps)
-    if options.crf is None and profile.labels_at_grid:
+    if not profile.labels_at_grid:
+        scores = scored(to_photo(maps, fit, size))
+    elif options.crf is not None:
+        scores = to_photo(scored(maps), fit, size)
+    else:
+        scores = scored(maps)
         labels = scores.argmax(0, keepdim=True)
         indicator = torch.zeros_like(scores).scatter_(0, labels, 1.0)
         # nearest neighbour: the cell that a pixel's centre lies in
-        grown = to_photo(
-            torch.nn.functional.interpolate(indicator[None], scale_factor=16)[0], fit, size
-        )
-        return grown.argmax(0).numpy().astype(np.uint8), np.ones(size, np.float32)
-    if profile.labels_at_grid:
-        scores = to_photo(scores, fit, size)
-    else:
-        scores = scored(to_photo(maps, fit, size))
+        grown = torch.nn.functional.interpolate(indicator[None], scale_factor=16)[0]
+        scores = to_photo(grown, fit, size)
     if options.crf is None:
-        return scores.argmax(0).numpy().astype(np.uint8), np.ones(size, np.float32)
-    probabilities = crf_probabilities(image, scores.numpy(), options.crf, profile.wrapped_crf_image)
-    return probabilities.argmax(0).astype(np.uint8), probabilities.max(0)
+        return scores.numpy()
+    return crf_probabilities(image, scores.numpy(), options.crf, profile.wrapped_crf_image)

@@ -5,37 +5,38 @@ keys and values in every cross-attention; the prior of the class is preserved on
 was learnt is a `Personal`.
 """
 
-import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler, DDPMScheduler
-from diffusers.models.attention_processor import CustomDiffusionAttnProcessor
+from diffusers import DDIMScheduler
 
+from attnseg import finetuning
+from attnseg.backbones.interface import Posterior
+from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.batches import Batches
+from attnseg.core.geometry import central_square
 from attnseg.datasets.images import read_image
 from attnseg.datasets.mug19 import photos_in
-from attnseg.diffusion.geometry import central_square
-from attnseg.diffusion.personal import (
+from attnseg.errors import UserError
+from attnseg.files import parameters_hash, sha256, start_folder, write_atomically
+from attnseg.personalised.personal import (
     INFO,
     Personal,
     PersonalEmbedding,
-    attentions,
     fingerprint,
     initial_embedding,
+    installed,
+    processors_with,
     read_personal,
+    text_projections,
     with_tokens,
 )
-from attnseg.diffusion.pipeline import pipeline_of
-from attnseg.errors import UserError
-from attnseg.files import parameters_hash, sha256, start_folder, write_atomically
-from attnseg.prompts import encode_text
 from attnseg.seeds import generator_of
 from attnseg.settings import SubjectTrainingJob
 
@@ -102,12 +103,12 @@ def augmented(
     return canvas, valid, words
 
 
-class _Latents:
+class _Photos:
     """Posteriors of photos, encoded once where they are not augmented."""
 
-    def __init__(self, parts, size: int):
-        self.parts, self.size = parts, size
-        self.kept: dict[tuple[Path, bool], tuple[torch.Tensor, torch.Tensor]] = {}
+    def __init__(self, backbone: StableDiffusion, size: int):
+        self.backbone, self.size = backbone, size
+        self.kept: dict[tuple[Path, bool], Posterior] = {}
         self.squares: dict[Path, torch.Tensor] = {}
 
     def photo(self, path: Path) -> torch.Tensor:
@@ -115,25 +116,22 @@ class _Latents:
             self.squares[path] = central_square(read_image(path), self.size)
         return self.squares[path]
 
-    @torch.no_grad()
-    def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        vae = self.parts.vae
-        posterior = vae.encode(image[None].to(vae.device, vae.dtype)).latent_dist
-        return posterior.mean[0].float().cpu(), posterior.std[0].float().cpu()
-
-    def posterior(self, path: Path, flipped: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def posterior(self, path: Path, flipped: bool) -> Posterior:
         key = (path, flipped)
         if key not in self.kept:
             image = self.photo(path)
-            self.kept[key] = self.encode(image.flip(-1) if flipped else image)
+            image = image.flip(-1) if flipped else image
+            self.kept[key] = self.backbone.encode_images(image[None])
         return self.kept[key]
 
 
-def plan_of(parts, concepts: Sequence[Concept], settings: SubjectTrainingJob) -> dict:
+def plan_of(
+    backbone: StableDiffusion, concepts: Sequence[Concept], settings: SubjectTrainingJob
+) -> dict:
     """All that decides what is learnt."""
     return {
         "settings": settings.identity(),
-        "base": fingerprint(parts),
+        "base": fingerprint(backbone),
         "concepts": [
             [
                 c.token,
@@ -152,7 +150,7 @@ def is_learnt(folder: Path, plan: dict) -> bool:
 
 
 def train(
-    parts,
+    backbone: StableDiffusion,
     concepts: Sequence[Concept],
     settings: SubjectTrainingJob,
     checkpoint: Path,
@@ -161,62 +159,52 @@ def train(
 ) -> Personal:
     """Learn the concepts, together. Interrupted, the same call goes on from `checkpoint`.
 
-    A checkpoint of other settings, photos or of another model is not used, and replaced.
-    `parts` are left as they were. Every random number depends on the seed and the step alone, so a
-    resumed run ends with the weights of an uninterrupted one.
+    A checkpoint of other settings, photos or of another model is not used, and replaced. The model
+    is left as it was. Every random number depends on the seed and the step alone, so a resumed run
+    ends with the weights of an uninterrupted one.
     """
     tokens = [concept.token for concept in concepts]
-    tokenizer = with_tokens(parts.tokenizer, tokens)
-    unet, encoder = parts.unet, parts.text_encoder
-    check_prompts(tokenizer, concepts, settings)
-    old = encoder.get_input_embeddings()
-    start = initial_embedding(parts.tokenizer, old.weight, settings.initial_word)
+    changed = replace(backbone, tokenizer=with_tokens(backbone.tokenizer, tokens))
+    check_prompts(changed.tokenizer, concepts, settings)
+    old = backbone.text_encoder.get_input_embeddings()
+    start = initial_embedding(backbone.tokenizer, old.weight, settings.initial_word)
     embedding = PersonalEmbedding(old, start.repeat(len(tokens), 1))
-    before = unet.attn_processors
-    processors = new_processors(unet)
+    processors = processors_with(backbone.unet, text_projections(backbone.unet))
     weights = [embedding.new, *(p for module in processors.values() for p in module.parameters())]
     rate = settings.learning_rate * settings.batch_size
     optimizer = torch.optim.AdamW(
         [{"params": weights[:1], "lr": rate * settings.embedding_factor}, {"params": weights[1:]}],
         rate,
     )
-    plan = plan_of(parts, concepts, settings)
-    first, losses = resume(checkpoint, plan, weights, optimizer)
-    if first:
-        log(f"going on from step {first}")
-    latents = _Latents(parts, settings.size)
-    passes = Batches(2 * settings.batch_size, "training image")
-    encoder.set_input_embeddings(embedding)
-    unet.set_attn_processor({**before, **processors})
-    try:
-        for step in range(first, settings.steps):
-            batch = step_batch(parts, tokenizer, concepts, settings, latents, step)
+    plan = plan_of(backbone, concepts, settings)
+    photos = _Photos(backbone, settings.size)
+    recent: list[float] = []
 
-            def learnt(rows: range, batch=batch) -> float:
-                loss = batch_loss(parts, batch, rows)
-                loss.backward()
-                return float(loss.detach())
+    def told(step: int, loss: float) -> None:
+        if not recent and step > 1:
+            log(f"going on from step {step - 1}")
+        recent.append(loss)
+        if step % checkpoint_every == 0 and step < settings.steps:
+            mean = np.mean(recent[-checkpoint_every:])
+            log(f"step {step}/{settings.steps} loss {mean:.4f}")
 
-            rows = range(len(batch.shares))
-            losses.append(sum(passes.together(rows, learnt, optimizer.zero_grad)))
-            optimizer.step()
-            optimizer.zero_grad()
-            if not math.isfinite(losses[-1]):
-                raise UserError(
-                    f"the loss is not finite at step {step + 1}: lower the learning rate"
-                )
-            done = step + 1
-            if done % checkpoint_every == 0 and done < settings.steps:
-                keep(checkpoint, plan, weights, optimizer, losses)
-                log(f"step {done}/{settings.steps} loss {np.mean(losses[-checkpoint_every:]):.4f}")
-    finally:
-        encoder.set_input_embeddings(old)
-        unet.set_attn_processor(before)
+    with installed(backbone, embedding, processors):
+        losses = finetuning.train(
+            changed,
+            weights,
+            optimizer,
+            lambda step: step_batch(changed, concepts, settings, photos, step),
+            settings.steps,
+            checkpoint,
+            parameters_hash(plan),
+            checkpoint_every,
+            told,
+        )
     projections = {
-        f"{name.removesuffix('.processor')}.{part}.weight": getattr(
-            module, f"{part}_custom_diffusion"
+        f"{name}.{part}.weight": getattr(
+            processor, f"{part}_custom_diffusion"
         ).weight.detach().float().cpu()
-        for name, module in processors.items()
+        for name, processor in processors.items()
         for part in ("to_k", "to_v")
     }  # fmt: skip
     rows = embedding.new.detach().float().cpu()
@@ -224,28 +212,13 @@ def train(
         "classes": {concept.token: concept.class_word for concept in concepts},
         "base": plan["base"],
         "plan": parameters_hash(plan),
-        "model": parts.name,
+        "model": backbone.name,
         "settings": settings.identity(),
         "photos": [len(concept.photos) for concept in concepts],
         "regularisation": [len(concept.regularisation) for concept in concepts],
         "losses": [round(loss, 5) for loss in losses],
     }
     return Personal(dict(zip(tokens, rows, strict=True)), projections, info)
-
-
-def new_processors(unet: torch.nn.Module) -> dict[str, CustomDiffusionAttnProcessor]:
-    """diffusers' trainable processors for every cross-attention, starting as what is there."""
-    processors = {}
-    for name, attention in attentions(unet):
-        if name.endswith("attn2.processor"):
-            key = attention.to_k.weight
-            processor = CustomDiffusionAttnProcessor(
-                train_q_out=False, hidden_size=key.shape[0], cross_attention_dim=key.shape[1]
-            )
-            processor.to_k_custom_diffusion.weight.data.copy_(key)
-            processor.to_v_custom_diffusion.weight.data.copy_(attention.to_v.weight)
-            processors[name] = processor.to(key.device)
-    return processors
 
 
 def check_prompts(tokenizer, concepts: Sequence[Concept], settings: SubjectTrainingJob) -> None:
@@ -258,120 +231,63 @@ def check_prompts(tokenizer, concepts: Sequence[Concept], settings: SubjectTrain
             raise UserError(f"the prompt {text!r} does not fit the text encoder's window")
 
 
-@dataclass
-class Batch:
-    """What one step learns from: photos of the subjects, then images of their classes."""
-
-    noisy: torch.Tensor  # [B, C, h, w]
-    timesteps: torch.Tensor  # [B]
-    tokens: torch.Tensor  # [B, L]
-    target: torch.Tensor  # [B, C, h, w]
-    valid: torch.Tensor  # [B, 1, h, w], 0 outside an augmented photo
-    shares: torch.Tensor  # [B], of each in the loss
-
-
 def step_batch(
-    parts,
-    tokenizer,
+    backbone: StableDiffusion,
     concepts: Sequence[Concept],
     settings: SubjectTrainingJob,
-    latents: _Latents,
+    photos: _Photos,
     step: int,
-) -> Batch:
-    """The batch of one step, which depends on the seed and the step alone."""
+) -> finetuning.Batch:
+    """Photos of the subjects, then images of their classes; by the seed and the step alone."""
     generator = generator_of(settings.seed, "step", step)
 
     def below(count: int) -> int:
         return int(torch.randint(count, (), generator=generator))
 
-    means, stds, valid, texts = [], [], [], []
+    found: list[tuple[Posterior, torch.Tensor, str]] = []  # with where it is valid [1, h, w]
+
+    def add(posterior: Posterior, valid: torch.Tensor | None, text: str) -> None:
+        grid = posterior.mean.shape[2:]
+        inside = torch.ones(1, *grid)
+        if valid is not None:
+            inside = F.interpolate(valid[None, None].float(), grid, mode="nearest")[0]
+        found.append((posterior, inside, text))
+
     chosen = [concepts[below(len(concepts))] for _ in range(settings.batch_size)]
     for concept in chosen:
         path = concept.photos[below(len(concept.photos))]
         flipped = settings.flip and below(2) == 1
         text = settings.prompt.format(f"{concept.token} {concept.class_word}")
         if settings.augment:
-            image = latents.photo(path)
-            image, inside, words = augmented(image.flip(-1) if flipped else image, generator)
-            mean, std = latents.encode(image)
-            inside = F.interpolate(inside[None, None].float(), mean.shape[1:], mode="nearest")[0]
-            text = words + text
+            image = photos.photo(path)
+            image, valid, words = augmented(image.flip(-1) if flipped else image, generator)
+            add(backbone.encode_images(image[None]), valid, words + text)
         else:
-            mean, std = latents.posterior(path, flipped)
-            inside = torch.ones(1, *mean.shape[1:])
-        means.append(mean), stds.append(std), valid.append(inside), texts.append(text)
-    subjects = len(texts)
+            add(photos.posterior(path, flipped), None, text)
+    subjects = len(found)
     for concept in chosen:
         if concept.regularisation:
             path = concept.regularisation[below(len(concept.regularisation))]
-            mean, std = latents.posterior(path, settings.flip and below(2) == 1)
-            means.append(mean), stds.append(std), valid.append(torch.ones(1, *mean.shape[1:]))
-            texts.append(settings.prompt.format(concept.class_word))
-    clean = torch.stack(means) + torch.stack(stds) * torch.randn(
-        len(means), *means[0].shape, generator=generator
-    )
-    clean = clean * parts.vae.config.scaling_factor
-    noise = torch.randn(clean.shape, generator=generator)
-    noising = DDPMScheduler.from_config(parts.scheduler.config)
-    t = torch.randint(noising.config.num_train_timesteps, (len(clean),), generator=generator)
-    velocity = noising.config.prediction_type == "v_prediction"
-    target = noising.get_velocity(clean, noise, t) if velocity else noise
-    noisy = noising.add_noise(clean, noise, t)
-    others = len(texts) - subjects
+            posterior = photos.posterior(path, settings.flip and below(2) == 1)
+            add(posterior, None, settings.prompt.format(concept.class_word))
+    others = len(found) - subjects
     shares = [1 / subjects] * subjects + [settings.prior_weight / max(others, 1)] * others
-    return Batch(
-        noisy, t, encode_text(tokenizer, texts), target, torch.stack(valid), torch.tensor(shares)
+    posteriors, valid, texts = zip(*found, strict=True)
+    draws = torch.randn(len(found), *posteriors[0].mean.shape[1:], generator=generator)
+    latents = [p.latents(draw[None]) for p, draw in zip(posteriors, draws, strict=True)]
+    return finetuning.noised(
+        backbone,
+        torch.cat(latents),
+        lambda rows: backbone.encode_text([texts[row] for row in rows]),
+        shares,
+        generator,
+        torch.stack(valid),
     )
-
-
-def batch_loss(parts, batch: Batch, rows: range) -> torch.Tensor:
-    """What some of a batch add to its loss."""
-    device, dtype = parts.unet.device, parts.unet.dtype
-    hidden = parts.text_encoder(batch.tokens[rows].to(device)).last_hidden_state
-    noisy, t = batch.noisy[rows].to(device, dtype), batch.timesteps[rows].to(device)
-    predicted = parts.unet(noisy, t, hidden).sample.float()
-    error = (predicted - batch.target[rows].to(device)).square().mean(1, keepdim=True)
-    mask = batch.valid[rows].to(device)
-    each = (error * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp_min(1)
-    return (each * batch.shares[rows].to(device)).sum()
-
-
-def keep(
-    checkpoint: Path, plan: dict, weights: list, optimizer: torch.optim.Optimizer, losses: list
-) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    state = {
-        "plan": parameters_hash(plan),
-        "weights": [weight.detach() for weight in weights],
-        "optimizer": optimizer.state_dict(),
-        "losses": losses,
-    }
-    with write_atomically(checkpoint) as partial:
-        torch.save(state, partial)
-
-
-def resume(
-    checkpoint: Path, plan: dict, weights: list, optimizer: torch.optim.Optimizer
-) -> tuple[int, list[float]]:
-    """The number of steps done and their losses; 0 where there is no checkpoint of this plan."""
-    if not checkpoint.exists():
-        return 0, []
-    try:
-        state = torch.load(checkpoint, map_location=weights[0].device, weights_only=True)
-        if state["plan"] != parameters_hash(plan):
-            return 0, []
-        for weight, kept in zip(weights, state["weights"], strict=True):
-            weight.data.copy_(kept)
-        optimizer.load_state_dict(state["optimizer"])
-    except Exception as error:  # pickle, zip and torch raise many types for a damaged file
-        reason = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
-        raise UserError(f"{checkpoint}: damaged checkpoint ({reason}); remove it") from None
-    return len(state["losses"]), list(state["losses"])
 
 
 @torch.no_grad()
 def regularisation_images(
-    parts,
+    backbone: StableDiffusion,
     class_word: str,
     folder: Path,
     count: int,
@@ -382,7 +298,7 @@ def regularisation_images(
     batch_size: int = 4,
     log: Callable[[str], None] = print,
 ) -> tuple[Path, ...]:
-    """`count` images of a class: those in `folder`, and the missing ones generated there by `parts`.
+    """`count` images of a class: those in `folder`, and the missing ones generated there.
 
     A folder of one's own images is used as it is; images that other settings generated are made
     again. Each image has its own noise, so that an
@@ -395,12 +311,12 @@ def regularisation_images(
             raise UserError(f"{folder}: one image of the class {class_word!r}; give at least 2")
         return tuple(given)
     made_with = {
-        "base": fingerprint(parts), "prompt": settings.prompt.format(class_word), "steps": steps,
+        "base": fingerprint(backbone), "prompt": settings.prompt.format(class_word), "steps": steps,
         "guidance": guidance, "size": settings.size, "seed": settings.seed,
     }  # fmt: skip
     start_folder(folder, made_with, ("generated-*.png",))
     paths = [folder / f"generated-{i:05d}.png" for i in range(count)]
-    pipe = pipeline_of(parts, DDIMScheduler.from_config(parts.scheduler.config))
+    pipe = backbone.pipeline(DDIMScheduler.from_config(backbone.scheduler.config))
     pipe.set_progress_bar_config(disable=True)
 
     def generate(part: Sequence[Path]) -> None:

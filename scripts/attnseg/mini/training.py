@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler
+from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor2_0
 
+from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.files import write_atomically
 from attnseg.precision import computes_bfloat16
 
@@ -126,9 +127,10 @@ def encode(vae: AutoencoderKL, images: np.ndarray, device: str) -> torch.Tensor:
 
 
 def train_denoiser(
-    parts: dict,
+    backbone: StableDiffusion,
     latents: torch.Tensor,
     tokens: torch.Tensor,
+    empty: torch.Tensor,
     steps: int,
     folder: Path,
     device: str,
@@ -137,13 +139,13 @@ def train_denoiser(
     evaluate_every: int = 1000,
     checkpoint_every: int = 250,
 ) -> list[dict]:
-    """Fit `parts["unet"]` and `parts["text_encoder"]` in place to captioned latents.
+    """Fit a model's U-Net and text encoder in place to captioned latents.
 
     `latents`: [V, N, 8, 16, 16] scaled, V views of N scenes. `tokens`: [N, C, L] int64, captions of
-    each scene; the empty caption's tokens are `parts["empty"]`: [L]. Returns the history, one
-    record an evaluation; hours count every run of it. The weights left in `parts` are the moving average.
+    each scene. `empty`: [L], the empty caption's. Returns the history, one record an evaluation;
+    hours count every run of it. The weights left in the model are the moving average.
     """
-    unet, encoder = parts["unet"].to(device).train(), parts["text_encoder"].to(device).train()
+    unet, encoder = backbone.unet.to(device).train(), backbone.text_encoder.to(device).train()
     unet.set_attn_processor(PlainAttention())
     weights = [*unet.parameters(), *encoder.parameters()]
     average = [w.detach().clone() for w in weights]
@@ -151,8 +153,7 @@ def train_denoiser(
         weights, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
     )
     generator = torch.Generator().manual_seed(0)
-    noising = DDPMScheduler.from_config(parts["scheduler"].config)
-    abar = noising.alphas_cumprod
+    abar = backbone.noising.alphas_cumprod
     importance = ((abar / (1 - abar)).clamp(max=SNR_CAP) / (abar / (1 - abar))).to(device)
     history, first, spent, checkpoint = [], 0, 0.0, folder / "denoiser.pt"
     if checkpoint.exists():
@@ -172,13 +173,13 @@ def train_denoiser(
         said = torch.randint(captions, (BATCH,), generator=generator)
         words = tokens[which, said]
         silent = torch.rand(BATCH, generator=generator) < UNCONDITIONAL
-        words = torch.where(silent[:, None], parts["empty"], words).to(device)
+        words = torch.where(silent[:, None], empty, words).to(device)
         clean = latents[view, which].float().to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
         t = torch.randint(1000, (BATCH,), generator=generator).to(device)
         with torch.autocast(device, torch.bfloat16, enabled=computes_bfloat16(device)):
             text = encoder(words).last_hidden_state
-            predicted = unet(noising.add_noise(clean, noise, t), t, text).sample
+            predicted = unet(backbone.noising.add_noise(clean, noise, t), t, text).sample
         error = (predicted.float() - noise).square().mean((1, 2, 3))
         loss = (error * importance[t]).mean()
         loss.backward()

@@ -6,9 +6,8 @@ A folder of weights is in diffusers' own formats, for a stock pipeline::
     pipe.unet.load_attn_procs(folder, weight_name=name, _pipeline=pipe)
     pipe.load_textual_inversion(folder, weight_name="token_1.safetensors")
 
-(diffusers 0.42 loads nothing, silently, without `_pipeline`.) Here the projections are folded into
-the attention layers, because a processor that watches attention replaces diffusers' own and with it
-everything learnt.
+(diffusers 0.42 loads nothing, silently, without `_pipeline`.) Here as there the projections live in
+diffusers' attention processors.
 """
 
 import copy
@@ -22,9 +21,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention_processor import CustomDiffusionAttnProcessor2_0
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.errors import UserError
 from attnseg.files import write_atomically, write_json
 from attnseg.prompts import Query
@@ -108,40 +109,74 @@ def initial_embedding(tokenizer, table: torch.Tensor, word: str) -> torch.Tensor
     return table[ids].detach().float().mean(0)
 
 
-def text_projections(unet: torch.nn.Module) -> dict[str, torch.nn.Linear]:
-    """to_k and to_v of every cross-attention, by ``<attention>.to_k.weight``."""
+def text_projections(unet: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The model's own weights of to_k and to_v of every cross-attention, by ``<attention>.to_k.weight``."""
     return {
-        f"{name.removesuffix('.processor')}.{part}.weight": getattr(attention, part)
-        for name, attention in attentions(unet)
-        if name.endswith("attn2.processor")
+        f"{name}.{part}.weight": getattr(unet.get_submodule(name), part).weight
+        for name in cross_attentions(unet)
         for part in ("to_k", "to_v")
     }
 
 
-def attentions(unet: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    """The name of every attention processor and the module that has it."""
-    return [
-        (name, unet.get_submodule(name.removesuffix(".processor"))) for name in unet.attn_processors
-    ]
+def cross_attentions(unet: torch.nn.Module) -> list[str]:
+    names = (name.removesuffix(".processor") for name in unet.attn_processors)
+    return [name for name in names if name.endswith("attn2")]
 
 
-def fingerprint(parts) -> str:
+def processors_with(
+    unet: torch.nn.Module, projections: dict[str, torch.Tensor]
+) -> dict[str, CustomDiffusionAttnProcessor2_0]:
+    """diffusers' processors with their own keys and values for every cross-attention, by its name."""
+    processors = {}
+    for name in cross_attentions(unet):
+        width, text = projections[f"{name}.to_k.weight"].shape
+        processor = processors[name] = CustomDiffusionAttnProcessor2_0(
+            train_q_out=False, hidden_size=width, cross_attention_dim=text
+        ).to(unet.device)
+        for part in ("to_k", "to_v"):
+            own = getattr(processor, f"{part}_custom_diffusion").weight
+            own.data.copy_(projections[f"{name}.{part}.weight"])
+    return processors
+
+
+@contextmanager
+def installed(
+    backbone: StableDiffusion,
+    embedding: "PersonalEmbedding",
+    processors: dict[str, CustomDiffusionAttnProcessor2_0],
+) -> Iterator[None]:
+    """New words and cross-attentions in the networks of a model, for the block."""
+    old, before = backbone.text_encoder.get_input_embeddings(), backbone.unet.attn_processors
+    try:
+        backbone.text_encoder.set_input_embeddings(embedding)
+        named = {f"{name}.processor": processor for name, processor in processors.items()}
+        backbone.unet.set_attn_processor({**before, **named})
+        yield
+    finally:
+        backbone.text_encoder.set_input_embeddings(old)
+        backbone.unet.set_attn_processor(before)
+
+
+def fingerprint(backbone: StableDiffusion) -> str:
     """Names the model that weights are for: a hash of its projections, the same in any dtype."""
-    digest = hashlib.sha256(str(parts.text_encoder.get_input_embeddings().weight.shape[1]).encode())
-    for name, layer in sorted(text_projections(parts.unet).items()):
-        weight = layer.weight.detach().cpu().half().contiguous()
+    table = backbone.text_encoder.get_input_embeddings().weight
+    digest = hashlib.sha256(str(table.shape[1]).encode())
+    for name, weight in sorted(text_projections(backbone.unet).items()):
+        weight = weight.detach().cpu().half().contiguous()
         digest.update(f"{name} {tuple(weight.shape)}".encode())
         digest.update(weight.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def check_base(parts, personal: Personal, where: str = "the personal weights") -> None:
-    """Raise where `parts` is not the model that the weights were trained on."""
-    base, own = personal.info.get("base"), fingerprint(parts)
+def check_base(
+    backbone: StableDiffusion, personal: Personal, where: str = "the personal weights"
+) -> None:
+    """Raise where this is not the model that the weights were trained on."""
+    base, own = personal.info.get("base"), fingerprint(backbone)
     if base != own:
         raise UserError(
             f"{where}: trained on another base model, {personal.info.get('model')} ({base}); this "
-            f"is {parts.name} ({own}): give that model, or train on this one"
+            f"is {backbone.name} ({own}): give that model, or train on this one"
         )
 
 
@@ -163,26 +198,23 @@ def with_tokens(tokenizer, tokens: Sequence[str]):
 
 
 @contextmanager
-def personalised(parts, personal: Personal, where: str = "the personal weights") -> Iterator:
-    """`parts` with what was learnt, for the block; afterwards they are as before.
+def personalised(
+    backbone: StableDiffusion, personal: Personal, where: str = "the personal weights"
+) -> Iterator[StableDiffusion]:
+    """The model with what was learnt, for the block; afterwards it is as before.
 
-    Yields new parts; the networks are those of `parts`, changed in place meanwhile.
+    Yields a new one; its networks are those of `backbone`, changed in place meanwhile.
     """
-    tokenizer = with_tokens(parts.tokenizer, list(personal.embeddings))
-    check_base(parts, personal, where)
-    old = parts.text_encoder.get_input_embeddings()
+    tokenizer = with_tokens(backbone.tokenizer, list(personal.embeddings))
+    check_base(backbone, personal, where)
     rows = torch.stack(list(personal.embeddings.values()))
-    layers = text_projections(parts.unet)
-    kept = {name: layer.weight.detach().clone() for name, layer in layers.items()}
-    try:
-        parts.text_encoder.set_input_embeddings(PersonalEmbedding(old, rows).requires_grad_(False))
-        for name, layer in layers.items():
-            layer.weight.data.copy_(personal.projections[name])
-        yield replace(parts, tokenizer=tokenizer)
-    finally:
-        parts.text_encoder.set_input_embeddings(old)
-        for name, layer in layers.items():
-            layer.weight.data.copy_(kept[name])
+    old = backbone.text_encoder.get_input_embeddings()
+    embedding = PersonalEmbedding(old, rows).requires_grad_(False)
+    processors = processors_with(backbone.unet, personal.projections)
+    for processor in processors.values():
+        processor.to(backbone.dtype).requires_grad_(False)
+    with installed(backbone, embedding, processors):
+        yield replace(backbone, tokenizer=tokenizer)
 
 
 def save_personal(folder: Path, personal: Personal) -> None:

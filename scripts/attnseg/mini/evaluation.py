@@ -2,20 +2,22 @@
 
 import numpy as np
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
 
+from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.core.maps import min_max
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
-from attnseg.diffusion.attention import attention_maps
-from attnseg.diffusion.mini_training import encode
 from attnseg.masks.scores import upsample, with_background
+from attnseg.mini.training import encode
 from attnseg.mini_world.splits import VOC_SPLITS, voc_scene
-from attnseg.prompts import encode_text, text_query, token_positions
+from attnseg.prompts import text_query
+from attnseg.text2mask.attention import attention_maps
 
 CROSS_BLOCKS = tuple(range(7))  # 8x8 and 4x4
 SELF_BLOCKS = (7, 8)  # 16x16
 
 
-def dev_evaluation(parts: dict, seed: int, device: str, timestep: int = 150):
+def dev_evaluation(backbone: StableDiffusion, seed: int, device: str, timestep: int = 150):
     """A function that returns {"cross": mIoU, "selfcross_7": mIoU, ...}, per cent over 21 classes.
 
     One noise, no CRF, the paper's query; the same Cross blocks for all.
@@ -24,28 +26,29 @@ def dev_evaluation(parts: dict, seed: int, device: str, timestep: int = 150):
     scenes = [scene for scene in scenes if scene.things]
     truths = [scene.labels(VOC_CLASSES) for scene in scenes]
     queries = [text_query(scene.classes()) for scene in scenes]
-    positions = [token_positions(parts["tokenizer"], query) for query in queries]
-    tokens = encode_text(parts["tokenizer"], [query.text for query in queries], device)
+    positions = [backbone.token_positions(query) for query in queries]
     images = np.stack([scene.image for scene in scenes])
-    latents = encode(parts["vae"], images, device) * parts["vae"].config.scaling_factor
-    abar = parts["scheduler"].alphas_cumprod[timestep]
+    latents = encode(backbone.vae, images, device) * backbone.vae.config.scaling_factor
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
-    noisy = (abar.sqrt() * latents + (1 - abar).sqrt() * noise).to(device)
+    noisy = backbone.add_noise(latents, noise, timestep).to(device)
 
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        parts["unet"].eval(), parts["text_encoder"].eval()
-        text = parts["text_encoder"](tokens).last_hidden_state
+        backbone.unet.eval(), backbone.text_encoder.eval()
+        processors = backbone.unet.attn_processors  # of the training, which compute by hand
+        backbone.unet.set_attn_processor(AttnProcessor2_0())
+        text = backbone.encode_text([query.text for query in queries])
         scores = {}
         for block in SELF_BLOCKS:
             maps = attention_maps(
-                parts["unet"], noisy, timestep, text, positions,
+                backbone, noisy, timestep, text, positions,
                 cross_blocks=CROSS_BLOCKS, self_block=block,
             )  # fmt: skip
             if "cross" not in scores:
                 scores["cross"] = miou([m.cross for m in maps], scenes, truths)
             scores[f"selfcross_{block}"] = miou([m.selfcross for m in maps], scenes, truths)
-        parts["unet"].train(), parts["text_encoder"].train()
+        backbone.unet.set_attn_processor(processors)
+        backbone.unet.train(), backbone.text_encoder.train()
         return scores
 
     return evaluate

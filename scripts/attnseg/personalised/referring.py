@@ -12,12 +12,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from attnseg.backbones.stable_diffusion import StableDiffusion
+from attnseg.batches import Batches
+from attnseg.core.geometry import central_square
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.mug19 import Mug19, Triplet
-from attnseg.diffusion.extract import Options
-from attnseg.diffusion.geometry import central_square
-from attnseg.diffusion.instances import Scene, Segments, correlations, query_maps
-from attnseg.diffusion.personal import (
+from attnseg.errors import UserError
+from attnseg.masks import descriptors
+from attnseg.personalised.instances import Segments, correlations, word_positions
+from attnseg.personalised.personal import (
     Personal,
     initial_embedding,
     personal_description,
@@ -26,10 +29,9 @@ from attnseg.diffusion.personal import (
     read_personal,
     text_projections,
 )
-from attnseg.errors import UserError
-from attnseg.masks import descriptors
 from attnseg.prompts import Query
 from attnseg.tables.text2mask import NO_MASK_RCNN
+from attnseg.text2mask.extract import Edit, Options, View, query_maps
 
 DIFFUSION = ("custom_selfcross", "subject_only", "context_only", "arithmetic")
 METHODS = (*DIFFUSION, "dino_vit", "mask_rcnn")
@@ -42,9 +44,9 @@ class Work:
 
     data: Mug19
     triplets: list[Triplet]
-    parts: object
+    backbone: StableDiffusion
     options: Options
-    scenes: dict[tuple[str, str], Scene]
+    scenes: dict[tuple[str, str], View]
     segments: dict[tuple[str, str], Segments]
     personal: Path
     template: str
@@ -54,17 +56,22 @@ class Work:
     rows: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)  # method -> id -> [S]
     about: dict[str, dict] = field(default_factory=dict)
 
-    def answer(self, method: str, parts, asked: Sequence[tuple[Triplet, str]], **edit) -> None:
+    def answer(
+        self,
+        method: str,
+        backbone: StableDiffusion,
+        asked: Sequence[tuple[Triplet, str]],
+        edit: Edit | None = None,
+    ) -> None:
         """Correlations of the triplets' queries; equal queries of a view are computed once."""
         queries: dict[tuple[str, str, str], Query] = {}
         for triplet, text in asked:
             key = (triplet.scene, triplet.view, text)
             queries.setdefault(key, phrase_query(text, self.template))
         asks = [(self.scenes[scene, view], query) for (scene, view, _), query in queries.items()]
-        maps = query_maps(
-            parts, asks, self.options, self.batch_size, progress=self.progress, **edit
-        )
-        found = dict(zip(queries, (selfcross for selfcross, _ in maps), strict=True))
+        passes = Batches(self.batch_size, "U-Net pass")
+        maps = query_maps(backbone, asks, self.options, passes, edit=edit, progress=self.progress)
+        found = {key: m.kinds["selfcross"][0] for key, m in zip(queries, maps, strict=True)}
         rows = self.rows.setdefault(method, {})
         for triplet, text in asked:
             view = (triplet.scene, triplet.view)
@@ -88,10 +95,10 @@ def run_method(
 
     `clip`, `dino`: folder or hub id; `features`: weights of a segmentor of this workflow.
     """
-    name = work.parts.name
+    name = work.backbone.name
     if method == "context_only":
         work.about[method] = {"model": name}
-        work.answer(method, work.parts, [(t, t.description) for t in work.triplets])
+        work.answer(method, work.backbone, [(t, t.description) for t in work.triplets])
     elif method in ("custom_selfcross", "subject_only"):
         work.about[method] = {
             "model": f"{name}, Custom Diffusion",
@@ -106,8 +113,8 @@ def run_method(
                 else personal_description(t.description, word, token)
                 for t in triplets
             }
-            with personalised(work.parts, personal, str(work.personal / subject)) as parts:
-                work.answer(method, parts, [(t, texts[t.id]) for t in triplets])
+            with personalised(work.backbone, personal, str(work.personal / subject)) as changed:
+                work.answer(method, changed, [(t, texts[t.id]) for t in triplets])
     elif method == "arithmetic" and clip:
         work.about[method] = {"model": f"{name}, {clip}"}
         arithmetic_clip(work, clip)
@@ -140,19 +147,19 @@ def seconds_an_instance(work: Work) -> float:
 def arithmetic_learnt(work: Work) -> None:
     """The class's word becomes the mean of its own and the identifier's learnt embedding."""
     base = {
-        name: layer.weight.detach().float().cpu()
-        for name, layer in text_projections(work.parts.unet).items()
+        name: weight.detach().float().cpu()
+        for name, weight in text_projections(work.backbone.unet).items()
     }
-    table = work.parts.text_encoder.get_input_embeddings().weight
+    table = work.backbone.text_encoder.get_input_embeddings().weight
     for subject, triplets in work.by_subject().items():
         personal = read_personal(work.personal / subject)
         (token, row), word = next(iter(personal.embeddings.items())), work.data.class_of(subject)
-        own = initial_embedding(work.parts.tokenizer, table, word).cpu()
+        own = initial_embedding(work.backbone.tokenizer, table, word).cpu()
         mixed = Personal({token: (own + row) / 2}, base, personal.info)
         texts = [personal_description(t.description, word, token) for t in triplets]
         texts = [text.replace(f"{token} {word}", token, 1) for text in texts]
-        with personalised(work.parts, mixed, str(work.personal / subject)) as parts:
-            work.answer("arithmetic", parts, list(zip(triplets, texts, strict=True)))
+        with personalised(work.backbone, mixed, str(work.personal / subject)) as changed:
+            work.answer("arithmetic", changed, list(zip(triplets, texts, strict=True)))
 
 
 @torch.no_grad()
@@ -165,11 +172,11 @@ def arithmetic_clip(work: Work, path: str) -> None:
     from transformers import CLIPModel
 
     try:
-        clip = CLIPModel.from_pretrained(path).eval().to(work.parts.device)
+        clip = CLIPModel.from_pretrained(path).eval().to(work.backbone.device)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:150]
         raise UserError(f"--clip {path}: no CLIP can be loaded from there ({reason})") from None
-    width = work.parts.text_encoder.config.hidden_size
+    width = work.backbone.text_encoder.config.hidden_size
     if clip.config.projection_dim != width:
         raise UserError(
             f"--clip {path}: embeddings of {clip.config.projection_dim} numbers, the model's text "
@@ -178,16 +185,16 @@ def arithmetic_clip(work: Work, path: str) -> None:
     for subject, triplets in work.by_subject().items():
         word = work.data.class_of(subject)
         photos = [read_image(path) for path in work.data.photos(subject)]
-        mixed = clip_mean(clip, work.parts.tokenizer, photos, word)
+        mixed = clip_mean(clip, work.backbone.tokenizer, photos, word)
 
-        def edit(hidden: torch.Tensor, positions: list[int], mixed=mixed) -> torch.Tensor:
-            hidden = hidden.clone()
+        def edit(hidden: torch.Tensor, query: Query, mixed=mixed, word=word) -> torch.Tensor:
+            hidden, positions = hidden.clone(), word_positions(work.backbone, query.text, word)
             length = hidden[positions].norm(dim=-1, keepdim=True)
             hidden[positions] = mixed.to(hidden) * length
             return hidden
 
         asked = [(triplet, triplet.description) for triplet in triplets]
-        work.answer("arithmetic", work.parts, asked, edit=edit, class_word=word)
+        work.answer("arithmetic", work.backbone, asked, edit)
 
 
 def clip_mean(clip, tokenizer, photos: list[np.ndarray], word: str) -> torch.Tensor:
@@ -239,7 +246,7 @@ def subject_cells(data: Mug19, subject: str, features: descriptors.Features) -> 
 
 def matched(work: Work, path: str) -> None:
     """The best match of each of a scene's cells among the subject's salient ones, a segment's mean."""
-    features = descriptors.load_dino(path, work.parts.device)
+    features = descriptors.load_dino(path, work.backbone.device)
     known = {}
     for subject in work.by_subject():
         cells = []

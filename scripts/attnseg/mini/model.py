@@ -11,11 +11,11 @@ import string
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from attnseg.diffusion.pipeline import assembled
+from attnseg.backbones.stable_diffusion import StableDiffusion
 
 WINDOW = 64  # tokens
 WIDTH = 128  # of a text embedding
@@ -130,6 +130,12 @@ def new_scheduler() -> PNDMScheduler:
     )
 
 
-def pipeline(vae, text_encoder, tokenizer, unet) -> StableDiffusionPipeline:
-    """The parts as a pipeline with Stable Diffusion 1.x's noise schedule."""
-    return assembled(vae, text_encoder, tokenizer, unet, new_scheduler())
+def assembled(vae, text_encoder, tokenizer, unet) -> StableDiffusion:
+    """Networks with Stable Diffusion 1.x's noise schedule."""
+    return StableDiffusion(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=new_scheduler(),
+    )

@@ -6,26 +6,24 @@ token `sks`. The prior may be preserved with images of the unadapted model under
 """
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
-from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from attnseg.batches import Batches
+from attnseg import finetuning
+from attnseg.backbones.interface import Text
+from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.datasets.images import read_image
-from attnseg.diffusion.pipeline import pipeline_of
 from attnseg.errors import UserError
 from attnseg.files import parameters_hash, write_atomically
-from attnseg.prompts import encode_text
 from attnseg.seeds import generator_of
 from attnseg.settings import LoraJob
 
@@ -90,11 +88,11 @@ def same_base(signature: Sequence[float], unet: torch.nn.Module) -> bool:
     return here.shape == there.shape and np.abs(here - there).max() <= 0.01 * np.abs(there).max()
 
 
-def add_adapters(parts, options: LoraJob) -> dict[str, torch.nn.Module]:
+def add_adapters(backbone: StableDiffusion, options: LoraJob) -> dict[str, torch.nn.Module]:
     """Put fresh adapters on the U-Net (and the text encoder); returns the adapted networks."""
-    networks = {"unet": (parts.unet, UNET_MODULES)}
+    networks = {"unet": (backbone.unet, UNET_MODULES)}
     if options.text_encoder:
-        networks["text_encoder"] = (parts.text_encoder, TEXT_MODULES)
+        networks["text_encoder"] = (backbone.text_encoder, TEXT_MODULES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         for network, modules in networks.values():
@@ -115,21 +113,21 @@ def add_adapters(parts, options: LoraJob) -> dict[str, torch.nn.Module]:
 
 
 def batch_latents(
-    parts, images: list[np.ndarray], side: int, count: int, generator: torch.Generator
+    backbone: StableDiffusion,
+    images: list[np.ndarray],
+    side: int,
+    count: int,
+    generator: torch.Generator,
 ) -> torch.Tensor:
-    """Scaled latents of random crops of random images, one posterior sample each: [B, C, h, w]."""
+    """Latents of random crops of random images, one posterior sample each: [B, C, h, w]."""
     chosen = torch.randint(len(images), (count,), generator=generator).tolist()
     pixels = torch.stack([random_crop(images[i], side, generator) for i in chosen])
-    with torch.no_grad():
-        posterior = parts.vae.encode(pixels.to(parts.vae.device, parts.vae.dtype)).latent_dist
-    mean, std = posterior.mean.float().cpu(), posterior.std.float().cpu()
-    return (
-        mean + std * torch.randn(mean.shape, generator=generator)
-    ) * parts.vae.config.scaling_factor
+    posterior = backbone.encode_images(pixels)
+    return posterior.latents(torch.randn(posterior.mean.shape, generator=generator))
 
 
 def train(
-    parts,
+    backbone: StableDiffusion,
     images: list[np.ndarray],
     class_images: list[np.ndarray],
     options: LoraJob,
@@ -137,7 +135,7 @@ def train(
     checkpoint_every: int = 100,
     log: Callable[[int, float], None] = lambda step, loss: None,
 ) -> dict[str, torch.nn.Module]:
-    """Train adapters on `parts` in place; returns the adapted networks.
+    """Train adapters on a model in place; returns the adapted networks.
 
     All randomness of a step comes from the seed and the step's number, so that training resumed
     from `checkpoint` ends in the same weights as training without a break.
@@ -149,93 +147,53 @@ def train(
         raise UserError(
             "prior preservation needs a class prompt and class images: give both or none"
         )
-    device, unet = parts.unet.device, parts.unet
-    side = options.size or parts.unet.config.sample_size * parts.factor
-    adapted = add_adapters(parts, options)
+    side = options.size or min(backbone.size)
+    adapted = add_adapters(backbone, options)
     weights = [w for network in adapted.values() for w in network.parameters() if w.requires_grad]
-    optimizer = torch.optim.AdamW(weights, options.learning_rate)
-    made_with = parameters_hash(options.identity() | {"base": base_signature(unet)})
-    first = restore(adapted, optimizer, checkpoint, made_with)
-    noising = DDPMScheduler.from_config(parts.scheduler.config)
     groups = [(images, options.prompt, 1.0)]
     if class_images:
         groups.append((class_images, options.class_prompt, options.prior_weight))
     texts = [text for _, text, _ in groups for _ in range(options.batch_size)]
-    tokens = encode_text(parts.tokenizer, texts, device)
+    shares = [
+        weight / options.batch_size for *_, weight in groups for _ in range(options.batch_size)
+    ]
     with torch.no_grad():
-        fixed = parts.text_encoder(tokens)[0]
-    shares = torch.tensor([weight / options.batch_size for _, _, weight in groups])
-    shares = shares.repeat_interleave(options.batch_size).to(device)  # of each image in the loss
-    passes = Batches(len(texts), "training image")
-    for step in range(first, options.steps):
-        generator = generator_of(options.seed, "lora", step)
-        clean = torch.cat(
-            [
-                batch_latents(parts, pool, side, options.batch_size, generator)
-                for pool, _, _ in groups
-            ]
+        fixed = backbone.encode_text(texts)
+
+    def text(rows: range) -> Text:
+        return (
+            backbone.encode_text([texts[r] for r in rows]) if options.text_encoder else fixed[rows]
         )
-        noise = torch.randn(clean.shape, generator=generator)
-        t = torch.randint(noising.config.num_train_timesteps, (len(clean),), generator=generator)
-        noisy = noising.add_noise(clean, noise, t)
-        target = noising.get_velocity(clean, noise, t) if is_velocity(noising) else noise
 
-        def learnt(rows: range, noisy=noisy, t=t, target=target) -> float:
-            """Adds the gradients of some of the images; their part of the loss."""
-            text = parts.text_encoder(tokens[rows])[0] if options.text_encoder else fixed[rows]
-            latents = noisy[rows].to(device, unet.dtype)
-            predicted = unet(latents, t[rows].to(device), text.to(unet.dtype)).sample.float()
-            errors = F.mse_loss(predicted, target[rows].to(device), reduction="none")
-            loss = (shares[rows] * errors.mean((1, 2, 3))).sum()
-            loss.backward()
-            return loss.item()
+    def batch_of(step: int) -> finetuning.Batch:
+        generator = generator_of(options.seed, "lora", step)
+        latents = [
+            batch_latents(backbone, pool, side, options.batch_size, generator)
+            for pool, *_ in groups
+        ]
+        return finetuning.noised(backbone, torch.cat(latents), text, shares, generator)
 
-        loss = sum(passes.together(range(len(texts)), learnt, optimizer.zero_grad))
-        if not math.isfinite(loss):
-            raise UserError(f"the loss is not finite at step {step + 1}: lower the learning rate")
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        log(step + 1, loss)
-        if (step + 1) % checkpoint_every == 0 or step + 1 == options.steps:
-            save_checkpoint(adapted, optimizer, step + 1, made_with, checkpoint)
+    finetuning.train(
+        backbone,
+        weights,
+        torch.optim.AdamW(weights, options.learning_rate),
+        batch_of,
+        options.steps,
+        checkpoint,
+        parameters_hash(options.identity() | {"base": base_signature(backbone.unet)}),
+        checkpoint_every,
+        log,
+        clip=1.0,
+    )
     return adapted
 
 
-def is_velocity(scheduler) -> bool:
-    return scheduler.config.prediction_type == "v_prediction"
-
-
-def save_checkpoint(adapted, optimizer, step: int, made_with: str, path: Path) -> None:
-    state = {
-        "step": step,
-        "made_with": made_with,
-        "optimizer": optimizer.state_dict(),
-        "weights": {name: get_peft_model_state_dict(network) for name, network in adapted.items()},
-    }
-    with write_atomically(path) as partial:
-        torch.save(state, partial)
-
-
-def restore(adapted, optimizer, path: Path, made_with: str) -> int:
-    """Load a checkpoint of the same training, if there is one; returns the steps it has done."""
-    if not path.exists():
-        return 0
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged file
-        raise UserError(
-            f"{path}: the checkpoint is damaged ({type(error).__name__}): delete it"
-        ) from None
-    if state.get("made_with") != made_with:
-        return 0
-    for name, network in adapted.items():
-        set_peft_model_state_dict(network, state["weights"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
-
-
-def save_lora(path: Path, parts, adapted: dict[str, torch.nn.Module], options: LoraJob) -> None:
+def save_lora(
+    path: Path,
+    backbone: StableDiffusion,
+    adapted: dict[str, torch.nn.Module],
+    options: LoraJob,
+) -> None:
     """One safetensors file for `pipeline.load_lora_weights`, with the base model's signature."""
     states = {
         f"{name}_lora_layers": convert_state_dict_to_diffusers(get_peft_model_state_dict(network))
@@ -253,7 +211,7 @@ def save_lora(path: Path, parts, adapted: dict[str, torch.nn.Module], options: L
         )
         with safe_open(partial, "pt") as file:
             metadata = dict(file.metadata() or {})
-        metadata[BASE_KEY] = json.dumps(base_signature(parts.unet))
+        metadata[BASE_KEY] = json.dumps(base_signature(backbone.unet))
         metadata["attnseg_options"] = json.dumps(options.dump())
         save_file(load_file(partial), partial, metadata)
 
@@ -266,14 +224,14 @@ def _plain(config: LoraConfig) -> dict:
     }
 
 
-def load_lora(parts, path: Path) -> None:
-    """Activate a LoRA on the networks of `parts`, in place.
+def load_lora(backbone: StableDiffusion, path: Path) -> None:
+    """Activate a LoRA on the networks of a model, in place.
 
     Raises:
         UserError: where the file is unreadable, no LoRA, or made for another base model.
     """
     wrong = UserError(
-        f"{path}: this LoRA is for another base model than {getattr(parts, 'name', 'the one given')}: "
+        f"{path}: this LoRA is for another base model than {backbone.name}: "
         "use the model that it was trained on, or train it anew"
     )
     try:
@@ -283,20 +241,20 @@ def load_lora(parts, path: Path) -> None:
         raise UserError(
             f"{path}: not a readable safetensors file ({error}): train the LoRA again"
         ) from None
-    if BASE_KEY in metadata and not same_base(json.loads(metadata[BASE_KEY]), parts.unet):
+    if BASE_KEY in metadata and not same_base(json.loads(metadata[BASE_KEY]), backbone.unet):
         raise wrong
-    pipeline, place = pipeline_of(parts), {"weight_name": Path(path).name}
+    pipeline, place = backbone.pipeline(), {"weight_name": Path(path).name}
     try:
         state, *_ = pipeline.lora_state_dict(Path(path).parent, **place)
     except ValueError as error:
         raise UserError(f"{path}: no LoRA of Stable Diffusion ({error})") from None
-    if not fits(state, parts.unet):
+    if not fits(state, backbone.unet):
         raise wrong
     try:
         pipeline.load_lora_weights(Path(path).parent, **place)
     except (ValueError, RuntimeError, KeyError):
         raise wrong from None
-    for network in (parts.unet, parts.text_encoder):
+    for network in (backbone.unet, backbone.text_encoder):
         network.eval().requires_grad_(False)
 
 

@@ -1,0 +1,161 @@
+"""Images from text together with the cross-attention that made them (attn2mask).
+
+DDPM sampling with classifier-free guidance. Cross-attention is read at one step, from the
+conditional branch; all other steps run on the U-Net's own fast attention.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler
+
+from attnseg.backbones.capture import Seen
+from attnseg.backbones.interface import Backbone, Block
+from attnseg.core.attention import averaged_cross, token_weights
+from attnseg.errors import UserError
+from attnseg.prompt_sets import Prompt
+from attnseg.prompts import Query
+from attnseg.settings import Generation
+
+
+@dataclass
+class Generated:
+    """One sample: `image` [H, W, 3] uint8 and `cross` [K, h, w] float32, before any min-max.
+
+    Where it was `skipped` (the reason), neither is there.
+    """
+
+    prompt: Prompt
+    image: np.ndarray | None = None
+    cross: torch.Tensor | None = None
+    skipped: str | None = None
+
+
+def check_sampling(sampling: Generation) -> None:
+    if not 1 <= sampling.attention_step <= sampling.steps:
+        raise UserError(
+            f"attention is asked for at step {sampling.attention_step} of {sampling.steps}: "
+            "choose a step between the first and the last"
+        )
+
+
+def ddpm_scheduler(scheduler, steps: int) -> DDPMScheduler:
+    """DDPM on the noise schedule of a model's own scheduler, its timesteps spread evenly."""
+    ddpm = DDPMScheduler.from_config(
+        scheduler.config, clip_sample=False, timestep_spacing="leading", variance_type="fixed_small"
+    )
+    ddpm.set_timesteps(steps)
+    return ddpm
+
+
+def class_maps(
+    seen: Mapping[Block, Seen], positions: Sequence, length: int, latents: torch.Tensor
+) -> torch.Tensor:
+    """Class maps averaged over recorded blocks, on the finest of their grids: [B, K, h, w] float32.
+
+    Of a batch the last rows, where `positions` (as `token_weights` takes them) are fewer. `length`:
+    of the texts.
+    """
+    rows = slice(-len(positions), None)
+    weights = token_weights(positions, length).to(latents.device)
+    pairs = [(block.query[rows], block.key[rows]) for block in seen.values()]
+    return averaged_cross(pairs, weights, tuple(latents.shape[-2:]))
+
+
+def class_positions(backbone: Backbone, prompt: Prompt) -> list[list[int]]:
+    """Per class the positions of all its tokens, the first token (BOS) being 0 (Equation 4).
+
+    A mention past the text encoder's window is left out where another one is inside.
+
+    Raises:
+        UserError: for a prompt that names no class, and a class that is wholly past the window.
+    """
+    if not prompt.classes:
+        raise UserError("the prompt names no class")
+    positions = []
+    for spans in prompt.spans:
+        found, problem = set(), None
+        for start, end in spans:
+            try:
+                found.update(backbone.token_positions(Query(prompt.prompt, ((start, end),)))[0])
+            except UserError as error:
+                problem = problem or error
+        if not found:
+            raise problem or UserError("a class without a place in the prompt: build it anew")
+        positions.append(sorted(found))
+    return positions
+
+
+@torch.no_grad()
+def sample_latents(
+    backbone: Backbone,
+    prompts: Sequence[Prompt],
+    positions: list[list[list[int]]],
+    sampling: Generation,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Final latents [B, C, h, w] and class maps [B, K, h', w'] of one batch, both float32.
+
+    All noise of a sample comes from its own generator, on the CPU, seeded with the prompt's seed:
+    neither its neighbours nor the device change it.
+    """
+    scheduler = ddpm_scheduler(backbone.scheduler, sampling.steps)
+    generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
+    shape = backbone.shape_of(sampling.size and (sampling.size, sampling.size))
+    latents = torch.stack([torch.randn(shape, generator=g) for g in generators])
+    latents = latents.to(backbone.device)
+    text = backbone.encode_text([""] * len(prompts) + [prompt.prompt for prompt in prompts])
+    blocks, maps = backbone.select(sampling.cross_blocks), None
+    for index, t in enumerate(scheduler.timesteps.tolist()):
+        doubled = torch.cat([latents, latents])
+        if index == sampling.attention_step - 1:
+            with backbone.record(blocks, stop=False) as seen:
+                noise = backbone.denoise(doubled, t, text)
+            maps = class_maps(seen, positions, text.hidden.shape[1], latents)
+            seen.clear()
+        else:
+            noise = backbone.denoise(doubled, t, text)
+        without, given = noise.chunk(2)
+        guided = without + sampling.guidance * (given - without)
+        latents = scheduler.step(guided, t, latents, generator=generators).prev_sample
+    return latents, maps
+
+
+def generate(
+    backbone: Backbone, prompts: Sequence[Prompt], sampling: Generation, batch_size: int = 8
+) -> Iterator[list[Generated]]:
+    """Images and class maps, one list a batch.
+
+    A sample is skipped, with its reason, where its prompt names no class, a class's words are past
+    the text encoder's window, or its latents are not finite. The result does not depend on the
+    batches but for the rounding of the device's kernels.
+
+    Raises:
+        UserError: for an attention step, a block or a size that there is not.
+    """
+    check_sampling(sampling)
+    backbone.select(sampling.cross_blocks)
+    backbone.shape_of(sampling.size and (sampling.size, sampling.size))
+    for start in range(0, len(prompts), batch_size):
+        results, usable, positions = [], [], []
+        for prompt in prompts[start : start + batch_size]:
+            results.append(Generated(prompt))
+            try:
+                positions.append(class_positions(backbone, prompt))
+                usable.append(results[-1])
+            except UserError as error:
+                results[-1].skipped = str(error)
+        if usable:
+            latents, maps = sample_latents(
+                backbone, [r.prompt for r in usable], positions, sampling
+            )
+            images = backbone.decode(latents)
+            finite = latents.isfinite().flatten(1).all(1) & maps.isfinite().flatten(1).all(1)
+            for row, result in enumerate(usable):
+                if finite[row]:
+                    result.image = images[row]
+                    result.cross = maps[row, : len(result.prompt.classes)].cpu()
+                else:
+                    result.skipped = "the latents are not finite"
+        yield results

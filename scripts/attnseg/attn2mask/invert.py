@@ -1,0 +1,147 @@
+"""Null-text inversion: a sampling trajectory that ends in a given photo (Mokady et al. 2022).
+
+DDIM inversion without guidance gives a pivot trajectory. Then, one step of sampling after the
+other, the embedding of the empty text is tuned until the guided step meets the pivot. Attention is
+read on the trajectory so recovered (attn2mask, Stable-Diffusion attention on real images?).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from diffusers import DDIMInverseScheduler, DDIMScheduler
+
+from attnseg.attn2mask.generate import class_maps
+from attnseg.backbones.interface import Backbone, Text
+from attnseg.settings import InversionJob
+
+# a step's loss at which it stops, larger at each later step (Mokady et al.'s)
+TOLERANCE, TOLERANCE_GROWTH = 1e-5, 2e-5
+
+
+@dataclass
+class Inverted:
+    """Of one batch. `latents`: the recovered trajectory, from noise to image, steps + 1 of
+    [B, C, h, w]. `cross`: class maps [B, K, h', w'] float32, read on it."""
+
+    latents: list[torch.Tensor]
+    cross: torch.Tensor
+
+
+def ddim_schedulers(scheduler, steps: int) -> tuple[DDIMScheduler, DDIMInverseScheduler]:
+    """The deterministic steps of DDIM from noise and to it, on a model's noise schedule.
+
+    A step of either is between a timestep and the one before it, with the network's output at the
+    first; before the first timestep, the share of signal is that of the first.
+    """
+    options = {"clip_sample": False, "set_alpha_to_one": False, "timestep_spacing": "leading"}
+    both = [
+        c.from_config(scheduler.config, **options) for c in (DDIMScheduler, DDIMInverseScheduler)
+    ]
+    for ddim in both:
+        ddim.set_timesteps(steps)
+    return tuple(both)
+
+
+@torch.no_grad()
+def ddim_inversion(
+    backbone: Backbone, latents: torch.Tensor, text: Text, inverse: DDIMInverseScheduler
+) -> list[torch.Tensor]:
+    """The pivot: latents from the photo's own to noise, steps + 1 of [B, C, h, w], no guidance."""
+    trajectory = [latents]
+    for t in inverse.timesteps.tolist():
+        output = backbone.denoise(trajectory[-1], t, text)
+        trajectory.append(inverse.step(output, t, trajectory[-1]).prev_sample)
+    return trajectory
+
+
+def nearest_timestep(timesteps: Sequence[int], wanted: int) -> int:
+    """The index of the timestep nearest to the wanted one, the noisier of two equal ones."""
+    return min(range(len(timesteps)), key=lambda i: (abs(timesteps[i] - wanted), i))
+
+
+def tuned_null_text(
+    backbone: Backbone,
+    latents: torch.Tensor,
+    target: torch.Tensor,
+    given: torch.Tensor,
+    null: Text,
+    t: int,
+    ddim: DDIMScheduler,
+    inversion: InversionJob,
+    index: int,
+) -> Text:
+    """The null text whose guided step from `latents` meets `target`.
+
+    Each sample stops by itself at its tolerance, so that its neighbours do not matter.
+    """
+    hidden = null.hidden.detach().float().clone().requires_grad_(True)
+    rate = inversion.learning_rate * (1 - index / (2 * inversion.steps))
+    optimizer = torch.optim.Adam([hidden], rate)
+    running = torch.ones(len(latents), dtype=torch.bool, device=latents.device)
+    losses = torch.full((len(latents),), torch.nan, device=latents.device)
+    tolerance = TOLERANCE + index * TOLERANCE_GROWTH
+    for _ in range(inversion.inner_iterations):
+        without = backbone.denoise(latents, t, replace(null, hidden=hidden))
+        guided = without + inversion.guidance * (given - without)
+        moved = ddim.step(guided, t, latents).prev_sample
+        each = (moved - target).square().mean((1, 2, 3))
+        losses = torch.where(running, each.detach(), losses)
+        (hidden.grad,) = torch.autograd.grad(each.sum(), hidden)
+        before = hidden.detach().clone()
+        optimizer.step()
+        with torch.no_grad():
+            hidden[~running] = before[~running]
+        running &= ~(losses < tolerance)
+        if not running.any():
+            break
+    return replace(null, hidden=hidden.detach())
+
+
+def invert(
+    backbone: Backbone,
+    latents: torch.Tensor,
+    prompts: Sequence[str],
+    positions: Sequence[Sequence[Sequence[int]]],
+    inversion: InversionJob,
+) -> Inverted:
+    """Invert photos given as scaled latents [B, C, h, w]; `positions` as in `token_weights`.
+
+    `inner_iterations` 0 leaves the null text as it is: plain DDIM inversion under guidance.
+
+    Raises:
+        UserError: for a cross-attention block that the model does not have.
+    """
+    blocks = backbone.select(inversion.cross_blocks)
+    ddim, inverse = ddim_schedulers(backbone.scheduler, inversion.steps)
+    with torch.no_grad():
+        text = backbone.encode_text(prompts)
+        null = backbone.encode_text([""] * len(prompts))
+    pivot = ddim_inversion(backbone, latents.float().to(backbone.device), text, inverse)
+    timesteps = ddim.timesteps.tolist()
+    reading = nearest_timestep(timesteps, inversion.timestep)
+    current, trajectory, cross = pivot[-1], [pivot[-1]], None
+    for index, t in enumerate(timesteps):
+        with torch.no_grad():
+            if index == reading:
+                with backbone.record(blocks, stop=False) as seen:
+                    given = backbone.denoise(current, t, text)
+                cross = class_maps(seen, positions, text.hidden.shape[1], current)
+                seen.clear()
+            else:
+                given = backbone.denoise(current, t, text)
+        null = tuned_null_text(
+            backbone, current, pivot[-2 - index], given, null, t, ddim, inversion, index
+        )
+        with torch.no_grad():
+            without = backbone.denoise(current, t, null)
+            guided = without + inversion.guidance * (given - without)
+            current = ddim.step(guided, t, current).prev_sample
+        trajectory.append(current)
+    return Inverted(trajectory, cross)
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor, peak: float = 255.0) -> torch.Tensor:
+    """Peak signal-to-noise ratio of images [B, ...] in dB: [B]."""
+    error = (a.float() - b.float()).square().flatten(1).mean(1)
+    return 10 * torch.log10(peak**2 / error.clamp_min(1e-10))

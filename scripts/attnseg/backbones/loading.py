@@ -1,0 +1,63 @@
+"""The components of a folder in diffusers' layout; what is wrong with one is one line."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import SchedulerMixin
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attnseg.backbones.model_files import check_component, variant_of, weight_files
+from attnseg.errors import UserError
+
+
+@contextmanager
+def _readable(folder: Path, component: str) -> Iterator[None]:
+    check_component(folder, component)
+    try:
+        yield
+    except Exception as error:  # a damaged file, a configuration of another class: many types
+        reason = re.sub(r"\s+", " ", str(error))[:200]
+        raise UserError(
+            f"{folder}: {component}/ cannot be loaded ({reason}); fetch the model again"
+        ) from None
+
+
+def load_network(
+    folder: Path, component: str, kind: type[torch.nn.Module], dtype: torch.dtype
+) -> torch.nn.Module:
+    """A network of transformers or diffusers, in evaluation mode and without gradients."""
+    with _readable(folder, component):
+        network, info = kind.from_pretrained(
+            folder / component,
+            use_safetensors=True,
+            local_files_only=True,
+            variant=variant_of(weight_files(folder, component)[0]),
+            output_loading_info=True,
+            **{"dtype" if issubclass(kind, PreTrainedModel) else "torch_dtype": dtype},
+        )
+    wrong = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
+    if wrong:
+        raise UserError(
+            f"{folder}: {component}/ lacks {len(wrong)} weights, or has them in another shape "
+            f"({wrong[0]}, ...); the weights and config.json are of different models"
+        )
+    return network.eval().requires_grad_(False)
+
+
+def load_tokenizer(
+    folder: Path, component: str, kind: type[PreTrainedTokenizerBase]
+) -> PreTrainedTokenizerBase:
+    with _readable(folder, component):
+        return kind.from_pretrained(folder / component, local_files_only=True)
+
+
+def load_scheduler(folder: Path) -> SchedulerMixin:
+    with _readable(folder, "scheduler"):
+        file = folder / "scheduler" / "scheduler_config.json"
+        name = json.loads(file.read_text())["_class_name"]
+        return getattr(diffusers, name).from_pretrained(file.parent, local_files_only=True)

@@ -1,0 +1,156 @@
+"""The files of a model in diffusers' layout: what it holds, where it comes from, its hashes.
+
+Imports no network code, so that a program that only looks at a model is quick.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from attnseg.backbones import FAMILIES
+from attnseg.errors import UserError
+from attnseg.files import sha256
+
+INDEX = "model_index.json"
+# A repository often holds its weights twice: in full, and halved for those who ask.
+HUB_IGNORED = ["*.fp16.safetensors", "*.non_ema.safetensors", "*.fp16-*.safetensors"]
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+
+
+def find_model(path: str | Path, revision: str | None = None) -> Path:
+    """The model's folder; from the hub its cached copy, downloaded where there is none."""
+    if Path(path).is_dir():
+        pipeline_name(Path(path))
+        return Path(path)
+    if revision is None or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
+        raise UserError(
+            f"{path}: no such folder; name a folder in diffusers' layout (model.path, --model), or an "
+            "id on the Hugging Face hub with its commit (model.revision, --revision)"
+        )
+    return fetch(str(path), revision)
+
+
+def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
+    """A model of the hub, in `folder` or in the hub's cache; what is there is not fetched again.
+
+    The index comes first, so that a family that is not known is refused before its weights; no
+    pickles, no safety checker.
+    """
+    from huggingface_hub import snapshot_download
+
+    def download(patterns: list[str]) -> Path:
+        try:
+            return Path(
+                snapshot_download(
+                    name,
+                    revision=revision,
+                    local_dir=folder,
+                    allow_patterns=patterns,
+                    ignore_patterns=HUB_IGNORED,
+                )
+            )
+        except Exception as error:  # of the network, the cache or the hub: many types, one remedy
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise UserError(
+                f"{name} at {revision}: no such folder, and not to be had from the Hugging Face hub "
+                f"({type(error).__name__}: {reason}); run again where there is a network, or set "
+                "model.path to its folder and model.revision to null"
+            ) from None
+
+    found = download([INDEX])
+    pipeline_name(found)
+    patterns = [INDEX]
+    for component in components(found):
+        if is_network(component):
+            patterns += [f"{component}/config.json", f"{component}/*.safetensors*"]
+        else:
+            patterns.append(f"{component}/*")
+    return download(patterns)
+
+
+def read_index(folder: Path) -> dict:
+    try:
+        return json.loads((folder / INDEX).read_text())
+    except (OSError, ValueError) as error:
+        reason = "no" if isinstance(error, FileNotFoundError) else "damaged"
+        raise UserError(f"{folder}: {reason} {INDEX}; give a model in diffusers' layout") from None
+
+
+def pipeline_name(folder: Path) -> str:
+    """The pipeline that a folder is of, which tells the family.
+
+    Raises:
+        UserError: where it is none that is known here.
+    """
+    name = read_index(folder).get("_class_name")
+    if name not in FAMILIES:
+        raise UserError(
+            f"{folder}: a {name} is not supported; choose a model of {', '.join(FAMILIES)}"
+        )
+    return name
+
+
+def components(folder: Path) -> list[str]:
+    """The subfolders that a model is read from."""
+    return [
+        name
+        for name, value in read_index(folder).items()
+        if isinstance(value, list) and value[-1] is not None and name not in UNUSED
+    ]
+
+
+def is_network(component: str) -> bool:
+    return not component.startswith(("tokenizer", "scheduler"))
+
+
+def check_model(folder: Path) -> None:
+    """Raise a one-line `UserError` for the first component whose files are not all there."""
+    pipeline_name(folder)
+    for component in components(folder):
+        check_component(folder, component)
+
+
+def check_component(folder: Path, component: str) -> None:
+    """Raise a one-line `UserError` where the files of `component` are not all in `folder`."""
+    part = folder / component
+    layout = "give a complete model in diffusers' layout"
+    if not part.is_dir():
+        raise UserError(f"{folder}: no {component}/; {layout}")
+    needed = "config.json"
+    if component == "scheduler":
+        needed = "scheduler_config.json"
+    elif not is_network(component):
+        needed = "merges.txt" if (part / "vocab.json").is_file() else "tokenizer_config.json"
+    if not (part / needed).is_file():
+        raise UserError(f"{folder}: {component}/ has no {needed}; {layout}")
+    if is_network(component) and not weight_files(folder, component):
+        pickles = [*part.glob("*.bin"), *part.glob("*.ckpt"), *part.glob("*.pt")]
+        what = f"only {pickles[0].name}, a pickle, which is never read" if pickles else "no weights"
+        raise UserError(f"{folder}: {component}/ has {what}; save it as safetensors")
+
+
+def weight_files(folder: str | Path, component: str) -> list[Path]:
+    """The safetensors files of a network that are read: the full ones, else a variant's."""
+    files = sorted((Path(folder) / component).glob("*.safetensors"))
+    plain = [file for file in files if variant_of(file) is None]
+    if plain or not files:
+        return plain
+    first = variant_of(files[0])
+    return [file for file in files if variant_of(file) == first]
+
+
+def all_weights(folder: str | Path) -> list[Path]:
+    """Every weight file that is read."""
+    networks = filter(is_network, components(Path(folder)))
+    return [file for network in networks for file in weight_files(folder, network)]
+
+
+def weight_hashes(folder: str | Path) -> dict[str, str]:
+    """SHA-256 of every weight file that is read, by ``<component>/<file>``, for the provenance."""
+    return {f"{file.parent.name}/{file.name}": sha256(file) for file in all_weights(folder)}
+
+
+def variant_of(file: Path) -> str | None:
+    """``fp16`` of model.fp16.safetensors and model.fp16-00001-of-00002.safetensors."""
+    match = re.fullmatch(r"[^.]+\.(\w+?)(-\d+-of-\d+)?\.safetensors", file.name)
+    return match[1] if match else None

@@ -1,0 +1,156 @@
+"""Stable Diffusion 1.x and 2.x: one CLIP text encoder, a U-Net with self- and cross-attention."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    SchedulerMixin,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.models.attention import BasicTransformerBlock
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from attnseg.backbones.interface import Attention, Backbone, Block, Denoiser, Posterior, Text
+from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
+from attnseg.prompts import Query, encode_text, token_positions
+
+
+@dataclass
+class UNet(Denoiser):
+    """The denoiser alone. Blocks are numbered over the whole U-Net; 1.x and 2.x have 16."""
+
+    unet: UNet2DConditionModel
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @functools.cached_property
+    def blocks(self) -> dict[Block, Attention]:
+        depth = len(self.unet.down_blocks)
+        levels = [*range(depth), depth - 1, *reversed(range(depth))]
+        parts = [*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks]
+        transformers = [
+            (module, level)
+            for part, level in zip(parts, levels, strict=True)
+            if part is not None
+            for module in part.modules()
+            if isinstance(module, BasicTransformerBlock)
+        ]
+        return {
+            Block(number, role): Attention(getattr(module, name), level)
+            for number, (module, level) in enumerate(transformers)
+            for role, name in (("self", "attn1"), ("cross", "attn2"))
+        }
+
+    def denoise(
+        self, noisy: torch.Tensor, timestep: torch.Tensor | int, text: Text
+    ) -> torch.Tensor:
+        place = {"device": self.device, "dtype": self.dtype}
+        if isinstance(timestep, torch.Tensor):
+            timestep = timestep.to(self.device)
+        hidden = text.hidden.to(**place)
+        return self.unet(noisy.to(**place), timestep, encoder_hidden_states=hidden).sample.float()
+
+
+@dataclass
+class StableDiffusion(UNet, Backbone):
+    """All of a model, on one device in one dtype."""
+
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    scheduler: SchedulerMixin
+    name: str = ""
+    folder: Path = Path()
+
+    @classmethod
+    def load(cls, folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Self:
+        text_encoder = load_network(folder, "text_encoder", CLIPTextModel, dtype)
+        unet = load_network(folder, "unet", UNet2DConditionModel, dtype)
+        return cls(
+            tokenizer=load_tokenizer(folder, "tokenizer", CLIPTokenizer),
+            text_encoder=text_encoder.to(device),
+            vae=load_network(folder, "vae", AutoencoderKL, dtype).to(device),
+            unet=unet.to(device, memory_format=torch.channels_last),
+            scheduler=load_scheduler(folder),
+            name=name,
+            folder=folder,
+        )
+
+    @property
+    def factor(self) -> int:
+        """The pixels of a side that are one latent."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        side = self.unet.config.sample_size
+        height, width = (side, side) if isinstance(side, int) else side
+        return height * self.factor, width * self.factor
+
+    @property
+    def multiple(self) -> int:
+        return self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        return self.unet.config.in_channels, size[0] // self.factor, size[1] // self.factor
+
+    def encode_text(self, texts: Sequence[str]) -> Text:
+        tokens = encode_text(self.tokenizer, texts, self.device)
+        return Text(torch.cat([self.text_encoder(part)[0] for part in tokens.split(64)]))
+
+    def token_positions(self, query: Query) -> list[list[int]]:
+        return token_positions(self.tokenizer, query)
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor) -> Posterior:
+        found = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        mean, std = found.mean.float().cpu(), found.std.float().cpu()
+        return Posterior(mean, std, self.vae.config.scaling_factor)
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
+        pixels = (self.vae.decode(latents).sample.float() * 127.5 + 127.5).clamp(0, 255).round()
+        return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+
+    @functools.cached_property
+    def noising(self) -> DDPMScheduler:
+        return DDPMScheduler.from_config(self.scheduler.config)
+
+    def add_noise(
+        self, latents: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor | int
+    ) -> torch.Tensor:
+        timestep = torch.as_tensor(timestep, device=latents.device).expand(len(latents))
+        return self.noising.add_noise(latents, noise, timestep)
+
+    def target(
+        self, latents: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor
+    ) -> torch.Tensor:
+        velocity = self.noising.config.prediction_type == "v_prediction"
+        return self.noising.get_velocity(latents, noise, timestep) if velocity else noise
+
+    def pipeline(self, scheduler: SchedulerMixin | None = None) -> StableDiffusionPipeline:
+        return StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=scheduler or self.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )

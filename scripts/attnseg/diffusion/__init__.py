@@ -1,1 +1,0 @@
-"""The diffusion model: loading, attention, extraction, generation and fine-tuning."""

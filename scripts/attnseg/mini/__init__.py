@@ -1,0 +1,1 @@
+"""The miniature Stable Diffusion that ships."""

@@ -1,0 +1,96 @@
+"""Cross- and self-attention of one pass of a denoiser (Text2Mask, Section 3.2).
+
+Only the blocks asked for are recorded, and the pass is stopped after the last of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from attnseg.backbones.interface import Denoiser, Text
+from attnseg.backbones.stable_diffusion import UNet
+from attnseg.core.attention import averaged_cross, grid_of, propagate, self_affinity, token_weights
+from attnseg.core.boxes import box_mask
+from attnseg.core.maps import min_max
+
+
+@dataclass
+class AttentionMaps:
+    """Maps of one sample: [K, h', w'] float32 on the CPU, before min-max.
+
+    `affinity` is the self-attention averaged over heads, [N, N] with N = h' w', where asked for.
+    `unboxed` are the classes, by index, that the box mask would have left without a pixel.
+    """
+
+    cross: torch.Tensor
+    selfcross: torch.Tensor
+    affinity: torch.Tensor | None = None
+    unboxed: Sequence[int] = ()
+
+
+@torch.no_grad()
+def attention_maps(
+    unet: UNet2DConditionModel | Denoiser,
+    noisy_latents: torch.Tensor,
+    timesteps: torch.Tensor | int,
+    text_embeddings: torch.Tensor | Text,
+    token_positions: Sequence[Sequence[Sequence[int]]],
+    *,
+    cross_blocks: Sequence[int] = (4, 5, 6, 7, 8),
+    self_block: int = 11,
+    iterations: int = 2,
+    box_threshold: float | None = None,
+    with_affinity: bool = False,
+) -> list[AttentionMaps]:
+    """Cross and SelfCross of each sample (Equations 2 and 3).
+
+    Args:
+        unet: a diffusers UNet2DConditionModel of Stable Diffusion 1.x or 2.x, or a backbone.
+        noisy_latents: [B, C, h, w].
+        timesteps: [B], or one for all.
+        text_embeddings: [B, L, D], or what a backbone's `encode_text` returns.
+        token_positions: per sample a list, per class a list of positions in the L tokens
+            (the beginning-of-text token is 0). Samples may have different numbers of classes.
+        cross_blocks: blocks whose cross-attention is averaged on the grid of `self_block`. Blocks
+            are numbered in forward order; a backbone's `default_blocks` suit it.
+        self_block: block whose self-attention propagates.
+        iterations: how often it does.
+        box_threshold: with it, the official code's min-max and box mask before propagation.
+        with_affinity: also return the self-attention matrices.
+
+    Raises:
+        UserError: for a block that the model does not have.
+    """
+    model = unet if isinstance(unet, Denoiser) else UNet(unet)
+    text = text_embeddings if isinstance(text_embeddings, Text) else Text(text_embeddings)
+    blocks = model.select(cross_blocks, self_block)
+    with model.record(blocks) as seen:
+        model.denoise(noisy_latents, timesteps, text)
+    *crosses, self_ = (seen[block] for block in blocks)
+    latent = tuple(noisy_latents.shape[-2:])
+    grid = grid_of(self_.query.shape[2], *latent)
+    weights = token_weights(token_positions, text.hidden.shape[1]).to(self_.query.device)
+    pairs = [(cross.query, cross.key) for cross in crosses]
+    maps = averaged_cross(pairs, weights, latent, grid)
+    results = []
+    for i, classes in enumerate(token_positions):
+        crosses = maps[i, : len(classes)]
+        seeds, unboxed = crosses, []
+        if box_threshold is not None:
+            seeds = min_max(crosses)
+            boxes, unboxed = box_mask(seeds.cpu(), box_threshold)
+            seeds = seeds * boxes.to(seeds)
+        query, key = self_.query[i : i + 1], self_.key[i : i + 1]
+        spread = propagate(query, key, seeds.flatten(1).T[None], iterations)[0]
+        affinity = self_affinity(query, key)[0].cpu() if with_affinity else None
+        results.append(
+            AttentionMaps(
+                cross=crosses.cpu(),
+                selfcross=spread.T.unflatten(1, grid).contiguous().cpu(),
+                affinity=affinity,
+                unboxed=unboxed,
+            )
+        )
+    return results

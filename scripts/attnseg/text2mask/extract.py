@@ -1,0 +1,306 @@
+"""Attention of real photos: from a photo and its labels to low-resolution maps (Section 3.4)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from attnseg.backbones.interface import Backbone, Text
+from attnseg.batches import Batches
+from attnseg.core.geometry import (
+    Fit,
+    in_photo,
+    model_input,
+    native_fit,
+    official_fit,
+    own_fit,
+)
+from attnseg.core.maps import min_max
+from attnseg.errors import UserError
+from attnseg.masks.clusters import cbp_scores
+from attnseg.prompts import USUAL, Query, text_query
+from attnseg.seeds import generator_of
+from attnseg.settings import ExtractionJob
+from attnseg.text2mask.attention import attention_maps
+
+Positions = list[list[int]]  # per class, the places of its tokens
+# changes a query's hidden states [L, D]
+Edit = Callable[[torch.Tensor, Query], torch.Tensor]
+
+
+class Options(ExtractionJob):
+    """How attention is extracted: the settings, and what the data set adds."""
+
+    vocabulary: Any = USUAL  # a Dataset, whose synonyms and background words are used
+    box_threshold: float | None = None  # of the official profile
+
+    def identity(self) -> dict:
+        return super().identity() | {"vocabulary": self.vocabulary.vocabulary()}
+
+
+@dataclass
+class Sample:
+    """A photo [H, W, 3] uint8 and the classes present in it."""
+
+    id: str
+    image: np.ndarray
+    classes: list[str]
+
+
+@dataclass
+class View:
+    """A photo as the model sees it: latents [C, h, w], and how the photo lies in them."""
+
+    id: str
+    size: tuple[int, int]  # height, width of the photo
+    fit: Fit
+    latents: torch.Tensor
+
+
+@dataclass
+class QueryMaps:
+    """One query's maps in one photo, means over noises of min-max maps: [K, h', w'] float32.
+
+    `constant` and `unboxed`: classes, by index, whose map was constant, or whose boxes were empty,
+    in some noise, the latter once a noise. `affinity` [N, N]: the first noise's.
+    """
+
+    kinds: dict[str, torch.Tensor]  # cross, selfcross, and cbp where the options ask for it
+    affinity: torch.Tensor | None
+    constant: set[int]
+    unboxed: list[int]
+
+
+def options_for(
+    backbone: Backbone,
+    cross_blocks: Sequence[int] | None = None,
+    self_block: int | None = None,
+    **others,
+) -> Options:
+    """Options with what is usual for the model where nothing is given.
+
+    Raises:
+        UserError: for a block that the model does not have.
+    """
+    usual = backbone.default_blocks
+    given = {
+        "cross_blocks": list(cross_blocks or usual[0]),
+        "self_block": usual[1] if self_block is None else self_block,
+        "timestep": backbone.default_timestep,
+        "resize": "official" if min(backbone.size) >= 512 else "native",
+    }
+    options = Options(**given | others)
+    backbone.select(options.cross_blocks, options.self_block)
+    return options
+
+
+def sample_noise(shape: Sequence[int], *names: object) -> torch.Tensor:
+    """Standard normal noise that depends on the names alone: run seed, image id, noise index."""
+    return torch.randn(tuple(shape), generator=generator_of(*names))
+
+
+def fit_of(image: np.ndarray, backbone: Backbone, options: Options) -> Fit:
+    height, width = image.shape[:2]
+    if options.resize == "official":
+        return official_fit(height, width)
+    if options.resize == "native":
+        return native_fit(height, width, max(backbone.size), backbone.multiple)
+    return own_fit(height, width, backbone.multiple)
+
+
+def queries_of(classes: list[str], options: Options) -> list[tuple[list[int], Query]]:
+    """The queries of an image: the columns (indices in `classes`) each asks for, and its text."""
+
+    def ask(columns: list[int]) -> Query:
+        return text_query(
+            [classes[c] for c in columns],
+            synonyms=options.query.synonyms,
+            background=options.query.background_words,
+            profile=options.profile,
+            vocabulary=options.vocabulary,
+        )
+
+    columns = range(len(classes))
+    groups = [list(columns)] if options.query.composed else [[c] for c in columns]
+    return [(columns, ask(columns)) for columns in groups]
+
+
+@torch.no_grad()
+def extract(
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    options: Options,
+    batch_size: int = 16,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    """Maps "<id>/cross", "<id>/selfcross" [K, h', w'] float16, and a manifest entry a sample.
+
+    The maps are means over noises of min-max maps. A sample without classes has none. `skipped`
+    names, a sample, the classes whose map was constant in some noise: there it counts as 0. `unboxed`
+    counts the maps that the official box mask would have emptied.
+
+    Raises:
+        UserError: names the sample where a query does not fit the text encoder's window.
+    """
+    fits = [fit_of(sample.image, backbone, options) for sample in samples]
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, sample in enumerate(samples):
+        if sample.classes:
+            groups.setdefault(fits[i].padded, []).append(i)
+    batches = [
+        members[start : start + batch_size]
+        for members in groups.values()
+        for start in range(0, len(members), batch_size)
+    ]
+    encoding, passes = Batches(batch_size, "photo"), Batches(batch_size, "U-Net pass")
+    tensors: dict[str, torch.Tensor] = {}
+    items = [
+        {
+            "id": sample.id,
+            "classes": sample.classes,
+            "image_size": list(sample.image.shape[:2]),
+            "content": list(fit.content),
+            "padded": list(fit.padded),
+            "grid": None,
+            "noises": options.noises,
+            "skipped": [],
+            "unboxed": 0,
+        }
+        for sample, fit in zip(samples, fits, strict=True)
+    ]
+    for batch in progress(batches):
+        views = views_of(backbone, [samples[i] for i in batch], options, encoding)
+        units = [
+            (i, view, columns, query)
+            for i, view in zip(batch, views, strict=True)
+            for columns, query in queries_of(samples[i].classes, options)
+        ]
+        found = query_maps(
+            backbone, [(view, query) for _, view, _, query in units], options, passes
+        )
+        for (i, _, columns, _), maps in zip(units, found, strict=True):
+            for kind, values in maps.kinds.items():
+                whole = tensors.setdefault(
+                    f"{samples[i].id}/{kind}",
+                    torch.zeros(len(samples[i].classes), *values.shape[1:], dtype=torch.half),
+                )
+                whole[columns] = values.half()
+                items[i]["grid"] = list(values.shape[1:])
+            items[i]["unboxed"] += len(maps.unboxed)
+            items[i]["skipped"] += [samples[i].classes[columns[k]] for k in sorted(maps.constant)]
+    return tensors, items
+
+
+def views_of(
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    options: Options,
+    batches: Batches | None = None,
+) -> list[View]:
+    """Photos that become equally large, encoded: one posterior sample each."""
+
+    def encode(part: Sequence[Sample]) -> torch.Tensor:
+        fits = [fit_of(sample.image, backbone, options) for sample in part]
+        pixels = [model_input(s.image, fit) for s, fit in zip(part, fits, strict=True)]
+        posterior = backbone.encode_images(torch.stack(pixels))
+        shape = posterior.mean.shape[1:]
+        draws = [sample_noise(shape, options.seed, sample.id, "latent") for sample in part]
+        return posterior.latents(torch.stack(draws))
+
+    batches = batches or Batches(len(samples), "photo")
+    latents = torch.cat([encoded for _, encoded in batches.over(samples, encode)])
+    return [
+        View(sample.id, sample.image.shape[:2], fit_of(sample.image, backbone, options), latent)
+        for sample, latent in zip(samples, latents, strict=True)
+    ]
+
+
+@torch.no_grad()
+def query_maps(
+    backbone: Backbone,
+    asks: Sequence[tuple[View, Query]],
+    options: Options,
+    passes: Batches | None = None,
+    *,
+    edit: Edit | None = None,
+    with_affinity: bool = False,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> list[QueryMaps]:
+    """The maps of each query in its photo.
+
+    The minimum and maximum of a map are those inside the photo; in the official profile padding
+    counts, as in the authors' code. The noise of a photo depends on the seed and its id alone.
+
+    Raises:
+        UserError: names the photo where a query does not fit the text encoder's window.
+    """
+    passes = passes or Batches(16, "U-Net pass")
+    positions = [positions_in(backbone, view, query) for view, query in asks]
+    texts = encoded(backbone, [query for _, query in asks], edit)
+    shapes: dict[tuple[int, ...], list[int]] = {}
+    for i, (view, _) in enumerate(asks):
+        shapes.setdefault(tuple(view.latents.shape), []).append(i)
+    size = passes.size  # of a step of the progress; passes may become smaller
+    steps = [
+        members[start : start + size]
+        for members in shapes.values()
+        for start in range(0, len(members), size)
+    ]
+    results = [QueryMaps({}, None, set(), []) for _ in asks]
+
+    def maps_of(part: Sequence[tuple[int, int]]) -> list:
+        latents = torch.stack([asks[i][0].latents for i, _ in part])
+        noise = [sample_noise(latents.shape[1:], options.seed, asks[i][0].id, n) for i, n in part]
+        return attention_maps(
+            backbone,
+            backbone.add_noise(latents, torch.stack(noise), options.timestep),
+            options.timestep,
+            texts[[i for i, _ in part]],
+            [positions[i] for i, _ in part],
+            cross_blocks=options.cross_blocks,
+            self_block=options.self_block,
+            iterations=options.iterations,
+            box_threshold=options.box_threshold,
+            with_affinity=with_affinity or options.cbp,
+        )
+
+    for step in progress(steps):
+        jobs = [(i, n) for i in step for n in range(options.noises)]
+        for part, found in passes.over(jobs, maps_of):
+            for (i, n), maps in zip(part, found, strict=True):
+                result, fit = results[i], asks[i][0].fit
+                paper = options.profile == "paper"
+                inside = in_photo(maps.cross.shape[1:], fit) if paper else None
+                kinds = {
+                    "cross": min_max(maps.cross, inside),
+                    "selfcross": min_max(maps.selfcross, inside),
+                }
+                if options.cbp:
+                    kinds["cbp"] = cbp_scores(maps.affinity, maps.cross, seed=options.seed)
+                for kind, values in kinds.items():
+                    result.kinds[kind] = result.kinds.get(kind, 0) + values
+                if with_affinity and n == 0:
+                    result.affinity = maps.affinity
+                flat = kinds["selfcross"].flatten(1).amax(1) == 0
+                result.constant.update(flat.nonzero().flatten().tolist())
+                result.unboxed.extend(maps.unboxed)
+    for result in results:
+        result.kinds = {kind: total / options.noises for kind, total in result.kinds.items()}
+    return results
+
+
+def positions_in(backbone: Backbone, view: View, query: Query) -> Positions:
+    try:
+        return backbone.token_positions(query)
+    except UserError as error:
+        raise UserError(f"image {view.id}: {error}") from None
+
+
+def encoded(backbone: Backbone, queries: Sequence[Query], edit: Edit | None) -> Text:
+    texts = backbone.encode_text([query.text for query in queries])
+    if edit is None:
+        return texts
+    rows = [edit(row, query) for row, query in zip(texts.hidden, queries, strict=True)]
+    return replace(texts, hidden=torch.stack(rows))
