@@ -15,6 +15,7 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg.config import prepare, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
+from attnseg.runs import guard
 from attnseg.tables import FIGURES, PICTURES, TABLES, TARGETS, check_target
 from attnseg.tables import evaluations_needed
 from attnseg.tables import claims as ledger
@@ -39,6 +40,7 @@ def checked_config():
 
 
 config.update(checked_config())
+guard(workflow, config["paths"]["work"])
 
 
 pathvars:
