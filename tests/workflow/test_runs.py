@@ -26,7 +26,7 @@ guard(workflow, "work")
 rule sleep:
     input: "work/first"
     output: "work/slept"
-    shell: "echo slept >> work/ran; python family.py $(cat seconds); touch {{output}}"
+    shell: "echo slept >> work/ran; touch {{output}}; python family.py $(cat seconds)"
 
 rule first:
     output: "work/first"
@@ -148,7 +148,7 @@ def test_a_process_that_outlives_a_run_does_not_hold_its_lock(tmp_path):
     program = (
         "import os, pathlib, subprocess\nfrom attnseg.runs import alone\n"
         f"with alone(pathlib.Path({str(tmp_path)!r}), 'a'):\n"
-        "    print(subprocess.Popen(['sleep', '300']).pid)\n    os.kill(os.getpid(), 9)\n"
+        "    print(subprocess.Popen(['sleep', '60'], close_fds=False).pid)\n    os.kill(os.getpid(), 9)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-u", "-c", program],
@@ -164,8 +164,8 @@ def test_a_process_that_outlives_a_run_does_not_hold_its_lock(tmp_path):
 
 def test_a_new_run_ends_what_an_earlier_one_left_where_its_helper_was_killed_too(tmp_path):
     (tmp_path / ".running").write_text("1 elsewhere earlier\n")
-    left = subprocess.Popen(["sleep", "300"], env={runs.VARIABLE: "earlier"})
-    other = subprocess.Popen(["sleep", "300"], env={runs.VARIABLE: "earlier still"})
+    left = subprocess.Popen(["sleep", "60"], env={runs.VARIABLE: "earlier"})
+    other = subprocess.Popen(["sleep", "60"], env={runs.VARIABLE: "earlier still"})
     with runs.alone(tmp_path, "now"):
         assert left.wait(10) == -9 and other.poll() is None
     other.kill()
