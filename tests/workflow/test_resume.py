@@ -13,6 +13,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+SCENES = 60  # of train
 TABLE = "results/mini/voc_table1.csv"
 # seconds after the first job of a rule began, within which it does not end
 MOMENTS = {
@@ -29,8 +30,8 @@ def command(target: str) -> list[str]:
     return [str(SNAKEMAKE), target, "--cores", "all", "--configfile", "config/mini.yaml"]
 
 
-def few_scenes(folder: Path, scenes: int) -> Path:
-    """A copy of the workflow in which mini VOC has so many scenes for training."""
+def few_scenes(folder: Path) -> Path:
+    """A copy of the workflow in which mini VOC has few scenes."""
     for name in ("workflow", "config", "scripts", "profiles"):
         shutil.copytree(REPOSITORY / name, folder / name)
     for name in ("Snakefile", "envs", "assets"):
@@ -39,7 +40,7 @@ def few_scenes(folder: Path, scenes: int) -> Path:
     source, config = splits.read_text(), folder / "config/mini.yaml"
     settings = yaml.safe_load(config.read_text())
     for name in settings["datasets"]["voc"]["splits"]:
-        count = scenes if name.startswith("train") else 1
+        count = SCENES if name.startswith("train") else 1
         source, changed = re.subn(rf'("{name}": \(\d), \d+\)', rf"\1, {count})", source)
         assert changed == 1
         settings["datasets"]["voc"]["splits"][name]["images"] = count
@@ -71,7 +72,7 @@ def kill_during(rule: str, target: str, folder: Path) -> str:
     started = run.children(recursive=True)
     run.kill()
     run.wait()
-    _, left = psutil.wait_procs(started, timeout=5)
+    _, left = psutil.wait_procs(started, timeout=2)
     assert not [p for p in left if p.status() != psutil.STATUS_ZOMBIE]
     return log.read_text()
 
@@ -93,14 +94,14 @@ def kill_and_run_again(target: str, rule: str, folder: Path) -> None:
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     target = "work/mini/masks/voc/train/one_noise/none/manifest.json"
-    kill_and_run_again(target, "extract_attention", few_scenes(tmp_path, 8))
-    assert len(list((tmp_path / target).parent.glob("2012_*.png"))) == 8
+    kill_and_run_again(target, "extract_attention", few_scenes(tmp_path))
+    assert len(list((tmp_path / target).parent.glob("2012_*.png"))) == SCENES
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> bytes:
     """Table 1 of a run that nobody kills."""
-    folder = few_scenes(tmp_path_factory.mktemp("uninterrupted"), 60)
+    folder = few_scenes(tmp_path_factory.mktemp("uninterrupted"))
     done = subprocess.run(command(TABLE), cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return (folder / TABLE).read_bytes()
@@ -109,5 +110,5 @@ def uninterrupted(tmp_path_factory) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", MOMENTS)
 def test_a_run_killed_at_any_moment_ends_with_the_same_table(rule, uninterrupted, tmp_path):
-    kill_and_run_again(TABLE, rule, few_scenes(tmp_path, 60))
+    kill_and_run_again(TABLE, rule, few_scenes(tmp_path))
     assert (tmp_path / TABLE).read_bytes() == uninterrupted
