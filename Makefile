@@ -59,7 +59,7 @@ lint: $(INSTALLED) ## ruff, snakefmt, snakemake --lint
 	@! { snakemake --lint 2>&1 || true; } | grep '^    \* ' | grep -v 'Mixed rules and functions'
 
 ship-mini: $(INSTALLED) ## train the miniature Stable Diffusion (hours) and put it in assets/mini_sd
-	@snakemake work/mini/mini_sd/model_index.json $(MINI) --rerun-incomplete
+	@snakemake work/mini/mini_sd/model_index.json $(MINI)
 	@rm -rf assets/mini_sd.new && cp -r work/mini/mini_sd assets/mini_sd.new
 	@rm -rf assets/mini_sd && mv assets/mini_sd.new assets/mini_sd
 

@@ -49,7 +49,7 @@ OTHERS = 1.0
 QUIET = (
     20  # seconds between two lines about the progress; on a terminal one line is kept up to date
 )
-PASSED_ON = re.compile(r"(error|another run)\b")
+PASSED_ON = re.compile(r"(error|note|another run)\b")
 
 
 class Progress:

@@ -40,6 +40,20 @@ def test_every_table_of_the_paper_scale_is_planned_without_data(plan):
         assert absent not in jobs
 
 
+def test_one_table_is_planned_with_what_it_needs_and_nothing_else(plan):
+    jobs, _ = plan("results/mini/voc_table1.csv", "--cores", "all", *MINI)
+    variants, masks = 2, 4  # one and ten noises; each without and with dCRF
+    assert jobs == {
+        "build_mini_world": 1,
+        "extract_attention": variants,
+        "verify_shards": variants,
+        "refine_masks": masks,
+        "evaluate_masks": masks,
+        "record_config": 1,
+        "make_table": 1,
+    }
+
+
 def test_mini_scale_evaluates_the_test_split_and_trains_no_diffusion_model(plan):
     jobs, output = plan("--cores", "all", *MINI)
     assert jobs["build_mini_world"] == 2
@@ -261,7 +275,7 @@ def test_the_cluster_profile_sends_the_rules_with_gpus_and_no_others_to_them():
 def test_the_default_profile_leaves_the_choice_of_resources_to_other_profiles():
     profile = (REPOSITORY / "profiles" / "default" / "config.yaml").read_text()
     keys = {line.split(":")[0] for line in profile.splitlines() if line and line[0] not in " #"}
-    assert keys <= {"cores", "show-failed-logs", "printshellcmds", "quiet"}
+    assert keys <= {"cores", "show-failed-logs", "nolock", "rerun-incomplete"}
 
 
 def test_make_lists_its_targets():

@@ -18,6 +18,7 @@ from attnseg import datasets
 from attnseg.config import prepare, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
 from attnseg.evaluations import Evaluation
+from attnseg.runs import guard
 from attnseg.settings import PROFILES, read_segmentor
 from attnseg.tables import FIGURES, GENERATED_PICTURES, PICTURES, TABLES, TARGETS
 from attnseg.tables import check_target, evaluations_needed
@@ -45,6 +46,7 @@ config.update(checked_config())
 DATASETS = {
     name: datasets.load(name, entry) for name, entry in config["datasets"].items()
 }
+guard(workflow, config["paths"]["work"])
 
 
 pathvars:
