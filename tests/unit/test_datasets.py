@@ -79,7 +79,9 @@ def test_without_a_background_every_pixel_is_its_best_class():
     fit = own_fit(8, 8, 8)
     labels, _ = refine(image, maps, fit, RefinementJob(crf=None), background=False)
     assert (labels == maps.argmax(0).numpy()).all()
-    assert not refine(image, maps, fit, RefinementJob(crf=None))[0].any()  # all far below the background
+    assert not refine(image, maps, fit, RefinementJob(crf=None))[
+        0
+    ].any()  # all far below the background
 
 
 def test_photos_of_any_suffix_are_found_in_their_split(tmp_path):
