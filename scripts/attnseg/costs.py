@@ -12,6 +12,7 @@ neither hashed nor compared.
 
 import json
 import os
+import re
 import resource
 import threading
 import time
@@ -52,8 +53,8 @@ def recorded(command: Sequence[str], path: Path | None) -> Iterator[None]:
 
     def write() -> None:
         nonlocal peak
-        usage = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        peak = max(peak, tree_mib(), *(who.ru_maxrss / 1024 for who in usage))
+        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        peak = max(peak, tree_mib(), own_peak_mib(), children)
         now = {
             "seconds": round(time.monotonic() - started, 2),
             "cpu_seconds": round(sum(os.times()[:4]), 2),
@@ -117,6 +118,13 @@ def _earlier_attempts(path: Path, command: Sequence[str]) -> list[dict]:
         return record["attempts"] if record["command"] == list(command) else []
     except (OSError, ValueError, KeyError, TypeError):
         return []
+
+
+def own_peak_mib() -> float:
+    """The most memory of this program, in MiB (Linux). `ru_maxrss` also counts what the process held
+    before it became this program, which is what started it: Snakemake, or a test."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"^VmHWM:\s*(\d+) kB", status, re.M)[1]) / 1024
 
 
 def tree_mib() -> float:

@@ -20,7 +20,7 @@ def real_coco(real_data) -> Path:
 
 @pytest.fixture(scope="module")
 def content(real_coco):
-    return coco.read_annotations(real_coco, "val")
+    return coco_module.read_annotations(real_coco, "val")
 
 
 def decoded(counts, height, width):

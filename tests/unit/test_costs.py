@@ -52,6 +52,15 @@ def test_a_job_leaves_a_record_beside_its_log(tmp_path):
     assert 0.4 <= attempt["seconds"] < 10 and 200 < attempt["peak_mib"] < 400
 
 
+def test_the_memory_of_what_starts_a_job_is_not_the_job_s(tmp_path):
+    (tmp_path / "work").mkdir()
+    block = bytearray(300 << 20)
+    block[::4096] = b"x" * len(block[::4096])
+    assert job(tmp_path, "make", ["--output", "work/out.json"], mib=50) == 0
+    (attempt,) = json.loads((tmp_path / "work/benchmarks/make/a.json").read_text())["attempts"]
+    assert 50 < attempt["peak_mib"] < 200
+
+
 def test_failed_attempts_count_and_another_command_begins_anew(tmp_path):
     (tmp_path / "work").mkdir()
     arguments = ["--output", "work/out.json"]

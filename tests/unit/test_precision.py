@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from attnseg import precision
 from attnseg.precision import computes_bfloat16, number_format
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 @pytest.mark.parametrize(
@@ -49,9 +52,9 @@ def test_a_segmentor_trains_and_predicts_without_bfloat16(tmp_path):
 import torch
 from attnseg.precision import number_format
 from attnseg.segmentation.model import build_model
-from attnseg.segmentation.settings import read_settings
+from attnseg.settings import read_segmentor
 
-settings = read_settings({
+settings = read_segmentor({
     "backbone": "resnet18", "width": 8, "stem": "small", "rates": [1, 1, 1, 1], "crop": 32,
     "loss_scales": [1.0], "precision": "auto",
 })
@@ -66,7 +69,7 @@ assert number_format("auto", "cpu") == "float32" and seen == {torch.float32}, se
         check=True,
         env={
             "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": "scripts",
+            "PYTHONPATH": str(SCRIPTS),
             "HOME": str(tmp_path),
             "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
         },

@@ -81,8 +81,13 @@ def refusal(tmp_path, text: str) -> str:
         ),
         (
             "datasets:\n  voc12: {root: data, splits: {}}\n",
-            "/own.yaml:2: `datasets.voc12`: no layout is named 'voc12': there are cityscapes, "
-            "coco, imagenet_s, mug19, voc, and those that you add (docs/adding.md); did you mean `voc`?",
+            "/own.yaml:2: datasets.voc12: no such data set; give it `classes`, or a `layout`: voc, "
+            "coco, imagenet_s, cityscapes, mug19; did you mean `voc`?",
+        ),
+        (
+            "datasets:\n  mine: {layout: cityscape, root: data, splits: {}}\n",
+            "/own.yaml:2: datasets.mine: no such data set; give it `classes`, or a `layout`: voc, "
+            "coco, imagenet_s, cityscapes, mug19; did you mean `cityscapes`?",
         ),
         ("inversions: {base: {}}\n", "`inversions.base` is the name of a variant"),
         (

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnseg.datasets import voc
+from attnseg.datasets.images import read_mask
+from attnseg.datasets.voc import DATASET as VOC
 from attnseg.mini_world.splits import voc_scene
 from attnseg.mini_world.voc_layout import write_scene
 from attnseg.tables import TARGETS
@@ -123,9 +124,9 @@ def test_the_readme_s_photo_of_the_mini_world_is_segmented_as_it_is(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     assert photo.is_file()
     assert program.main(words[2:]) == 0
-    truth, mask = voc.read_mask(voc.mask_path(root, photo.stem)), np.array(Image.open("mask.png"))
+    truth, mask = read_mask(VOC.mask_path(root, photo.stem)), np.array(Image.open("mask.png"))
     names = words[words.index("--classes") + 1].split(",")
-    numbers = [0, *(1 + voc.CLASSES.index(name) for name in names)]
+    numbers = [0, *(VOC.number(name) for name in names)]
     assert set(np.unique(truth)) == set(numbers)
     for number, expected in enumerate(numbers):
         ours, theirs = mask == number, truth == expected

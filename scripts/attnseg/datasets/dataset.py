@@ -9,6 +9,7 @@ Patterns of paths are below the data set's root. `{split}` and `{id}` stand for 
 any folder, and `.*` at the end for any suffix of a picture; an id may hold folders.
 """
 
+import difflib
 import glob
 import importlib.util
 import json
@@ -349,8 +350,10 @@ def load(name: str, settings: Mapping | None = None) -> Dataset:
         layout = facts.get("layout", name)
         dataset = shipped(layout)
     elif "layout" in facts or "classes" not in facts:
+        close = difflib.get_close_matches(facts.get("layout", name), SHIPPED, n=1)
+        hint = f"; did you mean `{close[0]}`?" if close else ""
         raise UserError(
-            f"{where}: no such data set; give it `classes`, or a `layout`: {', '.join(SHIPPED)}"
+            f"{where}: no such data set; give it `classes`, or a `layout`: {', '.join(SHIPPED)}{hint}"
         )
     else:
         dataset, layout = Dataset(name), ""

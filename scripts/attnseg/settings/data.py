@@ -70,12 +70,12 @@ class Dataset(Settings):
     )
     photos: str | None = key(
         None,
-        "Pattern of its photos. With .* at the end, of any suffix. Null for images/{split}/{id}.*",
+        "Pattern of its photos. With .* at the end, of any suffix. Null for `images/{split}/{id}.*`.",
     )
     masks: str | None = key(
         None,
         "Pattern of its true masks, grey or palette PNG files, 255 ignored. Null for "
-        "masks/{split}/{id}.png",
+        "`masks/{split}/{id}.png`.",
     )
     mask_values: list[Byte] | None = key(
         None,
