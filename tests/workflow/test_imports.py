@@ -19,6 +19,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from attnseg import _EXPORTS as EXPORTS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = REPOSITORY / "scripts"
 LOCK = REPOSITORY / "envs" / "requirements.lock"
@@ -66,6 +68,10 @@ def imported_by(file: Path) -> list[str]:
             case ast.ImportFrom():
                 assert node.level == 0, f"{file}: a relative import, which is not followed here"
                 names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                if node.module == "attnseg":  # what it exports is loaded when asked for
+                    names += [EXPORTS[a.name] for a in node.names if a.name in EXPORTS]
+            case ast.Call() if file == SCRIPTS / "attnseg" / "__init__.py":
+                continue
             case ast.Call(
                 func=ast.Attribute(attr="import_module") | ast.Name(id="import_module"),
                 args=[name, *_],
@@ -215,13 +221,14 @@ def test_core_is_arrays_alone():
 
 
 def by_bytecode(program: Path, by_name: bool = True) -> set[str]:
-    """The same names, found by the standard library in compiled code. With `by_name` every file of
-    data sets counts as imported where one of them is imported by a name."""
+    """The same names, found by the standard library in compiled code. With `by_name` every file of a
+    package counts as imported where one of them is imported by a name."""
     finder = modulefinder.ModuleFinder([str(SCRIPTS), str(program.parent)])
     finder.run_script(str(program))
-    if by_name and "attnseg.datasets.dataset" in finder.modules:
-        for file in (SCRIPTS / "attnseg" / "datasets").glob("[!_]*.py"):
-            finder.import_hook(f"attnseg.datasets.{file.stem}")
+    for loader, package in (("datasets.dataset", "datasets"), ("backbones", "backbones")):
+        if by_name and f"attnseg.{loader}" in finder.modules:
+            for file in (SCRIPTS / "attnseg" / package).glob("[!_]*.py"):
+                finder.import_hook(f"attnseg.{package}.{file.stem}")
     names = {name.partition(".")[0] for name in finder.badmodules}  # not found in its folders
     return names - sys.stdlib_module_names - {"attnseg", "__main__"}
 

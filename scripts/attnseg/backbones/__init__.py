@@ -44,5 +44,5 @@ def load_backbone(
     name = str(path_or_id) if Path(path_or_id).is_dir() else f"{path_or_id}@{revision}"
     device = pick_device(device) if isinstance(device, str) else device
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype or pick_dtype(device)
-    loaded = importlib.import_module(f"{__name__}.{module}")
+    loaded = importlib.import_module(f"attnseg.backbones.{module}")
     return getattr(loaded, family).load(folder, name, device, dtype)
