@@ -1,8 +1,10 @@
 """docs/adding.md, gone through: each recipe as written, then a plan of what it adds, or the jobs."""
 
 import csv
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+
+from attnseg.settings import ExtractionJob, RefinementJob, read_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -28,6 +32,15 @@ def blocks(recipe: str) -> list[str]:
 def targets(recipe: str) -> list[str]:
     """The files that a recipe asks Snakemake for."""
     return re.findall(r"\b(?:work|results)/[\w/.]+\.(?:json|csv)", RECIPES[recipe])
+
+
+def told(output: str, job: type) -> list:
+    """The settings that a plan's extractions or refinements are told, with the defaults."""
+    program = {ExtractionJob: "extract_attention", RefinementJob: "refine_masks"}[job]
+    commands = map(shlex.split, re.findall(rf"python scripts/{program}\.py (.*?) > ", output))
+    given = [json.loads(words[words.index("--settings") + 1]) for words in commands]
+    assert given
+    return [read_settings(job, settings) for settings in given]
 
 
 def test_every_recipe_is_gone_through_below():
@@ -59,42 +72,197 @@ def test_a_variant_and_a_segmentor_of_its_masks(with_own):
     variant, segmentor, _ = blocks("A variant (an ablation)")
     quality, trained = targets("A variant (an ablation)")
     output = with_own(variant, quality)
-    assert "--timestep 300" in output and "--background-power 4" in output
+    assert {(job.timestep, job.noises) for job in told(output, ExtractionJob)} == {(300, 1)}
+    assert [job.background.power for job in told(output, RefinementJob)] == [4]
     output = with_own(variant + segmentor, trained)
     assert "work/masks/voc/trainaug/late/steep-train/manifest.json" in output
 
 
 def test_a_point_of_figure_b8(with_own):
     output = with_own(blocks("A variant (an ablation)")[2], "results/voc_figure_b8.csv")
-    assert "--timestep 800" in output and '"masks":"t_800/crf"' in output.replace(" ", "")
+    # one_noise is the paper's time step
+    assert {job.timestep for job in told(output, ExtractionJob)} == {150, 800}
+    assert '"masks":"t_800/crf"' in output.replace(" ", "")
 
 
-def test_a_data_set_in_voc_s_layout(snakemake, checkout, tmp_path):
-    """Planned as written; then its data are read, with a root and a count that exist."""
+def test_a_data_set_of_one_s_own(snakemake, checkout, tmp_path, tiny_sd):
+    """Planned as written; then made, with a root and counts that exist and a small model."""
     (own,) = blocks("A data set")
-    root = tmp_path / "photos"
-    make_photos(root, "JPEGImages", "ImageSets/Segmentation", ["dog", "person"])
-    own = own.replace("/data/my_photos", str(root)).replace("images: 120", "images: 2")
-    file = checkout / "my_photos.yaml"
-    file.write_text(own)
-    asked = targets("A data set")
-    assert len(asked) == 2
-    done = snakemake("-n", *asked, "--cores", "1", "--configfile", "my_photos.yaml")
+    masks, quality = asked = targets("A data set")
+    (checkout / "fields.yaml").write_text(own)
+    flags = ("--cores", "1", "--configfile", "fields.yaml")
+    done = snakemake("-n", "-p", *asked, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
-    read = "work/my_photos/masks/voc/train/reference/random_labels/manifest.json"
-    done = snakemake(read, "--cores", "1", "--configfile", "my_photos.yaml")
+    words = shlex.split(re.search(r"python scripts/extract_attention\.py (.*?) > ", done.stdout)[1])
+    dataset = json.loads(words[words.index("--dataset") + 1])
+    assert dataset["synonyms"] == {"crop": "green crop"} and dataset["background"] is False
+
+    root = tmp_path / "fields"
+    classes = yaml.safe_load(own)["datasets"]["fields"]["classes"]
+    header, line = re.search(
+        r"labels\.csv in the root: (\S+) and lines such as (\S+);", own
+    ).groups()
+    present = line.split(",")[1].split(";")
+    random = np.random.default_rng(0)
+    for folder in ("images/train", "images/val", "masks/val"):
+        (root / folder).mkdir(parents=True)
+    for photo in ("train/a.jpg", "train/b.PNG", "val/c.tif"):
+        pixels = random.integers(0, 256, (48, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(root / "images" / photo)
+    truth = random.choice(np.array([0, 1, 2, 255], np.uint8), (48, 64))
+    Image.fromarray(truth).save(root / "masks" / "val" / "c.png")
+    lines = [header, line.replace("photo1", "a"), line.replace("photo1", "b"), "c," + ";".join(classes)]  # fmt: skip
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    for old, new in (("/data/fields", str(root)), ("images: 120", "images: 2"), ("images: 30", "images: 1")):  # fmt: skip
+        assert own.count(old) == 1
+        own = own.replace(old, new)
+    (checkout / "fields.yaml").write_text(own)
+    small = {
+        "device": "cpu",
+        "resources": {"gpu_per_job": 0},
+        "model": {"path": str(tiny_sd), "revision": None},
+        "extraction": {"resize": "none", "noises": 1},
+    }
+    (checkout / "fields_small.yaml").write_text(yaml.safe_dump(small))
+    done = snakemake(*asked, *flags, "fields_small.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
-    classes = {0, 12, 15}  # background, dog, person
-    masks = [np.array(Image.open((checkout / read).parent / f"{i}.png")) for i in "ab"]
-    assert set(np.unique(masks)) == classes
+    made = [np.array(Image.open((checkout / masks).parent / f"{i}.png")) for i in "ab"]
+    assert {mask.shape for mask in made} == {(48, 64)}
+    assert set(np.unique(made)) <= {classes.index(name) for name in present}
+    metrics = json.loads((checkout / quality).read_text())
+    assert metrics["classes"] == classes and metrics["n_images"] == 1
+    mask = np.array(Image.open(checkout / "work/fields/masks/fields/val/base/crf/c.png"))
+    counted = truth != 255
+    expected = [
+        100 * ((mask == n) & (truth == n)).sum() / (counted & ((mask == n) | (truth == n))).sum()
+        for n in range(3)
+    ]
+    assert metrics["iou"] == pytest.approx(expected)
+
+
+def read_as(snakemake, checkout: Path, own: dict, name: str) -> list[set[int]]:
+    """Reads split `train` of a data set for masks of random labels -> the numbers in a's and b's."""
+    (checkout / f"{name}.yaml").write_text(yaml.safe_dump(own))
+    target = f"work/{name}/masks/{name}/train/reference/random_labels/manifest.json"
+    done = snakemake(target, "--cores", "1", "--configfile", f"{name}.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    masks = [Image.open((checkout / target).parent / f"{i}.png") for i in "ab"]
+    return [set(np.unique(np.array(mask)).tolist()) for mask in masks]
+
+
+def test_data_sets_in_a_layout_that_is_known(snakemake, checkout, tmp_path):
+    """Two of VOC's side by side, with its classes and with others."""
+    layout, photos, lists, labels = re.search(
+        r"`layout: (\w+)` \(`(\w+)`,\s+`([\w/]+)`, and `Annotations` or `([\w.]+)`\)",
+        RECIPES["A data set"],
+    ).groups()
+    assert labels == "labels.csv"
+    datasets = {}
+    for name, classes in (("holiday", ["dog", "person"]), ("shelter", PETS)):
+        root = tmp_path / name
+        make_photos(root, photos, lists, classes)
+        datasets[name] = {
+            "layout": layout, "source": "folder", "root": str(root), "labels": "csv",
+            "splits": {"train": {"images": 2, "truth": False}},
+        }  # fmt: skip
+    datasets["shelter"]["classes"] = list(PETS)
+    found = {
+        name: read_as(
+            snakemake,
+            checkout,
+            {
+                "datasets": datasets,
+                "paths": {kind: f"{kind}/{name}" for kind in ("work", "results", "resources")},
+            },
+            name,
+        )
+        for name in datasets
+    }
+    assert found == {"holiday": [{0, 12, 15}] * 2, "shelter": [{0, 1, 2, 3}] * 2}
+
+
+LAYOUT = """
+from attnseg.datasets import Dataset
+
+
+class Shelves(Dataset):
+    def read_split(self, root, split):
+        return [line.split()[0] for line in open(f"{root}/index.txt")]
+
+    def image_path(self, root, image_id, split=None):
+        return root / "shelf" / image_id
+
+    def mask_path(self, root, image_id, split=None):
+        return root / "drawn" / f"{image_id}.png"
+
+    def read_truth(self, root, image_id, size=None, split=None):
+        from attnseg.datasets.images import read_mask
+
+        return read_mask(self.mask_path(root, image_id), size) // 50
+
+    def labels_from_index(self, root, image_id, split):
+        (line,) = [line for line in open(f"{root}/index.txt") if line.split()[0] == image_id]
+        return line.split()[1:]
+
+
+DATASET = Shelves(name="shelves", classes=("cup", "jar"), label_sources=("index", "mask"))
+"""
+
+
+def test_a_data_set_in_another_layout(snakemake, checkout, tmp_path):
+    (names,) = re.findall(
+        r"whose methods find .*?: (`read_split`.*?)\.", RECIPES["A data set"], re.S
+    )
+    methods = re.findall(r"`(\w+)(?:<source>)?`", names)
+    assert len(methods) == 5
+    for method in methods:
+        assert f"    def {method}" in LAYOUT
+    (file,) = re.findall(r"`file: (\w+\.py)`", RECIPES["A data set"])
+    (checkout / file).write_text(LAYOUT)
+    root, random = tmp_path / "shelves", np.random.default_rng(0)
+    (root / "shelf").mkdir(parents=True)
+    (root / "drawn").mkdir()
+    (root / "index.txt").write_text("a cup jar\nb jar\n")
+    truths = []
+    for i in "ab":
+        pixels = random.integers(0, 256, (48, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(root / "shelf" / i, format="PNG")
+        truths.append(random.integers(0, 3, (48, 64)).astype(np.uint8))
+        Image.fromarray(truths[-1] * 50).save(root / "drawn" / f"{i}.png")
+    own = {
+        "paths": {kind: f"{kind}/shelves" for kind in ("work", "results", "resources")},
+        "datasets": {
+            "shelves": {
+                "file": file, "source": "folder", "root": str(root),
+                "splits": {"train": {"images": 2}},
+            }
+        },
+    }  # fmt: skip
+    assert read_as(snakemake, checkout, own, "shelves") == [{0, 1, 2}, {0, 2}]
+    quality = "work/shelves/evaluation/masks/shelves/train/reference/random_labels/metrics.json"
+    done = snakemake(quality, "--cores", "1", "--configfile", "shelves.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = json.loads((checkout / quality).read_text())
+    folder = checkout / "work/shelves/masks/shelves/train/reference/random_labels"
+    masks = np.stack([np.array(Image.open(folder / f"{i}.png")) for i in "ab"])
+    truth = np.stack(truths)
+    both = [((masks == n) & (truth == n)).sum() / ((masks == n) | (truth == n)).sum() for n in range(3)]  # fmt: skip
+    assert metrics["iou"] == pytest.approx([100 * share for share in both])
 
 
 def test_a_model_from_a_folder(with_own, tiny_sd):
     (own,) = blocks("A model")
+    own = own.replace("/models/my-diffusion", str(tiny_sd))
     masks = "work/masks/voc/train/base/crf/manifest.json"
-    output = with_own(own.replace("/models/my-diffusion", str(tiny_sd)), masks)
-    assert f"--model {tiny_sd}" in output and "--cross-blocks 4 5 6 7 8 --self-block 11" in output
-    assert "fetch_models" not in output
+    for text, cross, own_block in (
+        (own, [4, 5, 6, 7, 8], 11),
+        (own.replace("[4, 5, 6, 7, 8]", "[3, 6]").replace("11", "9"), [3, 6], 9),
+    ):
+        output = with_own(text, masks)
+        assert f"--model {tiny_sd}" in output
+        for job in told(output, ExtractionJob):
+            assert (job.cross_blocks, job.self_block) == (cross, own_block)
+        assert "fetch_models" not in output
 
 
 def test_a_segmentor_from_another_s_weights(with_own):
@@ -154,51 +322,53 @@ def extended(tmp_path_factory, tiny_sd) -> Path:
 
 
 def add_data_set(copy: Path, model: Path) -> None:
-    package = copy / "scripts" / "attnseg"
-    recipe = RECIPES["A data set"]
-    # 1. the module, from voc.py
-    text = (package / "datasets" / "voc.py").read_text()
-    text = re.sub(r"^CLASSES = \(.*?^\)", f"CLASSES = {PETS}", text, flags=re.M | re.S)
-    for old, new in (("JPEGImages", "photos"), ("SegmentationClassAug", "masks")):
-        text = text.replace(old, new)
-    (package / "datasets" / "pets.py").write_text(text)
-    # 2. the lists that name it
-    layouts = package / "datasets" / "layouts.py"
-    edit(layouts, "import coco, voc", "import coco, pets, voc")
-    edit(layouts, '"coco": coco}', '"coco": coco, "pets": pets}')
-    edit(layouts, '"coco": "instances"}', '"coco": "instances", "pets": "csv"}')
-    rules = copy / "workflow" / "rules" / "common.smk"
-    edit(rules, '"coco": "masks"}', '"coco": "masks", "pets": "masks"}')
-    edit(rules, '    "voc": "JPEGImages",\n', '    "voc": "JPEGImages",\n    "pets": "photos",\n')
-    program = copy / "scripts" / "extract_attention.py"
-    edit(program, '"coco": 0.5}', '"coco": 0.5, "pets": 0.2}')
-    for name in ("LAYOUTS", "LABELS", "TRUE_MASKS", "PHOTO_FOLDERS", "BOX_THRESHOLDS"):
-        assert f"`{name}`" in recipe
-    # 3. where it comes from
+    recipe = RECIPES["A data set"].partition("**In the package**")[2]
+    for place in (
+        "scripts/attnseg/datasets/", "`SHIPPED` of `dataset.py`", "config/config.yaml", "config/datasets.yaml",
+    ):  # fmt: skip
+        assert place in recipe
+    (copy / "scripts/attnseg/datasets/pets.py").write_text(PETS_FILE)
+    edit(copy / "scripts/attnseg/datasets/dataset.py", '"mug19")  #', '"mug19", "pets")  #')
+    edit(copy / "config/config.yaml", "\ndatasets:\n", f"\ndatasets:\n{PETS_CONFIGURED}")
     with open(copy / "config" / "datasets.yaml", "a") as file:
         file.write(PETS_ENTRY)
-    # 4. the configuration
-    make_photos(copy / "pets", "photos", "ImageSets/Segmentation", list(PETS), "masks")
+    make_photos(copy / "pets", "photos", "lists", list(PETS), "drawn")
     own = {
         "device": "cpu",
         "resources": {"gpu_per_job": 0},
         "model": {"path": str(model), "revision": None},
         "extraction": {"resize": "none", "noises": 1},
-        "datasets": {
-            "pets": {
-                "source": "folder", "root": "pets", "labels": "csv",
-                "splits": {"train": {"images": 2}},
-            }
-        },
         "segmentors": {
             "pets": {
                 "extends": "deeplabv2_voc",
                 "train": {"dataset": "pets", "split": "train", "masks": "truth"},
             }
         },
-    }  # fmt: skip
+    }
     (copy / "own.yaml").write_text(yaml.safe_dump(own))
 
+
+PETS_FILE = f'''
+"""Pets."""
+
+from attnseg.datasets import Dataset
+
+DATASET = Dataset(
+    name="pets",
+    classes={PETS},
+    photos="photos/{{id}}.jpg",
+    masks="drawn/{{id}}.png",
+    lists="lists/{{split}}.txt",
+)
+'''
+
+PETS_CONFIGURED = """\
+  pets:
+    source: folder
+    root: pets
+    splits:
+      train: {images: 2}
+"""
 
 PETS_ENTRY = """
 pets:
@@ -206,7 +376,7 @@ pets:
   version: "1"
   site: https://pets.example
   licence: CC0.
-  needed_for: [pets_table1]
+  needed_for: [pets_table1, claims]
   parts:
     all:
       what: photos and masks
@@ -242,10 +412,11 @@ def add_table(copy: Path) -> None:
         'TYPED_AGAIN = {\n    "pets_table1": dict,\n',
     )
     (copy / "workflow" / "report" / "pets_table1.rst").write_text("**Pets.**\n")
-    assert "needed_for" in recipe and "pets_table1" in PETS_ENTRY
+    assert "`needed_for`" in recipe and "needed_for: [pets_table1" in PETS_ENTRY
 
 
 def add_claim(copy: Path) -> None:
+    assert "`claims` is then `needed_for`" in RECIPES["A claim"] and "claims]" in PETS_ENTRY
     edit(
         copy / "scripts" / "attnseg" / "tables" / "claims.py",
         "CLAIMS = (*_text2mask(), ",
@@ -271,7 +442,7 @@ def test_a_table_of_a_data_set_of_other_classes_is_made(extended):
         (row,) = csv.DictReader(file)
     assert row["dataset"] == "pets" and row["n_images"] == "2"
     masks = extended / "work" / "masks" / "pets" / "train" / "base" / "none"
-    found = [(np.array(Image.open(masks / f"{i}.png")), extended / "pets/masks" / f"{i}.png") for i in "ab"]  # fmt: skip
+    found = [(np.array(Image.open(masks / f"{i}.png")), extended / "pets/drawn" / f"{i}.png") for i in "ab"]  # fmt: skip
     classes = range(1 + len(PETS))
     ious = []
     for number in classes:
@@ -300,6 +471,10 @@ def test_the_checks_know_a_new_data_set(extended):
 
 def test_a_new_table_passes_the_tests_of_tables(extended):
     names = [extended / "tests" / "unit" / name for name in ("test_published.py", "test_tables.py")]
+    names.append(
+        f"{extended / 'tests/workflow/test_plans.py'}::"
+        "test_the_registry_names_the_targets_that_are_made_from_each_data_set"
+    )
     in_copy(extended, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *names)
 
 
