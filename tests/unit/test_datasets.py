@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from attnseg.diffusion.geometry import own_fit
 from PIL import Image
 
 from attnseg import datasets
+from attnseg.core.geometry import own_fit
 from attnseg.errors import UserError
 from attnseg.masks.refine import refine
 from attnseg.settings import RefinementJob

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "scripts" / "attnseg"
-PLAIN = {"errors", "files", "seeds", "batches", "gpu", "prompts", "settings"}  # modules beside the rooms
+PLAIN = {
+    "errors",
+    "files",
+    "seeds",
+    "batches",
+    "gpu",
+    "prompts",
+    "settings",
+}  # modules beside the rooms
 ALLOWED = {
     "core": {"errors"},
     "backbones": PLAIN | {"core"},
