@@ -10,13 +10,13 @@ from pathlib import Path
 
 from attnseg.datasets.mug19 import read_mug19
 from attnseg.errors import run
-from attnseg.files import write_json
-from attnseg.mini_world.cityscapes_layout import CITYSCAPES_SPLITS, write_cityscapes
-from attnseg.mini_world.coco_layout import COCO_SPLITS, write_coco
-from attnseg.mini_world.imagenet_s_layout import IMAGENET_S_SPLITS, write_imagenet_s
-from attnseg.mini_world.mugs19 import write_mug19
-from attnseg.mini_world.splits import VOC_SPLITS
-from attnseg.mini_world.voc_layout import write_voc
+from attnseg.io.files import write_json
+from attnseg.mini.world.cityscapes_layout import CITYSCAPES_SPLITS, write_cityscapes
+from attnseg.mini.world.coco_layout import COCO_SPLITS, write_coco
+from attnseg.mini.world.imagenet_s_layout import IMAGENET_S_SPLITS, write_imagenet_s
+from attnseg.mini.world.mugs19 import write_mug19
+from attnseg.mini.world.splits import VOC_SPLITS
+from attnseg.mini.world.voc_layout import write_voc
 
 # name -> (folder, what writes it, its splits: (stream of random numbers, scenes, ...); None where
 # the layout lists them itself)

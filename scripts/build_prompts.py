@@ -15,7 +15,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from attnseg import datasets, prompt_sets
+from attnseg import datasets
+from attnseg.attn2mask import prompt_sets
 from attnseg.errors import UserError, run
 from attnseg.settings import Synthesis
 
@@ -72,7 +73,7 @@ def build(args: argparse.Namespace) -> list[prompt_sets.Prompt]:
     if args.captions is None and args.count is None:
         raise UserError(f"--source {args.source} needs --count")
     if source is None:
-        from attnseg.mini_world.prompts import mini_world_prompts
+        from attnseg.mini.world.prompts import mini_world_prompts
 
         return mini_world_prompts(args.count, args.seed)
     if args.captions is not None:

@@ -14,10 +14,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from attnseg import datasets, downloads
+from attnseg import datasets
 from attnseg.datasets import completeness
 from attnseg.errors import UserError, run
-from attnseg.files import sha256, write_json
+from attnseg.io import downloads
+from attnseg.io.files import sha256, write_json
 
 
 def main(argv: list[str] | None = None) -> int:

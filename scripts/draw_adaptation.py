@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from attnseg.errors import UserError, run
-from attnseg.evaluation.chosen import spread
-from attnseg.evaluation.generated_pictures import adaptation_figure
-from attnseg.shards import read_shards
+from attnseg.io.shards import read_shards
+from attnseg.results.chosen import spread
+from attnseg.results.generated_pictures import adaptation_figure
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 

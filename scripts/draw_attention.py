@@ -14,13 +14,13 @@ import torch
 from attnseg import datasets
 from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
+from attnseg.core.clusters import spectral_segments
 from attnseg.core.geometry import in_photo, to_photo
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
-from attnseg.evaluation.chosen import with_several_classes
-from attnseg.evaluation.pictures import Attention, attention_figure
-from attnseg.gpu import claim_device
-from attnseg.masks.clusters import spectral_segments
+from attnseg.io.gpu import claim_device
+from attnseg.results.chosen import with_several_classes
+from attnseg.results.pictures import Attention, attention_figure
 from attnseg.settings import ExtractionJob, Figure2
 from attnseg.settings.cli import add_settings, given_settings
 from attnseg.text2mask.extract import Options, Sample, queries_of, query_maps, views_of

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 
 from attnseg.errors import UserError, run
-from attnseg.files import write_atomically
+from attnseg.io.files import write_atomically
 
 HEIGHT, GAP, COLUMN_GAP, LETTER = 26, 12, 60, 7.2  # pixels; the last is a letter's width at 12px
 BLUE, GREY = "#0072b2", "#777"

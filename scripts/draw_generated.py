@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from attnseg.errors import UserError, run
-from attnseg.evaluation.chosen import with_several_classes
-from attnseg.evaluation.generated_pictures import attention_figure
-from attnseg.shards import read_shards
+from attnseg.io.shards import read_shards
+from attnseg.results.chosen import with_several_classes
+from attnseg.results.generated_pictures import attention_figure
 
 
 def main(argv: list[str] | None = None) -> int:

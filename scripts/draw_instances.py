@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from attnseg.errors import UserError, run
-from attnseg.evaluation.mug_pictures import draw
+from attnseg.personalised.pictures import draw
 from attnseg.settings import Personalised
 
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from attnseg import datasets
 from attnseg.errors import UserError, run
-from attnseg.evaluation.chosen import with_several_classes
-from attnseg.evaluation.pictures import figure
-from attnseg.evaluation.similarity import failures
+from attnseg.io.shards import read_shards
+from attnseg.results.chosen import with_several_classes
+from attnseg.results.pictures import figure
+from attnseg.results.similarity import failures
 from attnseg.settings import Picture
-from attnseg.shards import read_shards
 
 
 def main(argv: list[str] | None = None) -> int:

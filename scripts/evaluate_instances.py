@@ -14,9 +14,9 @@ import numpy as np
 
 from attnseg.datasets.mug19 import SPLITS, Mug19, read_mug19
 from attnseg.errors import UserError, run
-from attnseg.evaluation.answers import read_predictions, read_rows
-from attnseg.evaluation.personalised import order_notes, score, split_metrics
-from attnseg.files import write_atomically, write_json
+from attnseg.io.files import write_atomically, write_json
+from attnseg.personalised.answers import read_predictions, read_rows
+from attnseg.personalised.scores import order_notes, score, split_metrics
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from attnseg import datasets
 from attnseg.errors import UserError, run
-from attnseg.evaluation.iou import write_metrics
-from attnseg.evaluation.masks import evaluate_masks, truth_of
+from attnseg.results.iou import write_metrics
+from attnseg.results.masks import evaluate_masks, truth_of
 
 
 def parser() -> argparse.ArgumentParser:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from attnseg import datasets
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
-from attnseg.evaluation.iou import counts, write_metrics
+from attnseg.results.iou import counts, write_metrics
 from attnseg.segmentation.data import split_pairs
 from attnseg.settings import TestJob, read_segmentor
 from attnseg.settings.cli import add_settings, given_settings
@@ -54,7 +54,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     # here and not above: the CRF's processes import this file, and need no torch
-    from attnseg.gpu import claim_device
+    from attnseg.io.gpu import claim_device
 
     test, dataset = given_settings(args, TestJob), args.dataset
     classes, pairs = split_pairs(dataset, args.root, args.split)
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         device = claim_device(args.device)
 
-        from attnseg.precision import number_format
+        from attnseg.io.precision import number_format
         from attnseg.segmentation.model import load_segmentor
         from attnseg.segmentation.predict import Submission, predictions, usable_cores
 

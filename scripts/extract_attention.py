@@ -17,10 +17,10 @@ from attnseg.backbones.interface import Backbone
 from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
-from attnseg.gpu import claim_device
+from attnseg.io.gpu import claim_device
+from attnseg.io.shards import members, problem_with, write_shard
 from attnseg.settings import PROFILES, ExtractionJob
 from attnseg.settings.cli import add_settings, given_settings
-from attnseg.shards import members, problem_with, write_shard
 from attnseg.text2mask.extract import Options, Sample, extract
 
 

@@ -12,9 +12,9 @@ import re
 import sys
 from pathlib import Path
 
-from attnseg.downloads import download
 from attnseg.errors import UserError, run
-from attnseg.files import write_atomically
+from attnseg.io.downloads import download
+from attnseg.io.files import write_atomically
 
 
 def parser() -> argparse.ArgumentParser:

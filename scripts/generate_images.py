@@ -20,17 +20,17 @@ from tqdm import tqdm
 
 from attnseg.attn2mask.dreambooth_lora import load_lora
 from attnseg.attn2mask.generate import Generated, generate
+from attnseg.attn2mask.prompt_sets import Prompt, read_prompts
 from attnseg.backbones import load_backbone
 from attnseg.backbones.model_files import weight_hashes
 from attnseg.errors import run
-from attnseg.files import parameters_hash, sha256, write_atomically
-from attnseg.gpu import claim_device
-from attnseg.precision import number_format
-from attnseg.prompt_sets import Prompt, read_prompts
+from attnseg.io.files import parameters_hash, sha256, write_atomically
+from attnseg.io.gpu import claim_device
+from attnseg.io.precision import number_format
+from attnseg.io.shard_parts import Batch, build_shard
+from attnseg.io.shards import manifest_path, members, problem_with
 from attnseg.settings import Generation
 from attnseg.settings.cli import add_settings, given_settings
-from attnseg.shard_parts import Batch, build_shard
-from attnseg.shards import manifest_path, members, problem_with
 
 
 def main(argv: list[str] | None = None) -> int:

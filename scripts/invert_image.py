@@ -26,13 +26,13 @@ from attnseg.backbones.interface import Backbone
 from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
-from attnseg.files import sha256
-from attnseg.gpu import claim_device
-from attnseg.prompts import text_query
+from attnseg.io.files import sha256
+from attnseg.io.gpu import claim_device
+from attnseg.io.shard_parts import Batch, build_shard
+from attnseg.io.shards import members, problem_with
 from attnseg.settings import InversionJob
 from attnseg.settings.cli import add_settings, given_settings
-from attnseg.shard_parts import Batch, build_shard
-from attnseg.shards import members, problem_with
+from attnseg.text2mask.queries import text_query
 
 
 def main(argv: list[str] | None = None) -> int:

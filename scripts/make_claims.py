@@ -15,15 +15,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnseg import provenance
 from attnseg.errors import UserError, run
-from attnseg.evaluation.claims import judge, paper_difference
-from attnseg.files import write_json
+from attnseg.io import provenance
+from attnseg.io.files import write_json
+from attnseg.results import TABLES
+from attnseg.results.build import read_published
+from attnseg.results.claims import CLAIMS, evaluations_needed
+from attnseg.results.ledger import summary, write_ledger
+from attnseg.results.verdicts import judge, paper_difference
 from attnseg.settings import Claims
-from attnseg.tables import TABLES
-from attnseg.tables.build import read_published
-from attnseg.tables.claims import CLAIMS, evaluations_needed
-from attnseg.tables.ledger import summary, write_ledger
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
 

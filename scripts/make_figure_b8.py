@@ -17,11 +17,11 @@ from pathlib import Path
 
 import matplotlib
 
-from attnseg import provenance
 from attnseg.errors import UserError, run
-from attnseg.files import write_atomically, write_json
-from attnseg.tables import render
-from attnseg.tables.build import COLUMNS, write_rows
+from attnseg.io import provenance
+from attnseg.io.files import write_atomically, write_json
+from attnseg.results import render
+from attnseg.results.build import COLUMNS, write_rows
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "attnseg"  # the same drawing is the same file

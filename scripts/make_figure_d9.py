@@ -17,12 +17,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from attnseg import provenance
 from attnseg.errors import UserError, run
-from attnseg.evaluation.similarity import GROUPS, grouped, regression
-from attnseg.files import write_atomically, write_json
-from attnseg.tables import render
-from attnseg.tables.build import COLUMNS, PUBLISHED_COLUMNS, read_csv, write_rows
+from attnseg.io import provenance
+from attnseg.io.files import write_atomically, write_json
+from attnseg.results import render
+from attnseg.results.build import COLUMNS, PUBLISHED_COLUMNS, read_csv, write_rows
+from attnseg.results.similarity import GROUPS, grouped, regression
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "attnseg"  # the same drawing is the same file

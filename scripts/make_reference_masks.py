@@ -15,7 +15,7 @@ from PIL import Image
 
 from attnseg import datasets
 from attnseg.errors import UserError, run
-from attnseg.files import parameters_hash, write_json
+from attnseg.io.files import parameters_hash, write_json
 
 KINDS = ("all_background", "random_labels")
 

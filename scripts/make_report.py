@@ -10,10 +10,10 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnseg.costs import Job, read_jobs
 from attnseg.errors import run
-from attnseg.files import write_atomically
-from attnseg.tables import FIGURES, PICTURES, TABLES, ledger, render
+from attnseg.io.costs import Job, read_jobs
+from attnseg.io.files import write_atomically
+from attnseg.results import FIGURES, PICTURES, TABLES, ledger, render
 
 STYLE = f"""{render.STYLE}
 body {{ margin: 2em auto; max-width: 76em; padding: 0 1em; }} img {{ max-width: 100%; }}

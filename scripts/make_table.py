@@ -15,11 +15,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from attnseg import provenance
 from attnseg.errors import UserError, run
-from attnseg.files import write_atomically, write_json
-from attnseg.tables import TABLES, evaluations_needed, find, render
-from attnseg.tables.build import read_evaluations, read_published, table_rows, write_rows
+from attnseg.io import provenance
+from attnseg.io.files import write_atomically, write_json
+from attnseg.results import TABLES, evaluations_needed, find, render
+from attnseg.results.build import read_evaluations, read_published, table_rows, write_rows
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from attnseg import datasets
 from attnseg.errors import UserError, run
-from attnseg.evaluation.iou import read_metrics
-from attnseg.evaluation.similarity import cosines, image_miou, pairs_of
-from attnseg.files import write_atomically, write_json
+from attnseg.io.files import write_atomically, write_json
+from attnseg.results.iou import read_metrics
+from attnseg.results.similarity import cosines, image_miou, pairs_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,7 +80,8 @@ def class_embeddings(model: Path, dataset: datasets.Dataset) -> np.ndarray:
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    from attnseg.prompts import encode_text, text_query, token_positions
+    from attnseg.backbones.text import encode_text, token_positions
+    from attnseg.text2mask.queries import text_query
 
     try:
         tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")

@@ -21,11 +21,11 @@ from attnseg import datasets
 from attnseg.core.geometry import Fit
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.errors import UserError, run
-from attnseg.files import sha256, start_folder, write_json
-from attnseg.masks.refine import refine, source_maps
+from attnseg.io.files import sha256, start_folder, write_json
+from attnseg.io.shards import listed_shards, read_shards
 from attnseg.settings import RefinementJob
 from attnseg.settings.cli import add_settings, given_settings
-from attnseg.shards import listed_shards, read_shards
+from attnseg.text2mask.refine import refine, source_maps
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,13 +24,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from attnseg import datasets
+from attnseg.attn2mask.labelling import dataset_labels, synthetic_mask
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
-from attnseg.files import start_folder, write_atomically, write_json
-from attnseg.masks.synthetic import dataset_labels, synthetic_mask
+from attnseg.io.files import start_folder, write_atomically, write_json
+from attnseg.io.shards import read_shards
 from attnseg.settings import LabellingJob
 from attnseg.settings.cli import add_settings, given_settings
-from attnseg.shards import read_shards
 
 
 def main(argv: list[str] | None = None) -> int:

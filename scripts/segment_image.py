@@ -24,8 +24,8 @@ from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
 from attnseg.datasets.images import PALETTE, read_image, write_mask
 from attnseg.errors import UserError, run
-from attnseg.files import write_atomically
-from attnseg.gpu import claim_device
+from attnseg.io.files import write_atomically
+from attnseg.io.gpu import claim_device
 from attnseg.personalised.instances import locate
 from attnseg.personalised.personal import Personal, check_base, check_identifier, read_personal
 from attnseg.text2mask.extract import Options, options_for

@@ -35,8 +35,8 @@ from attnseg.backbones import load_backbone
 from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.mug19 import Mug19, Triplet, read_mug19
 from attnseg.errors import UserError, run
-from attnseg.files import parameters_hash, sha256, write_atomically, write_json
-from attnseg.gpu import claim_device
+from attnseg.io.files import parameters_hash, sha256, write_atomically, write_json
+from attnseg.io.gpu import claim_device
 from attnseg.personalised.instances import Segments, scene_segments
 from attnseg.personalised.personal import INFO, read_personal
 from attnseg.personalised.referring import METHODS, Work, run_method

@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--{name} {getattr(args, name)}: give at least 1")
     if args.scenes < args.batch:
         raise UserError(f"--scenes {args.scenes}: give at least one batch of {args.batch}")
-    from attnseg.gpu import claim_device
-    from attnseg.mini_world.classification import CLASSES, named_scenes
+    from attnseg.io.gpu import claim_device
+    from attnseg.mini.world.classification import CLASSES, named_scenes
     from attnseg.segmentation.pretraining import train_classifier
     from attnseg.settings import read_segmentor
 

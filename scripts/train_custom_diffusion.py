@@ -21,13 +21,13 @@ from pathlib import Path
 
 import torch
 
-from attnseg import provenance
 from attnseg.backbones import load_backbone
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.datasets.mug19 import photos_in, read_mug19
 from attnseg.errors import UserError, run
-from attnseg.files import write_json
-from attnseg.gpu import claim_device, training_dtype
+from attnseg.io import provenance
+from attnseg.io.files import write_json
+from attnseg.io.gpu import claim_device, training_dtype
 from attnseg.personalised import custom_diffusion as cd
 from attnseg.personalised.personal import read_personal, save_personal, with_tokens
 from attnseg.settings import Model, SubjectTrainingJob

@@ -26,8 +26,8 @@ from attnseg.attn2mask.dreambooth_lora import (
 )
 from attnseg.backbones import load_backbone
 from attnseg.errors import run
-from attnseg.files import parameters_hash
-from attnseg.gpu import claim_device, training_dtype
+from attnseg.io.files import parameters_hash
+from attnseg.io.gpu import claim_device, training_dtype
 from attnseg.settings import LoraJob
 from attnseg.settings.cli import add_settings, given_settings
 

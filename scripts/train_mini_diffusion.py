@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from attnseg.backbones.text import encode_text
 from attnseg.errors import run
-from attnseg.files import write_atomically, write_json
-from attnseg.gpu import claim_device
+from attnseg.io.files import write_atomically, write_json
+from attnseg.io.gpu import claim_device
 from attnseg.mini import model, training
 from attnseg.mini.card import write_card
 from attnseg.mini.evaluation import dev_evaluation
-from attnseg.mini_world.training import training_scenes
-from attnseg.prompts import encode_text
+from attnseg.mini.world.training import training_scenes
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -73,8 +73,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     # here and not above: seconds, which --help and a wrong argument need not take
-    from attnseg.gpu import claim_device, pick_device
-    from attnseg.precision import number_format
+    from attnseg.io.gpu import claim_device, pick_device
+    from attnseg.io.precision import number_format
 
     settings = read_segmentor(given_values(args))
     if args.reliability and settings.learner != "beco":

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from attnseg.errors import UserError, run
-from attnseg.files import write_json
-from attnseg.shards import manifest_path, problem_with
+from attnseg.io.files import write_json
+from attnseg.io.shards import manifest_path, problem_with
 
 
 def main(argv: list[str] | None = None) -> int:

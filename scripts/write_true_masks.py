@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from attnseg import datasets
 from attnseg.errors import UserError, run
-from attnseg.files import write_json
+from attnseg.io.files import write_json
 
 
 def main(argv: list[str] | None = None) -> int:

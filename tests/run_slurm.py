@@ -139,7 +139,7 @@ def checkout(folder: Path, scenes: int) -> Path:
     counts = {"dev": 1, "train": 2, "trainaug": scenes, "val": 2, "test": 2}
     root = "resources/mini/VOCdevkit/VOC2012"
     make = (
-        "from attnseg.mini_world import voc_layout as v\n"
+        "from attnseg.mini.world import voc_layout as v\n"
         "from pathlib import Path\n"
         f"counts = {counts}\n"
         "v.VOC_SPLITS = {n: (s, counts[n]) for n, (s, _) in v.VOC_SPLITS.items()}\n"

@@ -11,9 +11,9 @@ class UserError(Exception):
 def run(main: Callable[[], int]) -> int:
     """The exit status of a program: a `UserError` becomes one line on stderr and status 1.
 
-    What a job of the workflow costs is recorded (attnseg.costs).
+    What a job of the workflow costs is recorded (attnseg.io.costs).
     """
-    from attnseg.costs import record_path, recorded
+    from attnseg.io.costs import record_path, recorded
 
     try:
         with recorded(sys.argv, record_path()):

@@ -21,6 +21,24 @@ FORMS = {
     "mug19": ("split", "method"),
 }
 
+# of personalised segmentation: its methods and splits by their labels in the tables, and its metrics
+# with their arrays in per_triplet.npz
+MUG19_METHODS = {
+    "Mask R-CNN": "mask_rcnn",
+    "DINO-ViT": "dino_vit",
+    "Subject Only": "subject_only",
+    "Context Only": "context_only",
+    "Arithmetic": "arithmetic",
+    "Ours": "custom_selfcross",
+}
+MUG19_SPLITS = {
+    "All": "all",
+    "Semantic Distractor": "semantic_distractor",
+    "Visual Distractor": "visual_distractor",
+}
+MEASURES = {"miou": "iou", "bf_acc": "found_alone", "af_acc": "found_together"}
+NO_MASK_RCNN = "Mask R-CNN needs Detectron2 or torchvision, which no environment here has"
+
 
 @dataclass(frozen=True)
 class Evaluation:

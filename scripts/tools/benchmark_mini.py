@@ -32,9 +32,9 @@ from attnseg.core.geometry import Fit  # noqa: E402
 from attnseg.datasets import load  # noqa: E402
 from attnseg.datasets.images import read_image  # noqa: E402
 from attnseg.errors import run  # noqa: E402
-from attnseg.masks.refine import refine  # noqa: E402
 from attnseg.settings import Bilateral, Crf, RefinementJob  # noqa: E402
 from attnseg.text2mask.extract import Options, Sample, extract  # noqa: E402
+from attnseg.text2mask.refine import refine  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,7 +25,7 @@ try:
 except ModuleNotFoundError:  # run from its own folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from attnseg.errors import run
-from attnseg.tables.__main__ import printed
+from attnseg.results.__main__ import printed
 
 RESULTS, LOG = Path("results/mini"), Path("work/mini/logs/snakemake.log")
 # CPU seconds of a job on an AMD EPYC with bfloat16; what a machine needs of them is learnt on the way

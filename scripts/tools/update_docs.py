@@ -17,8 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from attnseg.errors import UserError, run
-from attnseg.files import write_atomically
-from attnseg.tables import ledger, render
+from attnseg.io.files import write_atomically
+from attnseg.results import ledger, render
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"(<!-- results (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)

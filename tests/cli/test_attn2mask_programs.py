@@ -20,12 +20,12 @@ import train_dreambooth_lora
 from attnseg.datasets.images import read_mask
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError
-from attnseg.evaluation.chosen import spread, with_several_classes
-from attnseg.evaluation.generated_pictures import local_labels
-from attnseg.mini_world.splits import voc_id, voc_scene
-from attnseg.mini_world.voc_layout import write_scene
+from attnseg.io.shards import problem_with
+from attnseg.mini.world.splits import voc_id, voc_scene
+from attnseg.mini.world.voc_layout import write_scene
+from attnseg.results.chosen import spread, with_several_classes
+from attnseg.results.generated_pictures import local_labels
 from attnseg.settings import LabellingJob, read_settings
-from attnseg.shards import problem_with
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 

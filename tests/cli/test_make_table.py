@@ -115,7 +115,7 @@ def test_tables_are_printed_together(tmp_path):
         files.append(tmp_path / f"{target}.csv")
         make_table(target, "--output", files[-1])
     environment = {"PYTHONPATH": "scripts", "PATH": "", "PYTHONUTF8": "1"}
-    done = make_table(*files, "--width", 80, module=("-m", "attnseg.tables"), env=environment)
+    done = make_table(*files, "--width", 80, module=("-m", "attnseg.results"), env=environment)
     assert done.returncode == 0, done.stderr
     assert "Text2Mask, Table 3." in done.stdout and "Text2Mask, Table 5." in done.stdout
 

@@ -22,9 +22,8 @@ import segment_instances
 import train_custom_diffusion
 from attnseg.datasets.mug19 import SPLITS, read_mug19
 from attnseg.errors import run
-from attnseg.evaluation import mug_pictures
-from attnseg.evaluation.personalised import overlap, score
-from attnseg.mini_world import mugs19
+from attnseg.mini.world import mugs19
+from attnseg.personalised import pictures as mug_pictures
 from attnseg.personalised.personal import (
     INFO,
     PROJECTIONS,
@@ -34,6 +33,7 @@ from attnseg.personalised.personal import (
     text_projections,
 )
 from attnseg.personalised.referring import DIFFUSION
+from attnseg.personalised.scores import overlap, score
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = (
@@ -298,7 +298,7 @@ def test_answers_are_scored_in_every_split(predictions, world, tmp_path, capsys)
 
 def test_perfect_answers_score_full_marks(predictions, world, tmp_path):
     """Correlations that are 1 on the true segment: every accuracy is 100."""
-    from attnseg.masks.assignment import true_segments
+    from attnseg.personalised.assignment import true_segments
 
     data = read_mug19(world)
     _, segments = evaluate_instances.read_predictions(predictions)

@@ -17,7 +17,7 @@ import verify_shards
 from attnseg.datasets.images import PALETTE, read_image, read_mask, write_mask
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import run
-from attnseg.mini_world import voc_layout
+from attnseg.mini.world import voc_layout
 
 CRF = json.dumps({"crf": {"iterations": 3, "bilateral": {"sxy": 9.7}}})
 

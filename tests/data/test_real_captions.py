@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from attnseg import prompt_sets
-from attnseg.caption_matching import mentions
+from attnseg.attn2mask import prompt_sets
+from attnseg.attn2mask.caption_matching import mentions
 from attnseg.datasets.voc import DATASET as VOC
 
 pytestmark = pytest.mark.data

@@ -7,8 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 import train_custom_diffusion
-from attnseg import finetuning
-from attnseg.backbones import load_backbone
+from attnseg.backbones import finetuning, load_backbone
 from attnseg.personalised.personal import PROJECTIONS, personalised, read_personal
 
 pytestmark = pytest.mark.data

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from attnseg.masks.assignment import NONE, alone, centres, together, true_segments
+from attnseg.personalised.assignment import NONE, alone, centres, together, true_segments
 
 
 def best_of_all(values: np.ndarray) -> list[tuple[float, list[int]]]:

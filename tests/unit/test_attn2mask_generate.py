@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
 from attnseg.attn2mask import generate as g
-from attnseg.caption_matching import classes_and_spans, mentions
+from attnseg.attn2mask.caption_matching import classes_and_spans, mentions
+from attnseg.attn2mask.prompt_sets import Prompt
+from attnseg.backbones.text import encode_text
 from attnseg.datasets.voc import DATASET as VOC
 from attnseg.errors import UserError
-from attnseg.prompt_sets import Prompt
-from attnseg.prompts import encode_text
 from attnseg.settings import Generation
 
 SHORT = Generation(steps=4, attention_step=2)

@@ -11,8 +11,8 @@ from attnseg.datasets.cityscapes import DATASET as cityscapes
 from attnseg.datasets.imagenet_s import DATASET as imagenet_s
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
-from attnseg.mini_world import cityscapes_layout, imagenet_s_layout
-from attnseg.mini_world.scenes import STREET_PALETTES, street_labels
+from attnseg.mini.world import cityscapes_layout, imagenet_s_layout
+from attnseg.mini.world.scenes import STREET_PALETTES, street_labels
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from attnseg.attn2mask import dreambooth_lora as dl
 from attnseg.attn2mask.generate import generate
+from attnseg.attn2mask.prompt_sets import Prompt
 from attnseg.backbones import load_backbone
 from attnseg.errors import UserError
-from attnseg.prompt_sets import Prompt
 from attnseg.settings import Generation, LoraJob
 from attnseg.text2mask.attention import attention_maps
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from skimage.filters import threshold_otsu
 
+from attnseg.attn2mask.labelling import dataset_labels, synthetic_mask
+from attnseg.core.reliability import crf_input, normalised, reliability, with_beta_background
+from attnseg.core.threshold import otsu_labels, threshold_labels
 from attnseg.errors import UserError
-from attnseg.masks.reliability import crf_input, normalised, reliability, with_beta_background
-from attnseg.masks.synthetic import dataset_labels, synthetic_mask
-from attnseg.masks.threshold import otsu_labels, threshold_labels
 from attnseg.settings import LabellingJob, SimpleCrf, read_settings
 
 

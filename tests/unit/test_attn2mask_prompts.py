@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from attnseg import caption_matching, prompt_sets
+from attnseg.attn2mask import caption_matching, prompt_sets
+from attnseg.attn2mask.caption_matching import Mention, classes_and_spans, plurals
 from attnseg.attn2mask.generate import class_positions
-from attnseg.caption_matching import Mention, classes_and_spans, plurals
 from attnseg.datasets import load
 from attnseg.datasets.imagenet_s import ImageNetS
 from attnseg.errors import UserError
-from attnseg.mini_world.prompts import mini_world_prompts
-from attnseg.mini_world.vocabulary import WORDS
+from attnseg.mini.world.prompts import mini_world_prompts
+from attnseg.mini.world.vocabulary import WORDS
 
 VOC, STREETS = load("voc"), load("cityscapes")
 

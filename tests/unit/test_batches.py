@@ -10,15 +10,15 @@ from safetensors.torch import load_file
 
 from attnseg.attn2mask import dreambooth_lora as dl
 from attnseg.backbones import load_backbone
-from attnseg.batches import Batches
 from attnseg.errors import UserError
+from attnseg.io.batches import Batches
+from attnseg.io.shard_parts import build_shard
 from attnseg.personalised import custom_diffusion as cd
-from attnseg.prompts import text_query
 from attnseg.segmentation import predict
 from attnseg.segmentation.model import build_model
 from attnseg.settings import LoraJob, SubjectTrainingJob, read_segmentor
-from attnseg.shard_parts import build_shard
 from attnseg.text2mask.extract import Options, Sample, extract, query_maps, views_of
+from attnseg.text2mask.queries import text_query
 
 
 def small_memory(module: torch.nn.Module, limit: int) -> list[int]:

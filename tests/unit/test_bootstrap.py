@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attnseg.evaluation.bootstrap import (
+from attnseg.results.bootstrap import (
     Counts,
     Resampler,
     correlation,
@@ -11,7 +11,7 @@ from attnseg.evaluation.bootstrap import (
     image_weights,
     spread,
 )
-from attnseg.evaluation.iou import miou
+from attnseg.results.iou import miou
 
 
 def draw_masks(rng, right, ease):

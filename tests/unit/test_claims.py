@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from attnseg.errors import UserError
-from attnseg.evaluation.claims import judge, paper_difference, read_run
-from attnseg.evaluation.iou import write_metrics
-from attnseg.tables import TABLES
-from attnseg.tables.claims import CLAIMS, Claim, Quality, evaluations_needed
-from attnseg.tables.ledger import COLUMNS, html, summary, text
+from attnseg.results import TABLES
+from attnseg.results.claims import CLAIMS, Claim, Quality, evaluations_needed
+from attnseg.results.iou import write_metrics
+from attnseg.results.ledger import COLUMNS, html, summary, text
+from attnseg.results.verdicts import judge, paper_difference, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -240,7 +240,7 @@ def test_programs_of_results_import_no_networks(program):
 
 def test_the_claims_need_the_standard_library_only():
     code = (
-        "import sys; before = set(sys.modules); import attnseg.tables.claims;"
+        "import sys; before = set(sys.modules); import attnseg.results.claims;"
         "new = {m.split('.')[0] for m in set(sys.modules) - before};"
         "print(sorted(m for m in new if m not in sys.stdlib_module_names and m != 'attnseg'))"
     )

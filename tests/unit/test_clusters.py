@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnseg.masks.clusters import OUTSIDE, cbp_scores, segment_means, spectral_segments
+from attnseg.core.clusters import OUTSIDE, cbp_scores, segment_means, spectral_segments
 
 
 def block_affinity(groups: torch.Tensor, noise: float = 0.0) -> torch.Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnseg import costs
+from attnseg.io import costs
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 JOB = """

@@ -11,7 +11,9 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from attnseg.backbones import load_backbone
+from attnseg.backbones.text import encode_text, token_positions
 from attnseg.core.geometry import central_square
+from attnseg.core.seeds import generator_of
 from attnseg.errors import UserError
 from attnseg.personalised import custom_diffusion as cd
 from attnseg.personalised.personal import (
@@ -28,8 +30,6 @@ from attnseg.personalised.personal import (
     text_projections,
     with_tokens,
 )
-from attnseg.prompts import encode_text, token_positions
-from attnseg.seeds import generator_of
 from attnseg.settings import SubjectTrainingJob
 from attnseg.text2mask.attention import attention_maps
 

@@ -14,8 +14,8 @@ from PIL import Image
 from attnseg import datasets
 from attnseg.core.geometry import own_fit
 from attnseg.errors import UserError
-from attnseg.masks.refine import refine
 from attnseg.settings import RefinementJob
+from attnseg.text2mask.refine import refine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = {"classes": ["cat", "dog"], "background": False}
@@ -45,7 +45,7 @@ def test_facts_are_read_without_numpy_pil_or_torch():
 def test_no_other_code_names_a_data_set():
     """But for the papers' tables and figures, the mini world, and what is personal, which is Mug19's."""
     names = re.compile(rf"""(["'])({"|".join(datasets.SHIPPED)})\1""")
-    free = ("attnseg/datasets/", "attnseg/tables/", "attnseg/mini_world/")
+    free = ("attnseg/datasets/", "attnseg/results/", "attnseg/mini/world/")
     mini = {"build_mini_world.py", "benchmark_mini.py"}
     mug19 = {
         "personalised.smk", "tables.smk", "report.smk", "evaluate_instances.py",

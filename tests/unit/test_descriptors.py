@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from transformers import ViTConfig, ViTModel
 
 from attnseg.errors import UserError
-from attnseg.masks.descriptors import (
+from attnseg.personalised.descriptors import (
     DinoFeatures,
     box_of,
     dense_similarity,

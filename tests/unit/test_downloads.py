@@ -15,9 +15,9 @@ import zipfile
 
 import pytest
 
-from attnseg import downloads
-from attnseg.downloads import download, extract
 from attnseg.errors import UserError
+from attnseg.io import downloads
+from attnseg.io.downloads import download, extract
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

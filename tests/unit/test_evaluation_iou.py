@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from attnseg.errors import UserError
-from attnseg.evaluation import iou as E
+from attnseg.results import iou as E
 
 CLASSES = 5
 

@@ -9,8 +9,8 @@ from PIL import Image
 import evaluate_masks as program
 from attnseg.datasets import load
 from attnseg.errors import UserError, run
-from attnseg.evaluation import masks as M
-from attnseg.evaluation.iou import read_metrics
+from attnseg.results import masks as M
+from attnseg.results.iou import read_metrics
 
 TOY = json.dumps({"key": "toy", "classes": ["cat", "dog"]})
 CLASSES = ("background", "cat", "dog")

@@ -4,7 +4,7 @@ import pytest
 
 from attnseg.errors import UserError
 from attnseg.evaluations import Evaluation
-from attnseg.tables import TABLES, evaluations_needed
+from attnseg.results import TABLES, evaluations_needed
 
 CONFIG = {
     "datasets": {"voc": {"splits": {"train": {"truth": True}, "test": {"truth": False}}}},

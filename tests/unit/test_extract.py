@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 
 from attnseg.backbones import load_backbone
 from attnseg.errors import UserError
-from attnseg.shards import members, problem_with, read_shards, write_shard
+from attnseg.io.shards import members, problem_with, read_shards, write_shard
 from attnseg.text2mask.extract import Options, Sample, extract, sample_noise
 
 OPTIONS = Options(noises=2, resize="none")

@@ -3,7 +3,7 @@
 import pytest
 
 from attnseg.errors import UserError
-from attnseg.files import safe_name, start_folder
+from attnseg.io.files import safe_name, start_folder
 
 
 def test_what_other_parameters_made_goes_and_what_the_same_made_stays(tmp_path):

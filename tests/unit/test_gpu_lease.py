@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnseg import gpu
 from attnseg.errors import UserError
+from attnseg.io import gpu
 
-SCRIPTS = Path(gpu.__file__).parents[1]
+SCRIPTS = Path(gpu.__file__).parents[2]
 
 # Holds devices for a while and claims each with a file that only one process can hold.
 HOLDER = """
@@ -23,7 +23,7 @@ import fcntl, os, sys, time
 sys.modules["torch"] = type(sys)("torch")  # not needed, and slow to import
 sys.modules["torch"].device = object
 sys.modules["torch"].dtype = object
-from attnseg.gpu import lease
+from attnseg.io.gpu import lease
 log = open(sys.argv[1], "a", buffering=1)
 with lease(int(sys.argv[3]), wait=0.01) as devices:
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(devices)
@@ -97,7 +97,7 @@ def test_a_claimed_device_is_kept_until_the_process_ends(tmp_path):
     """Also by a program that never gives it back: a second one takes the other device."""
     claim = (
         "import torch; torch.cuda.is_available = lambda: True\n"
-        "import os, sys; from attnseg.gpu import claim_device\n"
+        "import os, sys; from attnseg.io.gpu import claim_device\n"
         "assert claim_device('cuda').type == 'cuda'\n"
         "print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()"
     )
@@ -172,7 +172,7 @@ LEASER = """
 import os, random, sys, time
 torch = sys.modules["torch"] = type(sys)("torch")
 torch.device = torch.dtype = object
-from attnseg.gpu import lease
+from attnseg.io.gpu import lease
 folder, leases = sys.argv[1], int(sys.argv[2])
 for _ in range(leases):
     with lease(wait=0.005) as (device,):

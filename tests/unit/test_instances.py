@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from attnseg.batches import Batches
+from attnseg.backbones.text import Query
+from attnseg.core.clusters import OUTSIDE
 from attnseg.core.geometry import Fit, in_photo
 from attnseg.core.maps import min_max
 from attnseg.datasets.mug19 import Mug19, Triplet
 from attnseg.errors import UserError
-from attnseg.evaluation.personalised import order_notes, score, split_metrics
-from attnseg.masks.clusters import OUTSIDE
+from attnseg.io.batches import Batches
 from attnseg.personalised.instances import (
     Segments,
     correlations,
@@ -22,7 +22,7 @@ from attnseg.personalised.instances import (
     word_positions,
 )
 from attnseg.personalised.personal import Personal, fingerprint, phrase_query, text_projections
-from attnseg.prompts import Query
+from attnseg.personalised.scores import order_notes, score, split_metrics
 from attnseg.text2mask.attention import attention_maps
 from attnseg.text2mask.extract import Options, Sample, query_maps, sample_noise, views_of
 

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from attnseg.backbones import load_backbone
 from attnseg.backbones.model_files import weight_files, weight_hashes
 from attnseg.errors import UserError
-from attnseg.files import sha256
+from attnseg.io.files import sha256
 from attnseg.mini.model import train_tokenizer
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import yaml
 
+from attnseg.attn2mask.prompt_sets import read_captions
 from attnseg.datasets.coco import DATASET as coco
 from attnseg.datasets.coco import read_annotations
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
-from attnseg.mini_world import coco_layout
-from attnseg.mini_world.coco_layout import COCO_NAMES, coco_scene, run_lengths, write_coco
-from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES
-from attnseg.prompt_sets import read_captions
+from attnseg.mini.world import coco_layout
+from attnseg.mini.world.coco_layout import COCO_NAMES, coco_scene, run_lengths, write_coco
+from attnseg.mini.world.vocabulary import COCO_EXTRA_CLASSES
 
 MINI = Path(__file__).resolve().parents[2] / "config" / "mini.yaml"
 SPLITS = {"train": (31, 12, "train2014"), "val": (32, 3, "val2014")}

@@ -9,8 +9,8 @@ from attnseg.datasets.cityscapes import CLASSES as STREET_CLASSES
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.datasets.voc import DATASET as voc
-from attnseg.mini_world import captions, scenes, splits, training
-from attnseg.mini_world.vocabulary import COCO_EXTRA_CLASSES, HELD_OUT_MUGS, TYPICAL
+from attnseg.mini.world import captions, scenes, splits, training
+from attnseg.mini.world.vocabulary import COCO_EXTRA_CLASSES, HELD_OUT_MUGS, TYPICAL
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_training_covers_every_class_of_every_layout():
 
 
 def test_the_written_voc_reads_back(tmp_path, monkeypatch):
-    from attnseg.mini_world import voc_layout
+    from attnseg.mini.world import voc_layout
 
     small = {"trainaug": (2, 6), "train": (2, 3)}
     monkeypatch.setattr(voc_layout, "VOC_SPLITS", small)

@@ -9,9 +9,9 @@ from PIL import Image
 from scipy import ndimage
 
 from attnseg.datasets.mug19 import SPLITS, Mug19, Triplet, read_mug19
-from attnseg.mini_world import mugs19
-from attnseg.mini_world.scenes import training_mugs
-from attnseg.mini_world.vocabulary import MUG_COLOURS, MUG_CONTENTS, MUG_PATTERNS
+from attnseg.mini.world import mugs19
+from attnseg.mini.world.scenes import training_mugs
+from attnseg.mini.world.vocabulary import MUG_COLOURS, MUG_CONTENTS, MUG_PATTERNS
 
 
 @pytest.fixture(scope="module")

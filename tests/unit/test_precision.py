@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnseg import precision
-from attnseg.precision import computes_bfloat16, number_format
+from attnseg.io import precision
+from attnseg.io.precision import computes_bfloat16, number_format
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -50,7 +50,7 @@ def test_a_segmentor_trains_and_predicts_without_bfloat16(tmp_path):
     """In a process of its own: oneDNN reads its limit once."""
     code = """
 import torch
-from attnseg.precision import number_format
+from attnseg.io.precision import number_format
 from attnseg.segmentation.model import build_model
 from attnseg.settings import read_segmentor
 

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from attnseg.errors import UserError
-from attnseg.mini_world.classification import CLASSES, named_scene, named_scenes
+from attnseg.mini.world.classification import CLASSES, named_scene, named_scenes
 from attnseg.segmentation.model import MEAN, STD, build_model, load_pretrained
 from attnseg.segmentation.pretraining import augmented, train_classifier
 from attnseg.settings import read_segmentor

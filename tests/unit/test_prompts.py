@@ -5,12 +5,13 @@ import importlib.util
 import pytest
 from transformers import CLIPTokenizer
 
+from attnseg.backbones.text import Query, token_positions
 from attnseg.datasets import load
 from attnseg.datasets.dataset import BACKGROUND_WORDS
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.errors import UserError
 from attnseg.mini.model import train_tokenizer
-from attnseg.prompts import Query, background_words, text_query, token_positions
+from attnseg.text2mask.queries import background_words, text_query
 from tools.make_random_sd import clip_tokenizer
 
 COCO_CLASSES = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attnseg.tables import TABLES
+from attnseg.results import TABLES
 
 FOLDER = Path(__file__).resolve().parents[2] / "config" / "published"
 

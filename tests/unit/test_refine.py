@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from attnseg.core.crf import crf_probabilities
 from attnseg.core.geometry import Fit
-from attnseg.masks.crf import crf_probabilities
-from attnseg.masks.refine import refine, source_maps
-from attnseg.masks.scores import with_background
+from attnseg.core.scores import with_background
 from attnseg.settings import Bilateral, Crf, RefinementJob
+from attnseg.text2mask.refine import refine, source_maps
 
 
 def test_background_is_the_papers_square_and_the_officials_for_coco():

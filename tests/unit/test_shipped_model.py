@@ -8,10 +8,10 @@ import torch
 
 from attnseg.backbones import load_backbone
 from attnseg.core.geometry import Fit
-from attnseg.masks.refine import refine
-from attnseg.mini_world.splits import voc_scene
+from attnseg.mini.world.splits import voc_scene
 from attnseg.settings import Bilateral, Crf, RefinementJob
 from attnseg.text2mask.extract import Options, Sample, extract
+from attnseg.text2mask.refine import refine
 
 MODEL = Path(__file__).resolve().parents[2] / "assets" / "mini_sd"
 OPTIONS = Options(cross_blocks=[5, 6], self_block=7, noises=2, resize="none")

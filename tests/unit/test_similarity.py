@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from attnseg.core.scores import with_background
 from attnseg.datasets import Dataset
 from attnseg.errors import UserError
-from attnseg.evaluation.iou import miou
-from attnseg.evaluation.pictures import BLACK, COLOURS, GREY, coloured, uncertain
-from attnseg.evaluation.similarity import (
+from attnseg.results.iou import miou
+from attnseg.results.pictures import BLACK, COLOURS, GREY, coloured, uncertain
+from attnseg.results.similarity import (
     cosines,
     failures,
     grouped,
@@ -22,7 +23,6 @@ from attnseg.evaluation.similarity import (
     pairs_of,
     regression,
 )
-from attnseg.masks.scores import with_background
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -104,7 +104,7 @@ def test_without_a_power_the_background_s_score_is_constant():
 
 
 def test_the_similarity_of_images_with_several_classes_is_measured(tmp_path):
-    from attnseg.evaluation.iou import write_metrics
+    from attnseg.results.iou import write_metrics
 
     root, ids = tmp_path / "VOC2012", ["one", "two", "three", "four"]
     (root / "Annotations").mkdir(parents=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from attnseg.errors import UserError
-from attnseg.tables import TABLES, attn2mask, evaluations_needed, render, text2mask
-from attnseg.tables.build import COLUMNS, read_evaluations, read_published, table_rows, write_rows
-from attnseg.tables.description import Source
+from attnseg.results import TABLES, attn2mask, evaluations_needed, render, text2mask
+from attnseg.results.build import COLUMNS, read_evaluations, read_published, table_rows, write_rows
+from attnseg.results.description import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["background", *(name for name in attn2mask.VOC_COLUMNS.values() if name != "background")]
@@ -124,7 +124,7 @@ def test_an_unknown_target_is_an_error_that_lists_the_tables():
 
 def test_the_descriptions_need_the_standard_library_only():
     code = (
-        "import sys; before = set(sys.modules); import attnseg.tables, attnseg.tables.render;"
+        "import sys; before = set(sys.modules); import attnseg.results, attnseg.results.render;"
         "new = {m.split('.')[0] for m in set(sys.modules) - before};"
         "print(sorted(m for m in new if m not in sys.stdlib_module_names and m != 'attnseg'))"
     )

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from attnseg import provenance
 from attnseg.errors import UserError
+from attnseg.io import provenance
 
 
 def git(folder, *arguments):

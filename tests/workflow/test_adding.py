@@ -402,7 +402,7 @@ TABLES = (
 
 def add_table(copy: Path) -> None:
     recipe = RECIPES["A table"]
-    with open(copy / "scripts" / "attnseg" / "tables" / "text2mask.py", "a") as file:
+    with open(copy / "scripts" / "attnseg" / "results" / "text2mask.py", "a") as file:
         file.write(PETS_TABLE)
     header = re.search(r"`(method,metric,.*?)`", recipe)[1]
     (copy / "config" / "published" / "pets_table1.csv").write_text(header + "\n")
@@ -418,7 +418,7 @@ def add_table(copy: Path) -> None:
 def add_claim(copy: Path) -> None:
     assert "`claims` is then `needed_for`" in RECIPES["A claim"] and "claims]" in PETS_ENTRY
     edit(
-        copy / "scripts" / "attnseg" / "tables" / "claims.py",
+        copy / "scripts" / "attnseg" / "results" / "claims.py",
         "CLAIMS = (*_text2mask(), ",
         'CLAIMS = (_greater("pets", "Table 1", "Pets are found", cell("pets_table1", "Ours", "mIoU"),\n'
         '    cell("voc_table1", "Ours (1 time)", "Initial")), *_text2mask(), ',

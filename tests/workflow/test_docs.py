@@ -13,9 +13,9 @@ from PIL import Image
 
 from attnseg.datasets.images import read_mask
 from attnseg.datasets.voc import DATASET as VOC
-from attnseg.mini_world.splits import voc_scene
-from attnseg.mini_world.voc_layout import write_scene
-from attnseg.tables import TARGETS
+from attnseg.mini.world.splits import voc_scene
+from attnseg.mini.world.voc_layout import write_scene
+from attnseg.results import TARGETS
 from tools import update_docs
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from attnseg.tables import TARGETS
+from attnseg.results import TARGETS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MINI = ("--configfile", "config/mini.yaml")

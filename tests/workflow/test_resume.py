@@ -36,7 +36,7 @@ def few_scenes(folder: Path) -> Path:
         shutil.copytree(REPOSITORY / name, folder / name)
     for name in ("Snakefile", "envs", "assets"):
         (folder / name).symlink_to(REPOSITORY / name)
-    splits = folder / "scripts/attnseg/mini_world/splits.py"
+    splits = folder / "scripts/attnseg/mini/world/splits.py"
     source, config = splits.read_text(), folder / "config/mini.yaml"
     settings = yaml.safe_load(config.read_text())
     for name in settings["datasets"]["voc"]["splits"]:

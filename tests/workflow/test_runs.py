@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from attnseg import runs
+from attnseg.io import runs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -20,7 +20,7 @@ SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 SNAKEFILE = f"""
 import sys
 sys.path.insert(0, {str(REPOSITORY / "scripts")!r})
-from attnseg.runs import guard
+from attnseg.io.runs import guard
 guard(workflow, "work")
 
 rule sleep:
@@ -146,7 +146,7 @@ def test_what_makes_no_file_does_not_wait_for_a_run(toy, start, what):
 
 def test_a_process_that_outlives_a_run_does_not_hold_its_lock(tmp_path):
     program = (
-        "import os, pathlib, subprocess\nfrom attnseg.runs import alone\n"
+        "import os, pathlib, subprocess\nfrom attnseg.io.runs import alone\n"
         f"with alone(pathlib.Path({str(tmp_path)!r}), 'a'):\n"
         "    print(subprocess.Popen(['sleep', '60'], close_fds=False).pid)\n    os.kill(os.getpid(), 9)\n"
     )

@@ -18,11 +18,11 @@ from attnseg import datasets
 from attnseg.config import prepare, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
 from attnseg.evaluations import Evaluation
-from attnseg.runs import guard
+from attnseg.io.runs import guard
 from attnseg.settings import PROFILES, read_segmentor
-from attnseg.tables import FIGURES, GENERATED_PICTURES, PICTURES, TABLES, TARGETS
-from attnseg.tables import check_target, evaluations_needed
-from attnseg.tables import claims as ledger
+from attnseg.results import FIGURES, GENERATED_PICTURES, PICTURES, TABLES, TARGETS
+from attnseg.results import check_target, evaluations_needed
+from attnseg.results import claims as ledger
 
 # `python` in a rule is the interpreter that runs Snakemake, unless a conda env puts its own first
 os.environ.update(

@@ -1,6 +1,6 @@
 """Photos of subjects -> a word for each -> where it is among its like (Mug19)."""
 
-from attnseg.tables.text2mask import MUG19_METHODS, MUG19_SPLITS
+from attnseg.evaluations import MUG19_METHODS, MUG19_SPLITS
 
 
 def personal_methods():

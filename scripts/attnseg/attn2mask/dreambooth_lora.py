@@ -18,13 +18,13 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from attnseg import finetuning
+from attnseg.backbones import finetuning
 from attnseg.backbones.interface import Text
 from attnseg.backbones.stable_diffusion import StableDiffusion
+from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
-from attnseg.files import parameters_hash, write_atomically
-from attnseg.seeds import generator_of
+from attnseg.io.files import parameters_hash, write_atomically
 from attnseg.settings import LoraJob
 
 UNET_MODULES = ["to_q", "to_k", "to_v", "to_out.0"]

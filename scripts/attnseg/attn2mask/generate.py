@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler
 
+from attnseg.attn2mask.prompt_sets import Prompt
 from attnseg.backbones.capture import Seen
 from attnseg.backbones.interface import Backbone, Block
+from attnseg.backbones.text import Query
 from attnseg.core.attention import averaged_cross, token_weights
 from attnseg.errors import UserError
-from attnseg.prompt_sets import Prompt
-from attnseg.prompts import Query
 from attnseg.settings import Generation
 
 

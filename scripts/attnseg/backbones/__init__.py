@@ -37,7 +37,7 @@ def load_backbone(
     import torch
 
     from attnseg.backbones.model_files import find_model, pipeline_name
-    from attnseg.gpu import pick_device, pick_dtype
+    from attnseg.io.gpu import pick_device, pick_dtype
 
     folder = find_model(path_or_id, revision)
     module, family = FAMILIES[pipeline_name(folder)]

@@ -16,8 +16,8 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 
 from attnseg.backbones.capture import Seen, record
+from attnseg.backbones.text import Query
 from attnseg.errors import UserError
-from attnseg.prompts import Query
 
 
 class Block(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attnseg.backbones import FAMILIES
 from attnseg.errors import UserError
-from attnseg.files import sha256
+from attnseg.io.files import sha256
 
 INDEX = "model_index.json"
 # A repository often holds its weights twice: in full, and halved for those who ask.

@@ -20,7 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from attnseg.backbones.interface import Attention, Backbone, Block, Denoiser, Posterior, Text
 from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
-from attnseg.prompts import Query, encode_text, token_positions
+from attnseg.backbones.text import Query, encode_text, token_positions
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 
 from attnseg.datasets import Dataset, coco
 from attnseg.datasets.coco import DATASET
-from attnseg.files import write_json
+from attnseg.io.files import write_json
 
 
 def rasterise(annotations: Sequence[dict], height: int, width: int, numbers: dict) -> np.ndarray:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnseg.errors import UserError
-from attnseg.files import safe_name
+from attnseg.io.files import safe_name
 
 if TYPE_CHECKING:
     import numpy as np

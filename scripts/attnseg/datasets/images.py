@@ -7,7 +7,7 @@ from PIL import Image
 
 from attnseg.datasets.dataset import bit_colours
 from attnseg.errors import UserError
-from attnseg.files import write_atomically
+from attnseg.io.files import write_atomically
 
 PALETTE = np.array(bit_colours(), np.uint8)  # VOC's
 

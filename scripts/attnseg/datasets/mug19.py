@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from attnseg.datasets.dataset import Dataset
 from attnseg.errors import UserError
-from attnseg.files import safe_name
+from attnseg.io.files import safe_name
 
 if TYPE_CHECKING:
     import numpy as np

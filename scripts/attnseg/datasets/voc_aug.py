@@ -23,7 +23,7 @@ from attnseg.datasets.completeness import ids_hash
 from attnseg.datasets.images import PALETTE, read_mask, write_mask
 from attnseg.datasets.voc import DATASET as VOC
 from attnseg.errors import UserError
-from attnseg.files import write_atomically, write_json
+from attnseg.io.files import write_atomically, write_json
 
 TRAINAUG = 10582
 # SHA-256 of the sorted ids, a newline between two: of the list train_aug that DeepLab made common

@@ -36,7 +36,7 @@ pipe = StableDiffusionPipeline.from_pretrained("assets/mini_sd")
 
 ## Training
 
-{scenes} scenes of `attnseg.mini_world`, each with four captions; no masks. Autoencoder: {vae_steps} steps of
+{scenes} scenes of `attnseg.mini.world`, each with four captions; no masks. Autoencoder: {vae_steps} steps of
 {vae_batch}. U-Net and text encoder: {steps} steps of {batch}, AdamW, peak rate 1e-3, Min-SNR weights, a moving
 average. Captions are lists ("a photo including dog, sofa, and wall.") for one scene in four, so that the
 queries' wording is known. The U-Net took {hours:.1f} hours on {machine}.

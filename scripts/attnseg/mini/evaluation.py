@@ -6,12 +6,12 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.core.maps import min_max
+from attnseg.core.scores import upsample, with_background
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
-from attnseg.masks.scores import upsample, with_background
 from attnseg.mini.training import encode
-from attnseg.mini_world.splits import VOC_SPLITS, voc_scene
-from attnseg.prompts import text_query
+from attnseg.mini.world.splits import VOC_SPLITS, voc_scene
 from attnseg.text2mask.attention import attention_maps
+from attnseg.text2mask.queries import text_query
 
 CROSS_BLOCKS = tuple(range(7))  # 8x8 and 4x4
 SELF_BLOCKS = (7, 8)  # 16x16

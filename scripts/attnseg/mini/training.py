@@ -15,8 +15,8 @@ from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from attnseg.backbones.stable_diffusion import StableDiffusion
-from attnseg.files import write_atomically
-from attnseg.precision import computes_bfloat16
+from attnseg.io.files import write_atomically
+from attnseg.io.precision import computes_bfloat16
 
 VAE_LEARNING_RATE = 1e-3
 VAE_BATCH = 16

@@ -16,15 +16,16 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
 
-from attnseg import finetuning
+from attnseg.backbones import finetuning
 from attnseg.backbones.interface import Posterior
 from attnseg.backbones.stable_diffusion import StableDiffusion
-from attnseg.batches import Batches
 from attnseg.core.geometry import central_square
+from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
 from attnseg.datasets.mug19 import photos_in
 from attnseg.errors import UserError
-from attnseg.files import parameters_hash, sha256, start_folder, write_atomically
+from attnseg.io.batches import Batches
+from attnseg.io.files import parameters_hash, sha256, start_folder, write_atomically
 from attnseg.personalised.personal import (
     INFO,
     Personal,
@@ -37,7 +38,6 @@ from attnseg.personalised.personal import (
     text_projections,
     with_tokens,
 )
-from attnseg.seeds import generator_of
 from attnseg.settings import SubjectTrainingJob
 
 

@@ -12,19 +12,20 @@ import torch
 
 from attnseg.backbones.interface import Backbone
 from attnseg.backbones.stable_diffusion import StableDiffusion
-from attnseg.batches import Batches
+from attnseg.backbones.text import Query
+from attnseg.core.clusters import OUTSIDE, segment_means, spectral_segments
 from attnseg.core.geometry import Fit, in_photo, to_photo
 from attnseg.core.maps import min_max
 from attnseg.errors import UserError
-from attnseg.masks.clusters import OUTSIDE, segment_means, spectral_segments
+from attnseg.io.batches import Batches
 from attnseg.personalised.personal import (
     Personal,
     check_identifier,
     personalised,
     phrase_query,
 )
-from attnseg.prompts import Query, text_query
 from attnseg.text2mask.extract import Options, Sample, View, query_maps, views_of
+from attnseg.text2mask.queries import text_query
 
 
 @dataclass
@@ -76,7 +77,7 @@ def scene_segments(
 ) -> list[Segments]:
     """The foreground of each scene in as many segments as it has instances.
 
-    `locality`: see `attnseg.masks.clusters.spectral_segments`.
+    `locality`: see `attnseg.core.clusters.spectral_segments`.
     """
     query = text_query([class_word], synonyms=False, background=False)
     found = []

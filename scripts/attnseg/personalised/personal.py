@@ -26,9 +26,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from attnseg.backbones.stable_diffusion import StableDiffusion
+from attnseg.backbones.text import Query
 from attnseg.errors import UserError
-from attnseg.files import write_atomically, write_json
-from attnseg.prompts import Query
+from attnseg.io.files import write_atomically, write_json
 
 PROJECTIONS = "pytorch_custom_diffusion_weights.safetensors"
 INFO = "personal.json"

@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 
 from attnseg.backbones.stable_diffusion import StableDiffusion
-from attnseg.batches import Batches
+from attnseg.backbones.text import Query
 from attnseg.core.geometry import central_square
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.mug19 import Mug19, Triplet
 from attnseg.errors import UserError
-from attnseg.masks import descriptors
+from attnseg.evaluations import NO_MASK_RCNN
+from attnseg.io.batches import Batches
+from attnseg.personalised import descriptors
 from attnseg.personalised.instances import Segments, correlations, word_positions
 from attnseg.personalised.personal import (
     Personal,
@@ -29,8 +31,6 @@ from attnseg.personalised.personal import (
     read_personal,
     text_projections,
 )
-from attnseg.prompts import Query
-from attnseg.tables.text2mask import NO_MASK_RCNN
 from attnseg.text2mask.extract import Edit, Options, View, query_maps
 
 DIFFUSION = ("custom_selfcross", "subject_only", "context_only", "arithmetic")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from attnseg.masks.crf import crf_probabilities
+from attnseg.core.crf import crf_probabilities
 from attnseg.settings import Crf
 
 

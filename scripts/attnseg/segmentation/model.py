@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from attnseg.errors import UserError
-from attnseg.files import write_atomically
+from attnseg.io.files import write_atomically
 from attnseg.segmentation import beco, parts  # noqa: F401  registers them
 from attnseg.settings import Segmentor, read_segmentor
 

@@ -25,8 +25,8 @@ from mmseg.registry import DATA_SAMPLERS, DATASETS, HOOKS, MODELS, TRANSFORMS
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from attnseg.batches import Batches
-from attnseg.precision import number_format
+from attnseg.io.batches import Batches
+from attnseg.io.precision import number_format
 
 IGNORED = 255
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from attnseg.batches import Batches
-from attnseg.files import write_atomically
+from attnseg.io.batches import Batches
+from attnseg.io.files import write_atomically
 from attnseg.segmentation.crf import crf_labels
 from attnseg.settings import Crf
 

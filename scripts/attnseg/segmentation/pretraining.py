@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from attnseg.files import write_atomically
-from attnseg.precision import number_format
+from attnseg.io.files import write_atomically
+from attnseg.io.precision import number_format
 from attnseg.segmentation.model import MEAN, STD, build_model
 from attnseg.settings import Segmentor
 

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from attnseg.errors import UserError
-from attnseg.files import parameters_hash, sha256
+from attnseg.io.files import parameters_hash, sha256
 from attnseg.segmentation.data import Pairs
 from attnseg.segmentation.model import (
     load_pretrained,

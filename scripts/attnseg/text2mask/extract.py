@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from attnseg.backbones.interface import Backbone, Text
-from attnseg.batches import Batches
+from attnseg.backbones.text import Query
+from attnseg.core.clusters import cbp_scores
 from attnseg.core.geometry import (
     Fit,
     in_photo,
@@ -18,12 +19,12 @@ from attnseg.core.geometry import (
     own_fit,
 )
 from attnseg.core.maps import min_max
+from attnseg.core.seeds import generator_of
 from attnseg.errors import UserError
-from attnseg.masks.clusters import cbp_scores
-from attnseg.prompts import USUAL, Query, text_query
-from attnseg.seeds import generator_of
+from attnseg.io.batches import Batches
 from attnseg.settings import ExtractionJob
 from attnseg.text2mask.attention import attention_maps
+from attnseg.text2mask.queries import USUAL, text_query
 
 Positions = list[list[int]]  # per class, the places of its tokens
 # changes a query's hidden states [L, D]

@@ -8,9 +8,9 @@ import numpy as np
 from attnseg.backbones.interface import Backbone
 from attnseg.core.geometry import Fit
 from attnseg.errors import UserError
-from attnseg.masks.refine import refined_scores
 from attnseg.settings import Bilateral, Crf, RefinementJob
 from attnseg.text2mask.extract import Options, Sample, extract, options_for
+from attnseg.text2mask.refine import refined_scores
 
 DIAGONAL = 625  # of a VOC photo, pixels, where the CRF's bilateral width is 67
 

@@ -1,0 +1,52 @@
+"""Text as a model's tokens: where the words of a class stand among them (Text2Mask, Section 3.3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from attnseg.errors import UserError
+
+
+@dataclass(frozen=True)
+class Query:
+    """`text`, and a class the characters [start, end) that name it."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+
+def token_positions(tokenizer, query: Query) -> list[list[int]]:
+    """Per class the positions of its tokens in the encoded query; the first token (BOS) is 0.
+
+    All words of a class count, and all pieces of a word. Positions come from the tokenizer alone,
+    so any vocabulary will do.
+
+    Raises:
+        UserError: where a class's tokens do not fit the tokenizer's window.
+    """
+
+    def count(end: int) -> int:
+        return len(tokenizer(query.text[:end], add_special_tokens=False).input_ids)
+
+    positions = [list(range(1 + count(start), 1 + count(end))) for start, end in query.spans]
+    room = tokenizer.model_max_length - 1  # the last place is the end-of-text token's
+    for (start, end), places in zip(query.spans, positions, strict=True):
+        phrase = query.text[start:end]
+        if not places:
+            raise UserError(f"the tokenizer has no token for {phrase!r}: use another word for it")
+        if places[-1] >= room:
+            raise UserError(
+                f"{phrase!r} is past the text encoder's window of {room + 1} tokens in a query of "
+                f"{len(query.spans)} classes: ask for fewer classes at a time"
+            )
+    return positions
+
+
+def encode_text(tokenizer, texts: Sequence[str], device="cpu"):
+    """Token ids [B, window] padded to the window, on `device`."""
+    return tokenizer(
+        list(texts),
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+        return_tensors="pt",
+    ).input_ids.to(device)

@@ -1,1 +1,0 @@
-"""Measuring segmentations: IoU from counts an image, and masks against the truth."""

@@ -1,0 +1,1 @@
+"""Files, shards, devices, downloads, costs: what touches the machine."""

@@ -1,0 +1,393 @@
+"""Files from the network and out of archives: resumed, checked, and never outside their folder."""
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import gzip
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import stat
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from attnseg.errors import UserError
+from attnseg.io.files import sha256 as sha256_of
+from attnseg.io.files import write_json
+
+BLOCK = 1 << 20
+# RuntimeError: an encrypted zip
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    zlib.error,
+    gzip.BadGzipFile,
+    RuntimeError,
+)
+RETRIED = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may pass
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    lock: Path | None = None,
+    retries: int = 5,
+    wait: float = 2.0,
+    timeout: float = 60.0,
+) -> Path:
+    """`url` as the file `path`, which is there when this returns and not before.
+
+    What has arrived is kept as ``<name>.part`` and asked for no second time, after a cut as after
+    an interrupted run. A file with a wrong checksum is kept aside as ``<name>.bad``.
+
+    Args:
+        sha256, md5: hexadecimal checksums, or the first digits of one; both are checked.
+        lock: a JSON file of checksums. Without `sha256` and `md5` the first download writes its
+            SHA-256 there, and every later one of the same address must agree.
+        retries: attempts in a row that bring nothing before this gives up.
+        wait: seconds before the second attempt, doubled with each further one.
+
+    Raises:
+        UserError: not found, no answer, no room on the disk, or another checksum.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    if not path.exists():
+        _fetch(url, part, retries, wait, timeout)
+        checked = part
+    else:
+        checked = path
+    verify(
+        checked, url, sha256=sha256, md5=md5, lock=lock, aside=path.with_name(path.name + ".bad")
+    )
+    if checked is part:
+        os.replace(part, path)
+        _tag_file(part).unlink(missing_ok=True)
+    return path
+
+
+def verify(
+    file: Path,
+    origin: str,
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    lock: Path | None = None,
+    aside: Path | None = None,
+) -> None:
+    """Raise a `UserError` where the checksums of `file` are not those given or in `lock`.
+
+    A wrong file is moved to `aside` where that is given.
+    """
+    locked = read_lock(lock) if lock is not None and not (sha256 or md5) else None
+    if locked is not None:
+        sha256 = locked.get(origin, {}).get("sha256")
+    for name, expected in (("sha256", sha256), ("md5", md5)):
+        if expected is None:
+            continue
+        with open(file, "rb") as content:
+            found = hashlib.file_digest(content, name).hexdigest()
+        if found.startswith(expected.lower()):
+            continue
+        kept = file
+        if aside is not None:
+            os.replace(file, aside)
+            _tag_file(file).unlink(missing_ok=True)
+            kept = aside
+        source = f" in {lock}" if locked is not None else ""
+        raise UserError(
+            f"{origin}: {name} is {found}, expected {expected}{source}; the file is kept as {kept}: "
+            "download it again, and if it stays so, do not use it"
+        )
+    if locked is not None and sha256 is None:
+        entry = {
+            "sha256": sha256_of(file),
+            "bytes": file.stat().st_size,
+            "first_seen": datetime.date.today().isoformat(),
+        }
+        with open(f"{lock}.lock", "w") as beside:  # other downloads share the file
+            fcntl.flock(beside, fcntl.LOCK_EX)
+            write_json(lock, read_lock(lock) | {origin: entry})
+
+
+def read_lock(lock: Path) -> dict:
+    """address -> {sha256, bytes, first_seen}: what was seen where no checksum is published."""
+    try:
+        return json.loads(Path(lock).read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{lock}: not valid JSON ({error}); repair or remove it") from None
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Raise a `UserError` where the disk of `folder` has less than `needed` bytes free."""
+    folder = Path(folder)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {what} needs {size(needed)} and {size(free)} are free; make room, or set "
+            "the data set's root to another disk"
+        )
+
+
+def size(count: int) -> str:
+    """Bytes for a person: ``1.9 GB``."""
+    power = 0
+    while count >= 1000 and power < 4:
+        count, power = count / 1000, power + 1
+    unit = ("bytes", "kB", "MB", "GB", "TB")[power]
+    return f"{count:.0f} {unit}" if count >= 100 or not power else f"{count:.1f} {unit}"
+
+
+# -- one file from the network
+
+
+def _fetch(url: str, part: Path, retries: int, wait: float, timeout: float) -> None:
+    """All of `url` in `part`, from wherever it ends now."""
+    failures = 0
+    while True:
+        before = _length(part)
+        try:
+            if _fetch_once(url, part, timeout):
+                return
+            reason = "the connection was cut"
+        except urllib.error.HTTPError as error:
+            reason = f"{error.code} {error.reason}"
+            if error.code not in RETRIED:
+                raise UserError(f"{url}: {reason}; see whether the address has moved") from None
+        except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"{part}: the disk is full; what has arrived is kept: make room and run again"
+                ) from None
+            if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
+                raise UserError(f"{part}: {error.strerror}; choose a folder to write in") from None
+            reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+        except ValueError as error:
+            raise UserError(f"{url}: no address ({error})") from None
+        failures = 0 if _length(part) > before else failures + 1
+        if failures >= retries:
+            raise UserError(
+                f"{url}: {reason}, {retries} times in a row; {size(_length(part))} are kept in {part}: "
+                f"run again to go on, or put {part.name.removesuffix('.part')} beside it by hand"
+            )
+        pause = wait * 2 ** max(failures - 1, 0)
+        print(f"{url}: {reason}; again in {pause:.0f} s", file=sys.stderr, flush=True)
+        time.sleep(pause)
+
+
+def _fetch_once(url: str, part: Path, timeout: float) -> bool:
+    """One request for what is missing. Whether `part` is complete now."""
+    start = _length(part)
+    request = urllib.request.Request(url, headers={"User-Agent": "attnseg"})
+    tag = _read_tag(part)
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+        if tag:  # answers with the whole file, should it have changed since
+            request.add_header("If-Range", tag)
+    try:
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
+        if total == str(start):
+            return True
+        part.unlink()  # longer than the file: not a part of it
+        return False
+    with response:
+        given = response.headers.get("Content-Range", "")
+        resumed = response.status == 206 and given.startswith(f"bytes {start}-")
+        if response.status == 206 and not resumed:
+            raise OSError(f"asked for bytes from {start}, got {given!r}")
+        start = start if resumed else 0
+        length = response.headers.get("Content-Length")
+        missing = int(length) if length is not None and length.isdigit() else None
+        if missing is not None:
+            check_space(part.parent, missing, f"downloading {Path(url).name}")
+        new_tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+        if not new_tag.startswith("W/"):  # a weak tag does not vouch for the bytes
+            _tag_file(part).write_text(new_tag)
+        with (
+            open(part, "ab" if resumed else "wb", buffering=0) as file,
+            _progress(Path(url).name, start, None if missing is None else start + missing) as bar,
+        ):
+            received = 0
+            while block := response.read(BLOCK):
+                file.write(block)
+                received += len(block)
+                bar(len(block))
+    return missing is None or received == missing
+
+
+def _length(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _tag_file(part: Path) -> Path:
+    return part.with_name(part.name + ".tag")
+
+
+def _read_tag(part: Path) -> str:
+    return _tag_file(part).read_text() if _tag_file(part).is_file() else ""
+
+
+@contextlib.contextmanager
+def _progress(name: str, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, a line every 10 per cent in a log."""
+    if sys.stderr.isatty():
+        with tqdm(
+            desc=name, initial=start, total=total, unit="B", unit_scale=True, leave=False
+        ) as bar:
+            yield bar.update
+        return
+    done, told = start, 10 * start // total if total else 0
+
+    def update(count: int) -> None:
+        nonlocal done, told
+        done += count
+        if total and 10 * done // total > told:
+            told = 10 * done // total
+            print(f"{name}: {10 * told} % of {size(total)}", file=sys.stderr, flush=True)
+
+    yield update
+
+
+# -- archives
+
+
+def extract(
+    archive: Path, folder: Path, *, strip: str = "", only: tuple[str, ...] | list[str] = ()
+) -> int:
+    """The files of a tar or zip archive in `folder`; how many.
+
+    Everything is unpacked beside its place first and moved when all of it is there; existing files
+    are replaced. An archive in which one wanted entry is a link or a device, or any entry leads out
+    of the folder, is refused as a whole.
+
+    Args:
+        strip: the folder in the archive whose content is wanted; what lies elsewhere is left.
+        only: patterns (``cls/*``, matching across /) of the files wanted, below `strip`.
+    """
+    archive, folder = Path(archive), Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
+    try:
+        reader = _read_zip if _is_zip(archive) else _read_tar
+        count = 0
+        try:
+            for member, kind, length, copy in reader(archive):
+                target = _target(archive, member, kind, strip, only)
+                if target is None:
+                    continue
+                if kind == "folder":
+                    (partial / target).mkdir(parents=True, exist_ok=True)
+                    continue
+                check_space(folder, length, f"unpacking {archive.name}")
+                (partial / target).parent.mkdir(parents=True, exist_ok=True)
+                with open(partial / target, "wb") as file:
+                    copy(file)
+                count += 1
+        except DAMAGED as error:
+            raise UserError(
+                f"{archive}: damaged or no archive ({error}); download it again"
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(f"{folder}: the disk is full; make room and run again") from None
+        if not count:
+            wanted = f" below {strip}" if strip else ""
+            raise UserError(f"{archive}: no file wanted{wanted}; is it another archive?")
+        for file in sorted(partial.rglob("*")):
+            place = folder / file.relative_to(partial)
+            if file.is_dir():
+                place.mkdir(parents=True, exist_ok=True)
+            else:
+                os.replace(file, place)
+        return count
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _target(
+    archive: Path, member: str, kind: str, strip: str, only: tuple[str, ...] | list[str]
+) -> PurePosixPath | None:
+    """Where a member goes, below the folder; None where it is not wanted."""
+    path = PurePosixPath(member.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
+        raise UserError(
+            f"{archive}: {member!r} leads out of the folder: not unpacked; do not use this archive"
+        )
+    try:
+        path = path.relative_to(strip) if strip else path
+    except ValueError:
+        return None
+    if only and not any(fnmatch(str(path), pattern) for pattern in only):
+        return None
+    if kind not in ("file", "folder"):
+        raise UserError(f"{archive}: {member!r} is a {kind}: not unpacked; do not use this archive")
+    return path
+
+
+def _is_zip(archive: Path) -> bool:
+    if not archive.is_file():
+        raise UserError(f"{archive}: no such file; name an archive that is there")
+    return zipfile.is_zipfile(archive)
+
+
+def _read_tar(archive: Path) -> Iterator[tuple[str, str, int, Callable]]:
+    """Name, kind, size of each member and a function that writes its content to a file."""
+    with tarfile.open(archive, "r|*") as tar:  # a stream: one pass over a compressed archive
+        for member in tar:
+            if member.isdir():
+                kind = "folder"
+            elif member.issym() or member.islnk():
+                kind = "link"
+            else:
+                kind = "file" if member.isreg() else "device"
+
+            def copy(file, member=member):
+                shutil.copyfileobj(tar.extractfile(member), file, BLOCK)
+
+            yield member.name, kind, member.size, copy
+
+
+def _read_zip(archive: Path) -> Iterator[tuple[str, str, int, Callable]]:
+    """The same for a zip archive."""
+    with zipfile.ZipFile(archive) as content:
+        for member in content.infolist():
+            mode = member.external_attr >> 16
+            kind = "folder" if member.is_dir() else "file"
+            if stat.S_ISLNK(mode):
+                kind = "link"
+            elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                kind = "device"
+
+            def copy(file, member=member):
+                with content.open(member) as source:
+                    shutil.copyfileobj(source, file, BLOCK)
+
+            yield member.orig_filename, kind, member.file_size, copy

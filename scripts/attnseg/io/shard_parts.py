@@ -1,0 +1,70 @@
+"""A shard made batch by batch: what is finished is kept, so that an interruption costs one batch."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from attnseg.io.batches import Batches
+from attnseg.io.files import parameters_hash, write_atomically, write_json
+from attnseg.io.shards import write_shard
+
+Batch = tuple[dict[str, torch.Tensor], list[dict]]  # tensors by name, manifest items
+
+
+def build_shard(
+    output: Path,
+    samples: Sequence,
+    work: Callable[[Sequence], Batch],
+    parameters: dict,
+    batch_size: int,
+    still_valid: Callable[[list[dict]], bool] = lambda items: True,
+    progress: Callable[[int], object] = lambda count: None,
+    **more: object,
+) -> tuple[list[dict], int]:
+    """Write the shard of `samples`; returns its items and how many of them were made just now.
+
+    `work` makes a batch. Finished batches lie in a hidden folder beside `output`, named after the
+    parameters, until the shard is complete; those whose items are not `still_valid` are made again.
+    `more` is added to the manifest as it is.
+    """
+    folder = output.with_name(f".{output.stem}-{parameters_hash(parameters)}")
+    for other in output.parent.glob(f".{output.stem}-*"):
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other)  # its images are overwritten now
+    tensors: dict[str, torch.Tensor] = {}
+    items: list[dict] = []
+    fresh = 0
+
+    def finished(part: Sequence) -> Batch:
+        nonlocal fresh
+        kept = folder / f"{len(items):08d}-{len(part)}"
+        batch = _kept(kept)
+        if batch is None or not still_valid(batch[1]):
+            batch = work(part)
+            fresh += len(part)
+            with write_atomically(kept.with_suffix(".safetensors")) as partial:
+                save_file({k: t.contiguous() for k, t in batch[0].items()}, partial)
+            write_json(kept.with_suffix(".json"), batch[1])  # last: it makes the batch count
+        return batch
+
+    for part, batch in Batches(batch_size, "image").over(samples, finished):
+        tensors |= batch[0]
+        items += batch[1]
+        progress(len(part))
+    write_shard(output, tensors, items, parameters, **more)
+    shutil.rmtree(folder, ignore_errors=True)
+    return items, fresh
+
+
+def _kept(path: Path) -> Batch | None:
+    """A batch that an earlier run has finished."""
+    try:
+        items = json.loads(path.with_suffix(".json").read_text())
+        return load_file(path.with_suffix(".safetensors")), items
+    except (OSError, ValueError, SafetensorError):
+        return None

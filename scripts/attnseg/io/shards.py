@@ -1,0 +1,98 @@
+"""Shards: fixed runs of a split's list, each a safetensors file with a JSON manifest.
+
+A shard is complete when its manifest exists, names the same parameters and holds the file's
+SHA-256. Everything else is made again.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from attnseg.errors import UserError
+from attnseg.io.files import parameters_hash, sha256, write_atomically, write_json
+
+
+def members(items: list, shard: int, size: int) -> list:
+    """The items of a shard: positions shard * size to (shard + 1) * size of the list."""
+    if size < 1 or shard < 0 or shard * size >= len(items):
+        raise UserError(
+            f"shard {shard} of size {size}: the list has {len(items)} items; "
+            "check the split's `images` count in the configuration"
+        )
+    return items[shard * size : (shard + 1) * size]
+
+
+def manifest_path(shard: Path) -> Path:
+    return shard.with_suffix(".json")
+
+
+def write_shard(
+    path: Path,
+    tensors: dict[str, torch.Tensor],
+    items: list[dict],
+    parameters: dict,
+    **more: object,
+) -> None:
+    """The tensors, then the manifest that makes them count. `more` is added to it as it is."""
+    manifest_path(path).unlink(missing_ok=True)
+    with write_atomically(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    manifest = {
+        "sha256": sha256(path),
+        "parameters_hash": parameters_hash(parameters),
+        "parameters": parameters,
+        "items": items,
+        **more,
+    }
+    write_json(manifest_path(path), manifest)
+
+
+def problem_with(path: Path, parameters: dict | None = None) -> str | None:
+    """Why a shard is not complete, or None. `parameters`: those it must have been made with."""
+    try:
+        manifest = json.loads(manifest_path(path).read_text())
+        if not path.is_file():
+            return "the tensors are missing"
+        if parameters is not None and manifest["parameters_hash"] != parameters_hash(parameters):
+            return "made with other parameters"
+        if sha256(path) != manifest["sha256"]:
+            return "the tensors are damaged"
+    except FileNotFoundError:
+        return "the manifest is missing"
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return "the manifest is damaged"
+    return None
+
+
+def listed_shards(folder: Path) -> list[Path]:
+    """The shards that the folder's manifest.json (verify_shards) names; all where there is none."""
+    manifest = folder / "manifest.json"
+    if manifest.exists():
+        paths = [folder / name for name in json.loads(manifest.read_text())["shards"]]
+    else:
+        paths = sorted(folder.glob("shard-*.safetensors"))
+    if not paths:
+        raise UserError(f"{folder}: no shards: run extract_attention first")
+    return paths
+
+
+def read_shards(folder: Path) -> Iterator[tuple[dict, dict[str, torch.Tensor]]]:
+    """Each item's manifest entry and its tensors by kind ("cross", "selfcross"), in order."""
+    for path in listed_shards(folder):
+        problem = problem_with(path)
+        if problem:
+            raise UserError(f"{path}: {problem}: delete it and run extract_attention again")
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{path}: {error}: delete it and run again") from None
+        by_id: dict[str, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            image_id, kind = name.rsplit("/", 1)
+            by_id.setdefault(image_id, {})[kind] = tensor
+        for item in json.loads(manifest_path(path).read_text())["items"]:
+            yield item, by_id.get(item["id"], {})

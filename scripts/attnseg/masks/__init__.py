@@ -1,1 +1,0 @@
-"""From attention maps to masks: scores, CRF, thresholds, clusters."""

@@ -1,0 +1,34 @@
+"""Scenes of one thing and its name: what ImageNet is to the segmentors of the mini scale."""
+
+import multiprocessing
+
+import numpy as np
+
+from attnseg.datasets.voc import CLASSES as VOC_CLASSES
+from attnseg.mini.world.scenes import SIDE, object_scene
+from attnseg.mini.world.vocabulary import COCO_EXTRA_CLASSES
+
+CLASSES = VOC_CLASSES + COCO_EXTRA_CLASSES
+STREAM = 2_000_000  # keeps these scenes apart from those of every split and of the model's training
+
+
+def named_scene(seed: int, index: int) -> tuple[np.ndarray, int]:
+    """Scene number `index`: its image [64, 64, 3] uint8 and its class; the classes take turns."""
+    label = index % len(CLASSES)
+    rng = np.random.default_rng([seed, STREAM, index])
+    return object_scene(rng, (CLASSES[label],), kinds=1).image, label
+
+
+def _numbered(arguments: tuple[int, int]) -> tuple[np.ndarray, int]:
+    return named_scene(*arguments)
+
+
+def named_scenes(seed: int, count: int, processes: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Images [count, 64, 64, 3] uint8 and classes [count] int64."""
+    images = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    labels = np.empty(count, np.int64)
+    with multiprocessing.Pool(processes) as pool:
+        jobs = pool.imap(_numbered, ((seed, i) for i in range(count)), chunksize=64)
+        for i, (image, label) in enumerate(jobs):
+            images[i], labels[i] = image, label
+    return images, labels

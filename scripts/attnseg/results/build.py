@@ -1,0 +1,186 @@
+"""A table's tidy CSV, from the published values and the evaluations of a run."""
+
+import csv
+import difflib
+import json
+import os
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+
+from attnseg.errors import UserError
+from attnseg.io.files import write_atomically
+from attnseg.results import evaluations_needed
+from attnseg.results.description import Cell, Finding, Source, Table
+
+PUBLISHED_COLUMNS = ("method", "metric", "paper", "note")
+COLUMNS = (
+    *("method", "metric", "paper", "ours", "status"),
+    *("dataset", "split", "n_images", "model", "seed", "note"),
+)
+NOT_HERE = "the paper's order does not hold here"
+
+
+def read_csv(path: str | os.PathLike, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """The lines of a CSV that has exactly `columns`."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            lines = list(reader)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    if tuple(reader.fieldnames or ()) != columns:
+        raise UserError(f"{path}: the columns must be {','.join(columns)}")
+    for number, line in enumerate(lines, 2):
+        if None in line or None in line.values():
+            raise UserError(f"{path}, line {number}: {len(columns)} values are needed")
+    return lines
+
+
+def read_published(path: str | os.PathLike, table: Table) -> dict[Cell, tuple[str, str]]:
+    """(method, metric) -> (value as printed, note), checked against the table's labels."""
+    known = set(table.cells)
+    published: dict[Cell, tuple[str, str]] = {}
+    for number, line in enumerate(read_csv(path, PUBLISHED_COLUMNS), 2):
+        cell = (line["method"], line["metric"])
+        where = f"{path}, line {number}"
+        if cell not in known:
+            raise UserError(f"{where}: {table.target} has no cell {cell[0]!r}, {cell[1]!r}")
+        if cell in published:
+            raise UserError(f"{where}: {cell[0]!r}, {cell[1]!r} is there twice")
+        try:
+            float(line["paper"])
+        except ValueError:
+            raise UserError(f"{where}: {line['paper']!r} is no number") from None
+        published[cell] = (line["paper"], line["note"])
+    return published
+
+
+def read_evaluations(paths: Mapping[str, str | os.PathLike], table: Table) -> dict[str, dict]:
+    """Name of an evaluation -> its metrics.json."""
+    known = evaluations_needed(table.target, pending=True)
+    evaluations = {}
+    for name, path in paths.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            advice = f"did you mean {near[0]}?" if near else f"it uses {', '.join(known) or 'none'}"
+            raise UserError(f"{table.target} uses no evaluation {name}; {advice}")
+        try:
+            evaluations[name] = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path} (evaluation {name}): {error.strerror}") from error
+        except ValueError as error:
+            raise UserError(f"{path} (evaluation {name}) is no JSON: make it again") from error
+    return evaluations
+
+
+def measurement(name: str, metrics: Mapping, key: str) -> float | None:
+    """One number of a metrics.json: `key`, or `iou/<class>`. None where nothing was measured."""
+    if key.startswith("iou/"):
+        label = key.removeprefix("iou/")
+        classes = metrics.get("classes") or []
+        if label not in classes:
+            raise UserError(f"evaluation {name} has no class {label}")
+        if metrics.get("iou") is None:
+            return None
+        return metrics["iou"][classes.index(label)]
+    if key not in metrics:
+        raise UserError(f"evaluation {name} has no {key} in its metrics.json: evaluate it again")
+    return metrics[key]
+
+
+def _joined(values: list) -> str:
+    """The distinct values, in order: one for a plain cell, the seeds for a mean over seeds."""
+    return " ".join(dict.fromkeys("" if value is None else str(value) for value in values))
+
+
+def _measured(
+    source: Source, evaluations: Mapping[str, Mapping], left_out: Mapping[str, str]
+) -> dict[str, str]:
+    """The columns of a row that say what we measured, or why we did not."""
+    absent = [name for name in source.evaluations if name not in evaluations]
+    if absent:
+        reason = source.missing
+        if absent[0] in left_out:
+            reason = f"left out of this run, made by `{left_out[absent[0]]}`"
+            return {"status": "not run", "note": reason}
+        if len(source.evaluations) > 1:
+            reason = f"{reason}: {', '.join(absent)}"
+        return {"status": "not run", "note": reason}
+
+    found = [evaluations[name] for name in source.evaluations]
+    values = [
+        measurement(name, metrics, source.metric)
+        for name, metrics in zip(source.evaluations, found, strict=True)
+    ]
+    remarks = [f"in {m['precision']}" if m.get("precision") else "" for m in found]
+    remarks += [metrics.get("note") or "" for metrics in found]
+    note = "; ".join(dict.fromkeys(filter(None, remarks)))
+    if None in values:
+        reason = "no pixel of the class" if source.metric.startswith("iou/") else source.missing
+        return {"status": "not run", "note": note or reason}
+    if len(values) > 1:
+        spread = f"ours ± {statistics.stdev(values):.{source.decimals}f} over {len(values)} runs"
+        note = "; ".join(filter(None, (spread, note)))
+    return {
+        "status": "measured",
+        "ours": f"{statistics.fmean(values):.{source.decimals}f}",
+        **{
+            column: _joined([metrics.get(column) for metrics in found])
+            for column in ("dataset", "split", "n_images", "model", "seed")
+        },
+        "note": note,
+    }
+
+
+def table_rows(
+    table: Table,
+    published: Mapping[Cell, tuple[str, str]],
+    evaluations: Mapping[str, Mapping],
+    left_out: Mapping[str, str] | None = None,
+) -> list[dict[str, str]]:
+    """The lines of the tidy CSV: the published cells in their order, then those only we have.
+
+    left_out: evaluations that the run leaves out, and the commands that make them.
+    """
+    cells = [*published, *(c for c in table.cells if c in table.ours and c not in published)]
+    rows = []
+    for cell in cells:
+        paper, note = published.get(cell, ("", ""))
+        row = dict.fromkeys(COLUMNS, "")
+        row.update(method=cell[0], metric=cell[1], paper=paper)
+        if cell in table.ours:
+            row.update(_measured(table.ours[cell], evaluations, left_out or {}))
+        else:
+            row["status"] = "published"
+        row["note"] = "; ".join(filter(None, (row["note"], note)))
+        rows.append(row)
+    by_cell = {(row["method"], row["metric"]): row for row in rows}
+    for finding in table.findings:
+        better, worse = by_cell[finding.better], by_cell[finding.worse]
+        row_note = outcome(finding, better, worse)
+        better["note"] = "; ".join(filter(None, (better["note"], row_note)))
+    return rows
+
+
+def outcome(finding: Finding, better: Mapping[str, str], worse: Mapping[str, str]) -> str:
+    """Whether a finding holds here, in words, from the two rows; "" where one was not measured."""
+    if "" in (better["ours"], worse["ours"]):
+        return ""
+    other = finding.worse[0] if finding.worse[0] != finding.better[0] else finding.worse[1]
+    here = float(better["ours"]) - float(worse["ours"])
+    words = f"{here:+.1f} over {other}"
+    if better["paper"] and worse["paper"]:
+        words += f" (paper {float(better['paper']) - float(worse['paper']):+.1f})"
+    return words if here > 0 else f"{words}: {NOT_HERE}"
+
+
+def write_rows(path: str | os.PathLike, rows: list[dict[str, str]]) -> None:
+    """The tidy CSV, atomically."""
+    with (
+        write_atomically(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

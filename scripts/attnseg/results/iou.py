@@ -1,0 +1,127 @@
+"""Intersection over union, from counts that are kept an image.
+
+Counts of images add up, so any subset of the images can be scored later from per_image.npz.
+Pixels whose truth is `ignore` count nowhere.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from attnseg.errors import UserError
+from attnseg.io.files import write_atomically, write_json
+
+
+def counts(
+    prediction: np.ndarray, truth: np.ndarray, classes: int, ignore: int = 255
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True positives, false positives and false negatives a class, each int64 [C].
+
+    prediction: HW integers in [0, classes); truth: HW integers in [0, classes) or `ignore`.
+    Raises ValueError for other shapes or values: nothing in a prediction is ignored.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(f"shapes differ: prediction {prediction.shape}, truth {truth.shape}")
+    for name, mask in (("prediction", prediction), ("truth", truth)):
+        if not np.issubdtype(mask.dtype, np.integer):
+            raise ValueError(f"the {name} holds {mask.dtype}, not integers")
+    valid = truth != ignore
+    for name, values in (("prediction", prediction), ("truth", truth[valid])):
+        if values.size and (values.min() < 0 or values.max() >= classes):
+            strange = np.unique(values[(values < 0) | (values >= classes)])
+            raise ValueError(f"the {name} holds {strange[:5].tolist()}, outside 0 to {classes - 1}")
+    pairs = truth[valid].astype(np.int64) * classes + prediction[valid]
+    confusion = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    tp = np.diagonal(confusion).astype(np.int64)
+    return tp, confusion.sum(axis=0) - tp, confusion.sum(axis=1) - tp
+
+
+def iou(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    """Per cent a class, [C] -> [C] float64; nan where a class is neither true nor predicted."""
+    union = np.asarray(tp + fp + fn, np.float64)
+    return np.divide(100.0 * tp, union, out=np.full(union.shape, np.nan), where=union > 0)
+
+
+def class_iou(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    """Per cent a class over all images, [N, C] -> [C]: counts are added before they are divided."""
+    return iou(tp.sum(axis=0), fp.sum(axis=0), fn.sum(axis=0))
+
+
+def miou(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> float:
+    """Per cent over all images, [N, C]: the mean over the classes that occur."""
+    present = class_iou(tp, fp, fn)
+    present = present[~np.isnan(present)]
+    return float(present.mean()) if present.size else float("nan")
+
+
+def pixel_accuracy(tp: np.ndarray, fn: np.ndarray) -> float:
+    """Per cent of the pixels with a truth that are right, [N, C]."""
+    pixels = int(tp.sum() + fn.sum())
+    return 100.0 * int(tp.sum()) / pixels if pixels else float("nan")
+
+
+def _or_null(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def write_metrics(
+    folder: str | os.PathLike,
+    ids: Sequence[str],
+    tp: np.ndarray,
+    fp: np.ndarray,
+    fn: np.ndarray,
+    *,
+    dataset: str,
+    split: str,
+    classes: Sequence[str],
+    model: str | None = None,
+    seed: int | None = None,
+    parameters: dict | None = None,
+    **more: object,
+) -> dict:
+    """Write per_image.npz (ids [N]; tp, fp, fn [N, C] int64), then metrics.json, each atomically.
+
+    classes: C names, the background first. Returns the content of metrics.json: values in per
+    cent, null for a class that is neither true nor predicted. `more` is added as it is.
+    """
+    shape = (len(ids), len(classes))
+    arrays = {name: np.asarray(a, np.int64) for name, a in (("tp", tp), ("fp", fp), ("fn", fn))}
+    for name, array in arrays.items():
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}; {shape} is needed")
+    tp, fp, fn = arrays.values()
+    metrics = {
+        "dataset": dataset,
+        "split": split,
+        "n_images": len(ids),
+        "classes": list(classes),
+        "iou": [_or_null(value) for value in class_iou(tp, fp, fn)],
+        "miou": _or_null(miou(tp, fp, fn)),
+        "pixel_accuracy": _or_null(pixel_accuracy(tp, fn)),
+        "model": model,
+        "seed": seed,
+        "parameters": parameters or {},
+        **more,
+    }
+    folder = Path(folder)
+    with write_atomically(folder / "per_image.npz") as partial:
+        np.savez_compressed(partial, ids=np.asarray(list(ids), dtype=str), **arrays)
+    write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def read_metrics(folder: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
+    """metrics.json and per_image.npz ({ids, tp, fp, fn}) of an evaluation's folder."""
+    folder = Path(folder)
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        with np.load(folder / "per_image.npz", allow_pickle=False) as file:
+            per_image = {name: file[name] for name in ("ids", "tp", "fp", "fn")}
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing: evaluate again") from error
+    except Exception as error:  # numpy raises several kinds for a damaged archive
+        raise UserError(f"{folder}: damaged evaluation ({error}); evaluate again") from error
+    return metrics, per_image

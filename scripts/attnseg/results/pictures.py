@@ -1,0 +1,144 @@
+"""Photo, Cross, SelfCross, pseudo mask and truth side by side (Text2Mask, Figures 2, 4, 6 and B.7)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.patches import Patch
+
+from attnseg.core.geometry import Fit, to_photo
+from attnseg.core.scores import with_background
+from attnseg.datasets import Dataset
+from attnseg.datasets.images import read_image, read_mask
+from attnseg.io.files import write_atomically
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+HEADS = ("photo", "Cross", "SelfCross", "pseudo mask", "true mask")
+UNCERTAIN = 0.05  # of the decision's score (Section 5.1)
+# Okabe and Ito's colours, told apart by the colour-blind; the classes of a photo take them in turn
+COLOURS = np.array(
+    [
+        (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66),
+        (0, 114, 178), (213, 94, 0),
+    ],
+    np.uint8,
+)  # fmt: skip
+BLACK, WHITE, GREY = (0, 0, 0), (255, 255, 255), (128, 128, 128)
+
+
+def uncertain(maps: torch.Tensor, width: float = UNCERTAIN, background: bool = True) -> np.ndarray:
+    """Where the best score leads the second, the background's included, by less: [H, W] bool.
+
+    `maps`: [K, H, W], a class's scores in [0, 1] at the photo's size.
+    """
+    scores = with_background(maps) if background else maps
+    if len(scores) == 1:
+        return np.zeros(maps.shape[1:], bool)
+    first, second = scores.topk(2, dim=0).values
+    return ((first - second) < width).numpy()
+
+
+def coloured(mask: np.ndarray, numbers: list[int]) -> np.ndarray:
+    """[H, W, 3] uint8: `numbers` in colours, grey where the truth is unknown, another 0 black."""
+    palette = np.full((256, 3), GREY, np.uint8)
+    palette[0] = BLACK
+    for place, number in enumerate(numbers):
+        palette[number] = COLOURS[place % len(COLOURS)]
+    return palette[mask]
+
+
+def figure(
+    dataset: Dataset,
+    root: Path,
+    items: list[tuple[dict, dict]],
+    masks: Path,
+    path: Path,
+    names: list[str] | None = None,
+    split: str | None = None,
+) -> None:
+    """One row a photo, written to `path` (PNG or SVG).
+
+    `items` are manifest entries with their maps, as
+    ``attnseg.io.shards.read_shards`` yields them; `names` stand beside the rows, else the photos' ids. A
+    map shown is the strongest over the classes; pixels of the pseudo mask that are uncertain are white.
+    """
+    rows = len(items)
+    plot, axes = plt.subplots(rows, 5, figsize=(11, 1.9 * rows), squeeze=False)
+    for axis, head in zip(axes[0], HEADS, strict=True):
+        axis.set_title(head, fontsize=11)
+    for line, (row, (item, kinds)) in enumerate(zip(axes, items, strict=True)):
+        photo = read_image(dataset.image_path(root, item["id"], split))
+        truth = dataset.read_truth(root, item["id"], split=split)
+        predicted = read_mask(masks / f"{item['id']}.png")
+        fit = Fit(tuple(item["content"]), tuple(item["padded"]))
+        maps = {kind: to_photo(kinds[kind].float(), fit, photo.shape[:2]) for kind in kinds}
+        row[0].imshow(photo)
+        for axis, kind in zip(row[1:3], ("cross", "selfcross"), strict=True):
+            axis.imshow(maps[kind].amax(0).numpy(), cmap="viridis", vmin=0, vmax=1)
+        numbers = [
+            n
+            for n in np.union1d(np.unique(truth), np.unique(predicted))
+            if n not in (dataset.unclassed, dataset.ignored)
+        ]
+        shown = coloured(predicted, numbers)
+        shown[uncertain(maps["selfcross"], background=dataset.background)] = WHITE
+        for axis, image in zip(row[3:], (shown, coloured(truth, numbers)), strict=True):
+            axis.imshow(image, interpolation="nearest")
+        patches = [
+            Patch(facecolor=COLOURS[place % len(COLOURS)] / 255, label=dataset.class_names[number])
+            for place, number in enumerate(numbers)
+        ]
+        patches.append(Patch(facecolor="white", edgecolor="black", label="uncertain"))
+        row[4].legend(
+            handles=patches,
+            loc="center left",
+            bbox_to_anchor=(1.02, 0.5),
+            fontsize=9,
+            frameon=False,
+        )
+        # COCO's ids are longer than a row is high
+        row[0].set_ylabel(names[line] if names else item["id"][-12:], fontsize=8)
+    save(plot, axes, path)
+
+
+def save(plot, axes: np.ndarray, path: Path) -> None:
+    """Without ticks, closed afterwards."""
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    plot.tight_layout()
+    with write_atomically(path) as partial:
+        plot.savefig(partial, dpi=110)
+    plt.close(plot)
+
+
+@dataclass
+class Attention:
+    """Of a photo [H, W, 3] uint8: `clusters` [H, W] int, and maps [K, H, W] in [0, 1] by name."""
+
+    photo: np.ndarray
+    classes: list[str]
+    clusters: np.ndarray
+    maps: dict[str, np.ndarray]
+
+
+def attention_figure(photos: list[Attention], path: Path) -> None:
+    """One row a class of each photo: photo, clusters, and the class's maps (Figure 2)."""
+    rows = [(photo, k) for photo in photos for k in range(len(photo.classes))]
+    heads = ("photo", "clusters", *photos[0].maps)
+    plot, axes = plt.subplots(
+        len(rows), len(heads), figsize=(2 * len(heads), 1.9 * len(rows)), squeeze=False
+    )
+    for axis, head in zip(axes[0], heads, strict=True):
+        axis.set_title(head, fontsize=11)
+    for row, (photo, k) in zip(axes, rows, strict=True):
+        row[0].imshow(photo.photo)
+        row[0].set_ylabel(photo.classes[k], fontsize=10)
+        row[1].imshow(COLOURS[photo.clusters % len(COLOURS)], interpolation="nearest")
+        for axis, maps in zip(row[2:], photo.maps.values(), strict=True):
+            axis.imshow(maps[k], cmap="viridis", vmin=0, vmax=1)
+    save(plot, axes, path)

@@ -1,0 +1,47 @@
+"""The sentence that asks for the classes of a photo (Text2Mask, Section 3.3)."""
+
+from collections.abc import Sequence
+
+from attnseg.backbones.text import Query
+from attnseg.datasets import Dataset
+from attnseg.datasets.voc import DATASET as USUAL  # whose words serve where no data set is named
+from attnseg.errors import UserError
+
+
+def background_words(
+    classes: Sequence[str], profile: str, vocabulary: Dataset = USUAL
+) -> list[str]:
+    """The words appended for these classes: the union over them, in order, without repeats."""
+    usual, official = vocabulary.background_words, vocabulary.official_background_words
+    if profile == "paper":
+        return list(usual)
+    words = (official.get(name, usual) for name in classes)
+    return list(dict.fromkeys(word for group in words for word in group))
+
+
+def text_query(
+    classes: Sequence[str],
+    *,
+    synonyms: bool = True,
+    background: bool = True,
+    profile: str = "paper",
+    vocabulary: Dataset = USUAL,
+) -> Query:
+    """``a photo including <class>, <class>, <background>, ..., and <background>.``
+
+    `vocabulary`: whose synonyms the classes are asked for by, and whose background words follow.
+    """
+    if not classes:
+        raise UserError("a query needs at least one class: none was given")
+    known = vocabulary.synonyms if synonyms else {}
+    names = [known.get(name, name) for name in classes]
+    words = names + (background_words(classes, profile, vocabulary) if background else [])
+    text, spans = "a photo including ", []
+    for i, word in enumerate(words):
+        if i:
+            last = i == len(words) - 1
+            text += (", and " if len(words) > 2 else " and ") if last else ", "
+        if i < len(names):
+            spans.append((len(text), len(text) + len(word)))
+        text += word
+    return Query(text + ".", tuple(spans))

@@ -1,0 +1,63 @@
+"""From stored attention to a mask at the photo's size (Section 3.2, last paragraph)."""
+
+import numpy as np
+import torch
+
+from attnseg.core.crf import crf_probabilities
+from attnseg.core.geometry import Fit, to_photo
+from attnseg.core.scores import with_background
+from attnseg.settings import PROFILES, RefinementJob
+
+
+def source_maps(kinds: dict[str, torch.Tensor], source: str) -> torch.Tensor:
+    """The maps of a source, [K, h, w] float32; a sum of two is their mean (Table 5)."""
+    return torch.stack([kinds[kind].float() for kind in source.split("+")]).mean(0)
+
+
+def refine(
+    image: np.ndarray,
+    maps: torch.Tensor,
+    fit: Fit,
+    options: RefinementJob,
+    background: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and their confidence at the photo's size, both [H, W].
+
+    `image`: [H, W, 3] uint8. `maps`: [K, h, w] in [0, 1]. Labels are uint8: 0 is the background,
+    k the k-th map; without a `background` every pixel is the best map's, which count from 0. Without
+    a CRF the confidence is 1.
+    """
+    scores = refined_scores(image, maps, fit, options, background)
+    certain = np.ones(image.shape[:2], np.float32) if options.crf is None else scores.max(0)
+    return scores.argmax(0).astype(np.uint8), certain
+
+
+def refined_scores(
+    image: np.ndarray,
+    maps: torch.Tensor,
+    fit: Fit,
+    options: RefinementJob,
+    background: bool = True,
+) -> np.ndarray:
+    """Scores of the background, where there is one, and the classes: [K + 1, H, W] float32."""
+    size, profile = image.shape[:2], PROFILES[options.profile]
+
+    def scored(maps: torch.Tensor) -> torch.Tensor:
+        if not background:
+            return maps
+        return with_background(maps, options.background.threshold, options.background.power)
+
+    if not profile.labels_at_grid:
+        scores = scored(to_photo(maps, fit, size))
+    elif options.crf is not None:
+        scores = to_photo(scored(maps), fit, size)
+    else:
+        scores = scored(maps)
+        labels = scores.argmax(0, keepdim=True)
+        indicator = torch.zeros_like(scores).scatter_(0, labels, 1.0)
+        # nearest neighbour: the cell that a pixel's centre lies in
+        grown = torch.nn.functional.interpolate(indicator[None], scale_factor=16)[0]
+        scores = to_photo(grown, fit, size)
+    if options.crf is None:
+        return scores.numpy()
+    return crf_probabilities(image, scores.numpy(), options.crf, profile.wrapped_crf_image)
