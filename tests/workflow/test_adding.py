@@ -32,9 +32,10 @@ def targets(recipe: str) -> list[str]:
 
 def test_every_recipe_is_gone_through_below():
     assert set(RECIPES) == {
-        "A variant (an ablation)", "A data set", "A model", "A table", "A claim", "Before you send it",
+        "A variant (an ablation)", "A data set", "A model", "A model family", "A competing method",
+        "A table", "A claim", "Before you send it",
     }  # fmt: skip
-    assert [len(blocks(name)) for name in RECIPES] == [3, 1, 1, 0, 0, 0]
+    assert [len(blocks(name)) for name in RECIPES] == [3, 1, 1, 1, 1, 0, 0, 0]
 
 
 # -- by configuration
@@ -95,6 +96,27 @@ def test_a_model_from_a_folder(with_own, tiny_sd):
     output = with_own(own.replace("/models/my-diffusion", str(tiny_sd)), masks)
     assert f"--model {tiny_sd}" in output and "--cross-blocks 4 5 6 7 8 --self-block 11" in output
     assert "fetch_models" not in output
+
+
+def test_a_model_family_of_a_file(with_own, tmp_path):
+    (own,) = blocks("A model family")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "weights.safetensors").touch()
+    (tmp_path / "my_family.py").touch()
+    own = own.replace("/models/mine", f"{tmp_path}/mine").replace("my_fam", f"{tmp_path}/my_fam")
+    output = with_own(own, "work/masks/voc/train/base/crf/manifest.json")
+    assert f"--model {tmp_path}/mine --model-file {tmp_path}/my_family.py" in output
+    assert f"{tmp_path}/mine/weights.safetensors" in output and "fetch_models" not in output
+
+
+def test_a_competing_method(with_own, tmp_path):
+    (own,) = blocks("A competing method")
+    for folder in ("clip_es/voc/train", "clip_es_crf/voc/train"):
+        (tmp_path / folder).mkdir(parents=True)
+    table, score = targets("A competing method")
+    output = with_own(own.replace("/masks/", f"{tmp_path}/"), table)
+    assert "--model CLIP-ES --given" in output and f"--masks {tmp_path}/clip_es/voc/train" in output
+    assert f"masks/voc/train/clip_es/given={score}" in output
 
 
 def test_a_segmentor_from_another_s_weights(with_own):
