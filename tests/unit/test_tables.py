@@ -431,7 +431,17 @@ def test_a_page_says_first_whether_ours_is_of_drawings(tmp_path):
 # notes
 
 
-TEXTS = ["a", "a; b", "c: d", "; not run: x", "e;", "e; ", r"f; \paper: g", r"h; \\paper: i", "paper: j"]
+TEXTS = [
+    "a",
+    "a; b",
+    "c: d",
+    "; not run: x",
+    "e;",
+    "e; ",
+    r"f; \paper: g",
+    r"h; \\paper: i",
+    "paper: j",
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -447,7 +457,10 @@ def test_a_note_survives_the_csv(tmp_path, text):
 
 def test_a_note_is_readable_and_free_text_is_a_remark():
     note = Note(spread="± 0.1 over 5 runs", does_not_hold=["-3.5 over Cross"], paper="on val")
-    assert notes.dump(note) == "spread: ± 0.1 over 5 runs; does not hold: -3.5 over Cross; paper: on val"
+    assert (
+        notes.dump(note)
+        == "spread: ± 0.1 over 5 runs; does not hold: -3.5 over Cross; paper: on val"
+    )
     assert notes.parse("") == Note()
     assert notes.parse("measured by hand; twice") == Note(remark=["measured by hand; twice"])
     assert Note(left_out="make all").reason == "left out of this run, made by `make all`"

@@ -115,7 +115,9 @@ def _measured(
     if None in values:
         reason = "no pixel of the class" if source.metric.startswith("iou/") else source.missing
         return {"status": "not run", "note": Note(not_run="; ".join(remarks) or reason)}
-    note = Note(precision=_joined([m["precision"] for m in found if m.get("precision")]), remark=remarks)
+    note = Note(
+        precision=_joined([m["precision"] for m in found if m.get("precision")]), remark=remarks
+    )
     if len(values) > 1:
         note.spread = f"± {statistics.stdev(values):.{source.decimals}f} over {len(values)} runs"
     return {

@@ -4,6 +4,7 @@ import os
 
 import matplotlib
 import networkx
+import numpy as np
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "attnseg"  # the same drawing is the same file
@@ -22,11 +23,13 @@ def placed(graph: networkx.DiGraph) -> dict[str, tuple[float, float]]:
         [node for part in generation for node in parts.nodes[part]["members"]]
         for generation in networkx.topological_generations(parts)
     ]
-    # the order along a line in which neighbours are close; numbers, since sets of names are shuffled
-    names = sorted(graph)
-    numbered = networkx.convert_node_labels_to_integers(graph.to_undirected(), ordering="sorted")
-    order = networkx.spectral_ordering(numbered, seed=0)
-    along = {names[number]: place for place, number in enumerate(order)}
+    along = {}  # by spectral order: along a line on which neighbours are close
+    undirected = graph.to_undirected()
+    for i, members in enumerate(sorted(networkx.connected_components(undirected), key=min)):
+        names = sorted(members)
+        laplacian = networkx.laplacian_matrix(undirected, names).toarray()
+        fiedler = np.linalg.eigh(laplacian)[1][:, min(1, len(names) - 1)]
+        along |= {name: (i, value) for name, value in zip(names, fiedler, strict=True)}
     places = {}
     for column, nodes in enumerate(columns):
         for i, node in enumerate(sorted(nodes, key=lambda name: (along[name], name))):

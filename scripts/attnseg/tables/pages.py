@@ -82,9 +82,7 @@ def origin_of(record: dict | None) -> dict[str, object]:
     date = f"{record['date']} " if "date" in record else ""
     return {
         "made": [f"{date}at revision {revision}"],
-        "machine": ", ".join(
-            [device["processor"], f"{device['cores']} cores", *device["gpus"]]
-        ),
+        "machine": ", ".join([device["processor"], f"{device['cores']} cores", *device["gpus"]]),
         "hashes": [
             (name, value[:10]) for name, value in {**record["data"], **record["models"]}.items()
         ],
