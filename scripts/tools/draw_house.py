@@ -54,9 +54,14 @@ def rooms(package: Path) -> networkx.DiGraph:
     return graph
 
 
-def imported(tree: ast.AST, package: str) -> set[str]:
+def imported(tree: ast.Module, package: str) -> set[str]:
     """The rooms and modules directly in a package that a module imports, at its top or later."""
     modules = set()
+    tree.body = [  # without what only a type checker imports
+        node
+        for node in tree.body
+        if getattr(getattr(node, "test", None), "id", "") != "TYPE_CHECKING"
+    ]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             modules |= {f"{node.module}.{alias.name}" for alias in node.names}

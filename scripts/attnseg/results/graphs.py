@@ -48,15 +48,25 @@ def draw(graph: networkx.DiGraph, path: str | os.PathLike) -> None:
     columns = 1 + max(column for column, _ in places.values())
     tallest = max(sum(c == column for c, _ in places.values()) for column in range(columns))
     plot, axis = plt.subplots(figsize=(1.6 * columns, max(1.5, 0.5 * tallest)))
-    networkx.draw_networkx_edges(
-        graph, places, edgelist=sorted(graph.edges), ax=axis, edge_color=GREY, node_size=0, arrowsize=8, width=0.7,
-        min_source_margin=15, min_target_margin=22,
-    )  # fmt: skip
     box = {"boxstyle": "round", "facecolor": "white", "edgecolor": BLUE}
     names = {name: name for name in sorted(graph)}
-    networkx.draw_networkx_labels(graph, places, names, ax=axis, font_size=8, bbox=box)
-    axis.margins(0.06)
+    labels = networkx.draw_networkx_labels(graph, places, names, ax=axis, font_size=8, bbox=box)
+    axis.set(xlim=(-0.5, columns - 0.5), ylim=(-0.05, 1.05))
     axis.axis("off")
     plot.tight_layout()
+    plot.canvas.draw()  # the boxes' sizes are known now, and arrows end at them
+    for start, end in sorted(graph.edges):
+        axis.annotate(
+            "",
+            places[end],
+            places[start],
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": GREY,
+                "linewidth": 0.7,
+                "patchA": labels[start].get_bbox_patch(),
+                "patchB": labels[end].get_bbox_patch(),
+            },
+        )
     plot.savefig(path, format="svg", metadata={"Date": None})
     plt.close(plot)
