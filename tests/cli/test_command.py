@@ -157,3 +157,9 @@ def test_a_configuration_is_printed_with_every_key(capsys, monkeypatch):
     assert paper.keys() == mini.keys() and mini["model"]["path"] == "assets/mini_sd"
     assert run(lambda: command.main(["config", "no.yaml"])) == 1
     assert "no.yaml" in error_of(capsys)
+
+
+def test_who_reads_may_stop_reading():
+    shell = f"set -o pipefail; {sys.executable} -m attnseg config | head -c 10"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0 and done.stderr == "" and len(done.stdout) == 10

@@ -7,6 +7,7 @@ The tables and figures of the papers are made by Snakemake, in a clone of the re
 """
 
 import importlib
+import os
 import sys
 
 from attnseg.app.options import Help, Parser
@@ -39,4 +40,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_command() -> int:
     """The command of the package; its exit status."""
-    return run(main)
+    try:
+        status = run(main)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `attnseg config | head`: who reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
