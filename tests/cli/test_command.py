@@ -130,6 +130,17 @@ def test_an_overlay_has_a_legend_in_the_colours_of_the_mask(segment, photo, tmp_
         assert strip.sum() >= 80  # a square of it
 
 
+def test_an_overlay_leaves_the_background_and_draws_edges_in_the_colour_of_the_class():
+    image, labels = np.full((9, 9, 3), 100, np.uint8), np.zeros((9, 9), np.uint8)
+    labels[2:7, 2:9] = 3
+    shown = overlay.overlaid(image, labels)
+    assert (shown[labels == 0] == 100).all()
+    edge = labels == 3
+    edge[3:6, 3:9] = False  # the picture's own border is none
+    assert (shown[edge] == overlay.COLOURS[3]).all()
+    assert (shown[4, 5] == np.round(0.45 * 100 + 0.55 * overlay.COLOURS[3])).all()
+
+
 def test_a_legend_of_long_names_fits():
     names = ["the <new1> mug filled with cola", "dog", "sofa", "a rather long name of a thing"]
     whole = np.array(overlay.with_legend(Image.new("RGB", (64, 48)), names))

@@ -42,11 +42,18 @@ def check_name(path: Path) -> None:
 
 def write_overlay(path: Path, image: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
     """The photo [H, W, 3] uint8 with the classes' colours half over it, and their names below."""
-    colours = COLOURS[labels].astype(np.float32)
-    mixed = np.where(labels[..., None] > 0, 0.45 * image + 0.55 * colours, image)
-    picture = Image.fromarray(mixed.round().astype(np.uint8))
+    picture = Image.fromarray(overlaid(image, labels))
     with write_atomically(path) as partial:
         with_legend(picture, names).save(partial)
+
+
+def overlaid(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The photo with the classes' colours half over it, wholly along their edges: [H, W, 3] uint8."""
+    around = np.pad(labels, 1, mode="edge")
+    neighbours = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
+    edge = np.any([labels != shifted for shifted in neighbours], 0)[..., None]
+    strength = np.where(edge, 1.0, 0.55) * (labels[..., None] > 0)
+    return ((1 - strength) * image + strength * COLOURS[labels]).round().astype(np.uint8)
 
 
 def with_legend(picture: Image.Image, names: Sequence[str]) -> Image.Image:
