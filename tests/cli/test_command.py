@@ -93,11 +93,15 @@ def test_wrong_arguments_are_one_line(capsys):
         assert said in error_of(capsys)
 
 
-def test_mistakes_about_a_photo_are_one_line_before_the_model_is_loaded(segment, tmp_path, capsys):
+def test_mistakes_about_a_photo_are_one_line(segment, photo, tmp_path, capsys):
     assert segment(output="mask.jpg") == 1
     assert "a mask is a PNG" in error_of(capsys)
     assert segment("--overlay", tmp_path / "overlay.txt") == 1
     assert "not the name of a picture" in error_of(capsys)
+    photo.rename(tmp_path / "elsewhere.png")
+    assert segment() == 1
+    assert "photo.png: no such photo" in error_of(capsys)
+    (tmp_path / "elsewhere.png").rename(photo)
     assert segment("--seed", "-1") == 1
     assert "--seed -1" in error_of(capsys)
     assert segment("--self-block", "40") == 1

@@ -78,6 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     if (args.classes is None) == (args.personal is None):
         raise UserError("give either --classes, or --personal and --query")
+    if not args.photo.is_file():
+        raise UserError(f"{args.photo}: no such photo; correct the path")
     if args.output.suffix.lower() != ".png":
         raise UserError(f"--output {args.output}: a mask is a PNG; name it ....png")
     if args.seed < 0:
