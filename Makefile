@@ -9,6 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 INSTALLED := .venv/.installed
 MINI := --cores all --configfile config/mini.yaml
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# before what is installed: a .venv that several clones share holds the package of one of them
 export PYTHONPATH := $(CURDIR)/scripts
 
 .PHONY: help mini mini-all mini-text2mask mini-attn2mask mini-mug19 mini-claims test test-all test-samples test-slurm lint ship-mini install
@@ -63,7 +64,7 @@ ship-mini: $(INSTALLED) ## train the miniature Stable Diffusion (hours) and put 
 	@rm -rf assets/mini_sd.new && cp -r work/mini/mini_sd assets/mini_sd.new
 	@rm -rf assets/mini_sd && mv assets/mini_sd.new assets/mini_sd
 
-install: $(INSTALLED) ## only the virtual environment
+install: $(INSTALLED) ## only the virtual environment, with the command `attnseg`
 
 # torch first and alone: its version decides which build is taken; --no-deps because the lock is
 # complete and mmcv-lite would pull the original mmengine over the maintained fork
@@ -73,4 +74,5 @@ $(INSTALLED): envs/requirements.lock
 	@test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' $<)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

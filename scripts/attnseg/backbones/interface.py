@@ -102,8 +102,9 @@ class Denoiser(ABC):
         if wrong or not chosen:
             raise UserError(
                 f"attention blocks {wrong or 'for Cross: none given'}: this model has blocks 0 to "
-                f"{max(numbers)} ({self.description}); set cross_blocks and self_block (model.cross_blocks, "
-                "model.self_block; generation.cross_blocks)"
+                f"{max(numbers)} ({self.description}); choose among them: "
+                "--cross-blocks and --self-block, in a configuration model.cross_blocks, "
+                "model.self_block and generation.cross_blocks"
             )
         return blocks
 

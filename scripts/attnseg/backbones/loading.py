@@ -8,11 +8,14 @@ from pathlib import Path
 
 import diffusers
 import torch
+import transformers
 from diffusers import SchedulerMixin
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attnseg.backbones.model_files import check_component, variant_of, weight_files
 from attnseg.errors import UserError
+
+transformers.utils.logging.disable_progress_bar()  # "Loading weights" takes no time and fills logs
 
 
 @contextmanager

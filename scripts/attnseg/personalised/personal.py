@@ -240,7 +240,7 @@ def read_personal(folder: str | Path) -> Personal:
     if not (folder / INFO).is_file():
         raise UserError(
             f"{folder}: no finished personal weights ({INFO} is missing); make them with "
-            "scripts/train_custom_diffusion.py"
+            "`attnseg train-subject` (scripts/train_custom_diffusion.py)"
         )
     try:
         info = json.loads((folder / INFO).read_text())
