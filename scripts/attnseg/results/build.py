@@ -109,14 +109,15 @@ def _measured(
         return {"status": "not run", "note": reason}
 
     found = [evaluations[name] for name in source.evaluations]
-    values = [
+    measured = [
         measurement(name, metrics, source.metric)
         for name, metrics in zip(source.evaluations, found, strict=True)
     ]
     remarks = [f"in {m['precision']}" if m.get("precision") else "" for m in found]
     remarks += [metrics.get("note") or "" for metrics in found]
     note = "; ".join(dict.fromkeys(filter(None, remarks)))
-    if None in values:
+    values = [value for value in measured if value is not None]
+    if len(values) < len(measured):
         reason = "no pixel of the class" if source.metric.startswith("iou/") else source.missing
         return {"status": "not run", "note": note or reason}
     if len(values) > 1:

@@ -45,7 +45,7 @@ def _layout(rows: list[dict[str, str]], target: str) -> Table:
     return Table(target, target, "", ("Method",), plain(metrics), rows_by_method(methods, metrics))
 
 
-def _load(path: str | os.PathLike) -> tuple[Table, dict[tuple[str, str], dict[str, str]]]:
+def _load(path: str | os.PathLike) -> tuple[Table, dict[object, dict[str, str]]]:
     rows = read_csv(path, COLUMNS)
     return _layout(rows, Path(path).stem), {(row["method"], row["metric"]): row for row in rows}
 
@@ -172,13 +172,13 @@ def _block(
     lines = []
     if any(group for group, _ in table.columns):
         # a group that is wider than its columns widens its first one
-        for group, members in groupby(block, key=lambda i: table.columns[i][0]):
-            members = list(members)
+        for group, of_group in groupby(block, key=lambda i: table.columns[i][0]):
+            members = list(of_group)
             room = sum(widths[i] for i in members) + 2 * (len(members) - 1)
             widths[members[0]] += max(0, len(group) - room)
         parts = []
-        for group, members in groupby(block, key=lambda i: table.columns[i][0]):
-            members = list(members)
+        for group, of_group in groupby(block, key=lambda i: table.columns[i][0]):
+            members = list(of_group)
             parts.append(group.center(sum(widths[i] for i in members) + 2 * (len(members) - 1)))
         lines.append((" " * left + "  ".join(parts)).rstrip())
     lines.append(line(table.heads, [table.columns[i][1] for i in block]))
