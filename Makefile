@@ -53,9 +53,10 @@ test-samples: $(INSTALLED) ## the paper scale's rules on samples of real data: D
 test-slurm: $(INSTALLED) ## a few scenes through a SLURM that is started for it (root): SCENES=8
 	@python tests/run_slurm.py --folder work/test-slurm --scenes $(or $(SCENES),8)
 
-lint: $(INSTALLED) ## ruff, snakefmt, snakemake --lint
+lint: $(INSTALLED) ## ruff, mypy, snakefmt, snakemake --lint
 	@ruff check scripts tests
 	@ruff format --check scripts tests
+	@mypy
 	@snakefmt --check Snakefile workflow
 	@! { snakemake --lint 2>&1 || true; } | grep '^    \* ' | grep -v 'Mixed rules and functions'
 

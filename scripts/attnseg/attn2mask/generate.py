@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, SchedulerMixin
 
 from attnseg.attn2mask.prompt_sets import Prompt
 from attnseg.backbones.capture import Seen
@@ -41,7 +41,7 @@ def check_sampling(sampling: Generation) -> None:
         )
 
 
-def ddpm_scheduler(scheduler, steps: int) -> DDPMScheduler:
+def ddpm_scheduler(scheduler: SchedulerMixin, steps: int) -> DDPMScheduler:
     """DDPM on the noise schedule of a model's own scheduler, its timesteps spread evenly."""
     ddpm = DDPMScheduler.from_config(
         scheduler.config, clip_sample=False, timestep_spacing="leading", variance_type="fixed_small"
@@ -61,7 +61,7 @@ def class_maps(
     rows = slice(-len(positions), None)
     weights = token_weights(positions, length).to(latents.device)
     pairs = [(block.query[rows], block.key[rows]) for block in seen.values()]
-    return averaged_cross(pairs, weights, tuple(latents.shape[-2:]))
+    return averaged_cross(pairs, weights, (latents.shape[-2], latents.shape[-1]))
 
 
 def class_positions(backbone: Backbone, prompt: Prompt) -> list[list[int]]:
@@ -102,11 +102,11 @@ def sample_latents(
     """
     scheduler = ddpm_scheduler(backbone.scheduler, sampling.steps)
     generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
-    shape = backbone.shape_of(sampling.size and (sampling.size, sampling.size))
+    shape = backbone.shape_of((sampling.size, sampling.size) if sampling.size else None)
     latents = torch.stack([torch.randn(shape, generator=g) for g in generators])
     latents = latents.to(backbone.device)
     text = backbone.encode_text([""] * len(prompts) + [prompt.prompt for prompt in prompts])
-    blocks, maps = backbone.select(sampling.cross_blocks), None
+    blocks, maps = backbone.select(sampling.cross_blocks), torch.empty(0)
     for index, t in enumerate(scheduler.timesteps.tolist()):
         doubled = torch.cat([latents, latents])
         if index == sampling.attention_step - 1:
@@ -136,7 +136,7 @@ def generate(
     """
     check_sampling(sampling)
     backbone.select(sampling.cross_blocks)
-    backbone.shape_of(sampling.size and (sampling.size, sampling.size))
+    backbone.shape_of((sampling.size, sampling.size) if sampling.size else None)
     for start in range(0, len(prompts), batch_size):
         results, usable, positions = [], [], []
         for prompt in prompts[start : start + batch_size]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler
+from diffusers import DDIMInverseScheduler, DDIMScheduler, SchedulerMixin
 
 from attnseg.attn2mask.generate import class_maps
 from attnseg.backbones.interface import Backbone, Text
@@ -28,7 +28,9 @@ class Inverted:
     cross: torch.Tensor
 
 
-def ddim_schedulers(scheduler, steps: int) -> tuple[DDIMScheduler, DDIMInverseScheduler]:
+def ddim_schedulers(
+    scheduler: SchedulerMixin, steps: int
+) -> tuple[DDIMScheduler, DDIMInverseScheduler]:
     """The deterministic steps of DDIM from noise and to it, on a model's noise schedule.
 
     A step of either is between a timestep and the one before it, with the network's output at the
@@ -120,7 +122,7 @@ def invert(
     pivot = ddim_inversion(backbone, latents.float().to(backbone.device), text, inverse)
     timesteps = ddim.timesteps.tolist()
     reading = nearest_timestep(timesteps, inversion.timestep)
-    current, trajectory, cross = pivot[-1], [pivot[-1]], None
+    current, trajectory, cross = pivot[-1], [pivot[-1]], torch.empty(0)
     for index, t in enumerate(timesteps):
         with torch.no_grad():
             if index == reading:

@@ -10,11 +10,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
+from transformers import CLIPTokenizer
 
 from attnseg.backbones import finetuning
 from attnseg.backbones.interface import Posterior
@@ -172,12 +174,13 @@ def train(
     processors = processors_with(backbone.unet, text_projections(backbone.unet))
     weights = [embedding.new, *(p for module in processors.values() for p in module.parameters())]
     rate = settings.learning_rate * settings.batch_size
-    optimizer = torch.optim.AdamW(
-        [{"params": weights[:1], "lr": rate * settings.embedding_factor}, {"params": weights[1:]}],
-        rate,
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": weights[:1], "lr": rate * settings.embedding_factor},
+        {"params": weights[1:]},
+    ]
+    optimizer = torch.optim.AdamW(groups, rate)
     plan = plan_of(backbone, concepts, settings)
-    photos = _Photos(backbone, settings.size)
+    photos = _Photos(backbone, settings.size or min(backbone.size))
     recent: list[float] = []
 
     def told(step: int, loss: float) -> None:
@@ -221,7 +224,9 @@ def train(
     return Personal(dict(zip(tokens, rows, strict=True)), projections, info)
 
 
-def check_prompts(tokenizer, concepts: Sequence[Concept], settings: SubjectTrainingJob) -> None:
+def check_prompts(
+    tokenizer: CLIPTokenizer, concepts: Sequence[Concept], settings: SubjectTrainingJob
+) -> None:
     """Raise where the prompt has no place for the subject, or is too long for it."""
     if settings.prompt.count("{}") != 1:
         raise UserError(f"the prompt {settings.prompt!r} must hold one {{}}, the subject's place")
@@ -272,7 +277,7 @@ def step_batch(
             add(posterior, None, settings.prompt.format(concept.class_word))
     others = len(found) - subjects
     shares = [1 / subjects] * subjects + [settings.prior_weight / max(others, 1)] * others
-    posteriors, valid, texts = zip(*found, strict=True)
+    posteriors, masks, texts = zip(*found, strict=True)
     draws = torch.randn(len(found), *posteriors[0].mean.shape[1:], generator=generator)
     latents = [p.latents(draw[None]) for p, draw in zip(posteriors, draws, strict=True)]
     return finetuning.noised(
@@ -281,7 +286,7 @@ def step_batch(
         lambda rows: backbone.encode_text([texts[row] for row in rows]),
         shares,
         generator,
-        torch.stack(valid),
+        torch.stack(masks),
     )
 
 
