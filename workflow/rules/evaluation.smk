@@ -4,7 +4,7 @@
 rule evaluate_segmentor:
     input:
         weights="<work>/segmentors/{segmentor}/weights.safetensors",
-        images=tested_list,
+        images=of(jobs.segmentors.tested_list, "segmentor", "split"),
         script="<scripts>/evaluate_segmentor.py",
     output:
         metrics="<work>/evaluation/segmentors/{segmentor}/{split}/metrics.json",
@@ -18,9 +18,9 @@ rule evaluate_segmentor:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=gpus,
-        device=device(),
+        device=device(config),
     params:
-        flags=tested_flags,
+        flags=of(jobs.segmentors.tested_flags, "segmentor", "split"),
         settings=settings_for(settings_of.test_job, "segmentor"),
         folder=lambda wildcards, output: Path(output.metrics).parent,
     shell:
@@ -32,7 +32,7 @@ rule evaluate_segmentor:
 rule make_submission:
     input:
         weights="<work>/segmentors/{segmentor}/weights.safetensors",
-        images=tested_list,
+        images=of(jobs.segmentors.tested_list, "segmentor", "split"),
         script="<scripts>/evaluate_segmentor.py",
     output:
         "<results>/submissions/{segmentor}/{split}.tgz",
@@ -45,9 +45,9 @@ rule make_submission:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=gpus,
-        device=device(),
+        device=device(config),
     params:
-        flags=tested_flags,
+        flags=of(jobs.segmentors.tested_flags, "segmentor", "split"),
         settings=settings_for(settings_of.test_job, "segmentor"),
     shell:
         "python {input.script} --weights {input.weights} {params.flags} {params.settings}"

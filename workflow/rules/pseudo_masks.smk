@@ -1,66 +1,6 @@
 """Real images and their labels -> attention -> pseudo masks -> their quality."""
 
 
-def mask_labels(wildcards):
-    """What tables print beside a number: which data set, which model, which seed."""
-    reference = wildcards.variant == "reference"
-    of_run = reference or wildcards.variant in config["inversions"]
-    return flags(
-        dataset_name=dataset_name(wildcards.dataset),
-        model=wildcards.refinement if reference else config["model"]["path"],
-        seed=(config if of_run else resolve_variant(config, wildcards.variant))["seed"],
-    )
-
-
-def scored_images(wildcards):
-    """How many images of a split have masks, where not all."""
-    if wildcards.variant not in config["inversions"]:
-        return ""
-    return flags(
-        limit=config["inversions"][wildcards.variant]["images"].get(wildcards.split)
-    )
-
-
-def timed_attention(wildcards):
-    """The manifest of the attention behind masks, which says how long it took."""
-    if wildcards.variant not in config["variants"]:
-        return []
-    return "<work>/attention/{dataset}/{split}/{variant}/manifest.json"
-
-
-def reference_flags(wildcards):
-    """How reference masks are made."""
-    labels = label_source(wildcards.dataset, config["profile"])
-    return flags(kind=wildcards.refinement, labels=labels, seed=config["seed"])
-
-
-def shards(wildcards):
-    """The shards of a split under a variant."""
-    count = math.ceil(
-        images_listed(wildcards)
-        / resolve_variant(config, wildcards.variant)["shard_size"]
-    )
-    return expand(
-        "<work>/attention/{dataset}/{split}/{variant}/shard-{shard:05d}.safetensors",
-        dataset=wildcards.dataset,
-        split=wildcards.split,
-        variant=wildcards.variant,
-        shard=range(count),
-    )
-
-
-def shard_flags(wildcards):
-    """The model, and the photos of a shard and what the data set says of them."""
-    settings = resolve_variant(config, wildcards.variant)
-    return flags(
-        labels=label_source(wildcards.dataset, settings["profile"]),
-        shard=int(wildcards.shard),
-        images=images_listed(wildcards),
-        model=model_folder(),
-        vocabulary=vocabulary(wildcards.dataset),
-    )
-
-
 rule extract_attention:
     input:
         split_manifest,
@@ -81,7 +21,7 @@ rule extract_attention:
         speed=speed_for(settings_of.extraction_job, "variant"),
     params:
         data=dataset_flags,
-        shard=shard_flags,
+        shard=of(jobs.masks.shard_flags, "dataset", "split", "variant", "shard"),
         settings=settings_for(settings_of.extraction_job, "variant"),
     shell:
         "python {input.script} {params.data} {params.shard} {params.settings}"
@@ -90,7 +30,7 @@ rule extract_attention:
 
 rule verify_shards:
     input:
-        shards=shards,
+        shards=of(jobs.masks.shards, "dataset", "split", "variant"),
         script=ancient("<scripts>/verify_shards.py"),
     output:
         "<work>/attention/{dataset}/{split}/{variant}/manifest.json",
@@ -104,7 +44,7 @@ rule verify_shards:
         runtime=growing(60),
         gpu=0,
     params:
-        images=images_listed,
+        images=of(jobs.data.images, "dataset", "split"),
     shell:
         "python {input.script} {input.shards} --images {params.images} --output {output} > {log} 2>&1"
 
@@ -132,7 +72,7 @@ rule refine_masks:
         runtime=growing(480),
         gpu=0,
     params:
-        data=lambda wildcards: flags(**photos_named(wildcards.dataset, wildcards.split)),
+        data=of(jobs.data.photos_flags, "dataset", "split"),
         settings=settings_for(settings_of.refinement_job, "variant", "refinement"),
         attention=lambda wildcards, input: Path(input.attention).parent,
         masks=lambda wildcards, output: Path(output.masks).parent,
@@ -162,7 +102,7 @@ rule make_reference_masks:
         gpu=0,
     params:
         data=dataset_flags,
-        method=reference_flags,
+        method=of(jobs.masks.reference_flags, "dataset", "refinement"),
         masks=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python {input.script} {params.data} {params.method} --output {params.masks} > {log} 2>&1"
@@ -171,7 +111,7 @@ rule make_reference_masks:
 rule evaluate_masks:
     input:
         split_manifest,
-        attention=timed_attention,
+        attention=of(jobs.masks.timed_attention, "dataset", "split", "variant"),
         masks="<work>/masks/{dataset}/{split}/{variant}/{refinement}/manifest.json",
         script="<scripts>/evaluate_masks.py",
     output:
@@ -188,9 +128,9 @@ rule evaluate_masks:
         gpu=0,
     params:
         data=dataset_flags,
-        labels=mask_labels,
+        labels=of(jobs.masks.labels_flags, "dataset", "variant", "refinement"),
         attention=lambda wildcards, input: flags(attention=input.attention or None),
-        limit=scored_images,
+        limit=of(jobs.masks.limit_flags, "split", "variant"),
         masks=lambda wildcards, input: Path(input.masks).parent,
         folder=lambda wildcards, output: Path(output.metrics).parent,
     shell:
