@@ -1,4 +1,4 @@
-"""A trained segmentor -> its quality."""
+"""Trained segmentors -> their quality; masks -> how it depends on the likeness of classes."""
 
 
 rule evaluate_segmentor:
@@ -52,3 +52,32 @@ rule make_submission:
     shell:
         "python {input.script} --weights {input.weights} {params.flags} {params.settings}"
         " --processes {threads} --device {resources.device} --submission {output} > {log} 2>&1"
+
+
+# images with two or more classes: how alike these are to the text encoder, and how good their mask is
+rule measure_similarity:
+    input:
+        split_manifest,
+        metrics="<work>/evaluation/masks/{dataset}/{split}/{variant}/{refinement}/metrics.json",
+        script=ancient("<scripts>/measure_similarity.py"),
+        model=model_files,
+    output:
+        metrics="<work>/evaluation/similarity/{dataset}/{split}/{variant}/{refinement}/metrics.json",
+        images="<work>/evaluation/similarity/{dataset}/{split}/{variant}/{refinement}/per_image.npz",
+    log:
+        "<logs>/measure_similarity/{dataset}/{split}/{variant}/{refinement}.log",
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        data=dataset_flags,
+        method=of(jobs.masks.similarity_flags, "dataset"),
+        evaluation=lambda wildcards, input: Path(input.metrics).parent,
+        folder=lambda wildcards, output: Path(output.metrics).parent,
+    shell:
+        "python {input.script} {params.data} {params.method} --evaluation {params.evaluation}"
+        " --output {params.folder} > {log} 2>&1"

@@ -1,4 +1,4 @@
-"""Evaluations and masks -> figures and pictures."""
+"""Attention, masks and generated images -> pictures."""
 
 
 def pictured_labels(wildcards):
@@ -64,111 +64,14 @@ def attention_job(config):
 def attention_flags(wildcards):
     """The photos of Figure 2 and the model."""
     shown = config["figures"]["voc_figure_2"]
-    settings, dataset = (
-        settings_of.resolve_variant(config, shown["variant"]),
-        shown["dataset"],
-    )
+    dataset = shown["dataset"]
     return flags(
         **jobs.data.split_flags(dataset, shown["split"]),
-        labels=jobs.data.label_source(dataset, settings["profile"]),
+        labels=jobs.data.label_source(dataset, attention_job(config).profile),
         vocabulary=jobs.data.vocabulary(dataset),
         count=shown["count"],
         **jobs.models.flags(),
     )
-
-
-# images with two or more classes: how alike these are to the text encoder, and how good their mask is
-rule measure_similarity:
-    input:
-        split_manifest,
-        metrics="<work>/evaluation/masks/{dataset}/{split}/{variant}/{refinement}/metrics.json",
-        script=ancient("<scripts>/measure_similarity.py"),
-        model=model_files,
-    output:
-        metrics="<work>/evaluation/similarity/{dataset}/{split}/{variant}/{refinement}/metrics.json",
-        images="<work>/evaluation/similarity/{dataset}/{split}/{variant}/{refinement}/per_image.npz",
-    log:
-        "<logs>/measure_similarity/{dataset}/{split}/{variant}/{refinement}.log",
-    conda:
-        "../../envs/diffusion.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
-        gpu=0,
-    params:
-        data=dataset_flags,
-        method=of(jobs.masks.similarity_flags, "dataset"),
-        evaluation=lambda wildcards, input: Path(input.metrics).parent,
-        folder=lambda wildcards, output: Path(output.metrics).parent,
-    shell:
-        "python {input.script} {params.data} {params.method} --evaluation {params.evaluation}"
-        " --output {params.folder} > {log} 2>&1"
-
-
-rule make_figure_b8:
-    input:
-        metrics=targets.curve_metrics("voc_figure_b8"),
-        config="<work>/config.json",
-        script="<scripts>/make_figure_b8.py",
-    output:
-        table="<results>/voc_figure_b8.csv",
-        figure=report(
-            "<results>/voc_figure_b8.svg",
-            caption="../report/voc_figure_b8.rst",
-            category="Text2Mask",
-            labels={"table": "voc_figure_b8", "scale": config["paths"]["results"]},
-        ),
-        page="<results>/voc_figure_b8.html",
-        provenance="<results>/voc_figure_b8.provenance.json",
-    log:
-        "<logs>/make_figure_b8/make_figure_b8.log",
-    conda:
-        "../../envs/workflow.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
-        gpu=0,
-    params:
-        points=lambda wildcards, input: flags(**targets.curves_flags("voc_figure_b8")),
-        run=flags(**targets.cost_flags()),
-    shell:
-        "python {input.script} {params.points} --config {input.config} {params.run}"
-        " --output {output.table} > {log} 2>&1"
-
-
-rule make_figure_d9:
-    input:
-        similarity=targets.similarity("voc_figure_d9"),
-        config="<work>/config.json",
-        published="<published>/voc_figure_d9.csv",
-        script="<scripts>/make_figure_d9.py",
-    output:
-        table="<results>/voc_figure_d9.csv",
-        figure=report(
-            "<results>/voc_figure_d9.svg",
-            caption="../report/voc_figure_d9.rst",
-            category="Text2Mask",
-            labels={"table": "voc_figure_d9", "scale": config["paths"]["results"]},
-        ),
-        page="<results>/voc_figure_d9.html",
-        provenance="<results>/voc_figure_d9.provenance.json",
-    log:
-        "<logs>/make_figure_d9/make_figure_d9.log",
-    conda:
-        "../../envs/workflow.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
-        gpu=0,
-    params:
-        folder=lambda wildcards, input: Path(input.similarity).parent,
-        run=flags(**targets.cost_flags()),
-    shell:
-        "python {input.script} --similarity {params.folder} --published {input.published}"
-        " --config {input.config} {params.run} --output {output.table} > {log} 2>&1"
 
 
 rule draw_attention:

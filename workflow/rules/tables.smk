@@ -1,4 +1,4 @@
-"""Evaluations -> tables -> the report."""
+"""Evaluations -> tables, figures of curves, claims."""
 
 
 # with every default, for the provenance of tables
@@ -56,6 +56,71 @@ rule make_table:
         "python {input.script} {wildcards.target} --published {input.published} {params.evaluations}"
         " {params.provenance} --config {input.config} --output {output.table}"
         " --show 2> {log}"
+
+
+rule make_figure_b8:
+    input:
+        metrics=targets.curve_metrics("voc_figure_b8"),
+        config="<work>/config.json",
+        script="<scripts>/make_figure_b8.py",
+    output:
+        table="<results>/voc_figure_b8.csv",
+        figure=report(
+            "<results>/voc_figure_b8.svg",
+            caption="../report/voc_figure_b8.rst",
+            category="Text2Mask",
+            labels={"table": "voc_figure_b8", "scale": config["paths"]["results"]},
+        ),
+        page="<results>/voc_figure_b8.html",
+        provenance="<results>/voc_figure_b8.provenance.json",
+    log:
+        "<logs>/make_figure_b8/make_figure_b8.log",
+    conda:
+        "../../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+        gpu=0,
+    params:
+        points=lambda wildcards, input: flags(**targets.curves_flags("voc_figure_b8")),
+        run=flags(**targets.cost_flags()),
+    shell:
+        "python {input.script} {params.points} --config {input.config} {params.run}"
+        " --output {output.table} > {log} 2>&1"
+
+
+rule make_figure_d9:
+    input:
+        similarity=targets.similarity("voc_figure_d9"),
+        config="<work>/config.json",
+        published="<published>/voc_figure_d9.csv",
+        script="<scripts>/make_figure_d9.py",
+    output:
+        table="<results>/voc_figure_d9.csv",
+        figure=report(
+            "<results>/voc_figure_d9.svg",
+            caption="../report/voc_figure_d9.rst",
+            category="Text2Mask",
+            labels={"table": "voc_figure_d9", "scale": config["paths"]["results"]},
+        ),
+        page="<results>/voc_figure_d9.html",
+        provenance="<results>/voc_figure_d9.provenance.json",
+    log:
+        "<logs>/make_figure_d9/make_figure_d9.log",
+    conda:
+        "../../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+        gpu=0,
+    params:
+        folder=lambda wildcards, input: Path(input.similarity).parent,
+        run=flags(**targets.cost_flags()),
+    shell:
+        "python {input.script} --similarity {params.folder} --published {input.published}"
+        " --config {input.config} {params.run} --output {output.table} > {log} 2>&1"
 
 
 rule make_claims:
