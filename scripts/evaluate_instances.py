@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             content = {
                 "dataset": args.dataset_name, "split": split, "method": method, **metrics,
                 "model": about["model"], "seed": parameters["seed"], "parameters": parameters,
-                "note": note(split, metrics, about, parameters),
+                "remarks": remarks(split, metrics, about, parameters),
             }  # fmt: skip
             if "seconds_an_instance" in about:
                 content["seconds_an_instance"] = about["seconds_an_instance"]
@@ -76,10 +76,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def note(split: str, metrics: dict, about: dict, parameters: dict) -> str:
+def remarks(split: str, metrics: dict, about: dict, parameters: dict) -> list[str]:
     """What a table says beside the numbers: chance, where segments are not the paper's, cost."""
     if not metrics["n_triplets"]:
-        return f"no triplet of {split}"
+        return [f"no triplet of {split}"]
     parts = [f"chance {metrics['chance']:.1f} in {split}"]
     if parameters.get("locality") is not None and not about.get("true_masks"):
         parts.append(
@@ -91,7 +91,7 @@ def note(split: str, metrics: dict, about: dict, parameters: dict) -> str:
             f"learnt in {about['seconds_an_instance']:.0f} s an instance on average (published: "
             "6 minutes on two A100s)"
         )
-    return "; ".join(parts)
+    return parts
 
 
 def partial_data(data: Mug19, rows: dict[str, np.ndarray]) -> Mug19:

@@ -22,7 +22,6 @@ from attnseg.attn2mask.dreambooth_lora import load_lora
 from attnseg.attn2mask.generate import Generated, generate
 from attnseg.attn2mask.prompt_sets import Prompt, read_prompts
 from attnseg.backbones import load_backbone
-from attnseg.backbones.model_files import weight_hashes
 from attnseg.errors import run
 from attnseg.io.files import parameters_hash, sha256, write_atomically
 from attnseg.io.gpu import claim_device
@@ -41,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shard", type=int, default=0, help="number of the shard")
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
     parser.add_argument("--revision", help="of a hub id")
+    parser.add_argument(
+        "--model-file", help="Python file that exports the model's family, BACKBONE"
+    )
     parser.add_argument("--lora", type=Path, help="weights of train_dreambooth_lora")
     parser.add_argument("--output", type=Path, required=True, help="shard-NNNNN.safetensors")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
@@ -53,9 +55,9 @@ def main(argv: list[str] | None = None) -> int:
         precision = None
     else:
         precision = number_format(settings.precision, device)
-    backbone = load_backbone(args.model, args.revision, device, precision)
+    backbone = load_backbone(args.model, args.revision, device, precision, args.model_file)
     parameters = {
-        **settings.identity(), "model": backbone.name, "weights": weight_hashes(backbone.folder), "lora": None,
+        **settings.identity(), "model": backbone.name, "weights": backbone.hashes(), "lora": None,
         "prompts": parameters_hash({"all": [asdict(p) for p in prompts]}),
     }  # fmt: skip
     if args.lora:

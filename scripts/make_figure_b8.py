@@ -20,8 +20,9 @@ import matplotlib
 from attnseg.errors import UserError, run
 from attnseg.io import provenance
 from attnseg.io.files import write_atomically, write_json
-from attnseg.results import render
-from attnseg.results.build import COLUMNS, write_rows
+from attnseg.results import pages
+from attnseg.results.build import COLUMNS, Line, write_rows
+from attnseg.results.notes import Note
 
 matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "attnseg"  # the same drawing is the same file
@@ -49,16 +50,15 @@ def main(argv: list[str] | None = None) -> int:
     write_rows(args.output, points(args.curves, measured))
     with write_atomically(args.output.with_suffix(".svg")) as partial:
         draw(args.curves, measured, partial)
-    with write_atomically(args.output.with_suffix(".html")) as partial:
-        partial.write_text(render.html(args.output), encoding="utf-8")
     used = {name: [path] for name, path in files.items()}
     record = provenance.record(args, used, target=args.output.stem)
     write_json(args.output.with_suffix(".provenance.json"), record)
+    pages.write_page(args.output)
     print(f"{args.output}: {len(measured)} masks on {len(args.curves)} curves")
     return 0
 
 
-def points(curves: dict, measured: dict) -> list[dict[str, str]]:
+def points(curves: dict, measured: dict) -> list[Line]:
     """The lines of the CSV: method is the curve, metric the point on it."""
     rows = []
     for curve, at in curves.items():
@@ -74,7 +74,7 @@ def points(curves: dict, measured: dict) -> list[dict[str, str]]:
                     "paper": "",
                     "ours": f"{found['miou']:.1f}",
                     "status": "measured",
-                    "note": point["masks"],
+                    "note": Note(detail=[point["masks"]]),
                 }
             )
     return rows

@@ -20,8 +20,9 @@ import numpy as np
 from attnseg.errors import UserError, run
 from attnseg.io import provenance
 from attnseg.io.files import write_atomically, write_json
-from attnseg.results import render
-from attnseg.results.build import COLUMNS, PUBLISHED_COLUMNS, read_csv, write_rows
+from attnseg.results import pages
+from attnseg.results.build import COLUMNS, PUBLISHED_COLUMNS, Line, read_csv, write_rows
+from attnseg.results.notes import Note
 from attnseg.results.similarity import GROUPS, grouped, regression
 
 matplotlib.use("Agg")
@@ -58,15 +59,14 @@ def main(argv: list[str] | None = None) -> int:
     write_rows(args.output, rows_of(x, y, groups, about, published))
     with write_atomically(args.output.with_suffix(".svg")) as partial:
         draw(x, y, groups, partial)
-    with write_atomically(args.output.with_suffix(".html")) as partial:
-        partial.write_text(render.html(args.output), encoding="utf-8")
     record = provenance.record(args, {str(args.similarity): [file]}, target=args.output.stem)
     write_json(args.output.with_suffix(".provenance.json"), record)
+    pages.write_page(args.output)
     print(f"{args.output}: {len(x)} images, r {np.corrcoef(x, y)[0, 1]:.2f}")
     return 0
 
 
-def rows_of(x, y, groups, about: dict, published: dict) -> list[dict[str, str]]:
+def rows_of(x, y, groups, about: dict, published: dict) -> list[Line]:
     """The lines of the CSV: r and p of the groups beside the paper's, of the images, the groups."""
     _, _, r, p = regression(*groups)
     _, _, r_images, p_images = regression(x, y)
@@ -89,7 +89,7 @@ def rows_of(x, y, groups, about: dict, published: dict) -> list[dict[str, str]]:
         paper, remark = published.get(metric, ("", "")) if method == "Ours" else ("", "")
         row = dict.fromkeys(COLUMNS, "") | columns
         row |= {"method": method, "metric": metric, "paper": paper, "ours": ours}
-        row |= {"status": "measured", "note": "; ".join(filter(None, (note, remark)))}
+        row |= {"status": "measured", "note": Note(detail=[note] if note else [], paper=remark)}
         rows.append(row)
     return rows
 

@@ -14,9 +14,11 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg import config as settings_of
 from attnseg.errors import UserError
+from attnseg.evaluations import GIVEN
 from attnseg.io.runs import guard
 from attnseg.jobs import REFERENCES, Jobs, device, flags
 from attnseg.results import GENERATED_PICTURES, PICTURES, TABLES, check_target
+from attnseg.results.competitors import with_methods
 from attnseg.results.targets import Targets, masks_of
 
 # `python` in a rule is the interpreter that runs Snakemake, unless a conda env puts its own first
@@ -26,20 +28,22 @@ os.environ.update(
 
 
 def checked_config():
-    """The configuration with its defaults. A mistake in it ends the run with one line."""
+    """The configuration with its defaults, and the tables with its methods. A mistake in it ends the
+    run with one line."""
     try:
         checked = settings_of.prepare(config, workflow.configfiles)
         if checked["targets"] != "all":
             for target in checked["targets"]:
                 check_target(target)
-        return checked
+        return checked, with_methods(TABLES, checked)
     except UserError as error:
         raise SystemExit(f"error: {error}")
 
 
-config.update(checked_config())
+CHECKED, TABLES = checked_config()
+config.update(CHECKED)
 jobs = Jobs(config)
-targets = Targets(jobs)
+targets = Targets(jobs, TABLES)
 WANTED_TARGETS, result_of = targets.wanted, targets.file
 guard(workflow, config["paths"]["work"])
 
@@ -65,8 +69,12 @@ def one_of(names):
 wildcard_constraints:
     dataset="|".join(config["datasets"]),
     split=r"[\w-]+",
-    variant=one_of([*config["variants"], *config["inversions"], "reference"]),
-    refinement=one_of([*config["refinements"], *config["labellings"], *REFERENCES]),
+    variant=one_of(
+        [*config["variants"], *config["inversions"], *config["methods"], "reference"]
+    ),
+    refinement=one_of(
+        [*config["refinements"], *config["labellings"], *REFERENCES, GIVEN]
+    ),
     synthesis=one_of(config["synthesis"]),
     lora=one_of(config["loras"]),
     inversion=one_of(config["inversions"]),

@@ -70,7 +70,7 @@ def attention_flags(wildcards):
         labels=jobs.data.label_source(dataset, attention_job(config).profile),
         vocabulary=jobs.data.vocabulary(dataset),
         count=shown["count"],
-        **jobs.models.flags(),
+        **jobs.models.family_flags(),
     )
 
 

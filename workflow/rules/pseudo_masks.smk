@@ -112,7 +112,8 @@ rule evaluate_masks:
     input:
         split_manifest,
         attention=of(jobs.masks.timed_attention, "dataset", "split", "variant"),
-        masks="<work>/masks/{dataset}/{split}/{variant}/{refinement}/manifest.json",
+        masks=of(jobs.masks.scored, "dataset", "split", "variant", "refinement"),
+        newest=of(jobs.masks.newest_given, "dataset", "split", "variant"),
         script="<scripts>/evaluate_masks.py",
     output:
         metrics="<work>/evaluation/masks/{dataset}/{split}/{variant}/{refinement}/metrics.json",
@@ -131,7 +132,7 @@ rule evaluate_masks:
         labels=of(jobs.masks.labels_flags, "dataset", "variant", "refinement"),
         attention=lambda wildcards, input: flags(attention=input.attention or None),
         limit=of(jobs.masks.limit_flags, "split", "variant"),
-        masks=lambda wildcards, input: Path(input.masks).parent,
+        masks=lambda wildcards, input: str(input.masks).removesuffix("/manifest.json"),
         folder=lambda wildcards, output: Path(output.metrics).parent,
     shell:
         "python {input.script} {params.data} {params.labels} {params.limit} {params.attention}"

@@ -15,7 +15,8 @@ rule record_config:
         runtime=5,
         gpu=0,
     params:
-        config=json.dumps(config, sort_keys=True, indent=1),
+        # a function, as braces in it are no wildcards
+        config=lambda wildcards: json.dumps(config, sort_keys=True, indent=1),
     shell:
         "printf '%s\\n' {params.config:q} > {output} 2> {log}"
 

@@ -1,12 +1,16 @@
 """Attention of photos and pseudo masks, those of inverted photos included."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from attnseg.config import resolve_variant
+from attnseg.errors import UserError
 from attnseg.jobs.base import Flags, shard_files
 from attnseg.jobs.data import Data
 from attnseg.jobs.models import Models
+from attnseg.settings import Method, read_settings
 
 # masks that take no model, to know what a mean IoU is worth
 REFERENCES = ("all_background", "random_labels")
@@ -37,7 +41,7 @@ class Masks:
             "labels": self.data.label_source(dataset, profile),
             "shard": int(shard),
             "images": self.data.images(dataset, split),
-            **self.models.flags(),
+            **self.models.family_flags(),
             "vocabulary": self.data.vocabulary(dataset),
         }
 
@@ -65,6 +69,29 @@ class Masks:
             **self.models.flags(),
         }
 
+    # -- of competing methods
+
+    def given(self, dataset: str, split: str, method: str) -> str:
+        """The folder of a competing method's masks."""
+        settings = read_settings(Method, self.config["methods"][method])
+        folder = settings.folder(dataset, split)
+        if not Path(folder).is_dir():
+            raise UserError(
+                f"methods.{method}.masks: {folder}: no such folder; it must hold <id>.png of "
+                f"every image of {dataset} {split}"
+            )
+        return folder
+
+    def newest_given(self, dataset: str, split: str, variant: str) -> str | list[str]:
+        """The newest of a competing method's masks, as an input: a folder is no newer when a file in
+        it is replaced."""
+        if variant not in self.config["methods"]:
+            return []
+        folder = self.given(dataset, split, variant)
+        files = [file for file in os.scandir(folder) if file.is_file()]
+        newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+        return newest.path if newest else []
+
     # -- references, and all when they are evaluated
 
     def reference_flags(self, dataset: str, reference: str) -> Flags:
@@ -78,11 +105,21 @@ class Masks:
             return []
         return f"<work>/attention/{dataset}/{split}/{variant}/manifest.json"
 
+    def scored(self, dataset: str, split: str, variant: str, refinement: str) -> str:
+        """Masks that are evaluated, as an input: their manifest, or the folder of a competing method's."""
+        if variant in self.config["methods"]:
+            return self.given(dataset, split, variant)
+        return f"<work>/masks/{dataset}/{split}/{variant}/{refinement}/manifest.json"
+
     def labels_flags(self, dataset: str, variant: str, refinement: str) -> Flags:
         """What tables print beside a number: which data set, which model, which seed."""
+        title = self.data.title(dataset)
+        if variant in self.config["methods"]:
+            label = self.config["methods"][variant]["label"]
+            return {"dataset_name": title, "model": label, "given": True}
         own = variant in self.config["variants"]
         return {
-            "dataset_name": self.data.title(dataset),
+            "dataset_name": title,
             "model": refinement if variant == "reference" else self.config["model"]["path"],
             "seed": (resolve_variant(self.config, variant) if own else self.config)["seed"],
         }

@@ -25,8 +25,12 @@ class Models:
         return f"{self.config['paths']['resources']}/models/{'--'.join(Path(path).parts)}"
 
     def files(self) -> list[str]:
-        """The model as an input: its index, and the weights where they are here already."""
+        """The model as an input: its index, and the weights where they are here already; of a family
+        that the configuration names, its file and the whole folder."""
         folder = Path(self.folder)
+        if self.config["model"]["file"] is not None:
+            inside = sorted(str(file) for file in folder.rglob("*") if file.is_file())
+            return [self.config["model"]["file"], *(inside or [str(folder)])]
         weights: list[str] = []
         if self.config["model"]["revision"] is None:
             weights = sorted(map(str, folder.glob("*/*.safetensors")))
@@ -35,6 +39,10 @@ class Models:
     def flags(self) -> Flags:
         """Of a program that loads the model."""
         return {"model": self.folder}
+
+    def family_flags(self) -> Flags:
+        """Of a program that loads a model of any family."""
+        return self.flags() | {"model_file": self.config["model"]["file"]}
 
     def lora_photos(self, lora: str) -> str:
         """The data set that an adapter is trained on, as an input."""

@@ -67,4 +67,4 @@ class Synthesis:
 
     def shard_flags(self, shard: str) -> Flags:
         """Which shard is generated, and by which model."""
-        return {"shard": int(shard), **self.models.flags()}
+        return {"shard": int(shard), **self.models.family_flags()}

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from attnseg.config import real_path
-from attnseg.evaluations import Evaluation
+from attnseg.evaluations import GIVEN, Evaluation
 from attnseg.jobs import REFERENCES, Flags, Jobs, device
 from attnseg.results import (
     FIGURES,
@@ -17,6 +17,7 @@ from attnseg.results import (
     TARGETS,
     Table,
     claims,
+    competitors,
     evaluations_needed,
 )
 
@@ -97,7 +98,7 @@ class Targets:
 
     def configured(self, target: str) -> list[Evaluation]:
         """The evaluations of a table that this configuration can make; other cells say why not."""
-        named = map(Evaluation.parse, evaluations_needed(target))
+        named = map(Evaluation.parse, evaluations_needed(self.tables[target]))
         return [evaluation for evaluation in named if evaluation.can_be_made(self.config)]
 
     def measured(self, target: str) -> list[Evaluation]:
@@ -110,7 +111,7 @@ class Targets:
 
     def submissions(self, target: str) -> list[str]:
         """Archives for an evaluation server, in place of what only it can score in a table."""
-        named = map(Evaluation.parse, evaluations_needed(target))
+        named = map(Evaluation.parse, evaluations_needed(self.tables[target]))
         return [
             f"<results>/submissions/{evaluation.method}/{evaluation.split}.tgz"
             for evaluation in named
@@ -124,16 +125,23 @@ class Targets:
         return {
             "evaluations": [f"{e}={real_path(e.path, self.config)}" for e in measured] or None,
             "left_out": [f"{e}={self.command(e)}" for e in left_out] or None,
+            "methods": competitors.argument(self.tables[target]) or None,
         }
 
     def provenance_flags(self, target: str) -> Flags:
         """What a table's provenance records beside the evaluations."""
-        names = dict.fromkeys(evaluation.data(self.config) for evaluation in self.measured(target))
-        if not names:
-            return {}
         resources = self.config["paths"]["resources"]
+        data: dict[str, None] = {}
+        for evaluation in self.measured(target):
+            name = evaluation.data(self.config)
+            data[f"{name}={resources}/{name}.json"] = None
+            if evaluation.postprocessing == GIVEN:
+                folder = self.jobs.masks.given(name, evaluation.split, evaluation.method)
+                data[f"{evaluation}={folder}"] = None
+        if not data:
+            return {}
         return {
-            "data": [f"{name}={resources}/{name}.json" for name in names],
+            "data": list(data),
             "model": [f"{self.config['model']['path']}={self.jobs.models.folder}"],
             "device": device(self.config),
             "benchmarks": self.benchmarks,
