@@ -61,10 +61,11 @@ def test_a_data_set_of_ones_own_is_told_by_its_facts_and_has_its_own_words(confi
 
 
 def test_a_shard_is_told_what_the_data_set_and_the_variant_say(jobs, config):
-    told = jobs.masks.shard_flags("voc", "train", "base", "00003")
+    given = jobs.masks.shard_flags("voc", "train", "base", "00003")
     images = config["datasets"]["voc"]["splits"]["train"]["images"]
-    assert told == {
-        "labels": "xml", "shard": 3, "images": images, "model": jobs.models.folder, "vocabulary": "voc",
+    assert given == {
+        "labels": "xml", "shard": 3, "images": images, "model": jobs.models.folder,
+        "model_file": None, "vocabulary": "voc",
     }  # fmt: skip
     shards = jobs.masks.shards("voc", "train", "base")
     assert shards[0] == "<work>/attention/voc/train/base/shard-00000.safetensors"
@@ -98,6 +99,21 @@ def test_pseudo_masks_train_without_their_unsure_pixels(config):
     told = own.training_flags("own")
     assert told["train_masks"].endswith("masks/voc/train/base/crf-train")
     assert (told["train_split"], told["reliability"]) == ("train", None)
+
+
+def test_masks_of_a_competing_method_are_its_folder(config, tmp_path):
+    method = {"label": "Theirs", "masks": str(tmp_path / "{dataset}" / "{split}"), "fills": {}}
+    masks = Jobs(config | {"methods": {"theirs": method}}).masks
+    with pytest.raises(UserError, match="methods.theirs.masks: .*no such folder; it must hold"):
+        masks.scored("voc", "train", "theirs", "given")
+    folder = tmp_path / "voc" / "train"
+    folder.mkdir(parents=True)
+    assert masks.scored("voc", "train", "theirs", "given") == str(folder)
+    assert masks.newest_given("voc", "train", "theirs") == []
+    (folder / "a.png").touch()
+    assert masks.newest_given("voc", "train", "theirs") == str(folder / "a.png")
+    assert masks.newest_given("voc", "train", "base") == []
+    assert masks.labels_flags("voc", "theirs", "given")["model"] == "Theirs"
 
 
 def test_true_masks_train_as_they_are(config):
