@@ -34,23 +34,23 @@ rule all:
 
 rule all_tables:
     input:
-        [result_of(target) for target in AVAILABLE_TARGETS],
+        [result_of(target) for target in targets.available],
         "<results>/report.zip",
 
 
 rule all_text2mask:
     input:
-        [result_of(target) for target in available_of("text2mask")],
+        targets.group("text2mask"),
 
 
 rule all_attn2mask:
     input:
-        [result_of(target) for target in available_of("attn2mask")],
+        targets.group("attn2mask"),
 
 
 rule all_mug19:
     input:
-        [result_of(target) for target in available_of("mug19")],
+        targets.group("mug19"),
 
 
 rule all_claims:

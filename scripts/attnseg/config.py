@@ -24,9 +24,11 @@ from attnseg.settings import (
     LabellingJob,
     LoraJob,
     RefinementJob,
+    Segmentor,
     SubjectSegmentationJob,
     SubjectTrainingJob,
     TestJob,
+    read_segmentor,
     read_settings,
 )
 from attnseg.settings.base import (
@@ -151,6 +153,21 @@ def resolve_segmentor(config: Mapping, name: str) -> dict:
     return resolved
 
 
+def resolve_run(config: Mapping, name: str) -> dict:
+    """The settings of a segmentor with its seed; `<name>@2` is `<name>` with another one."""
+    name, _, run = name.partition("@")
+    settings = resolve_segmentor(config, name)
+    first = config["seed"] if settings["seed"] is None else settings["seed"]
+    return settings | {"seed": first + int(run or 1) - 1}
+
+
+def real_path(path: str, config: Mapping) -> str:
+    """A path with the configured folders in place of Snakemake's <results>, <work> and <resources>."""
+    for name, folder in config["paths"].items():
+        path = path.replace(f"<{name}>", folder)
+    return path
+
+
 # -- what jobs are told
 
 
@@ -208,6 +225,21 @@ def subject_segmentation_job(config: Mapping) -> SubjectSegmentationJob:
         if settings[key] is None:
             settings[key] = config["model"][key]
     return read_settings(SubjectSegmentationJob, settings, "personalised.segmentation")
+
+
+def segmentor_job(config: Mapping, segmentor: str) -> Segmentor:
+    """The training of a segmentor; its data are another matter."""
+    settings = resolve_run(config, segmentor)
+    weights = real_path(backbone_weights(settings), config)
+    return read_segmentor(settings | {"pretrained": weights or None}, f"segmentors.{segmentor}")
+
+
+def backbone_weights(settings: Mapping) -> str:
+    """The file of the ImageNet weights that a segmentor starts from; "" for random ones."""
+    pretrained = settings["pretrained"] or ""
+    if pretrained.startswith("https:"):
+        return f"<resources>/models/{Path(pretrained).stem}.safetensors"
+    return pretrained
 
 
 def test_job(config: Mapping, segmentor: str) -> TestJob:

@@ -44,6 +44,14 @@ MEASURES = {"miou": "iou", "bf_acc": "found_alone", "af_acc": "found_together"}
 NO_MASK_RCNN = "Mask R-CNN needs Detectron2 or torchvision, which no environment here has"
 
 
+def mug19_methods(config: Mapping) -> list[str]:
+    """The methods of personalised segmentation that a configuration can run."""
+    settings = config["personalised"]
+    pictures = [key for key in ("dino", "features") if settings[key] is not None]
+    needs = {"dino_vit": pictures, "mask_rcnn": "features" in pictures}
+    return [name for name in MUG19_METHODS.values() if needs.get(name, True)]
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """`method`: a variant of the extraction, an inversion, a method of `methods`, or a segmentor."""
@@ -109,13 +117,13 @@ class Evaluation:
 
     def can_be_made(self, config: Mapping) -> bool:
         """Whether the configuration names all that it takes, ground truth included."""
+        if self.kind == "mug19":
+            return self.dataset in config["datasets"] and self.method in mug19_methods(config)
         split = self.split_settings(config)
         if split is None:
             return False
         if self.trained:
             return bool(split["truth"])
-        if self.kind == "mug19":
-            return True
         if self.method in config["methods"]:
             return self.postprocessing == GIVEN and bool(split["truth"])
         if self.method in config["inversions"]:

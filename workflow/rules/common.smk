@@ -1,9 +1,7 @@
 """The checked configuration, and what rules derive from it."""
 
 import json
-import math
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -11,19 +9,17 @@ from snakemake.exceptions import WorkflowError
 
 # not workflow.basedir: as a module of another workflow, that is the other's
 REPOSITORY = Path(str(workflow.current_basedir)).parents[1]
+CAPTIONS = REPOSITORY / "workflow" / "report"
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg import config as settings_of
-from attnseg import datasets
-from attnseg.config import prepare, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
-from attnseg.evaluations import GIVEN, Evaluation
+from attnseg.evaluations import GIVEN
 from attnseg.io.runs import guard
-from attnseg.settings import PROFILES, Method, read_segmentor, read_settings
-from attnseg.results import FIGURES, GENERATED_PICTURES, PICTURES, TABLES, TARGETS
-from attnseg.results import check_target, evaluations_needed
-from attnseg.results import competitors
-from attnseg.results import claims as ledger
+from attnseg.jobs import REFERENCES, Jobs, device, flags
+from attnseg.results import GENERATED_PICTURES, PICTURES, TABLES, check_target
+from attnseg.results.competitors import with_methods
+from attnseg.results.targets import Targets, masks_of
 
 # `python` in a rule is the interpreter that runs Snakemake, unless a conda env puts its own first
 os.environ.update(
@@ -35,20 +31,20 @@ def checked_config():
     """The configuration with its defaults, and the tables with its methods. A mistake in it ends the
     run with one line."""
     try:
-        checked = prepare(config, workflow.configfiles)
+        checked = settings_of.prepare(config, workflow.configfiles)
         if checked["targets"] != "all":
             for target in checked["targets"]:
                 check_target(target)
-        return checked, competitors.with_methods(TABLES, checked)
+        return checked, with_methods(TABLES, checked)
     except UserError as error:
         raise SystemExit(f"error: {error}")
 
 
 CHECKED, TABLES = checked_config()
 config.update(CHECKED)
-DATASETS = {
-    name: datasets.load(name, entry) for name, entry in config["datasets"].items()
-}
+jobs = Jobs(config)
+targets = Targets(jobs, TABLES)
+WANTED_TARGETS, result_of = targets.wanted, targets.file
 guard(workflow, config["paths"]["work"])
 
 
@@ -62,11 +58,7 @@ pathvars:
     scripts=os.path.relpath(REPOSITORY / "scripts"),
     assets=os.path.relpath(REPOSITORY / "assets"),
     published=os.path.relpath(REPOSITORY / "config" / "published"),
-    captions=os.path.relpath(REPOSITORY / "workflow" / "report"),
-
-
-# masks that take no model, to know what a mean IoU is worth
-REFERENCES = ["all_background", "random_labels"]
+    captions=os.path.relpath(CAPTIONS),
 
 
 def one_of(names):
@@ -95,27 +87,22 @@ wildcard_constraints:
     picture=one_of(config["pictures"]),
 
 
-def granted_gpus(needed):
-    """So many GPUs; a run that grants fewer is refused, not slowed down."""
-    granted = workflow.global_resources.get("gpu").value
-    if config["device"] != "cpu" and granted is not None and granted < needed:
-        raise WorkflowError(
-            f"this job needs {needed} GPU and the run grants {granted} (--resources gpu={granted}); "
-            f"grant gpu={needed}, or set `device: cpu` in the configuration"
-        )
-    return needed
+def granted(needed):
+    """A job's GPUs, as a resource; a run that grants fewer is refused, not slowed down."""
+
+    def gpus(wildcards):
+        limit = workflow.global_resources.get("gpu").value
+        if config["device"] != "cpu" and limit is not None and limit < needed:
+            raise WorkflowError(
+                f"this job needs {needed} GPU and the run grants {limit} (--resources gpu={limit}); "
+                f"grant gpu={needed}, or set `device: cpu` in the configuration"
+            )
+        return needed
+
+    return gpus
 
 
-def gpus(wildcards):
-    """GPUs of a job that needs one."""
-    return granted_gpus(config["resources"]["gpu_per_job"])
-
-
-def device():
-    """What programs are told: with a GPU granted to the job, no quiet fall back on the CPU."""
-    if config["device"] == "auto" and config["resources"]["gpu_per_job"] > 0:
-        return "cuda"
-    return config["device"]
+gpus = granted(config["resources"]["gpu_per_job"])
 
 
 def growing(amount):
@@ -123,75 +110,22 @@ def growing(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
-def split_settings(dataset, split):
-    """What is configured for a split."""
-    splits = config["datasets"][dataset]["splits"]
-    if split not in splits:
-        raise WorkflowError(
-            f"datasets.{dataset}.splits has no {split!r}; configured are {', '.join(splits)}"
-        )
-    return splits[split]
+def of(function, *names):
+    """`function` of the values of these wildcards, as an input or a param; a mapping becomes flags."""
+
+    def from_wildcards(wildcards):
+        try:
+            value = function(*[wildcards[name] for name in names])
+        except UserError as error:
+            raise WorkflowError(str(error))
+        return flags(**value) if isinstance(value, dict) else value
+
+    return from_wildcards
 
 
-def dataset_manifest(dataset, split):
-    """The manifest that says a data set is there, with every split that is configured."""
-    split_settings(dataset, split)
-    return f"<resources>/{dataset}.json"
-
-
-def split_manifest(wildcards):
-    """The same, as an input."""
-    return dataset_manifest(wildcards.dataset, wildcards.split)
-
-
-def images_listed(wildcards):
-    """How many images a split lists."""
-    return split_settings(wildcards.dataset, wildcards.split)["images"]
-
-
-def dataset_argument(name):
-    """What a program is told of a data set: its name, or what is configured of one's own."""
-    return datasets.argument(name, config["datasets"][name])
-
-
-def dataset_flags(wildcards):
-    """The flags of every program that reads a split."""
-    return flags(
-        dataset=dataset_argument(wildcards.dataset),
-        root=config["datasets"][wildcards.dataset]["root"],
-        split=wildcards.split,
-    )
-
-
-def photos_named(dataset, split):
-    """What a program is told that reads the photos named by an earlier one."""
-    by_split = "{split}" in (DATASETS[dataset].photos or "")
-    return {
-        "dataset": dataset_argument(dataset),
-        "root": config["datasets"][dataset]["root"],
-        "split": split if by_split else None,
-    }
-
-
-def dataset_name(dataset):
-    """The name printed in tables."""
-    return config["datasets"][dataset]["name"] or dataset
-
-
-def flags(**values):
-    """Command line flags: key=value becomes --key value, True a bare flag, None and False nothing."""
-    words = []
-    for key, value in values.items():
-        if value is None or value is False:
-            continue
-        words.append(f"--{key.replace('_', '-')}")
-        if isinstance(value, (list, tuple)):
-            words += map(str, value)
-        elif isinstance(value, dict):
-            words.append(json.dumps(value, sort_keys=True, separators=(",", ":")))
-        elif value is not True:
-            words.append(str(value))
-    return shlex.join(words)
+split_manifest = of(jobs.data.manifest, "dataset", "split")
+dataset_flags = of(jobs.data.split_flags, "dataset", "split")
+model_files = of(jobs.models.files)
 
 
 def settings_for(job, *names):
@@ -199,56 +133,16 @@ def settings_for(job, *names):
 
     `job` is a function of attnseg.config; `names` are the wildcards that it takes.
     """
-
-    def settings(wildcards):
-        told = job(config, *[wildcards[name] for name in names])
-        return flags(settings=told.identity())
-
-    return settings
+    return of(lambda *values: {"settings": job(config, *values).identity()}, *names)
 
 
-def speed_for(job, *names):
+def speed_for(job, *names, **more):
     """The settings of a job that cannot change its result, and its device: a resource rather than
     a param, as a job whose params change is run again."""
 
-    def speed(wildcards):
-        told = job(config, *[wildcards[name] for name in names]).speed()
-        assignments = [f"{key}={json.dumps(value)}" for key, value in told.items()]
-        return flags(set=assignments or None, device=device())
+    def speed(*values):
+        settings = job(config, *values).speed()
+        assignments = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+        return {"set": assignments or None, "device": device(config), **more}
 
-    return speed
-
-
-def label_source(dataset, profile):
-    """Where image-level labels are read; the official code takes them from the true masks."""
-    if PROFILES[profile].labels_from_masks:
-        return "mask"
-    return next(iter(DATASETS[dataset].label_sources), None)
-
-
-def vocabulary(dataset):
-    """The data set whose words its classes are asked for by; None for one's own."""
-    name = config["datasets"][dataset]["vocabulary"] or dataset
-    own = name == dataset and dataset_argument(name) != name
-    return None if own else dataset_argument(name) if name in DATASETS else name
-
-
-def shard_numbers(images, size):
-    """The numbers of the shards of a list, as they stand in file names."""
-    return [f"{number:05d}" for number in range(math.ceil(images / size))]
-
-
-def photos_of(dataset, split):
-    """The folder below which a split's photos lie."""
-    folder = DATASETS[dataset].photo_folder(split)
-    if folder is None:
-        raise WorkflowError(
-            f"photos of datasets.{dataset} lie in no one folder and cannot be adapted to or inverted"
-        )
-    return f"{config['datasets'][dataset]['root']}/{folder}"
-
-
-def images_inverted(dataset, split, inversion):
-    """How many photos of a split are inverted."""
-    listed = split_settings(dataset, split)["images"]
-    return min(listed, config["inversions"][inversion]["images"].get(split, listed))
+    return of(speed, *names)

@@ -1,31 +1,6 @@
 """Data sets, in their official layouts."""
 
-
-def download_flags(wildcards):
-    """What a data set must hold, and where."""
-    settings = config["datasets"][wildcards.dataset]
-    return flags(
-        dataset=dataset_argument(wildcards.dataset),
-        root=settings["root"],
-        source=settings["source"],
-        splits=[
-            f"{name}={split['images']}" for name, split in settings["splits"].items()
-        ],
-        without_masks=[
-            name for name, split in settings["splits"].items() if not split["truth"]
-        ]
-        or None,
-    )
-
-
-COMPOSED = [
-    name
-    for name, settings in config["datasets"].items()
-    if settings["source"] == "mini_world"
-]
-
-
-if COMPOSED:
+if jobs.data.composed:
 
     rule build_mini_world:
         input:
@@ -36,7 +11,7 @@ if COMPOSED:
         log:
             "<logs>/build_mini_world/{dataset}.log",
         wildcard_constraints:
-            dataset="|".join(COMPOSED),
+            dataset=one_of(jobs.data.composed),
         conda:
             "../../envs/workflow.yaml"
         threads: 1
@@ -63,7 +38,7 @@ rule download_dataset:
     log:
         "<logs>/download_dataset/{dataset}.log",
     wildcard_constraints:
-        dataset="|".join(set(config["datasets"]) - set(COMPOSED)) or "(?!)",
+        dataset=one_of(set(config["datasets"]) - set(jobs.data.composed)),
     conda:
         "../../envs/workflow.yaml"
     threads: 8
@@ -72,7 +47,7 @@ rule download_dataset:
         runtime=growing(720),
         gpu=0,
     params:
-        flags=download_flags,
+        flags=of(jobs.data.download_flags, "dataset"),
     shell:
         "python {input.script} {params.flags} --processes {threads} --output {output}"
         " > {log} 2>&1"

@@ -1,10 +1,10 @@
-"""A trained segmentor -> its quality."""
+"""Trained segmentors -> their quality; masks -> how it depends on the likeness of classes."""
 
 
 rule evaluate_segmentor:
     input:
         weights="<work>/segmentors/{segmentor}/weights.safetensors",
-        images=tested_list,
+        images=of(jobs.segmentors.tested_list, "segmentor", "split"),
         script="<scripts>/evaluate_segmentor.py",
     output:
         metrics="<work>/evaluation/segmentors/{segmentor}/{split}/metrics.json",
@@ -18,9 +18,9 @@ rule evaluate_segmentor:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=gpus,
-        device=device(),
+        device=device(config),
     params:
-        flags=tested_flags,
+        flags=of(jobs.segmentors.tested_flags, "segmentor", "split"),
         settings=settings_for(settings_of.test_job, "segmentor"),
         folder=lambda wildcards, output: Path(output.metrics).parent,
     shell:
@@ -32,7 +32,7 @@ rule evaluate_segmentor:
 rule make_submission:
     input:
         weights="<work>/segmentors/{segmentor}/weights.safetensors",
-        images=tested_list,
+        images=of(jobs.segmentors.tested_list, "segmentor", "split"),
         script="<scripts>/evaluate_segmentor.py",
     output:
         "<results>/submissions/{segmentor}/{split}.tgz",
@@ -45,10 +45,39 @@ rule make_submission:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=gpus,
-        device=device(),
+        device=device(config),
     params:
-        flags=tested_flags,
+        flags=of(jobs.segmentors.tested_flags, "segmentor", "split"),
         settings=settings_for(settings_of.test_job, "segmentor"),
     shell:
         "python {input.script} --weights {input.weights} {params.flags} {params.settings}"
         " --processes {threads} --device {resources.device} --submission {output} > {log} 2>&1"
+
+
+# images with two or more classes: how alike these are to the text encoder, and how good their mask is
+rule measure_similarity:
+    input:
+        split_manifest,
+        metrics="<work>/evaluation/masks/{dataset}/{split}/{variant}/{refinement}/metrics.json",
+        script=ancient("<scripts>/measure_similarity.py"),
+        model=model_files,
+    output:
+        metrics="<work>/evaluation/similarity/{dataset}/{split}/{variant}/{refinement}/metrics.json",
+        images="<work>/evaluation/similarity/{dataset}/{split}/{variant}/{refinement}/per_image.npz",
+    log:
+        "<logs>/measure_similarity/{dataset}/{split}/{variant}/{refinement}.log",
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        data=dataset_flags,
+        method=of(jobs.masks.similarity_flags, "dataset"),
+        evaluation=lambda wildcards, input: Path(input.metrics).parent,
+        folder=lambda wildcards, output: Path(output.metrics).parent,
+    shell:
+        "python {input.script} {params.data} {params.method} --evaluation {params.evaluation}"
+        " --output {params.folder} > {log} 2>&1"

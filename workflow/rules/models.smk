@@ -1,73 +1,6 @@
 """Text-to-image models and backbones."""
 
 
-def model_folder():
-    """The folder that the model is loaded from."""
-    if config["model"]["revision"] is None:
-        return config["model"]["path"]
-    name = "--".join(Path(config["model"]["path"]).parts)
-    return f"{config['paths']['resources']}/models/{name}"
-
-
-def model_flags():
-    """What a program is told that takes a model of any family."""
-    return {"model": model_folder(), "model_file": config["model"]["file"]}
-
-
-def model_files(wildcards):
-    """The model as an input: its index, and the weights where they are here already; of a family that
-    the configuration names, its file and the whole folder."""
-    folder = Path(model_folder())
-    if config["model"]["file"] is not None:
-        inside = sorted(str(file) for file in folder.rglob("*") if file.is_file())
-        return [config["model"]["file"], *(inside or [str(folder)])]
-    weights = []
-    if config["model"]["revision"] is None:
-        weights = sorted(map(str, folder.glob("*/*.safetensors")))
-    return [str(folder / "model_index.json"), *weights]
-
-
-def backbone_weights(wildcards):
-    """The file of a segmentor's ImageNet weights, "" where it starts from random ones."""
-    pretrained = segmentor_settings(wildcards.segmentor)["pretrained"]
-    if pretrained is None:
-        return ""
-    if pretrained.startswith("https:"):
-        return f"<resources>/models/{Path(pretrained).stem}.safetensors"
-    return pretrained
-
-
-def backbone_input(wildcards):
-    """The same, as an input."""
-    return backbone_weights(wildcards) or []
-
-
-def backbone_address(wildcards):
-    """The address of a file of backbone weights."""
-    for settings in config["segmentors"].values():
-        if Path(settings["pretrained"] or "").stem == wildcards.backbone:
-            return settings["pretrained"]
-    raise WorkflowError(
-        f"no segmentor is configured with the weights {wildcards.backbone}"
-    )
-
-
-def lora_photos(wildcards):
-    """The data set that a LoRA is trained on, as an input."""
-    settings = config["loras"][wildcards.lora]
-    return dataset_manifest(settings["dataset"], settings["split"])
-
-
-def lora_flags(wildcards):
-    """The model that is adapted, and the photos that it is adapted to."""
-    settings = config["loras"][wildcards.lora]
-    return flags(
-        model=model_folder(),
-        images=photos_of(settings["dataset"], settings["split"]),
-        limit=settings["images"],
-    )
-
-
 # Runs only when asked for: `make ship-mini` copies it to assets/mini_sd, which the mini scale reads.
 rule train_mini_diffusion:
     input:
@@ -90,7 +23,7 @@ rule train_mini_diffusion:
             "mini_sd_training"
         ),
         flags=flags(seed=config["seed"]),
-        device="cpu" if device() == "auto" else device(),
+        device="cpu" if device(config) == "auto" else device(config),
     shell:
         "python {input.script} --output {params.folder} --workdir {params.workdir} {params.flags}"
         " --device {params.device} --threads {threads} > {log} 2>&1"
@@ -137,7 +70,7 @@ rule fetch_backbone:
         runtime=growing(60),
         gpu=0,
     params:
-        address=backbone_address,
+        address=of(jobs.models.backbone_address, "backbone"),
     shell:
         "python {input.script} {params.address} --output {output} > {log} 2>&1"
 
@@ -157,7 +90,7 @@ rule train_backbone:
         mem_mb=growing(8000),
         runtime=growing(60),
         gpu=gpus,
-        device=device(),
+        device=device(config),
     params:
         seed=config["seed"],
     shell:
@@ -169,7 +102,7 @@ rule train_backbone:
 # an adapter of the text-to-image model to the look of a data set
 rule train_dreambooth_lora:
     input:
-        lora_photos,
+        of(jobs.models.lora_photos, "lora"),
         script=ancient("<scripts>/train_dreambooth_lora.py"),
         model=model_files,
     output:
@@ -185,7 +118,7 @@ rule train_dreambooth_lora:
         gpu=gpus,
         speed=speed_for(settings_of.lora_job, "lora"),
     params:
-        data=lora_flags,
+        data=of(jobs.models.lora_flags, "lora"),
         settings=settings_for(settings_of.lora_job, "lora"),
     shell:
         "python {input.script} {params.data} {params.settings} {resources.speed} --output {output}"

@@ -1,67 +1,7 @@
 """Photos of subjects -> a word for each -> where it is among its like (Mug19)."""
 
-from attnseg.evaluations import MUG19_METHODS, MUG19_SPLITS
-
-
-def personal_methods():
-    """The methods that this configuration can run."""
-    settings = config["personalised"]
-    pictures = [key for key in ("dino", "features") if settings[key] is not None]
-    needs = {"dino_vit": pictures, "mask_rcnn": "features" in pictures}
-    return [name for name in MUG19_METHODS.values() if needs.get(name, True)]
-
-
-def mug19(wildcards):
-    """The manifest that says Mug19 is there."""
-    return dataset_manifest("mug19", "all")
-
-
-def mug19_root(wildcards):
-    """Its folder."""
-    return config["datasets"]["mug19"]["root"]
-
-
-def subject_flags(wildcards):
-    """The subjects and the model that learns them."""
-    return flags(mug19=mug19_root(wildcards), model=model_folder())
-
-
-def class_images(wildcards):
-    """The images of the class that preserve what its word means, as an input."""
-    wanted = config["personalised"]["training"]["regularisation_images"] > 0
-    return "<work>/personal/regularisation.json" if wanted else []
-
-
-def learnt_subjects(wildcards):
-    """All subjects, learnt, as an input."""
-    numbers = range(config["personalised"]["jobs"])
-    return [f"<work>/personal/part-{number}.json" for number in numbers]
-
-
-def compared_features(wildcards):
-    """The segmentor whose backbone two baselines compare, as an input."""
-    name = config["personalised"]["features"]
-    return [] if name is None else f"<work>/segmentors/{name}/weights.safetensors"
-
-
-def instance_flags(wildcards):
-    """The scenes, the models and the methods that are compared."""
-    return flags(
-        root=mug19_root(wildcards),
-        model=model_folder(),
-        methods=personal_methods(),
-        clip=config["personalised"]["clip"],
-        dino=config["personalised"]["dino"],
-    )
-
-
-def instance_metrics():
-    """The scores of every method in every split."""
-    return expand(
-        "<work>/evaluation/mug19/{split}/{method}/metrics.json",
-        split=[*MUG19_SPLITS.values(), "variant"],
-        method=personal_methods(),
-    )
+mug19 = of(jobs.subjects.manifest)
+mug19_root = of(jobs.subjects.root)
 
 
 # The images are no outputs, so that an interrupted job goes on with those that are missing; nor are
@@ -84,7 +24,7 @@ rule generate_class_images:
         gpu=gpus,
         speed=speed_for(settings_of.class_images_job),
     params:
-        data=subject_flags,
+        data=of(jobs.subjects.flags),
         settings=settings_for(settings_of.class_images_job),
         folder=lambda wildcards, output: Path(output[0]).with_name("subjects"),
     shell:
@@ -95,7 +35,7 @@ rule generate_class_images:
 rule train_custom_diffusion:
     input:
         mug19,
-        class_images,
+        of(jobs.subjects.class_images),
         script=ancient("<scripts>/train_custom_diffusion.py"),
         model=model_files,
     output:
@@ -111,7 +51,7 @@ rule train_custom_diffusion:
         gpu=gpus,
         speed=speed_for(settings_of.subject_training_job),
     params:
-        data=subject_flags,
+        data=of(jobs.subjects.flags),
         token=config["personalised"]["token"],
         settings=settings_for(settings_of.subject_training_job),
         jobs=config["personalised"]["jobs"],
@@ -127,10 +67,10 @@ rule train_custom_diffusion:
 rule segment_instances:
     input:
         mug19,
-        learnt_subjects,
+        of(jobs.subjects.learnt),
         script=ancient("<scripts>/segment_instances.py"),
         model=model_files,
-        features=compared_features,
+        features=of(jobs.subjects.features),
     output:
         "<work>/personal/answers/manifest.json",
     log:
@@ -144,7 +84,7 @@ rule segment_instances:
         gpu=gpus,
         speed=speed_for(settings_of.subject_segmentation_job),
     params:
-        data=instance_flags,
+        data=of(jobs.subjects.segmentation_flags),
         settings=settings_for(settings_of.subject_segmentation_job),
         features=lambda wildcards, input: flags(features=input.get("features") or None),
         personal=lambda wildcards, output: Path(output[0]).parents[1] / "subjects",
@@ -161,7 +101,7 @@ rule evaluate_instances:
         answers="<work>/personal/answers/manifest.json",
         script="<scripts>/evaluate_instances.py",
     output:
-        instance_metrics(),
+        jobs.subjects.metrics(),
     log:
         "<logs>/evaluate_instances/evaluate_instances.log",
     conda:
@@ -173,7 +113,7 @@ rule evaluate_instances:
         gpu=0,
     params:
         root=mug19_root,
-        name=lambda wildcards: dataset_name("mug19"),
+        name=of(jobs.subjects.title),
         answers=lambda wildcards, input: Path(input.answers).parent,
         folder=lambda wildcards, output: Path(output[0]).parents[2],
     shell:

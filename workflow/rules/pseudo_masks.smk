@@ -1,111 +1,6 @@
 """Real images and their labels -> attention -> pseudo masks -> their quality."""
 
 
-def mask_labels(wildcards):
-    """What tables print beside a number: which data set, which model, which seed."""
-    if wildcards.variant in config["methods"]:
-        return flags(
-            dataset_name=dataset_name(wildcards.dataset),
-            model=config["methods"][wildcards.variant]["label"],
-            given=True,
-        )
-    reference = wildcards.variant == "reference"
-    of_run = reference or wildcards.variant in config["inversions"]
-    return flags(
-        dataset_name=dataset_name(wildcards.dataset),
-        model=wildcards.refinement if reference else config["model"]["path"],
-        seed=(config if of_run else resolve_variant(config, wildcards.variant))["seed"],
-    )
-
-
-def given_masks(evaluation):
-    """The folder of a competing method's masks."""
-    method = read_settings(Method, config["methods"][evaluation.method])
-    folder = method.folder(evaluation.dataset, evaluation.split)
-    if not Path(folder).is_dir():
-        raise WorkflowError(
-            f"methods.{evaluation.method}.masks: {folder}: no such folder; it must hold <id>.png of "
-            f"every image of {evaluation.dataset} {evaluation.split}"
-        )
-    return folder
-
-
-def scored_masks(wildcards):
-    """The masks that are scored, as an input: their manifest, or the folder of a competing method's."""
-    if wildcards.variant in config["methods"]:
-        return given_masks(
-            Evaluation(
-                "masks", wildcards.split, wildcards.variant, wildcards.dataset, GIVEN
-            )
-        )
-    return "<work>/masks/{dataset}/{split}/{variant}/{refinement}/manifest.json"
-
-
-def newest_mask(wildcards):
-    """Of a competing method's masks the newest, as an input: a folder is no newer when a file in it is
-    replaced."""
-    if wildcards.variant not in config["methods"]:
-        return []
-    files = [file for file in os.scandir(scored_masks(wildcards)) if file.is_file()]
-    newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
-    return newest.path if newest else []
-
-
-def scored_folder(wildcards, input):
-    """The folder of the masks that are scored."""
-    given = wildcards.variant in config["methods"]
-    return input.masks if given else Path(input.masks).parent
-
-
-def scored_images(wildcards):
-    """How many images of a split have masks, where not all."""
-    if wildcards.variant not in config["inversions"]:
-        return ""
-    return flags(
-        limit=config["inversions"][wildcards.variant]["images"].get(wildcards.split)
-    )
-
-
-def timed_attention(wildcards):
-    """The manifest of the attention behind masks, which says how long it took."""
-    if wildcards.variant not in config["variants"]:
-        return []
-    return "<work>/attention/{dataset}/{split}/{variant}/manifest.json"
-
-
-def reference_flags(wildcards):
-    """How reference masks are made."""
-    labels = label_source(wildcards.dataset, config["profile"])
-    return flags(kind=wildcards.refinement, labels=labels, seed=config["seed"])
-
-
-def shards(wildcards):
-    """The shards of a split under a variant."""
-    count = math.ceil(
-        images_listed(wildcards)
-        / resolve_variant(config, wildcards.variant)["shard_size"]
-    )
-    return expand(
-        "<work>/attention/{dataset}/{split}/{variant}/shard-{shard:05d}.safetensors",
-        dataset=wildcards.dataset,
-        split=wildcards.split,
-        variant=wildcards.variant,
-        shard=range(count),
-    )
-
-
-def shard_flags(wildcards):
-    """The model, and the photos of a shard and what the data set says of them."""
-    settings = resolve_variant(config, wildcards.variant)
-    return flags(
-        labels=label_source(wildcards.dataset, settings["profile"]),
-        shard=int(wildcards.shard),
-        images=images_listed(wildcards),
-        **model_flags(),
-        vocabulary=vocabulary(wildcards.dataset),
-    )
-
-
 rule extract_attention:
     input:
         split_manifest,
@@ -126,7 +21,7 @@ rule extract_attention:
         speed=speed_for(settings_of.extraction_job, "variant"),
     params:
         data=dataset_flags,
-        shard=shard_flags,
+        shard=of(jobs.masks.shard_flags, "dataset", "split", "variant", "shard"),
         settings=settings_for(settings_of.extraction_job, "variant"),
     shell:
         "python {input.script} {params.data} {params.shard} {params.settings}"
@@ -135,7 +30,7 @@ rule extract_attention:
 
 rule verify_shards:
     input:
-        shards=shards,
+        shards=of(jobs.masks.shards, "dataset", "split", "variant"),
         script=ancient("<scripts>/verify_shards.py"),
     output:
         "<work>/attention/{dataset}/{split}/{variant}/manifest.json",
@@ -149,7 +44,7 @@ rule verify_shards:
         runtime=growing(60),
         gpu=0,
     params:
-        images=images_listed,
+        images=of(jobs.data.images, "dataset", "split"),
     shell:
         "python {input.script} {input.shards} --images {params.images} --output {output} > {log} 2>&1"
 
@@ -177,7 +72,7 @@ rule refine_masks:
         runtime=growing(480),
         gpu=0,
     params:
-        data=lambda wildcards: flags(**photos_named(wildcards.dataset, wildcards.split)),
+        data=of(jobs.data.photos_flags, "dataset", "split"),
         settings=settings_for(settings_of.refinement_job, "variant", "refinement"),
         attention=lambda wildcards, input: Path(input.attention).parent,
         masks=lambda wildcards, output: Path(output.masks).parent,
@@ -207,7 +102,7 @@ rule make_reference_masks:
         gpu=0,
     params:
         data=dataset_flags,
-        method=reference_flags,
+        method=of(jobs.masks.reference_flags, "dataset", "refinement"),
         masks=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python {input.script} {params.data} {params.method} --output {params.masks} > {log} 2>&1"
@@ -216,9 +111,9 @@ rule make_reference_masks:
 rule evaluate_masks:
     input:
         split_manifest,
-        attention=timed_attention,
-        masks=scored_masks,
-        newest=newest_mask,
+        attention=of(jobs.masks.timed_attention, "dataset", "split", "variant"),
+        masks=of(jobs.masks.scored, "dataset", "split", "variant", "refinement"),
+        newest=of(jobs.masks.newest_given, "dataset", "split", "variant"),
         script="<scripts>/evaluate_masks.py",
     output:
         metrics="<work>/evaluation/masks/{dataset}/{split}/{variant}/{refinement}/metrics.json",
@@ -234,10 +129,10 @@ rule evaluate_masks:
         gpu=0,
     params:
         data=dataset_flags,
-        labels=mask_labels,
+        labels=of(jobs.masks.labels_flags, "dataset", "variant", "refinement"),
         attention=lambda wildcards, input: flags(attention=input.attention or None),
-        limit=scored_images,
-        masks=scored_folder,
+        limit=of(jobs.masks.limit_flags, "split", "variant"),
+        masks=lambda wildcards, input: str(input.masks).removesuffix("/manifest.json"),
         folder=lambda wildcards, output: Path(output.metrics).parent,
     shell:
         "python {input.script} {params.data} {params.labels} {params.limit} {params.attention}"

@@ -1,38 +1,6 @@
 """Everything -> one archive that opens in a browser."""
 
 
-def references(wildcards):
-    """Printed beside the tables, in none of them: masks without a model, segmentors of true masks."""
-    masks, segmentors = {}, {}
-    for target in filter(TABLES.get, WANTED_TARGETS):
-        for evaluation in measured_in(target):
-            dataset, split = evaluation.data(config), evaluation.split
-            if evaluation.trained:
-                architecture = segmentor_settings(evaluation.method)["architecture"]
-                segmentors[split, dataset, architecture] = None
-            if DATASETS[dataset].background and DATASETS[dataset].label_sources:
-                for reference in REFERENCES:
-                    name = f"masks/{dataset}/{split}/reference/{reference}"
-                    masks[Evaluation.parse(name)] = None
-    true_masks = [
-        Evaluation("segmentors", split, name)
-        for name, settings in config["segmentors"].items()
-        for split, dataset, architecture in segmentors
-        if settings["train"]["masks"] == "truth"
-        and settings["train"]["dataset"] == dataset
-        and settings["architecture"] == architecture
-    ]
-    wanted = [e for e in true_masks if is_made(e) or command_for(e) is None]
-    return [evaluation.path for evaluation in [*masks, *wanted]]
-
-
-def figures_of(target):
-    """The drawings that a target brings along."""
-    if target in FIGURES:
-        return [f"<results>/{target}.svg"]
-    return [result_of(target)] if target in PICTURES else []
-
-
 # by Snakemake itself, of the configuration with every default
 rule draw_dag:
     input:
@@ -64,10 +32,10 @@ rule draw_dag:
 
 rule make_report:
     input:
-        tables=[result_of(t) for t in WANTED_TARGETS if t not in PICTURES],
-        figures=[figure for t in WANTED_TARGETS for figure in figures_of(t)],
-        captions=expand("<captions>/{target}.rst", target=WANTED_TARGETS),
-        references=references,
+        tables=[targets.file(t) for t in targets.wanted if t not in PICTURES],
+        figures=[figure for t in targets.wanted for figure in targets.drawing(t)],
+        captions=expand("<captions>/{target}.rst", target=targets.wanted),
+        references=of(targets.references),
         dag="<work>/dag.svg",
         script="<scripts>/make_report.py",
     output:
@@ -89,7 +57,7 @@ rule make_report:
     params:
         references=lambda wildcards, input: flags(references=input.references or None),
         # of all jobs so far
-        benchmarks=f"{config['paths']['work']}/benchmarks",
+        benchmarks=targets.benchmarks,
     shell:
         "python {input.script} --tables {input.tables} --figures {input.figures}"
         " --captions {input.captions} {params.references} --dag {input.dag}"

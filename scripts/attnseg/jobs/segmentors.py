@@ -1,0 +1,124 @@
+"""Segmentors: the data that each is trained and tested on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from attnseg.config import backbone_weights, resolve_run, segmentor_job
+from attnseg.jobs.base import Flags
+from attnseg.jobs.data import Data
+
+
+@dataclass(frozen=True)
+class Training:
+    """The data of one training, as `segmentors.<name>.train` configures it."""
+
+    config: Mapping
+    data: Data
+    dataset: str
+    split: str  # None, and not read, where images are generated
+    synthesis: str | None
+    images: int | None
+    masks: str
+
+    @property
+    def inverted(self) -> bool:
+        """Whether the masks are those of inverted photos."""
+        return self.masks.split("/")[0] in self.config["inversions"]
+
+    @property
+    def mask_folder(self) -> str | None:
+        """The folder below `masks`; None for the data set's own masks."""
+        if self.synthesis is not None:
+            images = self.images or self.config["synthesis"][self.synthesis]["count"]
+            return f"generated/{self.synthesis}/{self.masks}/{images}"
+        folder = f"{self.dataset}/{self.split}/{self.masks}"
+        if self.masks == "truth":
+            return folder if self.data.true_masks(self.dataset, self.split) is None else None
+        # the copy in which unsure pixels are ignored
+        return folder if self.inverted else f"{folder}-train"
+
+    @property
+    def mask_manifest(self) -> str:
+        """The manifest that says the masks are complete."""
+        if self.mask_folder is None:
+            return self.data.manifest(self.dataset, self.split)
+        return f"<work>/masks/{self.mask_folder}/manifest.json"
+
+    @property
+    def listed(self) -> str | list[str]:
+        """The list of the images, as an input; that of generated ones is their masks'."""
+        return [] if self.synthesis is not None else self.data.manifest(self.dataset, self.split)
+
+    def flags(self, reliability: bool) -> Flags:
+        """The images and their masks, and with `reliability` the maps of it, where there are some."""
+        work = self.config["paths"]["work"]
+        if self.synthesis is not None:
+            images = {"train_images": f"{work}/generated/{self.synthesis}/images"}
+        elif self.inverted:
+            images = {"train_images": self.data.photos(self.dataset, self.split)}
+        else:
+            images = {"root": self.data.root(self.dataset), "train_split": self.split}
+        if self.mask_folder is None:
+            masks = self.data.true_masks(self.dataset, self.split)
+        else:
+            masks = f"{work}/masks/{self.mask_folder}"
+        labelled = self.synthesis is not None or self.inverted
+        return {
+            **self.data.classes_flags(self.dataset),
+            **images,
+            "train_masks": masks,
+            "reliability": f"{masks}/reliability" if reliability and labelled else None,
+        }
+
+
+@dataclass(frozen=True)
+class Segmentors:
+    """By name; `<name>@2` is `<name>` with another seed."""
+
+    config: Mapping
+    data: Data
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that share the batches of a training."""
+        resources = self.config["resources"]
+        shared = resources["gpu_per_training"]
+        return resources["gpu_per_job"] if shared is None else shared
+
+    @property
+    def gpus_flag(self) -> int | None:
+        """Their number, where there are several."""
+        return self.gpus if self.gpus > 1 else None
+
+    def training(self, segmentor: str) -> Training:
+        return Training(self.config, self.data, **resolve_run(self.config, segmentor)["train"])
+
+    def training_masks(self, segmentor: str) -> str:
+        return self.training(segmentor).mask_manifest
+
+    def training_list(self, segmentor: str) -> str | list[str]:
+        return self.training(segmentor).listed
+
+    def training_flags(self, segmentor: str) -> Flags:
+        """What decides a segmentor's weights."""
+        settings = segmentor_job(self.config, segmentor)
+        data = self.training(segmentor).flags(reliability=settings.learner == "beco")
+        return {"settings": settings.identity(), **data}
+
+    def backbone(self, segmentor: str) -> str | list[str]:
+        """The file of its ImageNet weights, as an input; none where it starts from random ones."""
+        return backbone_weights(resolve_run(self.config, segmentor)) or []
+
+    def tested_list(self, segmentor: str, split: str) -> str:
+        """The list of the images that it is tested on, of the data set that it is trained on."""
+        return self.data.manifest(self.training(segmentor).dataset, split)
+
+    def tested_flags(self, segmentor: str, split: str) -> Flags:
+        """The images that it is tested on."""
+        dataset = self.training(segmentor).dataset
+        return {
+            **self.data.classes_flags(dataset),
+            "dataset_name": self.data.title(dataset),
+            "root": self.data.root(dataset),
+            "split": split,
+        }

@@ -1,0 +1,261 @@
+"""The tables, figures and pictures that a configuration can make, and the evaluations behind each."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from attnseg.config import real_path
+from attnseg.evaluations import GIVEN, Evaluation
+from attnseg.jobs import REFERENCES, Flags, Jobs, device
+from attnseg.results import (
+    FIGURES,
+    GENERATED_PICTURES,
+    PICTURES,
+    TABLES,
+    TARGETS,
+    Table,
+    claims,
+    competitors,
+    evaluations_needed,
+)
+
+GROUPS = ("attn2mask", "mug19", "claims")  # the rest is Text2Mask's
+
+
+@dataclass(frozen=True)
+class Targets:
+    jobs: Jobs
+    tables: Mapping[str, Table] = field(default_factory=lambda: TABLES)
+
+    @property
+    def config(self) -> Mapping:
+        return self.jobs.config
+
+    # -- which there are
+
+    @cached_property
+    def available(self) -> list[str]:
+        """Those that this configuration can make."""
+        return [target for target in TARGETS if self.is_available(target)]
+
+    @property
+    def wanted(self) -> list[str]:
+        """Those that a run without a named target makes."""
+        named = self.config["targets"]
+        return self.available if named == "all" else named
+
+    def is_available(self, target: str) -> bool:
+        """Whether this configuration can make a target: a table with at least one value of ours."""
+        if target in self.tables:
+            return bool(self.measured(target))
+        if target in ("claims", "voc_figure_2"):
+            return True
+        if target in GENERATED_PICTURES:
+            return set(GENERATED_PICTURES[target]) <= set(self.config["synthesis"])
+        if target == "mug19_figure_5":
+            return "mug19" in self.config["datasets"]
+        shown = self.shown(target)
+        return bool(shown) and all(evaluation.can_be_made(self.config) for evaluation in shown)
+
+    def group(self, name: str) -> list[str]:
+        """The files of the available targets of a group; the ledger, of both papers, is in none."""
+        first = {target: target.split("_")[0] for target in self.available}
+        groups = {target: word if word in GROUPS else "text2mask" for target, word in first.items()}
+        return [self.file(target) for target in self.available if groups[target] == name]
+
+    @staticmethod
+    def file(target: str) -> str:
+        """The file that a target is."""
+        return f"<results>/{target}.{'png' if target in PICTURES else 'csv'}"
+
+    def drawing(self, target: str) -> list[str]:
+        """The drawing that a target brings along, if any."""
+        if target in FIGURES:
+            return [f"<results>/{target}.svg"]
+        return [self.file(target)] if target in PICTURES else []
+
+    def paper(self, target: str) -> str:
+        """The paper whose table it is."""
+        return self.tables[target].number.split(",")[0]
+
+    # -- tables
+
+    def is_made(self, evaluation: Evaluation) -> bool:
+        """Whether an evaluation is there already."""
+        return Path(real_path(evaluation.path, self.config)).is_file()
+
+    def command(self, evaluation: Evaluation) -> str | None:
+        """The command that makes an evaluation which this run leaves out; None for one it makes."""
+        if not evaluation.trained or self.config["targets"] == "all":
+            return None
+        return self.config["leave_out"].get(evaluation.method)
+
+    def made(self, evaluation: Evaluation) -> bool:
+        """Whether this run makes an evaluation, or has it already."""
+        return self.is_made(evaluation) or self.command(evaluation) is None
+
+    def configured(self, target: str) -> list[Evaluation]:
+        """The evaluations of a table that this configuration can make; other cells say why not."""
+        named = map(Evaluation.parse, evaluations_needed(self.tables[target]))
+        return [evaluation for evaluation in named if evaluation.can_be_made(self.config)]
+
+    def measured(self, target: str) -> list[Evaluation]:
+        """The evaluations in a table: those that this run makes, and others that are there already."""
+        return list(filter(self.made, self.configured(target)))
+
+    def metrics(self, target: str) -> list[str]:
+        """The files of the evaluations in a table."""
+        return [evaluation.path for evaluation in self.measured(target)]
+
+    def submissions(self, target: str) -> list[str]:
+        """Archives for an evaluation server, in place of what only it can score in a table."""
+        named = map(Evaluation.parse, evaluations_needed(self.tables[target]))
+        return [
+            f"<results>/submissions/{evaluation.method}/{evaluation.split}.tgz"
+            for evaluation in named
+            if evaluation.needs_server(self.config)
+        ]
+
+    def evaluations_flags(self, target: str) -> Flags:
+        """The evaluations of a table and their files; those that are left out and their commands."""
+        measured = self.measured(target)
+        left_out = [e for e in self.configured(target) if e not in measured]
+        return {
+            "evaluations": [f"{e}={real_path(e.path, self.config)}" for e in measured] or None,
+            "left_out": [f"{e}={self.command(e)}" for e in left_out] or None,
+            "methods": competitors.argument(self.tables[target]) or None,
+        }
+
+    def provenance_flags(self, target: str) -> Flags:
+        """What a table's provenance records beside the evaluations."""
+        resources = self.config["paths"]["resources"]
+        data: dict[str, None] = {}
+        for evaluation in self.measured(target):
+            name = evaluation.data(self.config)
+            data[f"{name}={resources}/{name}.json"] = None
+            if evaluation.postprocessing == GIVEN:
+                folder = self.jobs.masks.given(name, evaluation.split, evaluation.method)
+                data[f"{evaluation}={folder}"] = None
+        if not data:
+            return {}
+        return {
+            "data": list(data),
+            "model": [f"{self.config['model']['path']}={self.jobs.models.folder}"],
+            "device": device(self.config),
+            "benchmarks": self.benchmarks,
+        }
+
+    @property
+    def benchmarks(self) -> str:
+        """The folder of the records of all jobs."""
+        return f"{self.config['paths']['work']}/benchmarks"
+
+    def cost_flags(self) -> Flags:
+        """Where the records of jobs are, for a figure's provenance."""
+        return {"benchmarks": self.benchmarks, "device": device(self.config)}
+
+    # -- figures and pictures
+
+    def shown(self, target: str) -> list[Evaluation]:
+        """The masks that a figure or a picture shows, by their evaluations."""
+        if target in PICTURES:
+            shown = self.config["pictures"].get(target)
+            return [] if shown is None else [masks_of(shown)]
+        shown = self.config["figures"][target]
+        curves = shown.get("curves")
+        if curves is None:
+            return [masks_of(shown)]
+        points = [point["masks"] for curve in curves.values() for point in curve]
+        return [masks_of(shown, masks) for masks in dict.fromkeys(points)]
+
+    def similarity(self, target: str) -> str:
+        """The file that says how alike the classes of the images of some masks are."""
+        (shown,) = self.shown(target)
+        return f"<work>/evaluation/similarity/{shown.masks}/per_image.npz"
+
+    def curve_metrics(self, target: str) -> list[str]:
+        """The evaluations of the points of a figure's curves."""
+        return [evaluation.path for evaluation in self.shown(target)]
+
+    def curves_flags(self, target: str) -> Flags:
+        """A figure's curves as configured, and the evaluations of their points."""
+        pairs = [
+            f"{shown.method}/{shown.postprocessing}={real_path(shown.path, self.config)}"
+            for shown in self.shown(target)
+        ]
+        # as text: in the configuration's order
+        curves = json.dumps(self.config["figures"][target]["curves"])
+        return {"curves": curves, "evaluations": pairs}
+
+    # -- claims
+
+    @cached_property
+    def claimed(self) -> list[tuple[str, Evaluation]]:
+        """(the name of an evaluation in the claims, one of its runs) for each that can be made."""
+        runs = []
+        for name in claims.evaluations_needed():
+            if name == claims.SIMILARITY:
+                if self.is_available(name):
+                    (shown,) = self.shown(name)
+                    runs.append((name, Evaluation.parse(f"similarity/{shown.masks}")))
+                continue
+            if name.startswith(claims.FIGURE):
+                figure, _, masks = name.partition("/")
+                evaluation = masks_of(self.config["figures"][figure], masks)
+            else:
+                evaluation = Evaluation.parse(name)
+            if evaluation.can_be_made(self.config):
+                trained = evaluation.trained
+                trainings = self.config["claims"]["training_runs"] if trained else 1
+                runs += [(name, evaluation.again(run)) for run in range(1, 1 + trainings)]
+        return runs
+
+    def claimed_metrics(self) -> list[str]:
+        """The files of the evaluations behind the claims."""
+        return list(dict.fromkeys(evaluation.path for _, evaluation in self.claimed))
+
+    def claims_flags(self) -> Flags:
+        """The evaluations behind the claims, and what the ledger's provenance records."""
+        return {
+            "evaluations": [f"{name}={real_path(e.path, self.config)}" for name, e in self.claimed],
+            "resamples": self.config["claims"]["resamples"],
+            "device": device(self.config),
+            "benchmarks": self.benchmarks,
+        }
+
+    # -- the report
+
+    def references(self) -> list[str]:
+        """Evaluations printed beside the tables, in none of them: of masks without a model, and of
+        segmentors of true masks."""
+        masks: dict[Evaluation, None] = {}
+        trained: dict[tuple, None] = {}
+        segmentors = self.config["segmentors"]
+        for target in filter(self.tables.get, self.wanted):
+            for evaluation in self.measured(target):
+                dataset, split = evaluation.data(self.config), evaluation.split
+                facts = self.jobs.data.facts[dataset]
+                if evaluation.trained:
+                    architecture = segmentors[evaluation.method]["architecture"]
+                    trained[split, dataset, architecture] = None
+                if facts.background and facts.label_sources:
+                    for reference in REFERENCES:
+                        of_none = Evaluation("masks", split, "reference", dataset, reference)
+                        masks[of_none] = None
+        of_truth = [
+            Evaluation("segmentors", split, name)
+            for name, settings in segmentors.items()
+            for split, dataset, architecture in trained
+            if settings["train"]["masks"] == "truth"
+            and settings["train"]["dataset"] == dataset
+            and settings["architecture"] == architecture
+        ]
+        return [evaluation.path for evaluation in (*masks, *filter(self.made, of_truth))]
+
+
+def masks_of(shown: Mapping, masks: str | None = None) -> Evaluation:
+    """The evaluation of the masks of an entry of `figures` or `pictures`, or of others beside them."""
+    name = f"masks/{shown['dataset']}/{shown['split']}/{masks or shown['masks']}"
+    return Evaluation.parse(name)

@@ -1,0 +1,100 @@
+"""Which targets a configuration can make, and from which evaluations."""
+
+from pathlib import Path
+
+import pytest
+
+from attnseg.config import read_config
+from attnseg.evaluations import Evaluation
+from attnseg.jobs import Jobs
+from attnseg.results import PICTURES, TARGETS
+from attnseg.results.targets import Targets
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> dict:
+    """The paper scale, where nothing was made yet."""
+    folder = tmp_path_factory.mktemp("work")
+    config = read_config(CONFIG / "config.yaml")
+    return config | {"paths": config["paths"] | {"work": str(folder)}}
+
+
+def targets_of(config: dict, **changed) -> Targets:
+    return Targets(Jobs(config | changed))
+
+
+def test_the_paper_scale_can_make_everything_and_each_target_is_in_one_group(config):
+    targets = targets_of(config)
+    assert set(targets.available) == set(TARGETS) | set(config["pictures"])
+    groups = [targets.group(name) for name in ("text2mask", "attn2mask", "mug19", "claims")]
+    assert sorted(sum(groups, [])) == sorted(map(targets.file, targets.available))
+    assert targets.group("claims") == ["<results>/claims.csv"]
+
+
+def test_what_is_wanted_is_what_is_named(config):
+    assert targets_of(config, targets=["voc_table1"]).wanted == ["voc_table1"]
+    every = targets_of(config, targets="all")
+    assert every.wanted == every.available
+
+
+def test_without_a_data_set_its_targets_are_not_available(config):
+    datasets = {name: entry for name, entry in config["datasets"].items() if name != "mug19"}
+    lost = set(TARGETS) - set(targets_of(config, datasets=datasets).available)
+    assert "mug19_figure_5" in lost and lost == {name for name in TARGETS if "mug19" in name}
+
+
+def test_a_segmentor_that_is_left_out_is_named_with_its_command(config):
+    targets = targets_of(config, targets="all")
+    trained = next(e for e in targets.measured("voc_table3") if e.trained)
+    left = targets_of(config, targets=["voc_table3"], leave_out={trained.method: "make it"})
+    assert trained not in left.measured("voc_table3") and trained in left.configured("voc_table3")
+    assert f"{trained}=make it" in left.evaluations_flags("voc_table3")["left_out"]
+    file = Path(trained.path.replace("<work>", config["paths"]["work"]))
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    assert trained in left.measured("voc_table3")
+    assert f"{trained}={file}" in left.evaluations_flags("voc_table3")["evaluations"]
+
+
+def test_what_a_server_scores_is_submitted(config):
+    for archive in targets_of(config).submissions("voc_table3"):
+        _, _, segmentor, split = archive.removesuffix(".tgz").split("/")
+        assert Evaluation("segmentors", split, segmentor).needs_server(config)
+
+
+def test_every_picture_shows_masks_that_can_be_made(config):
+    targets = targets_of(config)
+    for name in config["pictures"]:
+        (shown,) = targets.shown(name)
+        assert name in PICTURES and shown.can_be_made(config)
+        assert targets.drawing(name) == [targets.file(name)] == [f"<results>/{name}.png"]
+
+
+def test_the_points_of_a_curve_are_evaluated_once(config):
+    targets = targets_of(config)
+    metrics = targets.curve_metrics("voc_figure_b8")
+    assert len(metrics) == len(set(metrics)) > 3
+    told = targets.curves_flags("voc_figure_b8")
+    assert len(told["evaluations"]) == len(metrics)
+    assert all("=" in pair and "<work>" not in pair for pair in told["evaluations"])
+
+
+def test_claims_of_trained_segmentors_rest_on_several_runs(config):
+    targets = targets_of(config, claims=config["claims"] | {"training_runs": 3})
+    runs: dict[str, set[int]] = {}
+    for name, evaluation in targets.claimed:
+        runs.setdefault(name, set()).add(evaluation.run)
+    trained = {name for name in runs if name.startswith("segmentors/")}
+    assert trained and all(runs[name] == ({1, 2, 3} if name in trained else {1}) for name in runs)
+    assert len(targets.claimed_metrics()) == len(set(targets.claimed_metrics()))
+
+
+def test_references_stand_beside_tables_and_in_none(config):
+    targets = targets_of(config, targets=["voc_table1"])
+    references = targets.references()
+    assert references and not set(references) & set(targets.metrics("voc_table1"))
+    for name in ("all_background", "random_labels"):
+        assert f"<work>/evaluation/masks/voc/train/reference/{name}/metrics.json" in references
+    assert targets_of(config, targets=["voc_figure_2"]).references() == []
