@@ -23,10 +23,10 @@ import torch
 
 from attnseg.backbones import load_backbone
 from attnseg.backbones.stable_diffusion import StableDiffusion
-from attnseg.datasets.mug19 import photos_in, read_mug19
+from attnseg.datasets.mug19 import read_mug19
 from attnseg.errors import UserError, run
 from attnseg.io import provenance
-from attnseg.io.files import write_json
+from attnseg.io.files import images_in, write_json
 from attnseg.io.gpu import claim_device, training_dtype
 from attnseg.personalised import custom_diffusion as cd
 from attnseg.personalised.personal import read_personal, save_personal, with_tokens
@@ -121,7 +121,7 @@ def summary(args: argparse.Namespace, lessons: dict[Path, list[cd.Concept]]) -> 
     if args.only_regularisation:
         words = {c.class_word: folder for concepts in lessons.values()
                  for c, folder in zip(concepts, regularisation_folders(args, concepts), strict=True)}  # fmt: skip
-        return {word: len(photos_in(folder)) for word, folder in words.items()}
+        return {word: len(images_in(folder)) for word, folder in words.items()}
     return {output.name: read_personal(output).info["seconds"] for output in lessons}
 
 

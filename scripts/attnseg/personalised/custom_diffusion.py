@@ -22,10 +22,9 @@ from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.core.geometry import central_square
 from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
-from attnseg.datasets.mug19 import photos_in
 from attnseg.errors import UserError
 from attnseg.io.batches import Batches
-from attnseg.io.files import parameters_hash, sha256, start_folder, write_atomically
+from attnseg.io.files import images_in, parameters_hash, sha256, start_folder, write_atomically
 from attnseg.personalised.personal import (
     INFO,
     Personal,
@@ -57,7 +56,7 @@ def concepts_from(
     """One concept a folder of photos, checked: two readable photos each, at least."""
     concepts = []
     for folder, word, token in zip(photos, classes, tokens, strict=True):
-        found = photos_in(Path(folder))
+        found = images_in(Path(folder))
         if len(found) < 2:
             raise UserError(
                 f"{folder}: {len(found)} photo{'' if len(found) == 1 else 's'} of the subject; at "
@@ -305,7 +304,7 @@ def regularisation_images(
     interrupted call ends with the same ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    given = [p for p in photos_in(folder) if not re.fullmatch(r"generated-\d{5}\.png", p.name)]
+    given = [p for p in images_in(folder) if not re.fullmatch(r"generated-\d{5}\.png", p.name)]
     if given:
         if len(given) < 2:
             raise UserError(f"{folder}: one image of the class {class_word!r}; give at least 2")
