@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import draw_instances
+import draw_picture
 import evaluate_instances
 import segment_image
 import segment_instances
@@ -338,8 +338,9 @@ def test_a_table_s_note_says_where_segments_are_not_the_paper_s():
 
 def test_the_picture_shows_what_each_method_found_and_the_truth(predictions, world, tmp_path):
     output = tmp_path / "figure.png"
-    arguments = ["--root", world, "--predictions", predictions, "--count", "3", "--output", output]
-    assert draw_instances.main(list(map(str, arguments))) == 0
+    arguments = ["instances", "--root", world, "--predictions", predictions]
+    arguments += ["--count", "3", "--output", output]
+    assert draw_picture.main(list(map(str, arguments))) == 0
     assert np.array(Image.open(output)).std() > 10
     data = read_mug19(world)
     picked = mug_pictures.chosen_triplets(data, 3)

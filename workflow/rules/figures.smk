@@ -14,38 +14,8 @@ def figure_masks(target):
     return list(dict.fromkeys(f"{at}/{point['masks']}" for point in points))
 
 
-def pictured_labels(wildcards):
-    """The largest labelled set of generated VOC images, as an input."""
-    (name,) = GENERATED_PICTURES["attn2mask_figure_5"]
-    count = config["synthesis"][name]["count"]
-    return f"<work>/masks/generated/{name}/crf/{count}/manifest.json"
-
-
-def pictured_shards(wildcards):
-    """All shards of the images without and with the LoRA, as an input."""
-    return [
-        f"<work>/generated/{name}/shard-{shard}.safetensors"
-        for name in GENERATED_PICTURES["attn2mask_figure_6"]
-        for shard in shard_numbers(
-            config["synthesis"][name]["count"], config["generation"]["shard_size"]
-        )
-    ]
-
-
-def adaptation_flags(wildcards):
-    """The domain's photos, and the folders of what was generated without and with the LoRA."""
-    before, after = GENERATED_PICTURES["attn2mask_figure_6"]
-    lora = config["loras"][config["synthesis"][after]["lora"]]
-    generated = f"{config['paths']['work']}/generated"
-    return flags(
-        target=photos_of(lora["dataset"], lora["split"]),
-        before=f"{generated}/{before}",
-        after=f"{generated}/{after}",
-    )
-
-
 def masks_shown(shown):
-    """The same of an entry of `pictures`."""
+    """The masks of an entry of `pictures`, `<dataset>/<split>/<variant>/<refinement>`."""
     return f"{shown['dataset']}/{shown['split']}/{shown['masks']}"
 
 
@@ -85,8 +55,27 @@ def figure_cost_flags():
 
 
 def picture_input(wildcards):
-    """Attention, masks and, for failures, the similarity of classes, that a picture shows."""
-    shown = config["pictures"][wildcards.picture]
+    """What a picture shows: of a generated set its labels or shards, else predictions or masks."""
+    picture = wildcards.picture
+    if picture == "mug19_figure_5":
+        return {
+            "data": mug19(wildcards),
+            "predictions": "<work>/personal/answers/manifest.json",
+        }
+    if picture == "attn2mask_figure_5":
+        (name,) = GENERATED_PICTURES[picture]
+        count = config["synthesis"][name]["count"]  # the largest labelled set
+        return {"masks": f"<work>/masks/generated/{name}/crf/{count}/manifest.json"}
+    if picture == "attn2mask_figure_6":
+        size = config["generation"]["shard_size"]
+        return {
+            name: [
+                f"<work>/generated/{name}/shard-{shard}.safetensors"
+                for shard in shard_numbers(config["synthesis"][name]["count"], size)
+            ]
+            for name in GENERATED_PICTURES[picture]
+        }
+    shown = config["pictures"][picture]
     masks = Evaluation.parse(f"masks/{masks_shown(shown)}")
     at = f"{masks.dataset}/{masks.split}/{masks.method}"
     files = {
@@ -99,14 +88,47 @@ def picture_input(wildcards):
 
 
 def picture_flags(wildcards, input):
-    """What a picture shows."""
-    shown = config["pictures"][wildcards.picture]
+    """The kind of a picture, and where what it shows lies."""
+    picture = wildcards.picture
+    generated = f"{config['paths']['work']}/generated"
+    if picture == "mug19_figure_5":
+        return "instances " + flags(
+            root=mug19_root(wildcards),
+            predictions=Path(input.predictions).parent,
+            count=config["personalised"]["pictures"],
+        )
+    if picture == "attn2mask_figure_5":
+        (name,) = GENERATED_PICTURES[picture]
+        return "generated " + flags(
+            attention=f"{generated}/{name}",
+            images=f"{generated}/{name}/images",
+            masks=Path(input.masks).parent,
+        )
+    if picture == "attn2mask_figure_6":
+        before, after = GENERATED_PICTURES[picture]
+        lora = config["loras"][config["synthesis"][after]["lora"]]
+        return "adaptation " + flags(
+            target=photos_of(lora["dataset"], lora["split"]),
+            before=f"{generated}/{before}",
+            after=f"{generated}/{after}",
+        )
+    shown = config["pictures"][picture]
     folders = {key: Path(file).parent for key, file in input.items() if key != "script"}
-    return flags(
+    return "masks " + flags(
         **photos_named(shown["dataset"], shown["split"]),
         count=shown["count"],
         **folders,
     )
+
+
+def picture_paper(wildcards):
+    """The paper whose picture it is."""
+    return PICTURES[wildcards.picture][0].split(",")[0]
+
+
+def picture_caption(wildcards):
+    """The text under a picture in the report."""
+    return (REPOSITORY / "workflow" / "report" / f"{wildcards.picture}.rst").read_text()
 
 
 def attention_job(config):
@@ -257,89 +279,31 @@ rule draw_attention:
         "python {input.script} {params.data} {params.settings} {resources.speed} --output {output} > {log} 2>&1"
 
 
-rule draw_masks:
+rule draw_picture:
     input:
         unpack(picture_input),
-        script="<scripts>/draw_masks.py",
+        script="<scripts>/draw_picture.py",
     output:
         report(
             "<results>/{picture}.png",
             caption="../report/picture.rst",
-            category="Text2Mask",
+            category=picture_paper,
             labels={"table": "{picture}", "scale": config["paths"]["results"]},
         ),
     log:
-        "<logs>/draw_masks/{picture}.log",
+        "<logs>/draw_picture/{picture}.log",
+    wildcard_constraints:
+        picture=one_of([*config["pictures"], "mug19_figure_5", *GENERATED_PICTURES]),
     conda:
         "../../envs/diffusion.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
+        mem_mb=lambda wildcards, attempt: attempt
+        * (8000 if wildcards.picture == "mug19_figure_5" else 4000),
         runtime=growing(60),
         gpu=0,
     params:
         flags=picture_flags,
-    shell:
-        "python {input.script} {params.flags} --output {output} > {log} 2>&1"
-
-
-rule draw_generated:
-    input:
-        masks=pictured_labels,
-        script="<scripts>/draw_generated.py",
-    output:
-        report(
-            "<results>/attn2mask_figure_5.png",
-            caption="../report/attn2mask_figure_5.rst",
-            category="attn2mask",
-            labels={
-                "table": "attn2mask_figure_5",
-                "scale": config["paths"]["results"],
-            },
-        ),
-    log:
-        "<logs>/draw_generated/draw_generated.log",
-    conda:
-        "../../envs/diffusion.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
-        gpu=0,
-    params:
-        masks=lambda wildcards, input: Path(input.masks).parent,
-        attention="{}/generated/{}".format(
-            config["paths"]["work"], *GENERATED_PICTURES["attn2mask_figure_5"]
-        ),
-    shell:
-        "python {input.script} --attention {params.attention} --images {params.attention}/images"
-        " --masks {params.masks} --output {output} > {log} 2>&1"
-
-
-rule draw_adaptation:
-    input:
-        pictured_shards,
-        script="<scripts>/draw_adaptation.py",
-    output:
-        report(
-            "<results>/attn2mask_figure_6.png",
-            caption="../report/attn2mask_figure_6.rst",
-            category="attn2mask",
-            labels={
-                "table": "attn2mask_figure_6",
-                "scale": config["paths"]["results"],
-            },
-        ),
-    log:
-        "<logs>/draw_adaptation/draw_adaptation.log",
-    conda:
-        "../../envs/diffusion.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
-        gpu=0,
-    params:
-        flags=adaptation_flags,
+        caption=picture_caption,
     shell:
         "python {input.script} {params.flags} --output {output} > {log} 2>&1"
