@@ -35,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
     parser.add_argument("--revision", help="of a hub id")
     parser.add_argument(
+        "--model-file", help="Python file that exports the model's family, BACKBONE"
+    )
+    parser.add_argument(
         "--vocabulary", type=datasets.load, help="another data set, for its words in queries"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -52,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     items = with_several_classes([(item, {}) for item in labelled if item["classes"]], args.count)
     if not items:
         raise UserError(f"{args.root}: no photo of split {args.split} has a class")
-    backbone = load_backbone(args.model, args.revision, claim_device(args.device))
+    device = claim_device(args.device)
+    backbone = load_backbone(args.model, args.revision, device, file=args.model_file)
     backbone.select(options.cross_blocks, options.self_block)
     rows = []
     for item, _ in items:

@@ -42,6 +42,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--limit", type=int, help="score this many images, from the first on")
     p.add_argument("--model", help="the model's name in the results (default: the manifest's)")
+    p.add_argument(
+        "--given",
+        action="store_true",
+        help="masks of others: a manifest beside them is none of ours",
+    )
     p.add_argument("--seed", type=int, help="the run's seed (default: the manifest's)")
     return p
 
@@ -91,12 +96,14 @@ def from_parameters(parameters: dict, key: str) -> object:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if not args.masks.is_dir():
-        raise UserError(f"{args.masks}: no such folder of masks")
+        raise UserError(
+            f"{args.masks}: no such folder of masks; name one (--masks, methods.NAME.masks)"
+        )
     truth = truth_of(args.dataset, args.root, args.split)
     if args.limit is not None:
         truth = replace(truth, ids=truth.ids[: args.limit])
     tp, fp, fn = evaluate_masks(args.masks, truth)
-    parameters = manifest_parameters(args.masks)
+    parameters = {"masks": str(args.masks)} if args.given else manifest_parameters(args.masks)
     model = args.model or from_parameters(parameters, "model")
     if isinstance(model, dict):
         model = model.get("path")

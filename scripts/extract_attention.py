@@ -14,7 +14,6 @@ from tqdm import tqdm
 from attnseg import datasets
 from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
-from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
 from attnseg.io.gpu import claim_device
@@ -37,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shard", type=int, default=0, help="number of the shard")
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
     parser.add_argument("--revision", help="of a hub id")
+    parser.add_argument(
+        "--model-file", help="Python file that exports the model's family, BACKBONE"
+    )
     parser.add_argument("--output", type=Path, required=True, help="shard-NNNNN.safetensors")
     parser.add_argument(
         "--vocabulary", type=datasets.load, help="another data set, for its words in queries"
@@ -59,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     ids = members(ids, args.shard, options.shard_size)
     source = args.labels or ("mask" if profile.labels_from_masks else dataset.label_sources[0])
     device = claim_device(args.device)
-    extract_shard(args, options, ids, source, load_backbone(args.model, args.revision, device))
+    backbone = load_backbone(args.model, args.revision, device, file=args.model_file)
+    extract_shard(args, options, ids, source, backbone)
     return 0
 
 
@@ -69,7 +72,7 @@ def extract_shard(args, options: Options, ids: list[str], source: str, backbone:
     backbone.select(options.cross_blocks, options.self_block)
     parameters = {
         **options.identity(),
-        "model": weight_hashes(backbone.folder),
+        "model": backbone.hashes(),
         "labels": source,
         "dataset": dataset.name,
         "split": args.split,

@@ -11,6 +11,7 @@ Evaluations that are not given leave their cells `not run`, with the reason in t
 """
 
 import argparse
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 from attnseg.errors import UserError, run
 from attnseg.io import provenance
 from attnseg.io.files import write_atomically, write_json
-from attnseg.results import TABLES, evaluations_needed, find, render
+from attnseg.results import TABLES, competitors, evaluations_needed, find, render
 from attnseg.results.build import read_evaluations, read_published, table_rows, write_rows
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
@@ -53,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=COMMAND",
         help="an evaluation that this run leaves out, and the command that makes it",
+    )
+    p.add_argument(
+        "--methods",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help='cells of competing methods that are measured, {label: {metric: [evaluation, "miou"]}}',
     )
     p.add_argument("--output", type=Path, metavar="CSV", help="results/TARGET.csv")
     provenance.add_flags(p)
@@ -92,9 +100,9 @@ def named(values: list[str], flag: str) -> dict[str, str]:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    table = find(args.target)
+    table = competitors.told(find(args.target), args.methods)
     if args.needs:
-        print("\n".join(evaluations_needed(table.target)))
+        print("\n".join(evaluations_needed(table)))
         return 0
     if args.output is None or args.output.suffix != ".csv":
         raise UserError("--output must name a .csv file, as in --output results/voc_table1.csv")

@@ -45,6 +45,9 @@ def main(argv: list[str] | None = None) -> int:
         help="folder or hub id of a Stable Diffusion (with --personal, by default the one it is for)",
     )
     parser.add_argument("--revision", help="commit of a hub id")
+    parser.add_argument(
+        "--model-file", help="Python file that exports the model's family, BACKBONE"
+    )
     parser.add_argument("--output", type=Path, required=True, help="mask (PNG)")
     parser.add_argument("--overlay", type=Path, help="picture of the photo with the mask over it")
     parser.add_argument(
@@ -97,7 +100,8 @@ def by_classes(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
     if args.model is None:
         raise UserError("--model: name a folder or hub id of a Stable Diffusion")
     image = read_image(args.photo)
-    backbone = load_backbone(args.model, args.revision, claim_device(args.device))
+    device = claim_device(args.device)
+    backbone = load_backbone(args.model, args.revision, device, file=args.model_file)
     options = asked(backbone, args, noises=4)
     name = args.photo.stem
     labels, _ = segment(backbone, image, classes, crf=args.crf, options=options, name=name)

@@ -282,6 +282,14 @@ def _check_references(config: dict, files: list) -> None:
                 f"{_where((kind, 'reference'), files)}: `{kind}.reference`: that folder holds the "
                 "reference masks; choose another name"
             )
+    for name in config["methods"]:
+        for kind in ("variants", "inversions"):
+            if name in config[kind] or name == "reference":
+                raise UserError(
+                    f"{_where(('methods', name), files)}: `methods.{name}`: "
+                    f"{'the reference masks' if name == 'reference' else f'`{kind}.{name}`'} would "
+                    "share its folder; rename it"
+                )
     for name in config["inversions"]:
         if name in config["variants"]:
             raise UserError(

@@ -1,6 +1,7 @@
 """What an evaluation is called, and what it depends on. Nobody else splits its name.
 
-    masks/<dataset>/<split>/<method>/<post-processing>        masks against the ground truth
+    masks/<dataset>/<split>/<method>/<post-processing>        masks against the ground truth; `given` where
+                                                              they are those of a competing method
     similarity/<dataset>/<split>/<method>/<post-processing>   classes' similarity beside their quality
     segmentors/<name>[@<run>]/<split>                         a trained segmentor; run 2, 3, ... of
                                                               the same settings have seeds of their own
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from attnseg.errors import UserError
+
+GIVEN = "given"  # in place of a post-processing
 
 FORMS = {
     "masks": ("dataset", "split", "method", "postprocessing"),
@@ -112,6 +115,8 @@ class Evaluation:
             return bool(split["truth"])
         if self.kind == "mug19":
             return True
+        if self.method in config["methods"]:
+            return self.postprocessing == GIVEN and bool(split["truth"])
         if self.method in config["inversions"]:
             return self.postprocessing in config["labellings"]
         return self.method in config["variants"] and self.postprocessing in config["refinements"]

@@ -303,6 +303,8 @@ def model(config: dict) -> Line:
             f"{path} is not here yet; the rule fetch_models downloads it (about 5 GB), "
             "or set model.path to a local folder and model.revision to null"
         )
+    if config["model"]["file"] is not None:
+        return OK, f"{folder}, of the family in {config['model']['file']}"
     check_model(folder)
     size = sum(file.stat().st_size for file in all_weights(folder))
     return OK, f"{folder}, {size / 1e6:,.0f} MB of weights"

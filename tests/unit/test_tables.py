@@ -53,7 +53,7 @@ def test_a_layout_is_rectangular_and_holds_each_cell_once(target):
 
 
 @pytest.mark.parametrize("target", TABLES)
-def test_our_rows_have_a_source_and_the_others_have_none(target):
+def test_our_rows_have_a_source_and_others_get_theirs_by_configuration(target):
     for method, metric in TABLES[target].cells:
         ours = re.search(r"^ours|\(ours\)|^attn2mask", method, re.I) is not None
         printed = read_published(ROOT / "config" / "published" / f"{target}.csv", TABLES[target])

@@ -45,9 +45,10 @@ def told(output: str, job: type) -> list:
 
 def test_every_recipe_is_gone_through_below():
     assert set(RECIPES) == {
-        "A variant (an ablation)", "A data set", "A model", "A table", "A claim", "Before you send it",
+        "A variant (an ablation)", "A data set", "A model", "A model family", "A competing method",
+        "A table", "A claim", "Before you send it",
     }  # fmt: skip
-    assert [len(blocks(name)) for name in RECIPES] == [3, 1, 1, 0, 0, 0]
+    assert [len(blocks(name)) for name in RECIPES] == [3, 1, 1, 1, 1, 0, 0, 0]
 
 
 # -- by configuration
@@ -263,6 +264,27 @@ def test_a_model_from_a_folder(with_own, tiny_sd):
         for job in told(output, ExtractionJob):
             assert (job.cross_blocks, job.self_block) == (cross, own_block)
         assert "fetch_models" not in output
+
+
+def test_a_model_family_of_a_file(with_own, tmp_path):
+    (own,) = blocks("A model family")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "weights.safetensors").touch()
+    (tmp_path / "my_family.py").touch()
+    own = own.replace("/models/mine", f"{tmp_path}/mine").replace("my_fam", f"{tmp_path}/my_fam")
+    output = with_own(own, "work/masks/voc/train/base/crf/manifest.json")
+    assert f"--model {tmp_path}/mine --model-file {tmp_path}/my_family.py" in output
+    assert f"{tmp_path}/mine/weights.safetensors" in output and "fetch_models" not in output
+
+
+def test_a_competing_method(with_own, tmp_path):
+    (own,) = blocks("A competing method")
+    for folder in ("clip_es/voc/train", "clip_es_crf/voc/train"):
+        (tmp_path / folder).mkdir(parents=True)
+    table, score = targets("A competing method")
+    output = with_own(own.replace("/masks/", f"{tmp_path}/"), table)
+    assert "--model CLIP-ES --given" in output and f"--masks {tmp_path}/clip_es/voc/train" in output
+    assert f"masks/voc/train/clip_es/given={score}" in output
 
 
 def test_a_segmentor_from_another_s_weights(with_own):

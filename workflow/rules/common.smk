@@ -17,11 +17,12 @@ from attnseg import config as settings_of
 from attnseg import datasets
 from attnseg.config import prepare, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
-from attnseg.evaluations import Evaluation
+from attnseg.evaluations import GIVEN, Evaluation
 from attnseg.io.runs import guard
-from attnseg.settings import PROFILES, read_segmentor
+from attnseg.settings import PROFILES, Method, read_segmentor, read_settings
 from attnseg.results import FIGURES, GENERATED_PICTURES, PICTURES, TABLES, TARGETS
 from attnseg.results import check_target, evaluations_needed
+from attnseg.results import competitors
 from attnseg.results import claims as ledger
 
 # `python` in a rule is the interpreter that runs Snakemake, unless a conda env puts its own first
@@ -31,18 +32,20 @@ os.environ.update(
 
 
 def checked_config():
-    """The configuration with its defaults. A mistake in it ends the run with one line."""
+    """The configuration with its defaults, and the tables with its methods. A mistake in it ends the
+    run with one line."""
     try:
         checked = prepare(config, workflow.configfiles)
         if checked["targets"] != "all":
             for target in checked["targets"]:
                 check_target(target)
-        return checked
+        return checked, competitors.with_methods(TABLES, checked)
     except UserError as error:
         raise SystemExit(f"error: {error}")
 
 
-config.update(checked_config())
+CHECKED, TABLES = checked_config()
+config.update(CHECKED)
 DATASETS = {
     name: datasets.load(name, entry) for name, entry in config["datasets"].items()
 }
@@ -74,8 +77,12 @@ def one_of(names):
 wildcard_constraints:
     dataset="|".join(config["datasets"]),
     split=r"[\w-]+",
-    variant=one_of([*config["variants"], *config["inversions"], "reference"]),
-    refinement=one_of([*config["refinements"], *config["labellings"], *REFERENCES]),
+    variant=one_of(
+        [*config["variants"], *config["inversions"], *config["methods"], "reference"]
+    ),
+    refinement=one_of(
+        [*config["refinements"], *config["labellings"], *REFERENCES, GIVEN]
+    ),
     synthesis=one_of(config["synthesis"]),
     lora=one_of(config["loras"]),
     inversion=one_of(config["inversions"]),

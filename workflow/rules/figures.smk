@@ -149,7 +149,7 @@ def attention_flags(wildcards):
         labels=label_source(dataset, settings["profile"]),
         vocabulary=vocabulary(dataset),
         count=shown["count"],
-        model=model_folder(),
+        **model_flags(),
     )
 
 

@@ -9,9 +9,18 @@ def model_folder():
     return f"{config['paths']['resources']}/models/{name}"
 
 
+def model_flags():
+    """What a program is told that takes a model of any family."""
+    return {"model": model_folder(), "model_file": config["model"]["file"]}
+
+
 def model_files(wildcards):
-    """The model as an input: its index, and the weights where they are here already."""
+    """The model as an input: its index, and the weights where they are here already; of a family that
+    the configuration names, its file and the whole folder."""
     folder = Path(model_folder())
+    if config["model"]["file"] is not None:
+        inside = sorted(str(file) for file in folder.rglob("*") if file.is_file())
+        return [config["model"]["file"], *(inside or [str(folder)])]
     weights = []
     if config["model"]["revision"] is None:
         weights = sorted(map(str, folder.glob("*/*.safetensors")))

@@ -3,6 +3,12 @@
 
 def mask_labels(wildcards):
     """What tables print beside a number: which data set, which model, which seed."""
+    if wildcards.variant in config["methods"]:
+        return flags(
+            dataset_name=dataset_name(wildcards.dataset),
+            model=config["methods"][wildcards.variant]["label"],
+            given=True,
+        )
     reference = wildcards.variant == "reference"
     of_run = reference or wildcards.variant in config["inversions"]
     return flags(
@@ -10,6 +16,45 @@ def mask_labels(wildcards):
         model=wildcards.refinement if reference else config["model"]["path"],
         seed=(config if of_run else resolve_variant(config, wildcards.variant))["seed"],
     )
+
+
+def given_masks(evaluation):
+    """The folder of a competing method's masks."""
+    method = read_settings(Method, config["methods"][evaluation.method])
+    folder = method.folder(evaluation.dataset, evaluation.split)
+    if not Path(folder).is_dir():
+        raise WorkflowError(
+            f"methods.{evaluation.method}.masks: {folder}: no such folder; it must hold <id>.png of "
+            f"every image of {evaluation.dataset} {evaluation.split}"
+        )
+    return folder
+
+
+def scored_masks(wildcards):
+    """The masks that are scored, as an input: their manifest, or the folder of a competing method's."""
+    if wildcards.variant in config["methods"]:
+        return given_masks(
+            Evaluation(
+                "masks", wildcards.split, wildcards.variant, wildcards.dataset, GIVEN
+            )
+        )
+    return "<work>/masks/{dataset}/{split}/{variant}/{refinement}/manifest.json"
+
+
+def newest_mask(wildcards):
+    """Of a competing method's masks the newest, as an input: a folder is no newer when a file in it is
+    replaced."""
+    if wildcards.variant not in config["methods"]:
+        return []
+    files = [file for file in os.scandir(scored_masks(wildcards)) if file.is_file()]
+    newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+    return newest.path if newest else []
+
+
+def scored_folder(wildcards, input):
+    """The folder of the masks that are scored."""
+    given = wildcards.variant in config["methods"]
+    return input.masks if given else Path(input.masks).parent
 
 
 def scored_images(wildcards):
@@ -56,7 +101,7 @@ def shard_flags(wildcards):
         labels=label_source(wildcards.dataset, settings["profile"]),
         shard=int(wildcards.shard),
         images=images_listed(wildcards),
-        model=model_folder(),
+        **model_flags(),
         vocabulary=vocabulary(wildcards.dataset),
     )
 
@@ -172,7 +217,8 @@ rule evaluate_masks:
     input:
         split_manifest,
         attention=timed_attention,
-        masks="<work>/masks/{dataset}/{split}/{variant}/{refinement}/manifest.json",
+        masks=scored_masks,
+        newest=newest_mask,
         script="<scripts>/evaluate_masks.py",
     output:
         metrics="<work>/evaluation/masks/{dataset}/{split}/{variant}/{refinement}/metrics.json",
@@ -191,7 +237,7 @@ rule evaluate_masks:
         labels=mask_labels,
         attention=lambda wildcards, input: flags(attention=input.attention or None),
         limit=scored_images,
-        masks=lambda wildcards, input: Path(input.masks).parent,
+        masks=scored_folder,
         folder=lambda wildcards, output: Path(output.metrics).parent,
     shell:
         "python {input.script} {params.data} {params.labels} {params.limit} {params.attention}"

@@ -122,7 +122,7 @@ rule generate_images:
         gpu=gpus,
         speed=speed_for(settings_of.generation_job),
     params:
-        shard=lambda wildcards: flags(shard=int(wildcards.shard), model=model_folder()),
+        shard=lambda wildcards: flags(shard=int(wildcards.shard), **model_flags()),
         settings=settings_for(settings_of.generation_job),
         lora=lambda wildcards, input: flags(lora=input.get("lora") or None),
         images=lambda wildcards, output: Path(output.maps).with_name("images"),

@@ -22,7 +22,7 @@ def command_for(evaluation):
 
 def configured_in(target):
     """The evaluations of a table that this configuration can make; other cells say why not."""
-    named = map(Evaluation.parse, evaluations_needed(target))
+    named = map(Evaluation.parse, evaluations_needed(TABLES[target]))
     return [evaluation for evaluation in named if can_be_made(evaluation)]
 
 
@@ -38,7 +38,7 @@ def metrics(wildcards):
 
 def submissions(wildcards):
     """Archives for an evaluation server, in place of what only it can score in a table."""
-    named = map(Evaluation.parse, evaluations_needed(wildcards.target))
+    named = map(Evaluation.parse, evaluations_needed(TABLES[wildcards.target]))
     return [
         f"<results>/submissions/{evaluation.method}/{evaluation.split}.tgz"
         for evaluation in named
@@ -53,6 +53,7 @@ def evaluation_flags(wildcards, input):
     return flags(
         evaluations=[f"{e}={file}" for e, file in zip(measured, input.metrics)] or None,
         left_out=[f"{e}={command_for(e)}" for e in left_out] or None,
+        methods=competitors.argument(TABLES[wildcards.target]) or None,
     )
 
 
@@ -63,6 +64,8 @@ def provenance_flags(wildcards):
         dataset = evaluation.data(config)
         manifest = f"{config['paths']['resources']}/{dataset}.json"
         manifests[dataset] = f"{dataset}={manifest}"
+        if evaluation.postprocessing == GIVEN:
+            manifests[evaluation] = f"{evaluation}={given_masks(evaluation)}"
     if not manifests:
         return ""
     return flags(
@@ -176,7 +179,8 @@ rule record_config:
         runtime=5,
         gpu=0,
     params:
-        config=json.dumps(config, sort_keys=True, indent=1),
+        # a function, as braces in it are no wildcards
+        config=lambda wildcards: json.dumps(config, sort_keys=True, indent=1),
     shell:
         "printf '%s\\n' {params.config:q} > {output} 2> {log}"
 

@@ -8,7 +8,6 @@ import torch
 from attnseg.attn2mask.dreambooth_lora import load_lora
 from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
-from attnseg.backbones.model_files import weight_hashes
 from attnseg.io.files import sha256
 from attnseg.settings import Generation, InversionJob
 
@@ -19,6 +18,9 @@ def add_shard_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", type=int, default=0, help="number of the shard")
     parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
     parser.add_argument("--revision", help="of a hub id")
+    parser.add_argument(
+        "--model-file", help="Python file that exports the model's family, BACKBONE"
+    )
     parser.add_argument("--lora", type=Path, help="weights of train_dreambooth_lora")
     parser.add_argument("--output", type=Path, required=True, help="shard-NNNNN.safetensors")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -32,9 +34,9 @@ def load_adapted(
 ) -> tuple[Backbone, dict]:
     """The model, with its LoRA where there is one, and the shard's parameters that are the same for
     all samples."""
-    backbone = load_backbone(args.model, args.revision, device, precision)
+    backbone = load_backbone(args.model, args.revision, device, precision, args.model_file)
     parameters = {
-        **settings.identity(), "model": backbone.name, "weights": weight_hashes(backbone.folder),
+        **settings.identity(), "model": backbone.name, "weights": backbone.hashes(),
         "lora": args.lora and sha256(args.lora),
     }  # fmt: skip
     if args.lora:

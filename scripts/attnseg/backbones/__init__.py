@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import inspect
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from attnseg.errors import UserError
 
 if TYPE_CHECKING:  # a program that only looks at a model's files is quick
     import torch
@@ -20,6 +25,7 @@ def load_backbone(
     revision: str | None = None,
     device: str | torch.device = "auto",
     dtype: torch.dtype | str | None = None,
+    file: str | Path | None = None,
 ) -> Backbone:
     """The model in a folder, or of that id and revision on the hub.
 
@@ -29,6 +35,7 @@ def load_backbone(
         revision: a commit on the hub; not used for a folder.
         device: auto, cpu or cuda, or a torch device.
         dtype: None for bfloat16 or float16 on a GPU and float32 on a CPU.
+        file: a Python file that exports the family, `BACKBONE`; its `load` reads the folder.
 
     Raises:
         UserError: one line, for a family that is not known (before its weights are fetched), and
@@ -39,10 +46,36 @@ def load_backbone(
     from attnseg.backbones.model_files import find_model, pipeline_name
     from attnseg.io.gpu import pick_device, pick_dtype
 
-    folder = find_model(path_or_id, revision)
-    module, family = FAMILIES[pipeline_name(folder)]
+    if file is None:
+        folder = find_model(path_or_id, revision)
+        module, family = FAMILIES[pipeline_name(folder)]
+        family = getattr(importlib.import_module(f"attnseg.backbones.{module}"), family)
+    else:
+        folder, family = Path(path_or_id), _family_of(Path(file))
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; name the model's (model.path, --model)")
     name = str(path_or_id) if Path(path_or_id).is_dir() else f"{path_or_id}@{revision}"
     device = pick_device(device) if isinstance(device, str) else device
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype or pick_dtype(device)
-    loaded = importlib.import_module(f"attnseg.backbones.{module}")
-    return getattr(loaded, family).load(folder, name, device, dtype)
+    backbone = family.load(folder, name, device, dtype)
+    backbone.file = file and Path(file)
+    return backbone
+
+
+def _family_of(path: Path) -> type[Backbone]:
+    """What a Python file exports."""
+    from attnseg.backbones.interface import Backbone
+
+    name = f"attnseg_backbone_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or not path.is_file():
+        raise UserError(f"{path}: no such Python file; correct model.file (--model-file)")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    family = getattr(module, "BACKBONE", None)
+    if not (isinstance(family, type) and issubclass(family, Backbone)):
+        raise UserError(f"{path}: it exports no BACKBONE, a class of attnseg.backbones.interface")
+    if inspect.isabstract(family):
+        missing = ", ".join(sorted(family.__abstractmethods__))
+        raise UserError(f"{path}: BACKBONE lacks {missing}; attnseg.backbones.interface says what")
+    return family

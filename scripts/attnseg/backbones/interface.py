@@ -1,6 +1,7 @@
 """What a family of text-to-image models provides; all other code knows no family.
 
-A family is one file with a subclass of `Backbone`, and a line in `attnseg.backbones`.
+A family is one file with a subclass of `Backbone`, and a line in `attnseg.backbones`; or a file that
+the configuration names and that exports it as `BACKBONE`.
 """
 
 import itertools
@@ -16,8 +17,10 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 
 from attnseg.backbones.capture import Seen, record
+from attnseg.backbones.model_files import weight_hashes
 from attnseg.backbones.text import Query
 from attnseg.errors import UserError
+from attnseg.io.files import sha256
 
 
 class Block(NamedTuple):
@@ -134,6 +137,7 @@ class Backbone(Denoiser):
     default_timestep = 150  # of Text2Mask
     name: str  # the folder, or id@revision
     folder: Path  # where the files lie
+    file: Path | None = None  # of a family that the configuration names
     scheduler: SchedulerMixin
 
     @classmethod
@@ -190,6 +194,15 @@ class Backbone(Denoiser):
     @abstractmethod
     def pipeline(self, scheduler: SchedulerMixin | None = None) -> DiffusionPipeline:
         """The pipeline of diffusers that users know; it shares the networks."""
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of what it is read from, by name: its weights, as ``<component>/<file>``; of a family
+        that the configuration names every file of the folder, and the family's own."""
+        if self.file is None:
+            return weight_hashes(self.folder)
+        files = sorted(file for file in self.folder.rglob("*") if file.is_file())
+        hashes = {file.relative_to(self.folder).as_posix(): sha256(file) for file in files}
+        return hashes | {f"BACKBONE of {self.file.name}": sha256(self.file)}
 
     def shape_of(self, size: tuple[int, int] | None) -> tuple[int, int, int]:
         """`latent_shape` of a size that a user asked for; None: the model's own.

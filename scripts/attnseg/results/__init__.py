@@ -54,12 +54,12 @@ def find(target: str) -> Table:
     return TABLES[target]
 
 
-def evaluations_needed(target: str, pending: bool = False) -> list[str]:
+def evaluations_needed(target: str | Table, pending: bool = False) -> list[str]:
     """The evaluations whose metrics.json fill the table, in the table's order, each once.
 
     What the workflow cannot make yet is left out; `pending=True` adds it.
     """
-    table = find(target)
+    table = target if isinstance(target, Table) else find(target)
     names: dict[str, None] = {}
     for cell in table.cells:
         source = table.ours.get(cell)

@@ -58,7 +58,7 @@ def read_published(path: str | os.PathLike, table: Table) -> dict[Cell, tuple[st
 
 def read_evaluations(paths: Mapping[str, str | os.PathLike], table: Table) -> dict[str, dict]:
     """Name of an evaluation -> its metrics.json."""
-    known = evaluations_needed(table.target, pending=True)
+    known = evaluations_needed(table, pending=True)
     evaluations = {}
     for name, path in paths.items():
         if name not in known:

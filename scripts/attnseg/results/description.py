@@ -1,7 +1,7 @@
 """What a table is: its layout in the paper, and where our value of each cell comes from."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 Cell = tuple[str, str]  # (method label, metric label)
 
@@ -89,3 +89,56 @@ def rows_by_metric(methods: Sequence[str], metrics: Sequence[str]) -> tuple[Row,
 def plain(labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Columns without groups."""
     return tuple(("", label) for label in labels)
+
+
+def with_cells(table: Table, cells: Iterable[Cell]) -> Table:
+    """The table laid out with these cells, too: where a method is new, a row of its own at the end, or
+    a column at the end of its group where methods stand in columns."""
+    known = set(table.cells)
+    new: dict[str, set[str]] = {}
+    for method, metric in cells:
+        if (method, metric) not in known:
+            new.setdefault(method, set()).add(metric)
+    for method, metrics in new.items():
+        in_rows = all(len({cell[0] for cell in row.cells if cell}) == 1 for row in table.rows)
+        table = (_with_row if in_rows else _with_columns)(table, method, metrics)
+    return table
+
+
+def _with_row(table: Table, method: str, metrics: set[str]) -> Table:
+    """The row of a method, in a table with a metric a column."""
+    columns = zip(*(row.cells for row in table.rows), strict=True)
+    names = [next(cell[1] for cell in column if cell) for column in columns]
+    cells = tuple((method, name) if name in metrics else None for name in names)
+    heads = (method, *[""] * (len(table.heads) - 1))
+    for i, row in enumerate(table.rows):  # a row of the print with gaps
+        if any(cell and cell[0] == method for cell in row.cells):
+            both = tuple(old or more for old, more in zip(row.cells, cells, strict=True))
+            rows = (*table.rows[:i], replace(row, cells=both), *table.rows[i + 1 :])
+            return replace(table, rows=rows)
+    section = table.rows[-1].section
+    return replace(table, rows=(*table.rows, Row(heads, cells, section)))
+
+
+def _with_columns(table: Table, method: str, metrics: set[str]) -> Table:
+    """The columns of a method, one a group, in a table with a metric a row."""
+    for group in dict.fromkeys(group for group, _ in table.columns):
+        places = [i for i, column in enumerate(table.columns) if column[0] == group]
+        names = [next(row.cells[i][1] for i in places if row.cells[i]) for row in table.rows]
+        if not metrics & set(names):
+            continue
+        after = places[-1] + 1
+        columns = (*table.columns[:after], (group, method), *table.columns[after:])
+        rows = tuple(
+            replace(
+                row,
+                cells=(
+                    *row.cells[:after],
+                    (method, name) if name in metrics else None,
+                    *row.cells[after:],
+                ),
+            )
+            for row, name in zip(table.rows, names, strict=True)
+        )
+        table = replace(table, columns=columns, rows=rows)
+    return table

@@ -40,9 +40,11 @@ def read_prediction(path: str | os.PathLike) -> np.ndarray:
                 raise UserError(f"{path}: mode {image.mode}; a mask is a PNG of class ids (P or L)")
             return np.asarray(image)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: refine the masks of the whole split first") from None
+        raise UserError(
+            f"{path} is missing: masks of the whole split are needed, <id>.png each"
+        ) from None
     except (OSError, SyntaxError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete it and refine it again") from error
+        raise UserError(f"{path} is damaged ({error}): delete it and make it again") from error
 
 
 def evaluate_masks(
@@ -61,9 +63,7 @@ def evaluate_masks(
         prediction, expected = read_prediction(path), truth.read(image_id)
         if prediction.shape != expected.shape:
             sizes = [f"{s[1]}x{s[0]}" for s in (prediction.shape, expected.shape)]
-            raise UserError(
-                f"{path} is {sizes[0]} pixels, the true mask {sizes[1]}: refine it again"
-            )
+            raise UserError(f"{path} is {sizes[0]} pixels, the true mask {sizes[1]}: make it again")
         try:
             found.append(counts(prediction, expected, len(truth.classes)))
         except ValueError as error:

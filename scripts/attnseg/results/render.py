@@ -10,8 +10,9 @@ from pathlib import Path
 
 from attnseg.results import FIGURES, TABLES
 from attnseg.results.build import COLUMNS, NOT_HERE, read_csv
-from attnseg.results.description import Row, Table, plain, rows_by_method
+from attnseg.results.description import Row, Table, plain, rows_by_method, with_cells
 
+MADE_ON = ("dataset", "split", "n_images", "model")
 GAP = "-"  # no such value in the paper
 NOT_RUN = "–"
 SHOWN = ("chance", "segments:", "learnt in")  # notes of measured cells that are printed, too
@@ -35,7 +36,7 @@ def _layout(rows: list[dict[str, str]], target: str) -> Table:
     A figure's points stand one a row.
     """
     if target in TABLES:
-        return TABLES[target]
+        return with_cells(TABLES[target], [(row["method"], row["metric"]) for row in rows])
     if target in FIGURES:
         cells = [(row["method"], row["metric"]) for row in rows]
         points = tuple(Row(cell, (cell,)) for cell in cells)
@@ -72,22 +73,22 @@ def _precision(row: dict[str, str]) -> str:
 def _notes(rows: Sequence[dict[str, str]]) -> list[str]:
     """What ours was measured on, and why the rest was not run."""
     measured = dict.fromkeys(
-        (*(row[c] for c in ("dataset", "split", "n_images", "model")), _precision(row), row["seed"])
+        (*(row[c] for c in MADE_ON), _precision(row), row["model"] == row["method"], row["seed"])
         for row in rows
         if row["status"] == "measured"
     )
     notes = []
-    for key, group in groupby(sorted(measured, key=lambda k: k[:5]), key=lambda k: k[:5]):
-        dataset, split, images, model, precision = key
-        seeds = ", ".join(dict.fromkeys(s for k in group for s in k[5].split()))
+    for key, group in groupby(sorted(measured, key=lambda k: k[:6]), key=lambda k: k[:6]):
+        dataset, split, images, model, precision, given = key
+        seeds = ", ".join(dict.fromkeys(s for k in group for s in k[6].split()))
         parts = [
             f"{dataset} {split}".strip(),
             f"{images} images",
-            model,
+            "masks as given" if given else model,
             precision,
             f"seed {seeds}" if seeds else "",
         ]
-        notes.append("Ours: " + ", ".join(filter(None, parts)))
+        notes.append(f"{model if given else 'Ours'}: " + ", ".join(filter(None, parts)))
     remarks = dict.fromkeys(
         part for row in rows if row["status"] == "measured" for part in row["note"].split("; ")
     )

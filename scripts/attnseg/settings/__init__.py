@@ -22,7 +22,7 @@ from attnseg.settings.attention import (
 )
 from attnseg.settings.base import Settings, read_settings
 from attnseg.settings.configuration import Config
-from attnseg.settings.data import Claims, Figure2, Picture
+from attnseg.settings.data import Claims, Figure2, Method, Picture
 from attnseg.settings.personalised import (
     ClassImagesJob,
     Personalised,
@@ -44,7 +44,7 @@ from attnseg.settings.synthesis import (
 __all__ = [
     "Background", "Bilateral", "Claims", "ClassImagesJob", "Config", "Crf", "Extraction",
     "ExtractionJob", "Figure2", "Gaussian", "Generation", "InversionJob", "Labelling",
-    "LabellingJob", "Lora", "LoraJob", "Model", "NamedSegmentor", "PROFILES", "Personalised",
+    "LabellingJob", "Lora", "LoraJob", "Method", "Model", "NamedSegmentor", "PROFILES", "Personalised",
     "Picture", "Query", "Refinement", "RefinementJob", "Segmentor", "Settings", "SimpleCrf",
     "SubjectSegmentationJob", "SubjectTrainingJob", "Synthesis", "TestJob", "Variant",
     "read_segmentor", "read_settings",

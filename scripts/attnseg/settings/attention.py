@@ -1,7 +1,9 @@
 """Attention of real images, and the masks that are made of it (Text2Mask)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from attnseg.settings.base import (
     Blocks,
@@ -46,6 +48,11 @@ class Model(Settings):
         "133a221b8aa7292a167afc5127cb63fb5005638b",
         "The commit on the hub; null where path is a local folder.",
     )
+    file: str | None = key(
+        None,
+        "A Python file that exports the model's family, `BACKBONE`; null for one of this package, which "
+        "the model's index names.",
+    )
     cross_blocks: Blocks = key(
         BLOCKS,
         "Transformer blocks whose cross-attention is averaged, numbered in forward order.",
@@ -56,6 +63,13 @@ class Model(Settings):
         "The transformer block whose self-attention propagates it.",
         papers="Text2Mask: 11",
     )
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        """What keys ask of each other. An error is (what is wrong, the key)."""
+        if self.file is not None and self.revision is not None:
+            raise ValueError("a model of a `file` is read from a folder; write null", "revision")
+        return self
 
 
 class Query(Settings):

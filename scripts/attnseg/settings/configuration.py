@@ -4,7 +4,7 @@ from typing import Literal
 
 from attnseg.settings.attention import Crf, Extraction, Model, ProfileName, Refinement, Variant
 from attnseg.settings.base import Count, Name, Natural, Settings, key, part
-from attnseg.settings.data import Claims, Dataset, Figures, Picture
+from attnseg.settings.data import Claims, Dataset, Figures, Method, Picture
 from attnseg.settings.personalised import Personalised
 from attnseg.settings.segmentor import NamedSegmentor
 from attnseg.settings.synthesis import (
@@ -108,6 +108,11 @@ class Config(Settings):
         "The data sets. Those of this package are voc, coco, imagenet_s, cityscapes and mug19; another "
         "has `classes`, or the `layout` of one of these, or a `file`. A pattern of paths is below the "
         "root; {split} and {id} stand for the split's name and the photo's, * for any folder.",
+    )
+    methods: dict[Name, Method] = key(
+        {},
+        "Methods that compete with ours in the tables, by name; their evaluations are "
+        "`masks/<dataset>/<split>/<name>/given`.",
     )
     extraction: Extraction = part(Extraction)
     variants: dict[Name, Variant | None] = key(

@@ -1,8 +1,9 @@
-"""Data sets, and the pictures and figures of their masks."""
+"""Data sets, methods that compete on them, and the pictures and figures of masks."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from attnseg.settings.base import Count, MaskPath, Settings, key, part
 
@@ -94,6 +95,36 @@ class Dataset(Settings):
     )
     prompt: str | None = key(None, "What images are generated from, with {} for the class.")
     splits: dict[str, Split] = key(..., "Its splits, by their official names.")
+
+
+class Method(Settings):
+    """A method of others, known by its masks; they are scored as ours are."""
+
+    label: str = key(
+        ..., "What tables call it; with a label of the print, it fills that row.", min_length=1
+    )
+    masks: str = key(
+        ...,
+        "The folder of its masks, <id>.png in the numbers of the data set; {dataset} and {split} "
+        "stand for their keys.",
+    )
+    fills: dict[str, Names] = key(
+        {},
+        "Tables, and the metrics there that these masks are measured for, on the data set and split "
+        "that ours are.",
+    )
+
+    @field_validator("masks")
+    @classmethod
+    def braces(cls, masks: str) -> str:
+        other = re.search(r"[{}]", re.sub(r"\{(dataset|split)\}", "", masks))
+        if other:
+            raise ValueError(f"{masks!r}: of braces only {{dataset}} and {{split}} may stand in it")
+        return masks
+
+    def folder(self, dataset: str, split: str) -> str:
+        """The folder of the masks of a split."""
+        return self.masks.replace("{dataset}", dataset).replace("{split}", split)
 
 
 class Picture(Settings):
