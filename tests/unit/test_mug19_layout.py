@@ -113,7 +113,7 @@ def test_a_missing_key_a_missing_file_and_damaged_json_are_named(root):
     (root / "scenes.json").unlink()
     with pytest.raises(UserError, match="scenes.json: no such file"):
         read_mug19(root)
-    with pytest.raises(UserError, match="no such folder of images"):
+    with pytest.raises(UserError, match="no such folder of photos"):
         images_in(root / "nowhere")
 
 

@@ -63,7 +63,7 @@ def images_in(folder: Path, below: bool = False) -> list[Path]:
         UserError: where there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of images")
+        raise UserError(f"{folder}: no such folder of photos")
     found = folder.rglob("[!.]*") if below else folder.glob("[!.]*")
     return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
 
