@@ -92,33 +92,34 @@ def picture_flags(wildcards, input):
     picture = wildcards.picture
     generated = f"{config['paths']['work']}/generated"
     if picture == "mug19_figure_5":
-        return "instances " + flags(
-            root=mug19_root(wildcards),
-            predictions=Path(input.predictions).parent,
-            count=config["personalised"]["pictures"],
-        )
-    if picture == "attn2mask_figure_5":
+        kind, shown = "instances", {
+            "root": mug19_root(wildcards),
+            "predictions": Path(input.predictions).parent,
+            "count": config["personalised"]["pictures"],
+        }
+    elif picture == "attn2mask_figure_5":
         (name,) = GENERATED_PICTURES[picture]
-        return "generated " + flags(
-            attention=f"{generated}/{name}",
-            images=f"{generated}/{name}/images",
-            masks=Path(input.masks).parent,
-        )
-    if picture == "attn2mask_figure_6":
+        kind, shown = "generated", {
+            "attention": f"{generated}/{name}",
+            "images": f"{generated}/{name}/images",
+            "masks": Path(input.masks).parent,
+        }
+    elif picture == "attn2mask_figure_6":
         before, after = GENERATED_PICTURES[picture]
         lora = config["loras"][config["synthesis"][after]["lora"]]
-        return "adaptation " + flags(
-            target=photos_of(lora["dataset"], lora["split"]),
-            before=f"{generated}/{before}",
-            after=f"{generated}/{after}",
-        )
-    shown = config["pictures"][picture]
-    folders = {key: Path(file).parent for key, file in input.items() if key != "script"}
-    return "masks " + flags(
-        **photos_named(shown["dataset"], shown["split"]),
-        count=shown["count"],
-        **folders,
-    )
+        kind, shown = "adaptation", {
+            "target": photos_of(lora["dataset"], lora["split"]),
+            "before": f"{generated}/{before}",
+            "after": f"{generated}/{after}",
+        }
+    else:
+        entry = config["pictures"][picture]
+        kind, shown = "masks", {
+            **photos_named(entry["dataset"], entry["split"]),
+            "count": entry["count"],
+            **{k: Path(file).parent for k, file in input.items() if k != "script"},
+        }
+    return f"{kind} {flags(**shown)}"
 
 
 def picture_paper(wildcards):
