@@ -16,7 +16,7 @@ from attnseg.datasets.mug19 import SPLITS, read_mug19
 from attnseg.errors import run
 from attnseg.io.files import write_atomically, write_json
 from attnseg.personalised.answers import read_predictions, read_rows
-from attnseg.personalised.scores import note, order_notes, partial_data, score, split_metrics
+from attnseg.personalised.scores import order_notes, partial_data, remarks, score, split_metrics
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             content = {
                 "dataset": args.dataset_name, "split": split, "method": method, **metrics,
                 "model": about["model"], "seed": parameters["seed"], "parameters": parameters,
-                "note": note(split, metrics, about, parameters),
+                "remarks": remarks(split, metrics, about, parameters),
             }  # fmt: skip
             if "seconds_an_instance" in about:
                 content["seconds_an_instance"] = about["seconds_an_instance"]

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from attnseg.errors import UserError, run
 from attnseg.io import provenance
-from attnseg.io.files import write_atomically, write_json
-from attnseg.results import TABLES, competitors, evaluations_needed, find, render
+from attnseg.io.files import write_json
+from attnseg.results import TABLES, competitors, evaluations_needed, find, pages, render
 from attnseg.results.build import read_evaluations, read_published, table_rows, write_rows
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
@@ -125,9 +125,8 @@ def main(argv: list[str] | None = None) -> int:
     )
 
     write_rows(args.output, rows)
-    with write_atomically(args.output.with_suffix(".html")) as partial:
-        partial.write_text(render.html(args.output), encoding="utf-8")
     write_json(args.output.with_suffix(".provenance.json"), record)
+    pages.write_page(args.output)
     status = Counter(row["status"] for row in rows)
     counts = ", ".join(f"{status[s]} {s}" for s in ("measured", "published", "not run"))
     print(f"{args.output}: {counts}")

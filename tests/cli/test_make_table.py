@@ -88,8 +88,13 @@ def test_the_same_inputs_make_the_same_table(tmp_path, metrics):
             ).returncode
             == 0
         )
-    for name in ("voc_table1.csv", "voc_table1.html"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    made = [tmp_path / folder / "voc_table1.csv" for folder in ("a", "b")]
+    assert made[0].read_bytes() == made[1].read_bytes()
+    pages = [file.with_suffix(".html").read_text() for file in made]
+    for file, page in zip(made, pages, strict=True):  # which says on what day it was made
+        date = json.loads(file.with_suffix(".provenance.json").read_text())["date"]
+        assert f"Made {date} at revision" in page
+    assert pages[0] == pages[1]
 
 
 def test_several_evaluations_may_follow_one_flag_or_several(tmp_path, metrics):

@@ -34,7 +34,7 @@ from attnseg.personalised.personal import (
     text_projections,
 )
 from attnseg.personalised.referring import DIFFUSION
-from attnseg.personalised.scores import note, overlap, score
+from attnseg.personalised.scores import overlap, remarks, score
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = (
@@ -291,10 +291,10 @@ def test_answers_are_scored_in_every_split(predictions, world, tmp_path, capsys)
             assert metrics["miou"] == pytest.approx(100 * per["iou"].mean(), abs=1e-3)
             assert metrics["bf_acc"] == pytest.approx(100 * per["found_alone"].mean(), abs=1e-3)
             assert metrics["af_acc"] == pytest.approx(100 * per["found_together"].mean(), abs=1e-3)
-            assert f"chance {metrics['chance']:.1f} in {split}" in metrics["note"]
+            assert f"chance {metrics['chance']:.1f} in {split}" in metrics["remarks"]
     assert isinstance(json.loads((tmp_path / "order.json").read_text()), list)
     ours = json.loads((tmp_path / "all/custom_selfcross/metrics.json").read_text())
-    assert "learnt in 7 s an instance" in ours["note"] and ours["seconds_an_instance"] == 7
+    assert "learnt in 7 s an instance" in ours["remarks"][-1] and ours["seconds_an_instance"] == 7
 
 
 def test_perfect_answers_score_full_marks(predictions, world, tmp_path):
@@ -331,10 +331,10 @@ def test_a_table_s_note_says_where_segments_are_not_the_paper_s():
         ({}, {"locality": None}, False),
         ({"true_masks": True}, {"locality": 1.5}, False),
     ):
-        said = note("variant", metrics, about, parameters)
-        assert said.startswith("chance 25.0 in variant")
-        assert ("a Gaussian of 1.5 cells" in said) == local
-    assert note("all", {"n_triplets": 0}, {}, {}) == "no triplet of all"
+        said = remarks("variant", metrics, about, parameters)
+        assert said[0] == "chance 25.0 in variant"
+        assert any("a Gaussian of 1.5 cells" in remark for remark in said) == local
+    assert remarks("all", {"n_triplets": 0}, {}, {}) == ["no triplet of all"]
 
 
 def test_the_picture_shows_what_each_method_found_and_the_truth(predictions, world, tmp_path):

@@ -4,6 +4,7 @@ import functools
 import http.server
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,13 +13,17 @@ import threading
 import zipfile
 from pathlib import Path
 
+import networkx
 import numpy as np
 import pytest
 from PIL import Image
 
+from attnseg.results import graphs
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 CAPTIONS = SCRIPTS.parent / "workflow" / "report"
-sys.path.insert(0, str(SCRIPTS))
+sys.path.insert(0, str(SCRIPTS / "tools"))
+draw_house = importlib.import_module("draw_house")
 make_claims = importlib.import_module("make_claims")
 make_report = importlib.import_module("make_report")
 make_table = importlib.import_module("make_table")
@@ -64,7 +69,7 @@ def report(tmp_path_factory) -> Path:
     files = ["--similarity", str(similarity), "--output", str(results / "voc_figure_d9.csv")]
     assert make_figure_d9.main(files) == 0
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(results / "voc_figure_4.png")
-    (results / "dag.svg").write_text(draw_dag.svg(*draw_dag.read_dot(DOT)))
+    graphs.draw(draw_dag.read_dot(DOT), results / "dag.svg")
     cost = folder / "benchmarks" / "extract_attention" / "voc" / "00000.json"
     cost.parent.mkdir(parents=True)
     attempts = [{"seconds": 90.0, "cpu_seconds": 60.0, "peak_mib": 512.5}]
@@ -99,7 +104,7 @@ def test_the_ledger_comes_first_and_provenance_last(unpacked):
 def test_rules_are_shown_with_their_time_and_memory(unpacked):
     page = (unpacked / "index.html").read_text()
     row = re.search(r"<td>extract_attention</td>.*?</tr>", page, re.S)[0]
-    assert re.findall(r"<td>([^<]*)</td>", row)[1:] == ["1", "1.5", "1.0", "1.5", "512"]
+    assert re.findall(r'<td class="number">([^<]*)</td>', row) == ["1", "1.5", "1.0", "1.5", "512"]
 
 
 def test_every_link_and_picture_is_in_the_archive(unpacked):
@@ -111,6 +116,34 @@ def test_every_link_and_picture_is_in_the_archive(unpacked):
             assert f'<section id="{target[1:]}">' in page
         elif not target.startswith("data:"):
             assert (unpacked / target).is_file(), target
+
+
+def test_the_report_says_first_what_the_mini_world_is_when_and_by_what_code_it_was_made(unpacked):
+    page = (unpacked / "index.html").read_text()
+    top = page[: page.index("<nav>")]
+    drawn = "Ours was measured on mini_voc: a small world of composed drawings, not photos."
+    assert drawn in top
+    record = json.loads((unpacked / "tables" / "voc_table1.provenance.json").read_text())
+    revision = (record["git"]["revision"] or "unknown")[:10]
+    assert f"Made {record['date']} at revision {revision}" in top
+
+
+def test_bold_captions_are_bold_and_everything_is_escaped(tmp_path):
+    (tmp_path / "voc_table1.rst").write_text("**A & B.** Of <script> and **C**.\n")
+    reference = evaluated(tmp_path / "<i>masks" / "b", 3.5)
+    assert make_table.main(["voc_table1", "--output", str(tmp_path / "voc_table1.csv")]) == 0
+    claims = tmp_path / "claims.csv"
+    assert make_claims.main(["--output", str(claims)]) == 0
+    claims.write_text(claims.read_text().replace("not evaluated", "<script>not evaluated", 1))
+    arguments = [
+        *("--tables", tmp_path / "voc_table1.csv", claims, "--references", reference),
+        *("--captions", tmp_path / "voc_table1.rst", "--output", tmp_path / "report.zip"),
+    ]
+    assert make_report.main(list(map(str, arguments))) == 0
+    page = zipfile.ZipFile(tmp_path / "report.zip").read("index.html").decode()
+    assert "<p><b>A &amp; B.</b> Of &lt;script&gt; and <b>C</b>.</p>" in page
+    assert "<script" not in page and "<i>" not in page
+    assert "<td>&lt;i&gt;masks / b</td>" in page and "&lt;script&gt;not evaluated" in page
 
 
 # waits for the report in a frame, follows every link of it, and writes down what a browser saw
@@ -189,26 +222,46 @@ def test_chromium_shows_every_table_and_picture_without_an_error(browser, unpack
 
 
 def test_rules_are_drawn_from_sources_on_the_left_to_results_on_the_right():
-    names, edges = draw_dag.read_dot(DOT)
-    assert names == {"0": "all", "1": "make_table", "2": "refine_masks"}
-    assert draw_dag.layers_of(names, edges) == [["2"], ["1"], ["0"]]
-    drawn = draw_dag.svg(names, edges)
-    left = {
-        name: float(re.search(rf'<text x="(\d+)"[^>]*>{name}<', drawn)[1])
-        for name in names.values()
-    }
-    assert left["refine_masks"] < left["make_table"] < left["all"]
+    graph = draw_dag.read_dot(DOT)
+    assert set(graph.edges) == {("make_table", "all"), ("refine_masks", "make_table")}
+    columns = {name: column for name, (column, _) in graphs.placed(graph).items()}
+    assert columns == {"refine_masks": 0, "make_table": 1, "all": 2}
 
 
-def test_no_two_boxes_of_rules_overlap():
-    names = {str(i): f"rule_number_{i}" for i in range(12)}
-    edges = [(str(i), str(j)) for i in range(12) for j in range(i + 1, 12) if (i + j) % 3 == 0]
-    drawn = draw_dag.svg(names, edges)
-    boxes = [
-        tuple(map(float, found))
-        for found in re.findall(r'<rect x="(\d+)" y="(\d+)" width="(\d+)" height="(\d+)"', drawn)
-    ]
-    assert len(boxes) == 12
-    for i, (x, y, w, h) in enumerate(boxes):
-        for u, v, p, q in boxes[i + 1 :]:
-            assert x + w < u or u + p < x or y + h < v or v + q < y
+def test_every_node_has_a_place_of_its_own_and_the_drawing_is_the_same_each_time(tmp_path):
+    edges = [(i, j) for i in range(12) for j in range(i + 1, 12) if (i + j) % 3 == 0]
+    graph = networkx.DiGraph((f"rule_{i}", f"rule_{j}") for i, j in edges)
+    graph.add_node("alone")
+    assert len(set(graphs.placed(graph).values())) == len(graph)
+    drawn = []
+    for seed in "12":
+        path = tmp_path / f"{seed}.svg"
+        subprocess.run(
+            [sys.executable, SCRIPTS / "draw_dag.py", "--output", path],
+            input=DOT, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed},
+        )  # fmt: skip
+        drawn.append(path.read_bytes())
+    assert drawn[0] == drawn[1] and b"refine_masks" in drawn[0]
+
+
+def test_no_rules_are_one_line_of_error(tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "draw_dag.py", "--output", tmp_path / "dag.svg"],
+        input="", capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stderr.startswith("error: no rules")
+
+
+def test_rooms_and_their_arrows_are_read_from_the_imports(tmp_path):
+    for room, code in {
+        "cellar": "",
+        "hall": "from house.cellar import wine\nfrom house import settings",
+        "attic": "import numpy\ndef f():\n    import house.hall.door",
+    }.items():
+        (tmp_path / "house" / room).mkdir(parents=True)
+        (tmp_path / "house" / room / "__init__.py").write_text(code)
+    graph = draw_house.rooms(tmp_path / "house")
+    assert set(graph) == {"cellar", "hall", "attic"}
+    assert set(graph.edges) == {("cellar", "hall"), ("hall", "attic")}
+    graph.add_edge("attic", "cellar")  # rooms that import each other are drawn, too
+    graphs.draw(graph, tmp_path / "house.svg")

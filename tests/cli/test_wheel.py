@@ -38,6 +38,7 @@ def test_every_program_and_module_is_in_the_wheel(wheel):
     assert sorted(n.rpartition("/")[2] for n in names if ".data/scripts/" in n) == PROGRAMS
     modules = {str(p.relative_to(REPOSITORY / "scripts")) for p in (REPOSITORY / "scripts/attnseg").rglob("*.py")}  # fmt: skip
     assert modules <= set(names)
+    assert sum("/templates/" in name for name in names) == 4
 
 
 def test_programs_run_from_the_wheel(wheel, tiny_sd, tmp_path):

@@ -14,7 +14,7 @@ from attnseg.errors import UserError
 from attnseg.results import TABLES
 from attnseg.results.claims import CLAIMS, Claim, Quality, evaluations_needed
 from attnseg.results.iou import write_metrics
-from attnseg.results.ledger import COLUMNS, html, summary, text
+from attnseg.results.ledger import COLUMNS, summary, text
 from attnseg.results.verdicts import judge, paper_difference, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,9 +269,7 @@ def test_the_ledger_has_a_row_a_claim_and_no_empty_cell_without_a_reason(tmp_pat
     assert summary(list(rows.values())).startswith(f"{len(CLAIMS)} claims: 1 hold, 0 do not hold")
     printed = text(output, 90)
     assert summary(list(rows.values())) in printed and max(map(len, printed.splitlines()[1:])) <= 90
-    table = html(output)
     for row in rows.values():
-        assert f'id="claim-{row["id"]}"' in table
         assert row["claim"].split()[0] in printed
     record = json.loads(output.with_suffix(".provenance.json").read_text())
     assert set(record["evaluations"]) == set(masks) and record["git"]["revision"]

@@ -142,7 +142,7 @@ def test_figure_d9_says_what_stands_beside_the_published_r(tmp_path):
     with open(output, newline="") as file:
         rows = {(row["method"], row["metric"]): row for row in csv.DictReader(file)}
     assert rows["Ours", "r"]["paper"] == "-0.73" and rows["Ours", "p"]["paper"] == "0.0049"
-    assert "13 groups of equal count" in rows["Ours", "r"]["note"]
+    assert rows["Ours", "r"]["note"].startswith("detail: of 13 groups of equal count")
     assert float(rows["Ours", "r"]["ours"]) < float(rows["Ours", "r of images"]["ours"]) < 0
     assert rows["Ours", "r of images"]["paper"] == "" and ("Group 13", "mIoU") in rows
     assert all(
@@ -170,10 +170,10 @@ def test_figure_b8_has_a_point_a_row_and_marks_the_masks_on_most_curves(tmp_path
     with open(output, newline="") as file:
         rows = [(r["method"], r["metric"], r["ours"], r["note"]) for r in csv.DictReader(file)]
     assert rows == [
-        ("Time step", "50", "40.0", "t_50/crf"),
-        ("Time step", "150", "45.0", "once/crf"),
-        ("Power", "1", "30.0", "once/power_1"),
-        ("Power", "2", "45.0", "once/crf"),
+        ("Time step", "50", "40.0", "detail: t_50/crf"),
+        ("Time step", "150", "45.0", "detail: once/crf"),
+        ("Power", "1", "30.0", "detail: once/power_1"),
+        ("Power", "2", "45.0", "detail: once/crf"),
     ]
     drawn = output.with_suffix(".svg").read_text()
     assert drawn.count("#d55e00") >= 3  # on both curves, and in the legend

@@ -10,9 +10,17 @@ from pathlib import Path
 import pytest
 
 from attnseg.errors import UserError
-from attnseg.results import TABLES, attn2mask, evaluations_needed, render, text2mask
-from attnseg.results.build import COLUMNS, read_evaluations, read_published, table_rows, write_rows
+from attnseg.results import TABLES, attn2mask, evaluations_needed, notes, pages, render, text2mask
+from attnseg.results.build import (
+    COLUMNS,
+    read_evaluations,
+    read_published,
+    read_rows,
+    table_rows,
+    write_rows,
+)
 from attnseg.results.description import Source
+from attnseg.results.notes import Note
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["background", *(name for name in attn2mask.VOC_COLUMNS.values() if name != "background")]
@@ -144,7 +152,7 @@ def test_without_evaluations_nothing_is_measured_and_every_gap_has_its_reason():
             assert row["status"] in ("published", "not run")
             assert (row["status"] == "not run") == ((method, metric) in TABLES[target].ours)
             if row["status"] == "not run":
-                assert row["note"]
+                assert row["note"].reason
             assert row["dataset"] == row["n_images"] == row["model"] == row["seed"] == ""
 
 
@@ -161,7 +169,7 @@ def test_a_measured_cell_says_what_it_was_measured_on():
         "n_images": "400",
         "model": "mini_sd",
         "seed": "0",
-        "note": "",
+        "note": Note(),
     }
     assert rows["Ours (10 times)", "Initial"]["status"] == "not run"
     assert rows["CLIP-ES", "dCRF"]["status"] == "published"
@@ -192,10 +200,11 @@ def test_the_average_over_seeds_is_taken_before_rounding():
     row = rows_of("voc_table_b8", given)["Ours", "Average"]
     assert row["ours"] == "50.1"
     assert row["seed"] == "40 41 42 43 44" and row["dataset"] == "mini_voc"
-    assert row["note"] == "ours ± 0.1 over 5 runs; ± 0.2 over the five seeds"
+    assert row["note"] == Note(spread="± 0.1 over 5 runs", paper="± 0.2 over the five seeds")
     del given["masks/voc/train/seed_42/crf"]
     row = rows_of("voc_table_b8", given)["Ours", "Average"]
-    assert row["status"] == "not run" and "seed_42" in row["note"] and "seed_41" not in row["note"]
+    assert row["status"] == "not run"
+    assert "seed_42" in row["note"].not_run and "seed_41" not in row["note"].not_run
 
 
 def test_findings_compare_cells_of_their_table():
@@ -209,18 +218,19 @@ def test_a_note_says_by_how_much_a_finding_holds_or_that_it_does_not():
     rows = rows_of("attn2mask_voc_table2", {small: evaluation(40.0), large: evaluation(43.5)})
     cells = ("Attn2mask (10,000)", "mIoU"), ("Attn2mask (2,000)", "mIoU")
     paper = float(rows[cells[0]]["paper"]) - float(rows[cells[1]]["paper"])
-    assert rows[cells[0]]["note"].endswith(f"; +3.5 over Attn2mask (2,000) (paper {paper:+.1f})")
-    assert "over" not in rows[cells[1]]["note"]
+    words = f"3.5 over Attn2mask (2,000) (paper {paper:+.1f})"
+    note = rows[cells[0]]["note"]
+    assert (note.holds, note.does_not_hold) == ([f"+{words}"], [])
+    assert rows[cells[1]]["note"].holds == rows[cells[1]]["note"].does_not_hold == []
     rows = rows_of("attn2mask_voc_table2", {small: evaluation(43.5), large: evaluation(40.0)})
-    assert rows[cells[0]]["note"].endswith(
-        f"; -3.5 over Attn2mask (2,000) (paper {paper:+.1f}): the paper's order does not hold here"
-    )
+    note = rows[cells[0]]["note"]
+    assert (note.holds, note.does_not_hold) == ([], [f"-{words}"])
 
 
 def test_chance_and_what_does_not_hold_are_printed_under_a_table(tmp_path):
     metrics = dict.fromkeys(("miou", "bf_acc", "af_acc"), 40.0)
     evaluations = {
-        f"mug19/variant/{name}": evaluation(0.0, note="chance 21.5 in variant") | metrics
+        f"mug19/variant/{name}": evaluation(0.0, remarks=["chance 21.5 in variant"]) | metrics
         for name in ("custom_selfcross", "subject_only", "context_only")
     }
     evaluations["mug19/variant/subject_only"]["af_acc"] = 45.0
@@ -237,12 +247,11 @@ def test_chance_and_what_does_not_hold_are_printed_under_a_table(tmp_path):
 
 def test_without_labels_the_test_row_says_why_and_with_them_it_is_measured():
     missing = rows_of("voc_table3", {})["Ours R101 V2", "Test"]
-    assert missing["status"] == "not run" and "server" in missing["note"]
+    assert missing["status"] == "not run" and "server" in missing["note"].reason
     name = "segmentors/deeplabv2_voc/test"
-    archived = evaluation(None, split="test", note="submission archive written")
-    assert rows_of("voc_table3", {name: archived})["Ours R101 V2", "Test"]["note"].startswith(
-        "submission archive written"
-    )
+    archived = evaluation(None, split="test", remarks=["submission archive written"])
+    archived = rows_of("voc_table3", {name: archived})["Ours R101 V2", "Test"]
+    assert archived["note"].reason == "submission archive written"
     measured = rows_of("voc_table3", {name: evaluation(44.4, split="test")})["Ours R101 V2", "Test"]
     assert (measured["ours"], measured["status"], measured["split"]) == ("44.4", "measured", "test")
 
@@ -347,7 +356,7 @@ def test_every_published_value_is_printed_within_the_width(tmp_path, target, wid
 
 @pytest.mark.parametrize("target", TABLES)
 def test_the_page_holds_every_published_value_and_nothing_from_outside(tmp_path, target):
-    page = render.html(write(tmp_path, target, {}))
+    page = pages.table_page(write(tmp_path, target, {}))
     cells = re.findall(r'<span class="paper">([^<]*)</span>', page)
     assert sorted(c for c in cells if c != "-") == sorted(published_in(target))
     assert not re.search(r"https?://|<script|src=", page)
@@ -379,7 +388,79 @@ def test_an_unknown_csv_is_laid_out_by_method_and_metric(tmp_path):
     assert lines[4].split() == ["Cross", "61.7", "|", "–", "67.1", "|", "–"]
 
 
+HOSTILE = """<b>&'"><script>alert(1)</script>"""
+
+
 def test_a_page_escapes_what_it_is_given(tmp_path):
-    given = {"masks/voc/train/base/crf": evaluation(model="<b>&")}
-    page = render.html(write(tmp_path, "voc_table1", given))
-    assert "&lt;b&gt;&amp;" in page and "<b>&" not in page and "M&amp;L" in page
+    named = {"model": HOSTILE, "dataset": HOSTILE, "remarks": [HOSTILE]}
+    rows = list(rows_of("voc_table1", {"masks/voc/train/base/crf": evaluation(**named)}).values())
+    rows[0] |= {"method": HOSTILE, "metric": HOSTILE, "paper": HOSTILE}
+    write_rows(tmp_path / "mine.csv", rows)
+    record = {
+        "git": {"revision": HOSTILE, "dirty": True}, "device": {"processor": HOSTILE, "cores": 1, "gpus": []},
+        "data": {HOSTILE: HOSTILE}, "models": {}, "packages": {HOSTILE: "1"}, "python": "3",
+        "config": {"classes": [HOSTILE]},
+    }  # fmt: skip
+    (tmp_path / "mine.provenance.json").write_text(json.dumps(record))
+    page = pages.table_page(tmp_path / "mine.csv")
+    assert "<b>" not in page and "<script" not in page and "M&amp;L" in page
+    assert page.count("&lt;b&gt;&amp;&#39;&#34;&gt;") >= 8
+
+
+def about(page):
+    return re.search(r'<p class="about">(.*?)</p>', page, re.S)[1]
+
+
+def test_a_page_says_first_whether_ours_is_of_drawings(tmp_path):
+    name = "masks/voc/train/base/crf"
+    page = pages.table_page(write(tmp_path, "voc_table1", {name: evaluation()}))
+    assert page.index('class="about"') < page.index("<table>")
+    drawn = "Ours was measured on mini_voc: a small world of composed drawings, not photos."
+    assert about(page) == drawn
+    given = {name: evaluation(dataset="voc")}
+    assert about(pages.table_page(write(tmp_path, "voc_table1", given))) == (
+        "Ours was measured on voc."
+    )
+    given["masks/voc/train/base/none"] = evaluation()
+    assert about(pages.table_page(write(tmp_path, "voc_table1", given))).endswith(
+        "drawings, not photos where the name begins with mini_."
+    )
+    assert "Nothing" in about(pages.table_page(write(tmp_path, "voc_table1", {})))
+
+
+# notes
+
+
+TEXTS = [
+    "a",
+    "a; b",
+    "c: d",
+    "; not run: x",
+    "e;",
+    "e; ",
+    r"f; \paper: g",
+    r"h; \\paper: i",
+    "paper: j",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_note_survives_the_csv(tmp_path, text):
+    note = Note(text, text, text, text, [text, "k"], [], ["l", text], [text], text)
+    assert notes.parse(notes.dump(note)) == note
+    assert notes.parse(notes.dump(Note(remark=[text]))) == Note(remark=[text])
+    rows = list(rows_of("voc_table1", {}).values())
+    rows[0]["note"] = note
+    write_rows(tmp_path / "t.csv", rows)
+    assert read_rows(tmp_path / "t.csv") == rows
+
+
+def test_a_note_is_readable_and_free_text_is_a_remark():
+    note = Note(spread="± 0.1 over 5 runs", does_not_hold=["-3.5 over Cross"], paper="on val")
+    assert (
+        notes.dump(note)
+        == "spread: ± 0.1 over 5 runs; does not hold: -3.5 over Cross; paper: on val"
+    )
+    assert notes.parse("") == Note()
+    assert notes.parse("measured by hand; twice") == Note(remark=["measured by hand; twice"])
+    assert Note(left_out="make all").reason == "left out of this run, made by `make all`"

@@ -95,7 +95,7 @@ def test_a_record_is_json_and_complete(tmp_path):
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert set(record) == {
         *("target", "git", "config", "python", "packages", "data", "models", "device"),
-        *("evaluations", "jobs", "wall_time_s", "peak_memory_mib"),
+        *("date", "evaluations", "jobs", "wall_time_s", "peak_memory_mib"),
     }
     assert record["config"] == {"seed": 0} and record["device"]["device"] == "cpu"
     (run,) = record["evaluations"]["masks/a"]

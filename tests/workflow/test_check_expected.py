@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).resolve().parents[2] / "scripts" / "tools" / "check_exp
 def check(tmp_path):
     (tmp_path / "voc_table1.csv").write_text(
         "method,metric,paper,ours,note\nOurs (1 time),dCRF,74.4,70.3,\nOurs (1 time),Initial,72.7,,\n"
-        "Ours (10 times),dCRF,76.1,,left out of this run; made by `make mini-all`\n"
+        "Ours (10 times),dCRF,76.1,,left out: make mini-all\n"
     )
 
     def call(*lines: str) -> subprocess.CompletedProcess:

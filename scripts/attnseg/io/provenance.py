@@ -1,4 +1,4 @@
-"""Where a result comes from: revision, configuration, packages, data, device, time and memory."""
+"""Where a result comes from: date, revision, configuration, packages, data, device, time and memory."""
 
 import argparse
 import hashlib
@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -139,6 +140,7 @@ def record(
             for name, paths in files.items()
         },
         **more,
+        "date": datetime.now(UTC).date().isoformat(),
         "git": git_state(),
         "config": read_config(args.config),
         "python": platform.python_version(),

@@ -151,10 +151,10 @@ def order_notes(
     return notes
 
 
-def note(split: str, metrics: dict, about: dict, parameters: dict) -> str:
+def remarks(split: str, metrics: dict, about: dict, parameters: dict) -> list[str]:
     """What a table says beside the numbers: chance, where segments are not the paper's, cost."""
     if not metrics["n_triplets"]:
-        return f"no triplet of {split}"
+        return [f"no triplet of {split}"]
     parts = [f"chance {metrics['chance']:.1f} in {split}"]
     if parameters.get("locality") is not None and not about.get("true_masks"):
         parts.append(
@@ -166,7 +166,7 @@ def note(split: str, metrics: dict, about: dict, parameters: dict) -> str:
             f"learnt in {about['seconds_an_instance']:.0f} s an instance on average (published: "
             "6 minutes on two A100s)"
         )
-    return "; ".join(parts)
+    return parts
 
 
 def partial_data(data: Mug19, rows: dict[str, np.ndarray]) -> Mug19:

@@ -12,13 +12,14 @@ from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
 from attnseg.results import evaluations_needed
 from attnseg.results.description import Cell, Finding, Source, Table
+from attnseg.results.notes import Note, dump, parse
 
 PUBLISHED_COLUMNS = ("method", "metric", "paper", "note")
 COLUMNS = (
     *("method", "metric", "paper", "ours", "status"),
     *("dataset", "split", "n_images", "model", "seed", "note"),
 )
-NOT_HERE = "the paper's order does not hold here"
+Line = dict[str, str | Note]  # a line of the tidy CSV: text in all columns but `note`
 
 
 def read_csv(path: str | os.PathLike, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -96,32 +97,29 @@ def _joined(values: list) -> str:
 
 def _measured(
     source: Source, evaluations: Mapping[str, Mapping], left_out: Mapping[str, str]
-) -> dict[str, str]:
+) -> Line:
     """The columns of a row that say what we measured, or why we did not."""
     absent = [name for name in source.evaluations if name not in evaluations]
     if absent:
-        reason = source.missing
-        if absent[0] in left_out:
-            reason = f"left out of this run, made by `{left_out[absent[0]]}`"
-            return {"status": "not run", "note": reason}
-        if len(source.evaluations) > 1:
-            reason = f"{reason}: {', '.join(absent)}"
-        return {"status": "not run", "note": reason}
+        several = f": {', '.join(absent)}" if len(source.evaluations) > 1 else ""
+        command = left_out.get(absent[0])
+        note = Note(left_out=command) if command else Note(not_run=source.missing + several)
+        return {"status": "not run", "note": note}
 
     found = [evaluations[name] for name in source.evaluations]
     values = [
         measurement(name, metrics, source.metric)
         for name, metrics in zip(source.evaluations, found, strict=True)
     ]
-    remarks = [f"in {m['precision']}" if m.get("precision") else "" for m in found]
-    remarks += [metrics.get("note") or "" for metrics in found]
-    note = "; ".join(dict.fromkeys(filter(None, remarks)))
+    remarks = list(dict.fromkeys(remark for m in found for remark in m.get("remarks") or ()))
     if None in values:
         reason = "no pixel of the class" if source.metric.startswith("iou/") else source.missing
-        return {"status": "not run", "note": note or reason}
+        return {"status": "not run", "note": Note(not_run="; ".join(remarks) or reason)}
+    note = Note(
+        precision=_joined([m["precision"] for m in found if m.get("precision")]), remark=remarks
+    )
     if len(values) > 1:
-        spread = f"ours ± {statistics.stdev(values):.{source.decimals}f} over {len(values)} runs"
-        note = "; ".join(filter(None, (spread, note)))
+        note.spread = f"± {statistics.stdev(values):.{source.decimals}f} over {len(values)} runs"
     return {
         "status": "measured",
         "ours": f"{statistics.fmean(values):.{source.decimals}f}",
@@ -138,7 +136,7 @@ def table_rows(
     published: Mapping[Cell, tuple[str, str]],
     evaluations: Mapping[str, Mapping],
     left_out: Mapping[str, str] | None = None,
-) -> list[dict[str, str]]:
+) -> list[Line]:
     """The lines of the tidy CSV: the published cells in their order, then those only we have.
 
     left_out: evaluations that the run leaves out, and the commands that make them.
@@ -147,35 +145,39 @@ def table_rows(
     rows = []
     for cell in cells:
         paper, note = published.get(cell, ("", ""))
-        row = dict.fromkeys(COLUMNS, "")
-        row.update(method=cell[0], metric=cell[1], paper=paper)
+        row: Line = dict.fromkeys(COLUMNS, "")
+        row.update(method=cell[0], metric=cell[1], paper=paper, note=Note())
         if cell in table.ours:
             row.update(_measured(table.ours[cell], evaluations, left_out or {}))
         else:
             row["status"] = "published"
-        row["note"] = "; ".join(filter(None, (row["note"], note)))
+        row["note"].paper = note
         rows.append(row)
     by_cell = {(row["method"], row["metric"]): row for row in rows}
     for finding in table.findings:
         better, worse = by_cell[finding.better], by_cell[finding.worse]
-        row_note = outcome(finding, better, worse)
-        better["note"] = "; ".join(filter(None, (better["note"], row_note)))
+        add_outcome(finding, better, worse)
     return rows
 
 
-def outcome(finding: Finding, better: Mapping[str, str], worse: Mapping[str, str]) -> str:
-    """Whether a finding holds here, in words, from the two rows; "" where one was not measured."""
+def add_outcome(finding: Finding, better: Line, worse: Line) -> None:
+    """Note in the better row whether a finding holds here; nothing where one was not measured."""
     if "" in (better["ours"], worse["ours"]):
-        return ""
+        return
     other = finding.worse[0] if finding.worse[0] != finding.better[0] else finding.worse[1]
     here = float(better["ours"]) - float(worse["ours"])
     words = f"{here:+.1f} over {other}"
     if better["paper"] and worse["paper"]:
         words += f" (paper {float(better['paper']) - float(worse['paper']):+.1f})"
-    return words if here > 0 else f"{words}: {NOT_HERE}"
+    (better["note"].holds if here > 0 else better["note"].does_not_hold).append(words)
 
 
-def write_rows(path: str | os.PathLike, rows: list[dict[str, str]]) -> None:
+def read_rows(path: str | os.PathLike) -> list[Line]:
+    """The lines of a tidy CSV."""
+    return [row | {"note": parse(row["note"])} for row in read_csv(path, COLUMNS)]
+
+
+def write_rows(path: str | os.PathLike, rows: list[Line]) -> None:
     """The tidy CSV, atomically."""
     with (
         write_atomically(path) as partial,
@@ -183,4 +185,4 @@ def write_rows(path: str | os.PathLike, rows: list[dict[str, str]]) -> None:
     ):
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(row | {"note": dump(row["note"])} for row in rows)

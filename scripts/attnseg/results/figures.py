@@ -10,8 +10,9 @@ import numpy as np
 
 from attnseg.io import provenance
 from attnseg.io.files import write_atomically, write_json
-from attnseg.results import render
-from attnseg.results.build import COLUMNS, write_rows
+from attnseg.results import pages
+from attnseg.results.build import COLUMNS, Line, write_rows
+from attnseg.results.notes import Note
 from attnseg.results.similarity import regression
 
 matplotlib.use("Agg")
@@ -23,7 +24,7 @@ BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#999999"  # of the palette of Oka
 
 def write_figure(
     args: argparse.Namespace,
-    rows: list[dict[str, str]],
+    rows: list[Line],
     draw: Callable[[Path], None],
     used: Mapping[str, Sequence[str | Path]],
 ) -> None:
@@ -32,13 +33,12 @@ def write_figure(
     write_rows(args.output, rows)
     with write_atomically(args.output.with_suffix(".svg")) as partial:
         draw(partial)
-    with write_atomically(args.output.with_suffix(".html")) as partial:
-        partial.write_text(render.html(args.output), encoding="utf-8")
     record = provenance.record(args, used, target=args.output.stem)
     write_json(args.output.with_suffix(".provenance.json"), record)
+    pages.write_page(args.output)
 
 
-def curve_rows(curves: dict, measured: dict) -> list[dict[str, str]]:
+def curve_rows(curves: dict, measured: dict) -> list[Line]:
     """The lines of the CSV: method is the curve, metric the point on it."""
     rows = []
     for curve, at in curves.items():
@@ -54,7 +54,7 @@ def curve_rows(curves: dict, measured: dict) -> list[dict[str, str]]:
                     "paper": "",
                     "ours": f"{found['miou']:.1f}",
                     "status": "measured",
-                    "note": point["masks"],
+                    "note": Note(detail=[point["masks"]]),
                 }
             )
     return rows
@@ -96,7 +96,7 @@ def draw_curves(curves: dict, measured: dict, path: Path) -> None:
     plt.close(plot)
 
 
-def similarity_rows(x, y, groups, about: dict, published: dict) -> list[dict[str, str]]:
+def similarity_rows(x, y, groups, about: dict, published: dict) -> list[Line]:
     """The lines of the CSV: r and p of the groups beside the paper's, of the images, the groups."""
     _, _, r, p = regression(*groups)
     _, _, r_images, p_images = regression(x, y)
@@ -119,7 +119,7 @@ def similarity_rows(x, y, groups, about: dict, published: dict) -> list[dict[str
         paper, remark = published.get(metric, ("", "")) if method == "Ours" else ("", "")
         row = dict.fromkeys(COLUMNS, "") | columns
         row |= {"method": method, "metric": metric, "paper": paper, "ours": ours}
-        row |= {"status": "measured", "note": "; ".join(filter(None, (note, remark)))}
+        row |= {"status": "measured", "note": Note(detail=[note] if note else [], paper=remark)}
         rows.append(row)
     return rows
 

@@ -1,11 +1,10 @@
-"""The ledger of claims as a file, for a terminal and as a page. Standard library only."""
+"""The ledger of claims as a file and for a terminal. Standard library only."""
 
 import csv
 import os
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from attnseg.io.files import write_atomically
 from attnseg.results.build import read_csv
@@ -65,25 +64,3 @@ def text(path: str | os.PathLike, width: int = 100) -> str:
         lines.append(f"{start}  {parts[0]}")
         lines += [" " * left + part for part in parts[1:]]
     return "\n".join(lines) + "\n"
-
-
-def html(path: str | os.PathLike) -> str:
-    """The table of the claims, without a page around it."""
-    rows = read_ledger(path)
-    kinds = {"holds": "holds", "does not hold": "fails"}
-    lines = []
-    for row in rows:
-        verdict = f'<span class="{kinds.get(row["verdict"], "")}">{row["verdict"]}</span>'
-        cells = [f"<td>{escape(row[key])}</td>" for key in ("claim", "paper", "where")]
-        numbers = [row["paper_difference"], interval(row), row["n"], row["seeds"]]
-        cells += [f'<td class="number">{escape(value)}</td>' for value in numbers]
-        title = escape(f"{row['test']}. {row['note']}", quote=True)
-        reason = "" if row["ours"] else escape(row["note"])
-        lines.append(
-            f'<tr id="claim-{escape(row["id"])}" title="{title}"><td>{verdict}</td>'
-            f"{''.join(cells)}<td>{reason}</td></tr>"
-        )
-    heads = ("verdict", "claim", "paper", "where", "paper's", "ours [95 %]", "n", "seeds", "note")
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    body = "\n".join(lines)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
