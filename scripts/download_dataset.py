@@ -16,9 +16,9 @@ from pathlib import Path
 
 from attnseg import datasets
 from attnseg.datasets import completeness
+from attnseg.datasets.parts import get_parts
 from attnseg.errors import UserError, run
-from attnseg.io import downloads
-from attnseg.io.files import sha256, write_json
+from attnseg.io.files import write_json
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         unlisted = {name for name, state in states.items() if state.problem and not state.listed}
         if unlisted == set(states):
             unlisted = set()
-    content = manifest(args.dataset, entry, args.root, splits, states, unlisted)
+    content = completeness.manifest(args.dataset, entry, args.root, splits, states, unlisted)
     write_json(args.output, content)
     return 0
 
@@ -83,131 +83,6 @@ def check(dataset: datasets.Dataset, root: Path, splits: dict[str, int], without
         name: completeness.split_state(dataset, root, name, images, masks=name not in without)
         for name, images in splits.items()
     }
-
-
-def manifest(
-    dataset: datasets.Dataset,
-    entry: dict,
-    root: Path,
-    splits: dict,
-    states: dict,
-    unlisted: set[str],
-) -> dict:
-    """What is there. A missing split is refused, unless nothing but itself waits for it."""
-    optional = unlisted | {
-        split
-        for part in entry.get("parts", {}).values()
-        if part.get("optional")
-        for split in part.get("splits", [])
-    }
-    problems = {name: state.problem for name, state in states.items() if state.problem}
-    for name, problem in problems.items():
-        if name not in optional:
-            raise UserError(f"{problem}; {help_for(dataset, entry)}")
-        print(f"warning: split {name} is left out: {problem}", file=sys.stderr)
-    return {
-        "dataset": dataset.name,
-        **{key: entry.get(key) for key in ("title", "version", "licence")},
-        "root": str(root),
-        "splits": {
-            name: {"images": images, **split_list(dataset, root, name, states[name].ids)}
-            for name, images in splits.items()
-            if name not in problems
-        },
-        "missing": problems,
-    }
-
-
-def split_list(dataset: datasets.Dataset, root: Path, split: str, ids: list[str]) -> dict:
-    """The file that lists a split and its hash; without a file the hash of the ids."""
-    path = dataset.list_path(root, split)
-    if path is None:
-        return {"sha256": completeness.ids_hash(ids)}
-    return {"list": str(path), "sha256": sha256(path)}
-
-
-def help_for(dataset: datasets.Dataset, entry: dict) -> str:
-    how = " ".join(entry[key] for key in ("how", "site") if key in entry)
-    how = f"{how}; or set" if how else "set"
-    return f"{how} datasets.{dataset.name}.root to where it lies complete"
-
-
-def get_parts(
-    dataset: datasets.Dataset,
-    entry: dict,
-    root: Path,
-    splits: dict[str, int],
-    archives: Path,
-    processes: int,
-) -> None:
-    """Download, unpack and build the parts that `splits` need and that are not there."""
-    parts = completeness.parts_of(entry, list(splits))
-    lacking = {
-        name: part
-        for name, part in parts.items()
-        if completeness.part_problem(root, part) or not part.get("holds")
-    }
-    lacking = {
-        name: part for name, part in lacking.items() if "for" not in part or part["for"] in lacking
-    }
-    fetched = {name: part for name, part in lacking.items() if "urls" in part}
-    if fetched:
-        print(
-            f"{entry['title']}: {entry['licence']} {entry['site']}\n"
-            "Downloading it means accepting these terms.",
-            file=sys.stderr,
-            flush=True,
-        )
-        # the archives, and about as much again unpacked
-        here = {name for name, part in fetched.items() if archive_of(part, archives).exists()}
-        needed = sum(
-            part.get("bytes", 0) * (1 + (name not in here)) for name, part in fetched.items()
-        )
-        downloads.check_space(root, needed, f"{entry['title']} (archives and content)")
-    for part in lacking.values():
-        try:
-            if "build" in part:
-                dataset.build(root, splits, processes)
-            else:
-                get_part(part, root, archives)
-        except UserError as error:
-            if not part.get("optional"):
-                raise
-            print(f"warning: {part['what']}: {error}", file=sys.stderr)
-
-
-def archive_of(part: dict, archives: Path) -> Path:
-    return archives / (part.get("archive") or part["urls"][0].rpartition("/")[2])
-
-
-def get_part(part: dict, root: Path, archives: Path) -> None:
-    if "urls" not in part and "archive" not in part:
-        return  # to be put there by hand: the check that follows says what is missing
-    archive = archive_of(part, archives)
-    if "urls" in part:
-        download_from_any(part, archive, archives.parent / "downloads.lock.json")
-    elif not archive.exists():
-        return
-    print(f"unpacking {archive}", file=sys.stderr, flush=True)
-    downloads.extract(
-        archive,
-        root / part.get("into", "."),
-        strip=part.get("strip", ""),
-        only=part.get("only", ()),
-    )
-
-
-def download_from_any(part: dict, archive: Path, lock: Path) -> None:
-    """The archive from the first address that has it."""
-    checksums = {key: part[key] for key in ("sha256", "md5") if key in part}
-    for i, url in enumerate(part["urls"]):
-        try:
-            downloads.download(url, archive, lock=lock, **checksums)
-            return
-        except UserError as error:
-            if i == len(part["urls"]) - 1:
-                raise
-            print(f"{error}; trying {part['urls'][i + 1]}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,23 +9,17 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from attnseg import datasets
 from attnseg.backbones import load_backbone
-from attnseg.backbones.interface import Backbone
-from attnseg.core.clusters import spectral_segments
-from attnseg.core.geometry import in_photo, to_photo
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
 from attnseg.io.gpu import claim_device
 from attnseg.results.chosen import with_several_classes
-from attnseg.results.pictures import Attention, attention_figure
+from attnseg.results.pictures import attention_figure
 from attnseg.settings import ExtractionJob, Figure2
 from attnseg.settings.cli import add_settings, given_settings
-from attnseg.text2mask.extract import Options, Sample, queries_of, query_maps, views_of
-
-CLUSTERS = 5
+from attnseg.text2mask.extract import Options, Sample
+from attnseg.text2mask.stages import stages_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,28 +61,10 @@ def main(argv: list[str] | None = None) -> int:
     rows = []
     for item, _ in items:
         photo = read_image(dataset.image_path(args.root, item["id"], args.split))
-        rows.append(attention_of(backbone, Sample(item["id"], photo, item["classes"]), options))
+        rows.append(stages_of(backbone, Sample(item["id"], photo, item["classes"]), options))
     attention_figure(rows, args.output)
     print(f"{len(rows)} photos in {args.output}")
     return 0
-
-
-def attention_of(backbone: Backbone, sample: Sample, options: Options) -> Attention:
-    """Everything that is drawn of a photo, at its own size."""
-    (view,) = views_of(backbone, [sample], options)
-    ((_, query),) = queries_of(sample.classes, options)
-    (maps,) = query_maps(backbone, [(view, query)], options, with_affinity=True)
-    inside = in_photo(maps.kinds["cross"].shape[1:], view.fit)
-    clusters = spectral_segments(maps.affinity, inside, CLUSTERS, options.seed)
-    shares = torch.stack([(clusters == n).float() for n in range(CLUSTERS)])
-    names = {"cross": "Cross", "cbp": "CBP", "selfcross": "SelfCross"}
-    kinds = {name: to_photo(maps.kinds[k], view.fit, view.size) for k, name in names.items()}
-    return Attention(
-        sample.image,
-        sample.classes,
-        to_photo(shares, view.fit, view.size).argmax(0).numpy(),
-        {name: values.numpy() for name, values in kinds.items()},
-    )
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from attnseg.datasets.mug19 import SPLITS, Mug19, read_mug19
-from attnseg.errors import UserError, run
+from attnseg.datasets.mug19 import SPLITS, read_mug19
+from attnseg.errors import run
 from attnseg.io.files import write_atomically, write_json
 from attnseg.personalised.answers import read_predictions, read_rows
-from attnseg.personalised.scores import order_notes, score, split_metrics
+from attnseg.personalised.scores import order_notes, partial_data, remarks, score, split_metrics
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,34 +74,6 @@ def main(argv: list[str] | None = None) -> int:
     if "custom_selfcross" in manifest["methods"] and len(measured["all"]) > 1:
         print("\n".join(notes) or "the paper's order of ours, subject and context holds")
     return 0
-
-
-def remarks(split: str, metrics: dict, about: dict, parameters: dict) -> list[str]:
-    """What a table says beside the numbers: chance, where segments are not the paper's, cost."""
-    if not metrics["n_triplets"]:
-        return [f"no triplet of {split}"]
-    parts = [f"chance {metrics['chance']:.1f} in {split}"]
-    if parameters.get("locality") is not None and not about.get("true_masks"):
-        parts.append(
-            f"segments: the affinity times a Gaussian of {parameters['locality']:g} cells, unlike the "
-            "paper's"
-        )
-    if "seconds_an_instance" in about:
-        parts.append(
-            f"learnt in {about['seconds_an_instance']:.0f} s an instance on average (published: "
-            "6 minutes on two A100s)"
-        )
-    return parts
-
-
-def partial_data(data: Mug19, rows: dict[str, np.ndarray]) -> Mug19:
-    """The data set with the answered triplets only: segment_instances.py may have done some scenes."""
-    answered = [triplet for triplet in data.triplets if triplet.id in rows]
-    if not answered:
-        raise UserError(
-            f"{data.root}: none of its triplets is answered; segment the instances again"
-        )
-    return Mug19(data.root, data.subjects, data.scenes, answered)
 
 
 def show(measured: dict[str, dict[str, dict]]) -> None:

@@ -6,21 +6,17 @@ The defaults are the paper's. A complete shard made with the same parameters is 
 
 import argparse
 import sys
-import time
 from pathlib import Path
-
-from tqdm import tqdm
 
 from attnseg import datasets
 from attnseg.backbones import load_backbone
-from attnseg.backbones.interface import Backbone
-from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
 from attnseg.io.gpu import claim_device
-from attnseg.io.shards import members, problem_with, write_shard
+from attnseg.io.shards import members
 from attnseg.settings import PROFILES, ExtractionJob
 from attnseg.settings.cli import add_settings, given_settings
-from attnseg.text2mask.extract import Options, Sample, extract
+from attnseg.text2mask.extract import Options
+from attnseg.text2mask.shard import extract_shard
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,55 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     source = args.labels or ("mask" if profile.labels_from_masks else dataset.label_sources[0])
     device = claim_device(args.device)
     backbone = load_backbone(args.model, args.revision, device, file=args.model_file)
-    extract_shard(args, options, ids, source, backbone)
+    extract_shard(args.output, backbone, dataset, args.root, args.split, source, ids, options)
     return 0
-
-
-def extract_shard(args, options: Options, ids: list[str], source: str, backbone: Backbone) -> None:
-    """Read the photos, extract, and write the shard, unless it is there already."""
-    dataset = args.dataset
-    backbone.select(options.cross_blocks, options.self_block)
-    parameters = {
-        **options.identity(),
-        "model": backbone.hashes(),
-        "labels": source,
-        "dataset": dataset.name,
-        "split": args.split,
-        "ids": ids,
-    }
-    if problem_with(args.output, parameters) is None:
-        print(f"{args.output} is complete")
-        return
-    samples = [
-        Sample(
-            image_id,
-            read_image(dataset.image_path(args.root, image_id, args.split)),
-            dataset.labels(args.root, image_id, source, args.split),
-        )
-        for image_id in ids
-    ]
-    timing: dict[str, list] = {"labels": [], "seconds": []}
-
-    def timed(batches):
-        bar = tqdm(
-            batches, desc="attention", unit="batch", mininterval=2, disable=not sys.stderr.isatty()
-        )
-        for batch in bar:
-            begun = time.perf_counter()
-            yield batch
-            timing["labels"].append(sum(len(samples[i].classes) for i in batch))
-            timing["seconds"].append(round(time.perf_counter() - begun, 4))
-
-    started = time.time()
-    tensors, items = extract(backbone, samples, options, options.batch_size, timed)
-    precision = str(backbone.dtype).removeprefix("torch.")
-    write_shard(args.output, tensors, items, parameters, timing=timing, precision=precision)
-    seconds = time.time() - started
-    skipped = sum(bool(item["skipped"]) for item in items)
-    print(
-        f"{len(items)} photos in {seconds:.1f} s ({len(items) / seconds:.1f} a second), "
-        f"{skipped} with a constant map -> {args.output}"
-    )
 
 
 if __name__ == "__main__":

@@ -14,23 +14,15 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
 from attnseg.errors import UserError, run
 from attnseg.io import provenance
-from attnseg.io.files import write_atomically, write_json
-from attnseg.results import pages
-from attnseg.results.build import COLUMNS, PUBLISHED_COLUMNS, Line, read_csv, write_rows
-from attnseg.results.notes import Note
-from attnseg.results.similarity import GROUPS, grouped, regression
-
-matplotlib.use("Agg")
-matplotlib.rcParams["svg.hashsalt"] = "attnseg"  # the same drawing is the same file
-import matplotlib.pyplot as plt  # noqa: E402
+from attnseg.results.build import PUBLISHED_COLUMNS, read_csv
+from attnseg.results.figures import draw_similarity, similarity_rows, write_figure
+from attnseg.results.similarity import GROUPS, grouped
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published" / "voc_figure_d9.csv"
-BLUE, VERMILION, GREY = "#0072b2", "#d55e00", "#999999"  # of the palette of Okabe and Ito
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,61 +48,14 @@ def main(argv: list[str] | None = None) -> int:
         line["metric"]: (line["paper"], line["note"])
         for line in read_csv(args.published, PUBLISHED_COLUMNS)
     }
-    write_rows(args.output, rows_of(x, y, groups, about, published))
-    with write_atomically(args.output.with_suffix(".svg")) as partial:
-        draw(x, y, groups, partial)
-    record = provenance.record(args, {str(args.similarity): [file]}, target=args.output.stem)
-    write_json(args.output.with_suffix(".provenance.json"), record)
-    pages.write_page(args.output)
+    write_figure(
+        args,
+        similarity_rows(x, y, groups, about, published),
+        lambda path: draw_similarity(x, y, groups, path),
+        {str(args.similarity): [file]},
+    )
     print(f"{args.output}: {len(x)} images, r {np.corrcoef(x, y)[0, 1]:.2f}")
     return 0
-
-
-def rows_of(x, y, groups, about: dict, published: dict) -> list[Line]:
-    """The lines of the CSV: r and p of the groups beside the paper's, of the images, the groups."""
-    _, _, r, p = regression(*groups)
-    _, _, r_images, p_images = regression(x, y)
-    count = len(groups[0])
-    cells = [
-        ("Ours", "r", f"{r:.2f}", f"of {count} groups of equal count"),
-        ("Ours", "p", f"{p:.2g}", f"of {count} groups of equal count"),
-        ("Ours", "r of images", f"{r_images:.2f}", ""),
-        ("Ours", "p of images", f"{p_images:.2g}", ""),
-    ]
-    for number, (similarity, quality) in enumerate(zip(*groups, strict=True), 1):
-        cells.append((f"Group {number}", "similarity", f"{similarity:.3f}", "cosine"))
-        cells.append((f"Group {number}", "mIoU", f"{quality:.1f}", "of an image, on average"))
-    columns = {
-        key: "" if about.get(key) is None else str(about[key])
-        for key in ("dataset", "split", "n_images", "model", "seed")
-    }
-    rows = []
-    for method, metric, ours, note in cells:
-        paper, remark = published.get(metric, ("", "")) if method == "Ours" else ("", "")
-        row = dict.fromkeys(COLUMNS, "") | columns
-        row |= {"method": method, "metric": metric, "paper": paper, "ours": ours}
-        row |= {"status": "measured", "note": Note(detail=[note] if note else [], paper=remark)}
-        rows.append(row)
-    return rows
-
-
-def draw(x, y, groups, path: Path) -> None:
-    """Images as dots, groups as squares, and the line through the groups."""
-    slope, intercept, r, p = regression(*groups)
-    plot, axis = plt.subplots(figsize=(6, 4))
-    axis.plot(x, y, ".", color=GREY, alpha=0.5, markersize=4, label=f"{len(x)} images")
-    axis.plot(*groups, "s", color=BLUE, label=f"{len(groups[0])} groups of equal count")
-    ends = np.array([x.min(), x.max()])
-    axis.plot(
-        ends, slope * ends + intercept, color=VERMILION, label=f"groups: r = {r:.2f}, p = {p:.2g}"
-    )
-    axis.set_xlabel("mean cosine similarity of the classes' text embeddings")
-    axis.set_ylabel("mIoU of the image, %")
-    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=3, frameon=False)
-    axis.grid(alpha=0.3)
-    plot.tight_layout()
-    plot.savefig(path, metadata={"Date": None})
-    plt.close(plot)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ The kinds:
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from PIL import Image
 
 from attnseg import datasets
 from attnseg.errors import UserError, run
-from attnseg.io.files import parameters_hash, write_json
+from attnseg.io.files import parameters_hash
+from attnseg.io.pool import write_items
 
 KINDS = ("all_background", "random_labels")
 
@@ -52,23 +54,28 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{dataset.name} has no background: take --kind random_labels")
     ids = dataset.read_split(args.root, args.split)
     source = args.labels or dataset.label_sources[0]
-    for image_id in ids:
-        photo = dataset.image_path(args.root, image_id, args.split)
-        try:
-            with Image.open(photo) as image:
-                size = (image.height, image.width)
-        except OSError as error:
-            raise UserError(f"{photo}: {error}; restore it from the data set's archive") from None
-        numbers = [0] if dataset.background else []
-        if args.kind == "random_labels":
-            names = dataset.labels(args.root, image_id, source, args.split)
-            numbers += [dataset.number(name) for name in names]
-        mask = random_mask(numbers, size, args.seed, image_id)
-        dataset.write_mask(args.output / f"{image_id}.png", mask)
     parameters = {"kind": args.kind, "labels": source, "seed": args.seed}
-    items = [{"id": image_id} for image_id in ids]
-    write_json(args.output / "manifest.json", {"parameters": parameters, "items": items})
+    work = functools.partial(write_reference, args, source)
+    write_items([args.output], parameters, work, ids)
     return 0
+
+
+def write_reference(args: argparse.Namespace, source: str, image_id: str) -> dict:
+    """Write the mask of one image; returns its manifest entry."""
+    dataset = args.dataset
+    photo = dataset.image_path(args.root, image_id, args.split)
+    try:
+        with Image.open(photo) as image:
+            size = (image.height, image.width)
+    except OSError as error:
+        raise UserError(f"{photo}: {error}; restore it from the data set's archive") from None
+    numbers = [0] if dataset.background else []
+    if args.kind == "random_labels":
+        names = dataset.labels(args.root, image_id, source, args.split)
+        numbers += [dataset.number(name) for name in names]
+    mask = random_mask(numbers, size, args.seed, image_id)
+    dataset.write_mask(args.output / f"{image_id}.png", mask)
+    return {"id": image_id}
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from attnseg.errors import UserError, run
 from attnseg.io.files import write_atomically, write_json
 from attnseg.results.iou import read_metrics
 from attnseg.results.similarity import cosines, image_miou, pairs_of
+from attnseg.text2mask.queries import class_embeddings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,30 +74,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     print(f"{len(several)} of {len(present)} images have two or more classes -> {args.output}")
     return 0
-
-
-def class_embeddings(model: Path, dataset: datasets.Dataset) -> np.ndarray:
-    """[K, D] float32: the last hidden state of a class's tokens, averaged."""
-    import torch
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    from attnseg.backbones.text import encode_text, token_positions
-    from attnseg.text2mask.queries import text_query
-
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
-        encoder = CLIPTextModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{model}: no text encoder ({str(error).splitlines()[0]})") from None
-    queries = [text_query([name], background=False, vocabulary=dataset) for name in dataset.classes]
-    with torch.no_grad():
-        states = encoder(encode_text(tokenizer, [query.text for query in queries]))[0]
-    return np.stack(
-        [
-            state[token_positions(tokenizer, query)[0]].mean(0).numpy()
-            for state, query in zip(states, queries, strict=True)
-        ]
-    )
 
 
 if __name__ == "__main__":

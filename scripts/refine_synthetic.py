@@ -13,22 +13,17 @@ import argparse
 import functools
 import itertools
 import json
-import multiprocessing
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
-from tqdm import tqdm
 
 from attnseg import datasets
-from attnseg.attn2mask.labelling import dataset_labels, synthetic_mask
-from attnseg.datasets.images import read_image
-from attnseg.errors import UserError, run
-from attnseg.io.files import start_folder, write_atomically, write_json
-from attnseg.io.shards import read_shards
+from attnseg.attn2mask.labelling import write_labels
+from attnseg.errors import run
+from attnseg.io.pool import write_items
+from attnseg.io.shards import read_arrays
 from attnseg.settings import LabellingJob
 from attnseg.settings.cli import add_settings, given_settings
 
@@ -65,31 +60,14 @@ def main(argv: list[str] | None = None) -> int:
         "model": attention[0]["parameters"].get("model") if attention else None,
         "attention": [manifest["sha256"] for manifest in attention],
     }
-    start_folder(args.output, made_with, ("*.png", "reliability/*.png"))
     work = functools.partial(
-        refine_one, args.dataset, args.images, args.output, options, args.keep_skipped
+        write_labels, args.dataset, args.images, args.output, options, args.keep_skipped
     )
-    entries = read_shards(args.attention)
-    jobs = ((item, kinds["cross"].numpy() if "cross" in kinds else None) for item, kinds in entries)
-    if args.limit is not None:
-        jobs = itertools.islice(jobs, args.limit)
-    items = []
-    with (
-        multiprocessing.get_context("fork").Pool(
-            args.processes, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool,
-        tqdm(desc="masks", unit="image", mininterval=2, disable=not sys.stderr.isatty()) as bar,
-    ):
-        for item in pool.imap(work, jobs, chunksize=8):
-            if "error" in item:
-                raise UserError(item["error"])
-            items.append(item)
-            bar.update()
-    precision = attention[0].get("precision") if attention else None
-    write_json(
-        args.output / "manifest.json",
-        {"parameters": made_with, "precision": precision, "items": items},
-    )
+    items = write_items(
+        [args.output], made_with, work, itertools.islice(read_arrays(args.attention), args.limit),
+        processes=args.processes, patterns=["*.png", "reliability/*.png"], unit="image",
+        precision=attention[0].get("precision") if attention else None,
+    )  # fmt: skip
     made = [item for item in items if not item["skipped"]]
     sure = np.mean([item["reliable"] for item in made]) if made else 0
     print(
@@ -97,48 +75,6 @@ def main(argv: list[str] | None = None) -> int:
         f"reliable -> {args.output}"
     )
     return 0
-
-
-def refine_one(
-    dataset: datasets.Dataset,
-    images: Path,
-    output: Path,
-    options: LabellingJob,
-    keep_skipped: bool,
-    job: tuple,
-) -> dict:
-    """Write one image's mask and reliability; returns its manifest entry, or {"error": ...}."""
-    item, maps = job
-    try:
-        return masks_of(dataset, images, output, options, keep_skipped, item, maps)
-    except UserError as error:
-        return {"error": f"{item['id']}: {error}"}
-
-
-def masks_of(dataset, images, output, options, keep_skipped, item, maps) -> dict:
-    entry = {"id": item["id"], "image": item["image"], "classes": item["classes"], "skipped": None}
-    mask_path = output / f"{item['id']}.png"
-    reliability_path = output / "reliability" / mask_path.name
-    numbers = [dataset.number(name) for name in item["classes"]]
-    if item["skipped"] or maps is None:
-        entry["skipped"] = (item["skipped"] or ["no attention"])[0]
-        if keep_skipped:
-            size = item["image_size"]
-            dataset.write_mask(mask_path, np.full(size, dataset.unclassed, np.uint8))
-            save_reliability(reliability_path, np.zeros(size, bool))
-        return entry
-    if not (mask_path.exists() and reliability_path.exists()):
-        image = read_image(images / item["image"])
-        labels, sure = synthetic_mask(image, torch.from_numpy(maps), options)
-        dataset.write_mask(mask_path, dataset_labels(labels, numbers, dataset.unclassed))
-        save_reliability(reliability_path, sure)
-    with Image.open(reliability_path) as kept:
-        return entry | {"reliable": round(float(np.mean(np.asarray(kept) > 0)), 4)}
-
-
-def save_reliability(path: Path, sure: np.ndarray) -> None:
-    with write_atomically(path) as partial:
-        Image.fromarray(np.where(sure, 255, 0).astype(np.uint8)).save(partial)
 
 
 if __name__ == "__main__":

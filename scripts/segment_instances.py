@@ -18,25 +18,21 @@ keeps the methods that are finished.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from attnseg.backbones import load_backbone
 from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.mug19 import Mug19, Triplet, read_mug19
 from attnseg.errors import UserError, run
-from attnseg.io.files import parameters_hash, sha256, write_atomically, write_json
+from attnseg.io.files import parameters_hash, sha256
 from attnseg.io.gpu import claim_device
+from attnseg.personalised.answers import kept_rows, write_predictions, write_rows
 from attnseg.personalised.instances import Segments, scene_segments
 from attnseg.personalised.personal import INFO, read_personal
 from attnseg.personalised.referring import METHODS, Work, run_method
@@ -104,16 +100,24 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     made_with = parameters_hash(inputs_of(work, args, settings))
     for method in args.methods:
-        if read_answers(work, method, args.output, made_with):
+        file = args.output / f"{method}.safetensors"
+        kept = kept_rows(file, made_with)
+        if kept is not None:
+            work.rows[method], work.about[method] = kept
             log(f"{method}: there already")
             continue
         reason = run_method(work, method, args.clip, args.dino, args.features)
         if reason:
             work.about[method] = {"not_run": reason}
         else:
-            save_answers(work, method, args.output, made_with)
+            write_rows(file, work.rows[method], made_with, work.about[method])
         log(f"{method}: {reason or work.about[method]['model']}")
-    save(work, args, settings, time.time() - started)
+    manifest = {
+        "parameters": settings.dump() | {"model": backbone.name},
+        "seconds": round(time.time() - started, 1),
+        "methods": work.about,
+    }
+    write_predictions(args.output, segments, manifest)
     return 0
 
 
@@ -146,59 +150,6 @@ def inputs_of(work: Work, args: argparse.Namespace, settings: SubjectSegmentatio
         "others": [args.clip, args.dino, args.features and sha256(args.features)],
         "triplets": [asdict(triplet) for triplet in work.triplets],
     }
-
-
-def settings_of(work: Work, settings: SubjectSegmentationJob) -> dict:
-    """How queries are asked and segments found."""
-    return settings.dump() | {"model": work.backbone.name}
-
-
-def save_answers(work: Work, method: str, folder: Path, made_with: str) -> None:
-    """A file of a method's correlations, [S] float32 a triplet, as soon as they are there."""
-    rows = {
-        name: torch.from_numpy(np.asarray(row)).float() for name, row in work.rows[method].items()
-    }
-    about = {"made_with": made_with, "about": json.dumps(work.about[method])}
-    with write_atomically(folder / f"{method}.safetensors") as partial:
-        save_file(rows, partial, metadata=about)
-
-
-def read_answers(work: Work, method: str, folder: Path, made_with: str) -> bool:
-    """Take over what an interrupted run has finished with the same inputs."""
-    try:
-        with safe_open(folder / f"{method}.safetensors", "np") as file:
-            kept = file.metadata() or {}
-            if kept.get("made_with") != made_with:
-                return False
-            work.rows[method] = {name: file.get_tensor(name) for name in file.keys()}
-            work.about[method] = json.loads(kept["about"])
-    except (OSError, SafetensorError):
-        return False
-    return True
-
-
-def save(
-    work: Work, args: argparse.Namespace, settings: SubjectSegmentationJob, seconds: float
-) -> None:
-    """segments.safetensors, and the manifest last."""
-    tensors = {}
-    for (scene, view), segments in work.segments.items():
-        tensors[f"{scene}/{view}/labels"] = segments.labels.to(torch.int8)
-        tensors[f"{scene}/{view}/foreground"] = segments.foreground.half()
-    with write_atomically(args.output / "segments.safetensors") as partial:
-        save_file(tensors, partial)
-    write_json(
-        args.output / "manifest.json",
-        {
-            "parameters": settings_of(work, settings),
-            "seconds": round(seconds, 1),
-            "methods": work.about,
-            "views": {
-                "/".join(view): {"size": s.size, "content": s.fit.content, "padded": s.fit.padded}
-                for view, s in work.segments.items()
-            },
-        },
-    )
 
 
 if __name__ == "__main__":

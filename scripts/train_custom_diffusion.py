@@ -15,9 +15,9 @@ from pathlib import Path
 from attnseg.app import train_subject
 from attnseg.app.options import Help, Parser
 from attnseg.app.subject import given, regularisation_folders, teach
-from attnseg.datasets.mug19 import photos_in, read_mug19
+from attnseg.datasets.mug19 import read_mug19
 from attnseg.errors import UserError, run
-from attnseg.io.files import write_json
+from attnseg.io.files import images_in, write_json
 from attnseg.personalised import custom_diffusion as cd
 from attnseg.personalised.personal import read_personal
 
@@ -68,7 +68,7 @@ def summary(args: argparse.Namespace, lessons: dict[Path, list[cd.Concept]]) -> 
     if args.only_regularisation:
         words = {c.class_word: folder for concepts in lessons.values()
                  for c, folder in zip(concepts, regularisation_folders(args, concepts), strict=True)}  # fmt: skip
-        return {word: len(photos_in(folder)) for word, folder in words.items()}
+        return {word: len(images_in(folder)) for word, folder in words.items()}
     return {output.name: read_personal(output).info["seconds"] for output in lessons}
 
 

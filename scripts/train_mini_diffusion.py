@@ -7,24 +7,19 @@ minutes), which lies in --workdir. The result is a folder for StableDiffusionPip
 """
 
 import argparse
-import json
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from attnseg.backbones.text import encode_text
 from attnseg.errors import run
-from attnseg.io.files import write_atomically, write_json
 from attnseg.io.gpu import claim_device
 from attnseg.mini import model, training
-from attnseg.mini.card import write_card
+from attnseg.mini.card import save_with_card
 from attnseg.mini.evaluation import dev_evaluation
-from attnseg.mini.world.training import training_scenes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     def log(line: str) -> None:
         print(f"[{(time.time() - started) / 60:6.1f} min] {line}", flush=True)
 
-    images, captions = cached_scenes(scenes, args.seed, args.scenes, args.threads, log)
+    images, captions = training.cached_scenes(scenes, args.seed, args.scenes, args.threads, log)
     tokenizer = model.train_tokenizer(
         [c for texts in captions for c in texts], scenes / "tokenizer"
     )
@@ -64,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     encoder = model.new_text_encoder(tokenizer)
     backbone = model.assembled(vae, encoder, tokenizer, model.new_unet())
     empty = encode_text(tokenizer, [""])[0]
-    latents = cached_latents(autoencoder, vae, images, args.device, log)
+    latents = training.cached_latents(autoencoder, vae, images, args.device, log)
     tokens = torch.stack([encode_text(tokenizer, texts) for texts in captions])
     history = training.train_denoiser(
         backbone, latents, tokens, empty, args.steps, denoiser, args.device,
@@ -80,47 +75,9 @@ def main(argv: list[str] | None = None) -> int:
         "machine": f"{args.threads} thread(s) of a CPU" if args.device == "cpu" else args.device,
         "command": "make ship-mini",
     }
-    save(backbone.pipeline(), history, facts, args.output)
+    save_with_card(backbone.pipeline(), history, facts, args.output)
     log(f"saved {args.output}")
     return 0
-
-
-def cached_scenes(folder: Path, seed: int, count: int, threads: int, log) -> tuple:
-    """The training scenes, rendered once."""
-    kept_images, kept_captions = folder / "images.npy", folder / "captions.json"
-    if not kept_captions.exists():
-        log(f"rendering {count} scenes")
-        images, captions = training_scenes(seed, count, threads)
-        save_array(kept_images, images)
-        write_json(kept_captions, captions)
-    return np.load(kept_images), json.loads(kept_captions.read_text())
-
-
-def cached_latents(folder: Path, vae, images: np.ndarray, device: str, log) -> torch.Tensor:
-    """[2, N, 8, 16, 16] float16, scaled: the scenes as they are and mirrored."""
-    kept = folder / "latents.npy"
-    if not kept.exists():
-        log("encoding the scenes")
-        views = [training.encode(vae, view, device) for view in (images, images[:, :, ::-1].copy())]
-        save_array(kept, (torch.stack(views) * vae.config.scaling_factor).half().numpy())
-    return torch.from_numpy(np.load(kept))
-
-
-def save_array(path: Path, array: np.ndarray) -> None:
-    with write_atomically(path) as partial:
-        np.save(partial, array)
-
-
-def save(pipeline, history: list[dict], facts: dict, output: Path) -> None:
-    """The pipeline in float16 with its card and history, moved into place when complete."""
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_json(partial / "training.json", history)
-    write_card(partial, pipeline, history, facts)
-    pipeline.to(torch.float16).save_pretrained(partial, safe_serialization=True)
-    shutil.rmtree(output, ignore_errors=True)
-    partial.rename(output)
 
 
 if __name__ == "__main__":

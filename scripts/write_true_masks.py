@@ -9,14 +9,13 @@ anything else) and Cityscapes (train ids). One palette PNG an image, and manifes
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from attnseg import datasets
 from attnseg.errors import UserError, run
-from attnseg.io.files import write_json
+from attnseg.io.pool import write_items
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,15 +30,19 @@ def main(argv: list[str] | None = None) -> int:
     dataset = args.dataset
     if dataset.training_masks(args.split) is not None:
         raise UserError(f"--dataset {dataset.name}: train on its own masks, they need no copy")
-    ids = dataset.read_split(args.root, args.split)
-    for image_id in tqdm(ids, desc="masks", unit="mask", mininterval=2, disable=None):
-        mask = dataset.read_truth(args.root, image_id, split=args.split)
-        dataset.write_mask(args.output / f"{image_id}.png", mask)
     parameters = {"dataset": dataset.name, "split": args.split, "masks": "truth"}
-    items = [{"id": image_id} for image_id in ids]
-    write_json(args.output / "manifest.json", {"parameters": parameters, "items": items})
-    print(f"{len(ids)} masks -> {args.output}")
+    work = functools.partial(write_truth, dataset, args.root, args.split, args.output)
+    items = write_items([args.output], parameters, work, dataset.read_split(args.root, args.split))
+    print(f"{len(items)} masks -> {args.output}")
     return 0
+
+
+def write_truth(
+    dataset: datasets.Dataset, root: Path, split: str, output: Path, image_id: str
+) -> dict:
+    mask = dataset.read_truth(root, image_id, split=split)
+    dataset.write_mask(output / f"{image_id}.png", mask)
+    return {"id": image_id}
 
 
 if __name__ == "__main__":

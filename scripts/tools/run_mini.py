@@ -42,7 +42,7 @@ SECONDS = {
     "train_dreambooth_lora": 90,
     "train_custom_diffusion": 90,
     "segment_instances": 60,
-    "draw_masks": 4,
+    "draw_picture": 4,
     "draw_dag": 3,
 }
 OTHERS = 1.0

@@ -11,8 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import build_prompts
-import draw_adaptation
-import draw_generated
+import draw_picture
 import generate_images
 import invert_image
 import refine_synthetic
@@ -253,11 +252,15 @@ def test_a_picture_shows_samples_that_have_masks_and_leaves_out_the_skipped(gene
     folders = ["--attention", str(generated / "attention"), "--images", str(generated / "images")]
     masks = tmp_path / "masks"
     with pytest.raises(UserError, match="no mask of a sample"):
-        draw_generated.main([*folders, "--masks", str(masks), "--output", str(tmp_path / "a.png")])
+        draw_picture.main(
+            ["generated", *folders, "--masks", str(masks), "--output", str(tmp_path / "a.png")]
+        )
     refine_synthetic.main(
         ["--dataset", "voc", *folders, "--output", str(masks), "--processes", "1"]
     )
-    draw_generated.main([*folders, "--masks", str(masks), "--output", str(tmp_path / "a.png")])
+    draw_picture.main(
+        ["generated", *folders, "--masks", str(masks), "--output", str(tmp_path / "a.png")]
+    )
     assert Image.open(tmp_path / "a.png").width > 300
 
 
@@ -270,12 +273,20 @@ def test_a_picture_of_a_domain_takes_pictures_from_folders_below(generated, tmp_
     picture = tmp_path / "b.png"
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty has no pictures"):
-        draw_adaptation.main(
-            ["--target", str(tmp_path / "empty"), "--before", str(both), "--after", str(both)]
+        draw_picture.main(
+            [
+                "adaptation",
+                "--target",
+                str(tmp_path / "empty"),
+                "--before",
+                str(both),
+                "--after",
+                str(both),
+            ]
             + ["--output", str(picture)]
         )
-    draw_adaptation.main(
-        ["--target", str(generated), "--before", str(both), "--after", str(both)]
+    draw_picture.main(
+        ["adaptation", "--target", str(generated), "--before", str(both), "--after", str(both)]
         + ["--count", "2", "--output", str(picture)]
     )
     assert Image.open(picture).width > 300

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import draw_instances
+import draw_picture
 import evaluate_instances
 import segment_image
 import segment_instances
@@ -24,6 +24,7 @@ from attnseg.datasets.mug19 import SPLITS, read_mug19
 from attnseg.errors import run
 from attnseg.mini.world import mugs19
 from attnseg.personalised import pictures as mug_pictures
+from attnseg.personalised.answers import read_predictions, read_rows
 from attnseg.personalised.personal import (
     INFO,
     PROJECTIONS,
@@ -33,7 +34,7 @@ from attnseg.personalised.personal import (
     text_projections,
 )
 from attnseg.personalised.referring import DIFFUSION
-from attnseg.personalised.scores import overlap, score
+from attnseg.personalised.scores import overlap, remarks, score
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = (
@@ -301,7 +302,7 @@ def test_perfect_answers_score_full_marks(predictions, world, tmp_path):
     from attnseg.personalised.assignment import true_segments
 
     data = read_mug19(world)
-    _, segments = evaluate_instances.read_predictions(predictions)
+    _, segments = read_predictions(predictions)
     rows = {}
     for triplet in data.triplets:
         masks = segments[triplet.scene, triplet.view].masks(0.2)
@@ -330,16 +331,17 @@ def test_a_table_s_note_says_where_segments_are_not_the_paper_s():
         ({}, {"locality": None}, False),
         ({"true_masks": True}, {"locality": 1.5}, False),
     ):
-        said = evaluate_instances.remarks("variant", metrics, about, parameters)
+        said = remarks("variant", metrics, about, parameters)
         assert said[0] == "chance 25.0 in variant"
         assert any("a Gaussian of 1.5 cells" in remark for remark in said) == local
-    assert evaluate_instances.remarks("all", {"n_triplets": 0}, {}, {}) == ["no triplet of all"]
+    assert remarks("all", {"n_triplets": 0}, {}, {}) == ["no triplet of all"]
 
 
 def test_the_picture_shows_what_each_method_found_and_the_truth(predictions, world, tmp_path):
     output = tmp_path / "figure.png"
-    arguments = ["--root", world, "--predictions", predictions, "--count", "3", "--output", output]
-    assert draw_instances.main(list(map(str, arguments))) == 0
+    arguments = ["instances", "--root", world, "--predictions", predictions]
+    arguments += ["--count", "3", "--output", output]
+    assert draw_picture.main(list(map(str, arguments))) == 0
     assert np.array(Image.open(output)).std() > 10
     data = read_mug19(world)
     picked = mug_pictures.chosen_triplets(data, 3)
@@ -353,8 +355,8 @@ def test_the_picture_shows_what_each_method_found_and_the_truth(predictions, wor
 
 def test_a_picture_s_segment_is_the_one_that_is_scored(predictions, world):
     data = read_mug19(world)
-    _, segments = evaluate_instances.read_predictions(predictions)
-    rows = evaluate_instances.read_rows(predictions / "custom_selfcross.safetensors")
+    _, segments = read_predictions(predictions)
+    rows = read_rows(predictions / "custom_selfcross.safetensors")
     scores = score(data, segments, rows, threshold=0.2)
     for name, iou in zip(scores.ids, scores.iou, strict=True):
         triplet = next(triplet for triplet in data.triplets if triplet.id == name)

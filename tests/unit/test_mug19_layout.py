@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnseg.datasets.mug19 import photos_in, read_mug19
+from attnseg.datasets.mug19 import read_mug19
 from attnseg.errors import UserError
+from attnseg.io.files import images_in
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_missing_key_a_missing_file_and_damaged_json_are_named(root):
     with pytest.raises(UserError, match="scenes.json: no such file"):
         read_mug19(root)
     with pytest.raises(UserError, match="no such folder of photos"):
-        photos_in(root / "nowhere")
+        images_in(root / "nowhere")
 
 
 def test_photos_and_masks_that_do_not_fit_are_named(root):

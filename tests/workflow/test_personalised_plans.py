@@ -29,7 +29,6 @@ def test_subjects_are_learnt_in_two_jobs_at_mini_scale_and_in_one_each_at_paper_
             "generate_class_images",
             "segment_instances",
             "evaluate_instances",
-            "draw_instances",
         ):
             assert jobs[once] == 1
     assert "--part 0/2" in mini[1] and "--part 1/2" in mini[1] and "--part 18/19" in paper[1]

@@ -231,8 +231,7 @@ def test_the_registry_names_the_targets_that_are_made_from_each_data_set(snakema
         after[source].append(job)
     by_rule = {  # rules that make one target
         "make_claims": "claims", "make_figure_b8": "voc_figure_b8", "make_figure_d9": "voc_figure_d9",
-        "draw_attention": "voc_figure_2", "draw_instances": "mug19_figure_5",
-        "draw_generated": "attn2mask_figure_5", "draw_adaptation": "attn2mask_figure_6",
+        "draw_attention": "voc_figure_2",
     }  # fmt: skip
     needed = {}
     for download, label in jobs.items():

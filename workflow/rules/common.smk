@@ -84,7 +84,6 @@ wildcard_constraints:
     segmentor=rf"({'|'.join(config['segmentors'])})(@\d+)?",
     shard=r"\d{5}",
     target="|".join(TABLES),
-    picture=one_of(config["pictures"]),
 
 
 def granted(needed):

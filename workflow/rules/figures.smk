@@ -1,37 +1,23 @@
 """Attention, masks and generated images -> pictures."""
 
 
-def pictured_labels(wildcards):
-    """The largest labelled set of generated VOC images, as an input."""
-    (name,) = GENERATED_PICTURES["attn2mask_figure_5"]
-    count = config["synthesis"][name]["count"]
-    return f"<work>/masks/generated/{name}/crf/{count}/manifest.json"
-
-
-def pictured_shards(wildcards):
-    """All shards of the images without and with the LoRA, as an input."""
-    return [
-        shard
-        for name in GENERATED_PICTURES["attn2mask_figure_6"]
-        for shard in jobs.synthesis.shards(name)
-    ]
-
-
-def adaptation_flags(wildcards):
-    """The domain's photos, and the folders of what was generated without and with the LoRA."""
-    before, after = GENERATED_PICTURES["attn2mask_figure_6"]
-    lora = config["loras"][config["synthesis"][after]["lora"]]
-    generated = f"{config['paths']['work']}/generated"
-    return flags(
-        target=jobs.data.photos(lora["dataset"], lora["split"]),
-        before=f"{generated}/{before}",
-        after=f"{generated}/{after}",
-    )
-
-
 def picture_input(wildcards):
-    """Attention, masks and, for failures, the similarity of classes, that a picture shows."""
-    shown = config["pictures"][wildcards.picture]
+    """What a picture shows: of a generated set its labels or shards, else predictions or masks."""
+    picture = wildcards.picture
+    if picture == "mug19_figure_5":
+        return {
+            "data": jobs.subjects.manifest(),
+            "predictions": "<work>/personal/answers/manifest.json",
+        }
+    if picture == "attn2mask_figure_5":
+        (name,) = GENERATED_PICTURES[picture]
+        count = config["synthesis"][name]["count"]  # the largest labelled set
+        return {"masks": f"<work>/masks/generated/{name}/crf/{count}/manifest.json"}
+    if picture == "attn2mask_figure_6":
+        return {
+            name: jobs.synthesis.shards(name) for name in GENERATED_PICTURES[picture]
+        }
+    shown = config["pictures"][picture]
     masks = masks_of(shown)
     at = f"{masks.dataset}/{masks.split}/{masks.method}"
     files = {
@@ -39,19 +25,53 @@ def picture_input(wildcards):
         "masks": f"<work>/masks/{masks.masks}/manifest.json",
     }
     if shown["failures"]:
-        files["similarity"] = targets.similarity(wildcards.picture)
+        files["similarity"] = targets.similarity(picture)
     return files
 
 
 def picture_flags(wildcards, input):
-    """What a picture shows."""
-    shown = config["pictures"][wildcards.picture]
-    folders = {key: Path(file).parent for key, file in input.items() if key != "script"}
-    return flags(
-        **jobs.data.photos_flags(shown["dataset"], shown["split"]),
-        count=shown["count"],
-        **folders,
-    )
+    """The kind of a picture, and where what it shows lies."""
+    picture = wildcards.picture
+    generated = f"{config['paths']['work']}/generated"
+    if picture == "mug19_figure_5":
+        kind, shown = "instances", {
+            "root": jobs.subjects.root(),
+            "predictions": Path(input.predictions).parent,
+            "count": config["personalised"]["pictures"],
+        }
+    elif picture == "attn2mask_figure_5":
+        (name,) = GENERATED_PICTURES[picture]
+        kind, shown = "generated", {
+            "attention": f"{generated}/{name}",
+            "images": f"{generated}/{name}/images",
+            "masks": Path(input.masks).parent,
+        }
+    elif picture == "attn2mask_figure_6":
+        before, after = GENERATED_PICTURES[picture]
+        lora = config["loras"][config["synthesis"][after]["lora"]]
+        kind, shown = "adaptation", {
+            "target": jobs.data.photos(lora["dataset"], lora["split"]),
+            "before": f"{generated}/{before}",
+            "after": f"{generated}/{after}",
+        }
+    else:
+        entry = config["pictures"][picture]
+        kind, shown = "masks", {
+            **jobs.data.photos_flags(entry["dataset"], entry["split"]),
+            "count": entry["count"],
+            **{k: Path(file).parent for k, file in input.items() if k != "script"},
+        }
+    return f"{kind} {flags(**shown)}"
+
+
+def picture_paper(wildcards):
+    """The paper whose picture it is."""
+    return PICTURES[wildcards.picture][0].split(",")[0]
+
+
+def picture_caption(wildcards):
+    """The text under a picture in the report."""
+    return (CAPTIONS / f"{wildcards.picture}.rst").read_text()
 
 
 def attention_job(config):
@@ -106,89 +126,31 @@ rule draw_attention:
         "python {input.script} {params.data} {params.settings} {resources.speed} --output {output} > {log} 2>&1"
 
 
-rule draw_masks:
+rule draw_picture:
     input:
         unpack(picture_input),
-        script="<scripts>/draw_masks.py",
+        script="<scripts>/draw_picture.py",
     output:
         report(
             "<results>/{picture}.png",
             caption="../report/picture.rst",
-            category="Text2Mask",
+            category=picture_paper,
             labels={"table": "{picture}", "scale": config["paths"]["results"]},
         ),
     log:
-        "<logs>/draw_masks/{picture}.log",
+        "<logs>/draw_picture/{picture}.log",
+    wildcard_constraints:
+        picture=one_of([*config["pictures"], "mug19_figure_5", *GENERATED_PICTURES]),
     conda:
         "../../envs/diffusion.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
+        mem_mb=lambda wildcards, attempt: attempt
+        * (8000 if wildcards.picture == "mug19_figure_5" else 4000),
         runtime=growing(60),
         gpu=0,
     params:
         flags=picture_flags,
-    shell:
-        "python {input.script} {params.flags} --output {output} > {log} 2>&1"
-
-
-rule draw_generated:
-    input:
-        masks=pictured_labels,
-        script="<scripts>/draw_generated.py",
-    output:
-        report(
-            "<results>/attn2mask_figure_5.png",
-            caption="../report/attn2mask_figure_5.rst",
-            category="attn2mask",
-            labels={
-                "table": "attn2mask_figure_5",
-                "scale": config["paths"]["results"],
-            },
-        ),
-    log:
-        "<logs>/draw_generated/draw_generated.log",
-    conda:
-        "../../envs/diffusion.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
-        gpu=0,
-    params:
-        masks=lambda wildcards, input: Path(input.masks).parent,
-        attention="{}/generated/{}".format(
-            config["paths"]["work"], *GENERATED_PICTURES["attn2mask_figure_5"]
-        ),
-    shell:
-        "python {input.script} --attention {params.attention} --images {params.attention}/images"
-        " --masks {params.masks} --output {output} > {log} 2>&1"
-
-
-rule draw_adaptation:
-    input:
-        pictured_shards,
-        script="<scripts>/draw_adaptation.py",
-    output:
-        report(
-            "<results>/attn2mask_figure_6.png",
-            caption="../report/attn2mask_figure_6.rst",
-            category="attn2mask",
-            labels={
-                "table": "attn2mask_figure_6",
-                "scale": config["paths"]["results"],
-            },
-        ),
-    log:
-        "<logs>/draw_adaptation/draw_adaptation.log",
-    conda:
-        "../../envs/diffusion.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
-        gpu=0,
-    params:
-        flags=adaptation_flags,
+        caption=picture_caption,
     shell:
         "python {input.script} {params.flags} --output {output} > {log} 2>&1"

@@ -119,33 +119,3 @@ rule evaluate_instances:
     shell:
         "python {input.script} --root {params.root} --dataset-name {params.name}"
         " --predictions {params.answers} --output {params.folder} > {log} 2>&1"
-
-
-rule draw_instances:
-    input:
-        mug19,
-        answers="<work>/personal/answers/manifest.json",
-        script="<scripts>/draw_instances.py",
-    output:
-        report(
-            "<results>/mug19_figure_5.png",
-            caption="../report/mug19_figure_5.rst",
-            category="Text2Mask",
-            labels={"table": "mug19_figure_5", "scale": config["paths"]["results"]},
-        ),
-    log:
-        "<logs>/draw_instances/draw_instances.log",
-    conda:
-        "../../envs/diffusion.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
-        gpu=0,
-    params:
-        root=mug19_root,
-        pictures=config["personalised"]["pictures"],
-        answers=lambda wildcards, input: Path(input.answers).parent,
-    shell:
-        "python {input.script} --root {params.root} --predictions {params.answers}"
-        " --count {params.pictures} --output {output} > {log} 2>&1"

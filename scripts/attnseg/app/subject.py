@@ -8,12 +8,10 @@ from pathlib import Path
 import torch
 
 from attnseg.backbones import load_backbone
-from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.errors import UserError
-from attnseg.io import provenance
 from attnseg.io.gpu import claim_device, training_dtype
 from attnseg.personalised import custom_diffusion as cd
-from attnseg.personalised.personal import save_personal, with_tokens
+from attnseg.personalised.personal import with_tokens
 from attnseg.settings import Model, SubjectTrainingJob
 from attnseg.settings.cli import given_settings
 
@@ -42,7 +40,7 @@ def teach(
     backbone = load_backbone(args.model or MODEL.path, revision, device, training_dtype(device))
     if settings.size is None:
         settings = settings.but(size=min(backbone.size))
-    check_size(backbone, settings.size)
+    cd.check_size(backbone, settings.size)
     for concepts in lessons.values():
         with_tokens(backbone.tokenizer, [concept.token for concept in concepts])
         cd.check_prompts(backbone.tokenizer, concepts, settings)
@@ -55,7 +53,8 @@ def teach(
                 for c, folder in zip(concepts, folders, strict=True)
             ]  # fmt: skip
         if not only_regularisation:
-            learn(args, backbone, concepts, settings, output, log)
+            workdir = args.workdir or output.with_name(f"{output.name}.checkpoints")
+            cd.learn(backbone, concepts, settings, output, workdir, log)
 
 
 def given(args: argparse.Namespace) -> list[cd.Concept]:
@@ -78,33 +77,3 @@ def regularisation_folders(args: argparse.Namespace, concepts: list[cd.Concept])
     return args.regularisation or [
         args.output.parent / "regularisation" / concept.class_word for concept in concepts
     ]
-
-
-def learn(
-    args,
-    backbone: StableDiffusion,
-    concepts: list[cd.Concept],
-    settings: SubjectTrainingJob,
-    output: Path,
-    log,
-) -> None:
-    """Write the weights in `output`, unless those of the same plan are there already."""
-    if cd.is_learnt(output, cd.plan_of(backbone, concepts, settings)):
-        log(f"{output} is there already")
-        return
-    started = time.time()
-    workdir = args.workdir or output.with_name(output.name + ".checkpoints")
-    checkpoint = workdir / "checkpoint.pt"
-    personal = cd.train(backbone, concepts, settings, checkpoint, settings.checkpoint_interval, log)
-    personal.info["seconds"] = round(time.time() - started, 1)
-    personal.info["device"] = provenance.device(str(backbone.device))
-    save_personal(output, personal)
-    cd.remove_checkpoint(checkpoint)
-    log(f"{', '.join(concept.token for concept in concepts)} learnt in {output}")
-
-
-def check_size(backbone: StableDiffusion, size: int) -> None:
-    """Raise where the U-Net cannot halve the latents of such a photo as often as it does."""
-    multiple = backbone.multiple
-    if size < multiple or size % multiple:
-        raise UserError(f"size {size}: it must be a multiple of {multiple} for this model")

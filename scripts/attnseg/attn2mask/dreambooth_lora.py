@@ -25,13 +25,12 @@ from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
-from attnseg.io.files import parameters_hash, write_atomically
+from attnseg.io.files import IMAGE_SUFFIXES, images_in, parameters_hash, write_atomically
 from attnseg.settings import LoraJob
 
 UNET_MODULES = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_MODULES = ["q_proj", "k_proj", "v_proj", "out_proj"]
 BASE_KEY = "attnseg_base_model"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def target_images(paths: Sequence[Path]) -> list[Path]:
@@ -43,11 +42,7 @@ def target_images(paths: Sequence[Path]) -> list[Path]:
     found = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += [
-                p
-                for p in path.rglob("[!.]*")  # no leftovers of an interrupted writer
-                if p.suffix.lower() in IMAGE_SUFFIXES
-            ]
+            found += images_in(path, below=True)
         elif path.is_file():
             found.append(path)
         else:

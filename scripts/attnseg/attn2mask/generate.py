@@ -6,10 +6,12 @@ conditional branch; all other steps run on the U-Net's own fast attention.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, SchedulerMixin
+from PIL import Image
 
 from attnseg.attn2mask.prompt_sets import Prompt
 from attnseg.backbones.capture import Seen
@@ -17,6 +19,8 @@ from attnseg.backbones.interface import Backbone, Block
 from attnseg.backbones.text import Query
 from attnseg.core.attention import averaged_cross, token_weights
 from attnseg.errors import UserError
+from attnseg.io.files import write_atomically
+from attnseg.io.shard_parts import Batch
 from attnseg.settings import Generation
 
 
@@ -159,3 +163,40 @@ def generate(
                 else:
                     result.skipped = "the latents are not finite"
         yield results
+
+
+def manifest_item(prompt: Prompt, result: Generated, image: str) -> dict:
+    """One sample's entry; a skipped one has no image and the reason in `skipped`."""
+    entry = {
+        "id": prompt.id,
+        "prompt": prompt.prompt,
+        "classes": prompt.classes,
+        "seed": prompt.seed,
+    }
+    if result.skipped:
+        return entry | {
+            "image": None,
+            "image_size": None,
+            "grid": None,
+            "skipped": [result.skipped],
+        }
+    return entry | {
+        "image": image,
+        "image_size": list(result.image.shape[:2]),
+        "grid": list(result.cross.shape[1:]),
+        "skipped": [],
+    }
+
+
+def save_images(results: list[Generated], images: Path, suffix: str) -> Batch:
+    """Write a batch's images; returns its maps and manifest items."""
+    tensors, items = {}, []
+    for result in results:
+        name = f"{result.prompt.id}.{suffix}"
+        items.append(manifest_item(result.prompt, result, name))
+        if not result.skipped:
+            tensors[f"{result.prompt.id}/cross"] = result.cross.half()
+            with write_atomically(images / name) as partial:
+                options = {"quality": 95, "subsampling": 0} if suffix == "jpg" else {}
+                Image.fromarray(result.image).save(partial, **options)
+    return tensors, items

@@ -7,13 +7,21 @@ read on the trajectory so recovered (attn2mask, Stable-Diffusion attention on re
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, SchedulerMixin
+from PIL import Image
 
 from attnseg.attn2mask.generate import class_maps
 from attnseg.backbones.interface import Backbone, Text
+from attnseg.datasets import Dataset
+from attnseg.datasets.images import read_image
+from attnseg.errors import UserError
+from attnseg.io.shard_parts import Batch
 from attnseg.settings import InversionJob
+from attnseg.text2mask.queries import text_query
 
 # a step's loss at which it stops, larger at each later step (Mokady et al.'s)
 TOLERANCE, TOLERANCE_GROWTH = 1e-5, 2e-5
@@ -147,3 +155,67 @@ def psnr(a: torch.Tensor, b: torch.Tensor, peak: float = 255.0) -> torch.Tensor:
     """Peak signal-to-noise ratio of images [B, ...] in dB: [B]."""
     error = (a.float() - b.float()).square().flatten(1).mean(1)
     return 10 * torch.log10(peak**2 / error.clamp_min(1e-10))
+
+
+def invert_photos(
+    backbone: Backbone,
+    dataset: Dataset,
+    root: Path,
+    split: str,
+    source: str | None,
+    inversion: InversionJob,
+    ids: Sequence[str],
+) -> Batch:
+    """Class maps "<id>/cross" [K, h, w] float16 of photos, and their manifest items."""
+    photos = [dataset.image_path(root, image_id, split) for image_id in ids]
+    images = [read_image(path) for path in photos]
+    folder = root / dataset.photo_folder(split)
+    items = [
+        {
+            "id": image_id, "prompt": None, "classes": dataset.labels(root, image_id, source, split),
+            "image": photo.relative_to(folder).as_posix(), "image_size": list(image.shape[:2]),
+            "grid": None, "psnr": None, "skipped": [],
+        }
+        for image_id, photo, image in zip(ids, photos, images, strict=True)
+    ]  # fmt: skip
+    return inverted(backbone, images, items, inversion, dataset), items
+
+
+def inverted(
+    backbone: Backbone,
+    images: list[np.ndarray],
+    items: list[dict],
+    inversion: InversionJob,
+    vocabulary: Dataset,
+) -> dict[str, torch.Tensor]:
+    """The class maps of a batch of photos [H, W, 3] uint8; fills in their manifest items."""
+    usable, queries, positions = [], [], []
+    for row, item in enumerate(items):
+        try:
+            query = text_query(item["classes"], background=False, vocabulary=vocabulary)
+            positions.append(backbone.token_positions(query))
+        except UserError as error:
+            item["skipped"].append(str(error))
+            continue
+        queries.append(query)
+        usable.append(row)
+        item["prompt"] = query.text
+    if not usable:
+        return {}
+    shape = backbone.size[::-1]
+    pixels = np.stack([np.asarray(Image.fromarray(images[row]).resize(shape)) for row in usable])
+    unit = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    latents = backbone.encode_images(unit).latents()
+    result = invert(backbone, latents, [query.text for query in queries], positions, inversion)
+    rebuilt = torch.from_numpy(backbone.decode(result.latents[-1].nan_to_num()))
+    errors = psnr(rebuilt, torch.from_numpy(pixels))
+    tensors = {}
+    for place, row in enumerate(usable):
+        maps = result.cross[place, : len(items[row]["classes"])]
+        if not (maps.isfinite().all() and result.latents[-1][place].isfinite().all()):
+            items[row]["skipped"].append("the inversion is not finite")
+            continue
+        items[row]["grid"] = list(maps.shape[1:])
+        items[row]["psnr"] = round(float(errors[place]), 2)
+        tensors[f"{items[row]['id']}/cross"] = maps.half().cpu()
+    return tensors

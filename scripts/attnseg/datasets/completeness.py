@@ -1,6 +1,7 @@
 """What the data sets of config/datasets.yaml must hold, and what of it is on the disk."""
 
 import hashlib
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import yaml
 
 from attnseg.datasets.dataset import Dataset
 from attnseg.errors import UserError
+from attnseg.io.files import sha256
 
 REGISTRY = Path(__file__).parents[3] / "config" / "datasets.yaml"
 
@@ -95,3 +97,50 @@ def _count(root: Path, pattern: str) -> int:
     if path.is_file():
         return len(path.read_text().split()) if path.suffix == ".txt" else 1
     return 0
+
+
+def manifest(
+    dataset: Dataset,
+    entry: dict,
+    root: Path,
+    splits: dict[str, int],
+    states: dict[str, SplitState],
+    unlisted: set[str],
+) -> dict:
+    """What is there. A missing split is refused, unless nothing but itself waits for it."""
+    optional = unlisted | {
+        split
+        for part in entry.get("parts", {}).values()
+        if part.get("optional")
+        for split in part.get("splits", [])
+    }
+    problems = {name: state.problem for name, state in states.items() if state.problem}
+    for name, problem in problems.items():
+        if name not in optional:
+            raise UserError(f"{problem}; {help_for(dataset, entry)}")
+        print(f"warning: split {name} is left out: {problem}", file=sys.stderr)
+    return {
+        "dataset": dataset.name,
+        **{key: entry.get(key) for key in ("title", "version", "licence")},
+        "root": str(root),
+        "splits": {
+            name: {"images": images, **split_list(dataset, root, name, states[name].ids)}
+            for name, images in splits.items()
+            if name not in problems
+        },
+        "missing": problems,
+    }
+
+
+def split_list(dataset: Dataset, root: Path, split: str, ids: list[str]) -> dict:
+    """The file that lists a split and its hash; without a file the hash of the ids."""
+    path = dataset.list_path(root, split)
+    if path is None:
+        return {"sha256": ids_hash(ids)}
+    return {"list": str(path), "sha256": sha256(path)}
+
+
+def help_for(dataset: Dataset, entry: dict) -> str:
+    how = " ".join(entry[key] for key in ("how", "site") if key in entry)
+    how = f"{how}; or set" if how else "set"
+    return f"{how} datasets.{dataset.name}.root to where it lies complete"

@@ -29,13 +29,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from attnseg.datasets.dataset import Dataset
 from attnseg.errors import UserError
-from attnseg.io.files import safe_name
+from attnseg.io.files import IMAGE_SUFFIXES, images_in, safe_name
 
 if TYPE_CHECKING:
     import numpy as np
 
 SPLITS = ("all", "semantic_distractor", "visual_distractor", "variant")
-SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Mug19:
 
     def photos(self, subject: str) -> list[Path]:
         """The subject's photos, sorted."""
-        return photos_in(self.root / "subjects" / subject)
+        return images_in(self.root / "subjects" / subject)
 
     def instances(self, scene: str) -> list[str]:
         """The subjects of a scene's instances 1, 2, ..."""
@@ -82,7 +81,9 @@ class Mug19:
 
     def view_path(self, scene: str, view: str) -> Path:
         folder = self.root / "scenes" / scene
-        found = [p for p in (folder / f"{view}{suffix}" for suffix in SUFFIXES) if p.is_file()]
+        found = [
+            p for p in (folder / f"{view}{suffix}" for suffix in IMAGE_SUFFIXES) if p.is_file()
+        ]
         return found[0] if found else folder / f"{view}.jpg"
 
     def read_view(self, scene: str, view: str) -> "np.ndarray":
@@ -117,17 +118,6 @@ class Mug19:
         for triplet in self.triplets:
             groups.setdefault((triplet.scene, triplet.view, triplet.variant), []).append(triplet)
         return groups
-
-
-def photos_in(folder: Path) -> list[Path]:
-    """The photos of a folder, sorted by name. Hidden files are none."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of photos")
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
 
 
 def read_mug19(root: str | Path) -> Mug19:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from attnseg.errors import UserError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
 
 @contextlib.contextmanager
 def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
@@ -51,6 +53,19 @@ def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.pn
     for path in files:
         path.unlink()
     write_json(kept, {"hash": wanted})
+
+
+def images_in(folder: Path, below: bool = False) -> list[Path]:
+    """The images of a folder, with `below` at any depth, sorted. Hidden files, an interrupted writer's,
+    are none.
+
+    Raises:
+        UserError: where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of photos")
+    found = folder.rglob("[!.]*") if below else folder.glob("[!.]*")
+    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def safe_name(name: str, where: object) -> str:

@@ -2,18 +2,56 @@
 
 import json
 import shutil
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from tqdm import tqdm
 
 from attnseg.io.batches import Batches
 from attnseg.io.files import parameters_hash, write_atomically, write_json
-from attnseg.io.shards import write_shard
+from attnseg.io.shards import manifest_path, problem_with, write_shard
 
 Batch = tuple[dict[str, torch.Tensor], list[dict]]  # tensors by name, manifest items
+
+
+def make_shard(
+    output: Path,
+    samples: Sequence,
+    work: Callable[[Sequence], Batch],
+    parameters: dict,
+    batch_size: int,
+    still_valid: Callable[[list[dict]], bool] = lambda items: True,
+    what: str = "image",
+    **more: object,
+) -> list[dict]:
+    """The items of the shard of `samples`, built by `build_shard` unless it is complete; tells what is
+    done and which samples were skipped. `what` names one."""
+    if problem_with(output, parameters) is None:
+        items = json.loads(manifest_path(output).read_text())["items"]
+        if still_valid(items):
+            print(f"{output} is complete")
+            return items
+    started = time.time()
+    with tqdm(
+        total=len(samples), desc=f"{what}s", unit=what, mininterval=2, disable=not sys.stderr.isatty()
+    ) as bar:  # fmt: skip
+        items, fresh = build_shard(
+            output, samples, work, parameters, batch_size, still_valid, bar.update, **more
+        )
+    seconds = time.time() - started
+    skipped = [item for item in items if item["skipped"]]
+    for item in skipped:
+        print(f"skipped {item['id']}: {item['skipped'][0]}")
+    print(
+        f"{len(items) - len(skipped)} {what}s, {len(skipped)} skipped, {fresh} of them now in "
+        f"{seconds:.1f} s ({fresh / seconds:.2f} a second) -> {output}"
+    )
+    return items
 
 
 def build_shard(

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -96,3 +97,9 @@ def read_shards(folder: Path) -> Iterator[tuple[dict, dict[str, torch.Tensor]]]:
             by_id.setdefault(image_id, {})[kind] = tensor
         for item in json.loads(manifest_path(path).read_text())["items"]:
             yield item, by_id.get(item["id"], {})
+
+
+def read_arrays(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
+    """The same as arrays, which pass from one process to another."""
+    for item, kinds in read_shards(folder):
+        yield item, {kind: maps.numpy() for kind, maps in kinds.items()}

@@ -1,5 +1,6 @@
 """The miniature's model card: its training in a plot, samples of fixed prompts, and a text."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,8 @@ import matplotlib
 import numpy as np
 import torch
 from PIL import Image
+
+from attnseg.io.files import write_json
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -126,3 +129,15 @@ def samples(pipeline: "StableDiffusionPipeline") -> Image.Image:
     )
     grid = tiles.reshape(-1, 4, 128, 128, 3).transpose(0, 2, 1, 3, 4).reshape(-1, 512, 3)
     return Image.fromarray(grid)
+
+
+def save_with_card(pipeline, history: list[dict], facts: dict, output: Path) -> None:
+    """The pipeline in float16 with its card and history, moved into place when complete."""
+    partial = output.with_name(output.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write_json(partial / "training.json", history)
+    write_card(partial, pipeline, history, facts)
+    pipeline.to(torch.float16).save_pretrained(partial, safe_serialization=True)
+    shutil.rmtree(output, ignore_errors=True)
+    partial.rename(output)

@@ -5,6 +5,7 @@ the last checkpoint.
 """
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,9 @@ from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
 from attnseg.backbones.stable_diffusion import StableDiffusion
-from attnseg.io.files import write_atomically
+from attnseg.io.files import write_atomically, write_json
 from attnseg.io.precision import computes_bfloat16
+from attnseg.mini.world.training import training_scenes
 
 VAE_LEARNING_RATE = 1e-3
 VAE_BATCH = 16
@@ -236,3 +238,31 @@ def swapped(weights: list[torch.Tensor], average: list[torch.Tensor]) -> Iterato
     finally:
         for mine, mean in zip(weights, kept, strict=True):
             mine.data.copy_(mean)
+
+
+def cached_scenes(folder: Path, seed: int, count: int, threads: int, log: Callable) -> tuple:
+    """The training scenes, rendered once."""
+    kept_images, kept_captions = folder / "images.npy", folder / "captions.json"
+    if not kept_captions.exists():
+        log(f"rendering {count} scenes")
+        images, captions = training_scenes(seed, count, threads)
+        save_array(kept_images, images)
+        write_json(kept_captions, captions)
+    return np.load(kept_images), json.loads(kept_captions.read_text())
+
+
+def cached_latents(
+    folder: Path, vae, images: np.ndarray, device: str, log: Callable
+) -> torch.Tensor:
+    """[2, N, 8, 16, 16] float16, scaled: the scenes as they are and mirrored."""
+    kept = folder / "latents.npy"
+    if not kept.exists():
+        log("encoding the scenes")
+        views = [encode(vae, view, device) for view in (images, images[:, :, ::-1].copy())]
+        save_array(kept, (torch.stack(views) * vae.config.scaling_factor).half().numpy())
+    return torch.from_numpy(np.load(kept))
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    with write_atomically(path) as partial:
+        np.save(partial, array)

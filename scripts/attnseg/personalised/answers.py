@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
 from attnseg.core.geometry import Fit
 from attnseg.errors import UserError
+from attnseg.io.files import write_atomically, write_json
 from attnseg.personalised.instances import Segments
 
 
@@ -41,3 +42,43 @@ def read_rows(path: Path) -> dict[str, np.ndarray]:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not readable ({error}); segment the instances again") from None
     return {name: row.numpy() for name, row in rows.items()}
+
+
+def write_rows(path: Path, rows: dict[str, np.ndarray], made_with: str, about: dict) -> None:
+    """A file of a method's correlations, [S] float32 a triplet, as soon as they are there.
+
+    `about`: what its results say of it; `made_with`: hash of all that decides them.
+    """
+    tensors = {name: torch.from_numpy(np.asarray(row)).float() for name, row in rows.items()}
+    with write_atomically(path) as partial:
+        save_file(tensors, partial, metadata={"made_with": made_with, "about": json.dumps(about)})
+
+
+def kept_rows(path: Path, made_with: str) -> tuple[dict[str, np.ndarray], dict] | None:
+    """What an interrupted run has finished with the same inputs: rows, and what is said of them."""
+    try:
+        with safe_open(path, "np") as file:
+            kept = file.metadata() or {}
+            if kept.get("made_with") != made_with:
+                return None
+            rows = {name: file.get_tensor(name) for name in file.keys()}
+            return rows, json.loads(kept["about"])
+    except (OSError, SafetensorError):
+        return None
+
+
+def write_predictions(
+    folder: Path, segments: dict[tuple[str, str], Segments], manifest: dict
+) -> None:
+    """segments.safetensors, and the manifest last; `manifest` is what it says beside the views."""
+    tensors = {}
+    for (scene, view), found in segments.items():
+        tensors[f"{scene}/{view}/labels"] = found.labels.to(torch.int8)
+        tensors[f"{scene}/{view}/foreground"] = found.foreground.half()
+    with write_atomically(folder / "segments.safetensors") as partial:
+        save_file(tensors, partial)
+    views = {
+        "/".join(view): {"size": s.size, "content": s.fit.content, "padded": s.fit.padded}
+        for view, s in segments.items()
+    }
+    write_json(folder / "manifest.json", manifest | {"views": views})

@@ -7,6 +7,7 @@ was learnt is a `Personal`.
 
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +25,10 @@ from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.core.geometry import central_square
 from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
-from attnseg.datasets.mug19 import photos_in
 from attnseg.errors import UserError
+from attnseg.io import provenance
 from attnseg.io.batches import Batches
-from attnseg.io.files import parameters_hash, sha256, start_folder, write_atomically
+from attnseg.io.files import images_in, parameters_hash, sha256, start_folder, write_atomically
 from attnseg.personalised.personal import (
     INFO,
     Personal,
@@ -37,6 +38,7 @@ from attnseg.personalised.personal import (
     installed,
     processors_with,
     read_personal,
+    save_personal,
     text_projections,
     with_tokens,
 )
@@ -59,7 +61,7 @@ def concepts_from(
     """One concept a folder of photos, checked: two readable photos each, at least."""
     concepts = []
     for folder, word, token in zip(photos, classes, tokens, strict=True):
-        found = photos_in(Path(folder))
+        found = images_in(Path(folder))
         if len(found) < 2:
             raise UserError(
                 f"{folder}: {len(found)} photo{'' if len(found) == 1 else 's'} of the subject; at "
@@ -310,7 +312,7 @@ def regularisation_images(
     interrupted call ends with the same ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    given = [p for p in photos_in(folder) if not re.fullmatch(r"generated-\d{5}\.png", p.name)]
+    given = [p for p in images_in(folder) if not re.fullmatch(r"generated-\d{5}\.png", p.name)]
     if given:
         if len(given) < 2:
             raise UserError(f"{folder}: one image of the class {class_word!r}; give at least 2")
@@ -351,3 +353,32 @@ def remove_checkpoint(checkpoint: Path) -> None:
     checkpoint.unlink(missing_ok=True)
     if checkpoint.parent.is_dir() and not os.listdir(checkpoint.parent):
         checkpoint.parent.rmdir()
+
+
+def learn(
+    backbone: StableDiffusion,
+    concepts: list[Concept],
+    settings: SubjectTrainingJob,
+    output: Path,
+    workdir: Path,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Write the weights in `output`, unless those of the same plan are there already."""
+    if is_learnt(output, plan_of(backbone, concepts, settings)):
+        log(f"{output} is there already")
+        return
+    started = time.time()
+    checkpoint = workdir / "checkpoint.pt"
+    personal = train(backbone, concepts, settings, checkpoint, settings.checkpoint_interval, log)
+    personal.info["seconds"] = round(time.time() - started, 1)
+    personal.info["device"] = provenance.device(str(backbone.device))
+    save_personal(output, personal)
+    remove_checkpoint(checkpoint)
+    log(f"{', '.join(concept.token for concept in concepts)} learnt in {output}")
+
+
+def check_size(backbone: StableDiffusion, size: int) -> None:
+    """Raise where the U-Net cannot halve the latents of such a photo as often as it does."""
+    multiple = backbone.multiple
+    if size < multiple or size % multiple:
+        raise UserError(f"size {size}: it must be a multiple of {multiple} for this model")

@@ -152,3 +152,31 @@ def order_notes(
                     f"{split} {measure}: ours {own:.1f}, {other} {its:.1f} (in the paper {said})"
                 )
     return notes
+
+
+def remarks(split: str, metrics: dict, about: dict, parameters: dict) -> list[str]:
+    """What a table says beside the numbers: chance, where segments are not the paper's, cost."""
+    if not metrics["n_triplets"]:
+        return [f"no triplet of {split}"]
+    parts = [f"chance {metrics['chance']:.1f} in {split}"]
+    if parameters.get("locality") is not None and not about.get("true_masks"):
+        parts.append(
+            f"segments: the affinity times a Gaussian of {parameters['locality']:g} cells, unlike the "
+            "paper's"
+        )
+    if "seconds_an_instance" in about:
+        parts.append(
+            f"learnt in {about['seconds_an_instance']:.0f} s an instance on average (published: "
+            "6 minutes on two A100s)"
+        )
+    return parts
+
+
+def partial_data(data: Mug19, rows: dict[str, np.ndarray]) -> Mug19:
+    """The data set with the answered triplets only: segment_instances.py may have done some scenes."""
+    answered = [triplet for triplet in data.triplets if triplet.id in rows]
+    if not answered:
+        raise UserError(
+            f"{data.root}: none of its triplets is answered; segment the instances again"
+        )
+    return Mug19(data.root, data.subjects, data.scenes, answered)

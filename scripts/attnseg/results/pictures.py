@@ -1,7 +1,7 @@
 """Photo, Cross, SelfCross, pseudo mask and truth side by side (Text2Mask, Figures 2, 4, 6 and B.7)."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -14,6 +14,9 @@ from attnseg.core.scores import with_background
 from attnseg.datasets import Dataset
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.io.files import write_atomically
+
+if TYPE_CHECKING:
+    from attnseg.text2mask.stages import Stages
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -117,17 +120,7 @@ def save(plot: Figure, axes: np.ndarray, path: Path) -> None:
     plt.close(plot)
 
 
-@dataclass
-class Attention:
-    """Of a photo [H, W, 3] uint8: `clusters` [H, W] int, and maps [K, H, W] in [0, 1] by name."""
-
-    photo: np.ndarray
-    classes: list[str]
-    clusters: np.ndarray
-    maps: dict[str, np.ndarray]
-
-
-def attention_figure(photos: list[Attention], path: Path) -> None:
+def attention_figure(photos: list["Stages"], path: Path) -> None:
     """One row a class of each photo: photo, clusters, and the class's maps (Figure 2)."""
     rows = [(photo, k) for photo in photos for k in range(len(photo.classes))]
     heads = ("photo", "clusters", *photos[0].maps)

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
+
+from attnseg.errors import UserError
 
 GROUPS = 13  # the published r and p belong together for about 13 points only
 
@@ -68,3 +71,16 @@ def failures(
         if name not in worst or quality[i] < quality[worst[name]]:
             worst[name] = i
     return sorted(worst.values(), key=lambda i: -similarity[i])[:count]
+
+
+def worst_of_the_similar(folder: Path, count: int) -> dict[str, str]:
+    """Id of a photo -> what stands beside it: its most similar classes and their cosine."""
+    try:
+        with np.load(folder / "per_image.npz", allow_pickle=False) as file:
+            ids, closest, pair, miou = (file[k] for k in ("ids", "closest", "pair", "miou"))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: {error}; run measure_similarity again") from None
+    return {
+        str(ids[i]): f"{str(pair[i]).replace(' and ', chr(10))}\ncosine {closest[i]:.2f}"
+        for i in failures(closest, miou, pair, count)
+    }

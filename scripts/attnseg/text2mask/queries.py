@@ -1,8 +1,12 @@
 """The sentence that asks for the classes of a photo (Text2Mask, Section 3.3)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from attnseg.backbones.text import Query
+import numpy as np
+import torch
+
+from attnseg.backbones.text import Query, encode_text, token_positions
 from attnseg.datasets import Dataset
 from attnseg.datasets.voc import DATASET as USUAL  # whose words serve where no data set is named
 from attnseg.errors import UserError
@@ -45,3 +49,23 @@ def text_query(
             spans.append((len(text), len(text) + len(word)))
         text += word
     return Query(text + ".", tuple(spans))
+
+
+def class_embeddings(model: Path, dataset: Dataset) -> np.ndarray:
+    """[K, D] float32: the last hidden state of a class's tokens, averaged."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
+        encoder = CLIPTextModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{model}: no text encoder ({str(error).splitlines()[0]})") from None
+    queries = [text_query([name], background=False, vocabulary=dataset) for name in dataset.classes]
+    with torch.no_grad():
+        states = encoder(encode_text(tokenizer, [query.text for query in queries]))[0]
+    return np.stack(
+        [
+            state[token_positions(tokenizer, query)[0]].mean(0).numpy()
+            for state, query in zip(states, queries, strict=True)
+        ]
+    )

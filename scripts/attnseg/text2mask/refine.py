@@ -1,11 +1,17 @@
 """From stored attention to a mask at the photo's size (Section 3.2, last paragraph)."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from attnseg.core.crf import crf_probabilities
 from attnseg.core.geometry import Fit, to_photo
 from attnseg.core.scores import with_background
+from attnseg.datasets import Dataset
+from attnseg.datasets.images import read_image, read_mask
+from attnseg.errors import UserError
 from attnseg.settings import PROFILES, RefinementJob
 
 
@@ -61,3 +67,54 @@ def refined_scores(
     if options.crf is None:
         return scores.numpy()
     return crf_probabilities(image, scores.numpy(), options.crf, profile.wrapped_crf_image)
+
+
+def write_masks(
+    dataset: Dataset,
+    root: Path,
+    split: str | None,
+    folders: Sequence[Path],
+    options: RefinementJob,
+    job: tuple[dict, dict[str, np.ndarray]],
+) -> dict:
+    """Write one photo's mask in the first of `folders`, and in the second, where there is one, the
+    copy that trains a segmentor; returns its manifest entry.
+
+    `job`: its entry in the shard's manifest, and its maps. Masks that are there already are kept.
+    """
+    item, kinds = job
+    paths = [folder / f"{item['id']}.png" for folder in folders]
+    entry = {"id": item["id"], "ignored": 0.0}
+    size = tuple(item["image_size"])
+    if not item["classes"]:
+        for path in paths:
+            dataset.write_mask(path, np.full(size, dataset.unclassed, np.uint8))
+        return entry
+    if all(path.exists() for path in paths):
+        for path in paths[1:]:
+            entry["ignored"] = float((read_mask(path) == dataset.ignored).mean())
+        return entry
+    photo = dataset.image_path(root, item["id"], split)
+    image = read_image(photo)
+    if image.shape[:2] != size:
+        raise UserError(
+            f"{photo}: the photo is {image.shape[1]}x{image.shape[0]} "
+            f"and its attention was made from {size[1]}x{size[0]}: run extract_attention again"
+        )
+    tensors = {kind: torch.from_numpy(maps) for kind, maps in kinds.items()}
+    try:
+        maps = source_maps(tensors, options.source)
+    except KeyError as missing:
+        raise UserError(
+            f"{item['id']}: the shards hold no {missing} maps: set `cbp: true` in this variant"
+        ) from None
+    fit = Fit(tuple(item["content"]), tuple(item["padded"]))
+    labels, confidence = refine(image, maps, fit, options, dataset.background)
+    numbers = [0] * dataset.background + [dataset.number(name) for name in item["classes"]]
+    labels = np.array(numbers, np.uint8)[labels]
+    dataset.write_mask(paths[0], labels)
+    for path in paths[1:]:
+        unsure = confidence < options.confidence
+        dataset.write_mask(path, np.where(unsure, dataset.ignored, labels))
+        entry["ignored"] = float(unsure.mean())
+    return entry

@@ -1,0 +1,72 @@
+"""A shard of the attention of photos, with the time that each batch took."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from attnseg.backbones.interface import Backbone
+from attnseg.datasets import Dataset
+from attnseg.datasets.images import read_image
+from attnseg.io.shards import problem_with, write_shard
+from attnseg.text2mask.extract import Options, Sample, extract
+
+
+def extract_shard(
+    output: Path,
+    backbone: Backbone,
+    dataset: Dataset,
+    root: Path,
+    split: str,
+    source: str,
+    ids: Sequence[str],
+    options: Options,
+) -> None:
+    """Read the photos of `ids`, extract, and write the shard, unless it is there already.
+
+    `source`: of the labels.
+    """
+    backbone.select(options.cross_blocks, options.self_block)
+    parameters = {
+        **options.identity(),
+        "model": backbone.hashes(),
+        "labels": source,
+        "dataset": dataset.name,
+        "split": split,
+        "ids": ids,
+    }
+    if problem_with(output, parameters) is None:
+        print(f"{output} is complete")
+        return
+    samples = [
+        Sample(
+            image_id,
+            read_image(dataset.image_path(root, image_id, split)),
+            dataset.labels(root, image_id, source, split),
+        )
+        for image_id in ids
+    ]
+    timing: dict[str, list] = {"labels": [], "seconds": []}
+
+    def timed(batches):
+        bar = tqdm(
+            batches, desc="attention", unit="batch", mininterval=2, disable=not sys.stderr.isatty()
+        )
+        for batch in bar:
+            begun = time.perf_counter()
+            yield batch
+            timing["labels"].append(sum(len(samples[i].classes) for i in batch))
+            timing["seconds"].append(round(time.perf_counter() - begun, 4))
+
+    started = time.time()
+    tensors, items = extract(backbone, samples, options, options.batch_size, timed)
+    precision = str(backbone.dtype).removeprefix("torch.")
+    write_shard(output, tensors, items, parameters, timing=timing, precision=precision)
+    seconds = time.time() - started
+    skipped = sum(bool(item["skipped"]) for item in items)
+    print(
+        f"{len(items)} photos in {seconds:.1f} s ({len(items) / seconds:.1f} a second), "
+        f"{skipped} with a constant map -> {output}"
+    )

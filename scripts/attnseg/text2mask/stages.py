@@ -1,0 +1,41 @@
+"""What the attention of one photo can be turned into (Figure 2)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from attnseg.backbones.interface import Backbone
+from attnseg.core.clusters import spectral_segments
+from attnseg.core.geometry import in_photo, to_photo
+from attnseg.text2mask.extract import Options, Sample, queries_of, query_maps, views_of
+
+CLUSTERS = 5
+
+
+@dataclass
+class Stages:
+    """Of a photo [H, W, 3] uint8: `clusters` [H, W] int, and maps [K, H, W] in [0, 1] by name."""
+
+    photo: np.ndarray
+    classes: list[str]
+    clusters: np.ndarray
+    maps: dict[str, np.ndarray]
+
+
+def stages_of(backbone: Backbone, sample: Sample, options: Options) -> Stages:
+    """Everything that is drawn of a photo, at its own size."""
+    (view,) = views_of(backbone, [sample], options)
+    ((_, query),) = queries_of(sample.classes, options)
+    (maps,) = query_maps(backbone, [(view, query)], options, with_affinity=True)
+    inside = in_photo(maps.kinds["cross"].shape[1:], view.fit)
+    clusters = spectral_segments(maps.affinity, inside, CLUSTERS, options.seed)
+    shares = torch.stack([(clusters == n).float() for n in range(CLUSTERS)])
+    names = {"cross": "Cross", "cbp": "CBP", "selfcross": "SelfCross"}
+    kinds = {name: to_photo(maps.kinds[k], view.fit, view.size) for k, name in names.items()}
+    return Stages(
+        sample.image,
+        sample.classes,
+        to_photo(shares, view.fit, view.size).argmax(0).numpy(),
+        {name: values.numpy() for name, values in kinds.items()},
+    )
