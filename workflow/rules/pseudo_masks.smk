@@ -132,7 +132,8 @@ rule evaluate_masks:
         labels=of(jobs.masks.labels_flags, "dataset", "variant", "refinement"),
         attention=lambda wildcards, input: flags(attention=input.attention or None),
         limit=of(jobs.masks.limit_flags, "split", "variant"),
-        masks=lambda wildcards, input: str(input.masks).removesuffix("/manifest.json"),
+        # the folder itself where a competing method's masks are scored
+        masks=lambda wildcards, input: Path(input.masks.removesuffix("manifest.json")),
         folder=lambda wildcards, output: Path(output.metrics).parent,
     shell:
         "python {input.script} {params.data} {params.labels} {params.limit} {params.attention}"
