@@ -9,6 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 INSTALLED := .venv/.installed
 MINI := --cores all --configfile config/mini.yaml
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# before what is installed: a .venv that several clones share holds the package of one of them
 export PYTHONPATH := $(CURDIR)/scripts
 
 .PHONY: help mini mini-all mini-text2mask mini-attn2mask mini-mug19 mini-claims test test-all test-samples test-slurm lint ship-mini install
@@ -52,9 +53,10 @@ test-samples: $(INSTALLED) ## the paper scale's rules on samples of real data: D
 test-slurm: $(INSTALLED) ## a few scenes through a SLURM that is started for it (root): SCENES=8
 	@python tests/run_slurm.py --folder work/test-slurm --scenes $(or $(SCENES),8)
 
-lint: $(INSTALLED) ## ruff, snakefmt, snakemake --lint
+lint: $(INSTALLED) ## ruff, mypy, snakefmt, snakemake --lint
 	@ruff check scripts tests
 	@ruff format --check scripts tests
+	@mypy
 	@snakefmt --check Snakefile workflow
 	@! { snakemake --lint 2>&1 || true; } | grep '^    \* ' | grep -v 'Mixed rules and functions'
 
@@ -63,7 +65,7 @@ ship-mini: $(INSTALLED) ## train the miniature Stable Diffusion (hours) and put 
 	@rm -rf assets/mini_sd.new && cp -r work/mini/mini_sd assets/mini_sd.new
 	@rm -rf assets/mini_sd && mv assets/mini_sd.new assets/mini_sd
 
-install: $(INSTALLED) ## only the virtual environment
+install: $(INSTALLED) ## only the virtual environment, with the command `attnseg`
 
 # torch first and alone: its version decides which build is taken; --no-deps because the lock is
 # complete and mmcv-lite would pull the original mmengine over the maintained fork
@@ -73,4 +75,5 @@ $(INSTALLED): envs/requirements.lock
 	@test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' $<)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

@@ -3,68 +3,43 @@
 
     python scripts/train_custom_diffusion.py --photos my_photos --class mug --output my_mug
 
-Learns the embedding of a new word, <new1>, and the keys and values of the cross-attention, while
-generated images of the class (or those of --regularisation) preserve what the class means. Several
-subjects are learnt together where --photos, --class and --token are given several times. The
-defaults are the paper's: about 6 minutes on two A100s. With --mug19 each subject of that folder is
-learnt on its own, in <output>/<subject>; --part K/N takes every N-th of them.
-
-Interrupted, the same command goes on from its last checkpoint and ends with the same weights. The
-output folder loads into a stock diffusers pipeline as well: see attnseg.personalised.custom_diffusion.
+What `attnseg train-subject` does, and with --mug19 each subject of that folder on its own, in
+<output>/<subject>; --part K/N takes every N-th of them. Interrupted, the same command goes on from its
+last checkpoint and ends with the same weights.
 """
 
 import argparse
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from attnseg.backbones import load_backbone
+from attnseg.app import train_subject
+from attnseg.app.options import Help, Parser
+from attnseg.app.subject import given, regularisation_folders, teach
 from attnseg.datasets.mug19 import read_mug19
 from attnseg.errors import UserError, run
 from attnseg.io.files import images_in, write_json
-from attnseg.io.gpu import claim_device, training_dtype
 from attnseg.personalised import custom_diffusion as cd
-from attnseg.personalised.personal import read_personal, with_tokens
-from attnseg.settings import Model, SubjectTrainingJob
-from attnseg.settings.cli import add_settings, given_settings
-
-MODEL = Model()
+from attnseg.personalised.personal import read_personal
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
-    add_settings(p, SubjectTrainingJob)
-    p.add_argument(
-        "--photos", type=Path, action="append", default=[], help="folder of 5 to 10 photos"
-    )
-    p.add_argument("--class", dest="classes", action="append", default=[], help="its word, as mug")
+    p = Parser(description=__doc__)
+    train_subject.add_arguments(p)
+    p.formatter_class = Help
     p.add_argument("--mug19", type=Path, metavar="ROOT", help="the subjects of a Mug19 folder")
     p.add_argument(
-        "--part", type=part, default=(0, 1), metavar="K/N", help="K from 0 (with --mug19)"
-    )
-    p.add_argument("--token", action="append", help="the new word (default <new1>, <new2>, ...)")
-    p.add_argument("--output", type=Path, required=True, help="folder for the weights")
-    p.add_argument("--model", help=f"folder or hub id of a Stable Diffusion (default {MODEL.path})")
-    p.add_argument("--revision", help="of a hub id")
-    p.add_argument(
-        "--regularisation",
-        type=Path,
-        action="append",
-        help="folder of images of the class; missing ones are generated there "
-        "(default: beside the output, regularisation/<class>)",
+        "--part",
+        type=part,
+        default=(0, 1),
+        metavar="K/N",
+        help="K from 0 (with --mug19; default 0/1)",
     )
     p.add_argument(
         "--only-regularisation",
         action="store_true",
         help="generate the images of the class, and stop",
     )
-    p.add_argument("--workdir", type=Path, help="for checkpoints (default: <output>.checkpoints)")
     p.add_argument("--summary", type=Path, metavar="JSON", help="what was done, written last")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    p.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     return p
 
 
@@ -81,35 +56,8 @@ def part(text: str) -> tuple[int, int]:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    settings = given_settings(args, SubjectTrainingJob)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    started = time.time()
-
-    def log(line: str) -> None:
-        print(f"[{time.time() - started:6.1f} s] {line}", flush=True)
-
     lessons = subjects_of(args) if args.mug19 else {args.output: given(args)}
-    revision = args.revision if args.model else MODEL.revision
-    device = claim_device(args.device)
-    backbone = load_backbone(args.model or MODEL.path, revision, device, training_dtype(device))
-    if settings.size is None:
-        settings = settings.but(size=min(backbone.size))
-    cd.check_size(backbone, settings.size)
-    for concepts in lessons.values():
-        with_tokens(backbone.tokenizer, [concept.token for concept in concepts])
-        cd.check_prompts(backbone.tokenizer, concepts, settings)
-    for output, concepts in lessons.items():
-        if settings.regularisation_images or args.regularisation:
-            folders = regularisation_folders(args, concepts)
-            concepts = [
-                replace(c, regularisation=cd.regularisation_images(
-                    backbone, c.class_word, folder, settings.regularisation_images, settings, log=log))
-                for c, folder in zip(concepts, folders, strict=True)
-            ]  # fmt: skip
-        if not args.only_regularisation:
-            workdir = args.workdir or output.with_name(f"{output.name}.checkpoints")
-            cd.learn(backbone, concepts, settings, output, workdir, log)
+    teach(args, lessons, args.only_regularisation)
     if args.summary:
         write_json(args.summary, summary(args, lessons))
     return 0
@@ -122,21 +70,6 @@ def summary(args: argparse.Namespace, lessons: dict[Path, list[cd.Concept]]) -> 
                  for c, folder in zip(concepts, regularisation_folders(args, concepts), strict=True)}  # fmt: skip
         return {word: len(images_in(folder)) for word, folder in words.items()}
     return {output.name: read_personal(output).info["seconds"] for output in lessons}
-
-
-def given(args: argparse.Namespace) -> list[cd.Concept]:
-    """The subjects of the command line, learnt together."""
-    count = len(args.photos)
-    if not count:
-        raise UserError("give --photos and --class, or --mug19")
-    tokens = args.token or [f"<new{i + 1}>" for i in range(count)]
-    folders = args.regularisation or args.photos
-    for name, values in (("class", args.classes), ("token", tokens), ("regularisation", folders)):
-        if len(values) != count:
-            raise UserError(
-                f"{count} --photos and {len(values)} --{name}: give one for each subject"
-            )
-    return cd.concepts_from(args.photos, args.classes, tokens)
 
 
 def subjects_of(args: argparse.Namespace) -> dict[Path, list[cd.Concept]]:
@@ -153,13 +86,6 @@ def subjects_of(args: argparse.Namespace) -> dict[Path, list[cd.Concept]]:
         )
         for subject in sorted(data.subjects)[number::count]
     }
-
-
-def regularisation_folders(args: argparse.Namespace, concepts: list[cd.Concept]) -> list[Path]:
-    """Where the images of each concept's class are, or will be."""
-    return args.regularisation or [
-        args.output.parent / "regularisation" / concept.class_word for concept in concepts
-    ]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from typing import Any
 
 # else each program begins with notes about image processors that it does not use
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -15,7 +16,7 @@ _EXPORTS = {
 __all__ = list(_EXPORTS)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -8,7 +8,7 @@ import copy
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -31,15 +31,13 @@ from attnseg.settings import (
 )
 from attnseg.settings.base import (
     Keys,
-    Settings,
+    Stage,
     dotted,
     explain,
     nearest,
     nearest_or_all,
     unknown_keys,
 )
-
-Stage = TypeVar("Stage", bound=Settings)
 
 
 def read_config(*files: str | Path) -> dict:
@@ -53,8 +51,9 @@ def read_config(*files: str | Path) -> dict:
                 f"{file}: {error.strerror}; name an existing configuration file"
             ) from None
         except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or getattr(error, "reason", error)
             line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-            raise UserError(f"{file}:{line}: not valid YAML: {error.problem}") from None
+            raise UserError(f"{file}:{line}: not valid YAML: {problem}") from None
         if not isinstance(content, dict):
             raise UserError(f"{file}: empty or not a mapping; write `key: value` lines")
         config = merge(config, content)
@@ -87,7 +86,7 @@ def prepare(config: dict, files: Iterable[str | Path] = ()) -> dict:
     return checked
 
 
-def value_at(config: object, keys: Keys) -> object:
+def value_at(config: Any, keys: Keys) -> object:
     """The value at `keys`, None where there is none."""
     for key in keys:
         try:
@@ -131,7 +130,7 @@ def resolve_variant(config: Mapping, name: str) -> dict:
 def resolve_segmentor(config: Mapping, name: str) -> dict:
     """The settings of a segmentor, those that it `extends` filled in."""
     seen: list[str] = []
-    chain: list[Mapping] = []
+    chain: list[Any] = []
     segmentors = config["segmentors"]
     while name is not None:
         if name in seen:
@@ -218,7 +217,7 @@ def test_job(config: Mapping, segmentor: str) -> TestJob:
     return read_settings(TestJob, settings | {"crf": crf}, f"segmentors.{segmentor}.test")
 
 
-test_job.__test__ = False  # no test of pytest's
+test_job.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
 
 
 def _part(cls: type[Stage], values: Mapping, where: str) -> Stage:
@@ -232,7 +231,9 @@ def _part(cls: type[Stage], values: Mapping, where: str) -> Stage:
 
 def _check_references(config: dict, files: list) -> None:
     """Names that point at another part of the configuration exist there."""
-    uses = {("pictures", name): shown for name, shown in config["pictures"].items()}
+    uses: dict[Keys, Any] = {
+        ("pictures", name): shown for name, shown in config["pictures"].items()
+    }
     uses["figures", "voc_figure_d9"] = config["figures"]["voc_figure_d9"]
     for name, entry in config["datasets"].items():
         if name == "generated":
@@ -300,6 +301,7 @@ def _check_references(config: dict, files: list) -> None:
 
 def _check_figures(config: dict, files: list) -> None:
     """The masks that the figures are drawn from can be made."""
+    keys: Keys
     shown, keys = config["figures"]["voc_figure_2"], ("figures", "voc_figure_2")
     _require(shown["dataset"], config["datasets"], (*keys, "dataset"), files)
     splits = config["datasets"][shown["dataset"]]["splits"]

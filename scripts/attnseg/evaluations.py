@@ -12,6 +12,7 @@ The name is also the folder below work/[mini/]evaluation. Standard library only.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from attnseg.errors import UserError
 
@@ -62,7 +63,7 @@ class Evaluation:
         if not form or len(parts) != len(form) or not all(parts):
             forms = ", ".join(f"{k}/<{'>/<'.join(f)}>" for k, f in FORMS.items())
             raise UserError(f"{name!r} names no evaluation; the forms are {forms}")
-        fields = dict(zip(form, parts, strict=True))
+        fields: dict[str, Any] = dict(zip(form, parts, strict=True))
         if kind == "segmentors":
             fields["method"], _, run = fields["method"].partition("@")
             return cls(kind, **fields, run=int(run or 1))

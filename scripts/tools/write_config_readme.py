@@ -32,7 +32,7 @@ of it; `config/mini.yaml` is such a file:
 
 So is `--config`, for one run: `--config device=cpu`, nested as `--config 'datasets={voc: {root: /data/VOC2012}}'`.
 An unknown key is refused, with the nearest valid one.
-`python -m attnseg.settings config/config.yaml FILE` prints every key as it then stands. Targets stand before `--configfile`, which takes all that
+`attnseg config FILE` prints every key as it then stands. Targets stand before `--configfile`, which takes all that
 follows it.
 
 ## How to

@@ -144,5 +144,5 @@ def test_check_datasets_shows_what_is_complete_and_what_the_rest_blocks(config):
 
 def test_check_datasets_without_any_data_is_one_screen():
     done = run("check_datasets")
-    assert done.returncode == 0 and len(done.stdout.splitlines()) < 30
+    assert done.returncode == 1 and len(done.stdout.splitlines()) < 30
     assert json.dumps(done.stdout).count("download_dataset") <= 2

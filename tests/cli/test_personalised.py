@@ -427,6 +427,7 @@ def test_one_thing_of_a_person_s_own_is_found_with_the_model_it_was_learnt_on(
     photo, overlay = (
         np.array(Image.open(path)) for path in (arguments[0], tmp_path / "overlay.png")
     )
+    overlay = overlay[:64, :64]  # without the legend
     assert (overlay[mask == 0] == photo[mask == 0]).all()
     assert (overlay[mask == 1] != photo[mask == 1]).any()
 

@@ -1,5 +1,6 @@
 """A data set's facts, and that they are said once."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -101,6 +102,8 @@ def test_photos_of_any_suffix_are_found_in_their_split(tmp_path):
         toy.read_split(tmp_path, "train")
     with pytest.raises(UserError, match="no files .* of split 'dev': check datasets.toy.root"):
         toy.read_split(tmp_path, "dev")
+    with pytest.raises(UserError, match="datasets.toy: no pattern of its files; set photos"):
+        dataclasses.replace(toy, photos=None).read_split(tmp_path, "train")
 
 
 def test_labels_come_from_a_table_a_folder_a_mask_or_xml(tmp_path):

@@ -66,6 +66,8 @@ def scripts_of():
             source = (REPOSITORY / "scripts" / f"{script}.py").read_text()
             if "add_shard_flags(" in source:
                 source += (REPOSITORY / "scripts/attnseg/attn2mask/shard_programs.py").read_text()
+            for module in re.findall(r"from attnseg\.app import (\w+)", source):
+                source += (REPOSITORY / "scripts/attnseg/app" / f"{module}.py").read_text()
             for flag in re.findall(r"(?<!\S)--([a-z0-9-]+)", re.sub(r"'.*?'", "", rest)):
                 told = "add_settings(" in source and flag in ("settings", "set")
                 assert told or f'"--{flag}"' in source, (script, flag)

@@ -75,6 +75,7 @@ def refusal(tmp_path, text: str) -> str:
         ("segmentors: {mine: {extends: deeplabv3_voc}}\n", "did you mean `deeplabv2_voc`?"),
         ("segmentors: {a: {extends: b}, b: {extends: a}}\n", "segmentors a, b extend each other"),
         ("seed: [\n", "not valid YAML"),
+        ("seed: \x07\n", "own.yaml:1: not valid YAML: special characters are not allowed"),
         (
             "synthesis: {more: {dataset: voc, source: coco, count: 3, lora: cityscape}}\n",
             "'cityscape' is not configured; did you mean `cityscapes`?",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from attnseg.app import command
 from attnseg.datasets.images import read_mask
 from attnseg.datasets.voc import DATASET as VOC
 from attnseg.mini.world.splits import voc_scene
@@ -61,14 +62,17 @@ README = (REPOSITORY / "README.md").read_text()
 
 
 def test_the_environment_is_activated_before_the_first_command_that_needs_it():
-    first = re.search(r"(?:^|`)(?:snakemake|python) ", README, re.M)
+    first = re.search(r"(?:^|`)(?:snakemake|python|attnseg) ", README, re.M)
     assert 0 < README.find("source .venv/bin/activate") < first.start()
 
 
-@pytest.mark.parametrize("words", commands("python"), ids=lambda words: Path(words[1]).stem)
-def test_programs_take_what_the_documents_give_them(words, monkeypatch):
-    class Taken(Exception):
-        pass
+class Taken(Exception):
+    """A parser took the arguments."""
+
+
+@pytest.fixture
+def parsing(monkeypatch):
+    """Programs end with `Taken` once their arguments are parsed."""
 
     def parse_only(parser, *arguments, **options):
         parse(parser, *arguments, **options)
@@ -76,12 +80,27 @@ def test_programs_take_what_the_documents_give_them(words, monkeypatch):
 
     parse = argparse.ArgumentParser.parse_args
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+
+
+@pytest.mark.parametrize("words", commands("python"), ids=lambda words: Path(words[1]).stem)
+def test_programs_take_what_the_documents_give_them(words, parsing, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(REPOSITORY / "scripts" / "tools"), *sys.path])
     _, program, *arguments = words
     assert (REPOSITORY / program).is_file()
     module = program.removeprefix("scripts/").removesuffix(".py").replace("/", ".")
     with pytest.raises(Taken):
         importlib.import_module(module).main(arguments)
+
+
+@pytest.mark.parametrize("words", commands("attnseg"), ids=lambda words: words[1])
+def test_the_command_takes_what_the_documents_give_it(words, parsing):
+    with pytest.raises(Taken):
+        command.main(words[1:])
+
+
+def test_the_documents_show_every_command():
+    texts = "".join(path.read_text() for path in DOCUMENTS)
+    assert all(f"attnseg {name}" in texts for name in command.COMMANDS)
 
 
 def with_targets() -> list[list[str]]:
@@ -113,8 +132,7 @@ def test_what_a_command_reads_of_the_mini_world_is_made_by_one_before_it(block):
 
 
 def test_the_readme_s_photo_of_the_mini_world_is_segmented_as_it_is(tmp_path, monkeypatch):
-    program = importlib.import_module("segment_image")
-    (words,) = [w for w in commands("python") if "assets/mini_sd" in w and "--classes" in w]
+    (words,) = [w for w in commands("attnseg") if "assets/mini_sd" in w and "--classes" in w]
     photo = Path(words[2])
     root = tmp_path / photo.parents[1]
     for folder in ("JPEGImages", "Annotations", "SegmentationClassAug"):
@@ -123,7 +141,7 @@ def test_the_readme_s_photo_of_the_mini_world_is_segmented_as_it_is(tmp_path, mo
     (tmp_path / "assets").symlink_to(REPOSITORY / "assets")
     monkeypatch.chdir(tmp_path)
     assert photo.is_file()
-    assert program.main(words[2:]) == 0
+    assert command.main(words[1:]) == 0
     truth, mask = read_mask(VOC.mask_path(root, photo.stem)), np.array(Image.open("mask.png"))
     names = words[words.index("--classes") + 1].split(",")
     numbers = [0, *(VOC.number(name) for name in names)]

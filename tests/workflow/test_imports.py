@@ -20,18 +20,18 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from attnseg import _EXPORTS as EXPORTS
+from attnseg.app.command import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = REPOSITORY / "scripts"
 LOCK = REPOSITORY / "envs" / "requirements.lock"
-INSTALLED = sorted(SCRIPTS.glob("*.py"))  # by `pip install .`
+PROGRAMS = sorted(SCRIPTS.glob("*.py"))
 TOOLS = sorted((SCRIPTS / "tools").glob("*.py"))
 
-# installed without its dependencies, and not by `pip install .`: README.md says for which programs
-MMSEG = {"mmseg", "mmengine", "mmcv", "cv2"}
-NEED_MMSEG = {
-    "train_segmentor.py", "evaluate_segmentor.py", "train_backbone.py", "segment_instances.py",
-}  # fmt: skip
+# installed after the extra `segmentation`, without their dependencies: pyproject.toml says how
+WITHOUT_DEPENDENCIES = {"mmcv-lite", "onedl-mmsegmentation"}
+# what a command does without, and says so: doctor looks for it
+OPTIONAL = {"segment": {"pydensecrf"}, "doctor": {"pydensecrf", "mmseg", "mmengine"}}
 # what mmcv-lite and mmseg ask for and do not get: forks and headless builds stand in
 REPLACED = {"mmengine", "opencv-python"}
 
@@ -164,11 +164,26 @@ def conda(environment: Path) -> set[str]:
     return set().union(*map(with_dependencies, listed)) | installed_after(environment)
 
 
-def package_dependencies() -> set[str]:
-    """What `pip install .` brings."""
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    names = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
-    return set().union(*map(with_dependencies, names))
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def asked_for(*extras: str) -> set[str]:
+    """What pyproject.toml names, with these extras and those that they name."""
+    found = set()
+    for need in map(
+        Requirement, [*PROJECT["dependencies"], *(n for e in extras for n in EXTRAS[e])]
+    ):
+        if need.name == "attnseg":
+            found |= asked_for(*need.extras)
+        else:
+            found.add(canonicalize_name(need.name))
+    return found
+
+
+def brought(*extras: str) -> set[str]:
+    """The distributions that `pip install '.[extras]'` brings."""
+    return set().union(*map(with_dependencies, asked_for(*extras)))
 
 
 @pytest.fixture(scope="module")
@@ -196,21 +211,56 @@ def test_a_rule_s_conda_environment_holds_what_its_program_imports(
     assert not lacking(program, conda(environment)), environment.name
 
 
-@pytest.mark.parametrize("program", [*INSTALLED, *TOOLS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("program", [*PROGRAMS, *TOOLS], ids=lambda path: path.stem)
 def test_the_lock_holds_what_a_program_imports(program, lacking):
     assert not lacking(program, pins(LOCK.read_text()))
 
 
-@pytest.mark.parametrize("program", INSTALLED, ids=lambda path: path.stem)
-def test_pip_install_brings_what_a_program_imports(program, lacking):
-    lacks = set(lacking(program, package_dependencies()))
-    assert lacks <= (MMSEG if program.name in NEED_MMSEG else set())
+@pytest.mark.parametrize("name", COMMANDS)
+def test_pip_install_brings_what_a_command_imports(name, lacking):
+    file = SCRIPTS / "attnseg" / "app" / f"{name.replace('-', '_')}.py"
+    assert set(lacking(file, brought())) == OPTIONAL.get(name, set())
 
 
-def test_the_readme_says_which_programs_pip_install_leaves_without_mmseg():
-    assert {path.name for path in INSTALLED if MMSEG & set(closure(path))} == NEED_MMSEG
-    (told,) = re.findall(r"also needs mmseg(.+?)\.\n", (REPOSITORY / "README.md").read_text(), re.S)
-    assert set(re.findall(r"\w+\.py", told)) == NEED_MMSEG
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_the_extras_bring_what_a_program_imports(program, lacking):
+    assert not lacking(program, brought(*EXTRAS) | WITHOUT_DEPENDENCIES)
+
+
+def test_each_extra_brings_what_its_part_of_the_package_imports(lacking):
+    def lack(file: Path, *extras: str) -> set[str]:
+        """What lacks of what a file itself imports."""
+        names = {name.partition(".")[0] for name in imported_by(file)}
+        return names & set(lacking(file, brought(*extras) | WITHOUT_DEPENDENCIES))
+
+    package = SCRIPTS / "attnseg"
+    for file in package.rglob("*.py"):
+        room = file.relative_to(package).parts[0]
+        without = lack(file)
+        assert without <= {"pydensecrf", "matplotlib", "mmengine", "cv2"}, file
+        assert not without & {"mmengine", "cv2"} or room in ("segmentation", "app"), file
+    assert not lack(package / "core" / "crf.py", "crf")
+    for file in (package / "segmentation").glob("*.py"):
+        assert not lacking(file, brought("segmentation") | WITHOUT_DEPENDENCIES), file
+
+
+def test_every_dependency_and_extra_is_pinned_in_the_lock():
+    assert asked_for(*EXTRAS) | WITHOUT_DEPENDENCIES <= pins(LOCK.read_text())
+
+
+def test_what_segmentation_adds_by_hand_is_said_and_finds_what_it_needs():
+    line = (
+        f"pip install --no-deps -c envs/requirements.lock {' '.join(sorted(WITHOUT_DEPENDENCIES))}"
+    )
+    for name in ("README.md", "pyproject.toml"):
+        assert line in (REPOSITORY / name).read_text()
+    needs = {
+        canonicalize_name(need.name)
+        for package in WITHOUT_DEPENDENCIES
+        for need in map(Requirement, required_by(package))
+        if need.marker is None or need.marker.evaluate({"extra": ""})
+    }
+    assert needs - brought("segmentation") <= REPLACED
 
 
 def test_what_is_installed_without_its_dependencies_finds_them(lacking):
@@ -244,7 +294,7 @@ def by_bytecode(program: Path, by_name: bool = True) -> set[str]:
     return names - sys.stdlib_module_names - {"attnseg", "__main__"}
 
 
-@pytest.mark.parametrize("program", INSTALLED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_what_is_read_in_sources_is_in_the_bytecode(program):
     assert set(closure(program)) == by_bytecode(program)
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
 
 from attnseg.backbones import finetuning
 from attnseg.backbones.interface import Text
@@ -72,12 +73,12 @@ def random_crop(image: np.ndarray, side: int, generator: torch.Generator) -> tor
     return crop.permute(2, 0, 1).float() / 127.5 - 1
 
 
-def base_signature(unet: torch.nn.Module) -> list[float]:
+def base_signature(unet: UNet2DConditionModel) -> list[float]:
     """Some of a U-Net's weights, by which it is known again; adapters leave them as they are."""
     return [round(w, 6) for w in unet.conv_in.weight.detach().flatten()[:64].float().tolist()]
 
 
-def same_base(signature: Sequence[float], unet: torch.nn.Module) -> bool:
+def same_base(signature: Sequence[float], unet: UNet2DConditionModel) -> bool:
     """Whether a signature is this U-Net's, be it in float32, float16 or bfloat16."""
     here, there = np.array(base_signature(unet)), np.array(signature)
     return here.shape == there.shape and np.abs(here - there).max() <= 0.01 * np.abs(there).max()
@@ -129,7 +130,7 @@ def train(
     checkpoint: Path,
     checkpoint_every: int = 100,
     log: Callable[[int, float], None] = lambda step, loss: None,
-) -> dict[str, torch.nn.Module]:
+) -> dict[str, UNet2DConditionModel | CLIPTextModel]:
     """Train adapters on a model in place; returns the adapted networks.
 
     All randomness of a step comes from the seed and the step's number, so that training resumed
@@ -146,7 +147,7 @@ def train(
     adapted = add_adapters(backbone, options)
     weights = [w for network in adapted.values() for w in network.parameters() if w.requires_grad]
     groups = [(images, options.prompt, 1.0)]
-    if class_images:
+    if class_images and options.class_prompt is not None:
         groups.append((class_images, options.class_prompt, options.prior_weight))
     texts = [text for _, text, _ in groups for _ in range(options.batch_size)]
     shares = [
@@ -186,7 +187,7 @@ def train(
 def save_lora(
     path: Path,
     backbone: StableDiffusion,
-    adapted: dict[str, torch.nn.Module],
+    adapted: dict[str, UNet2DConditionModel | CLIPTextModel],
     options: LoraJob,
 ) -> None:
     """One safetensors file for `pipeline.load_lora_weights`, with the base model's signature."""

@@ -7,10 +7,11 @@ conditional branch; all other steps run on the U-Net's own fast attention.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, SchedulerMixin
 from PIL import Image
 
 from attnseg.attn2mask.prompt_sets import Prompt
@@ -45,7 +46,7 @@ def check_sampling(sampling: Generation) -> None:
         )
 
 
-def ddpm_scheduler(scheduler, steps: int) -> DDPMScheduler:
+def ddpm_scheduler(scheduler: SchedulerMixin, steps: int) -> DDPMScheduler:
     """DDPM on the noise schedule of a model's own scheduler, its timesteps spread evenly."""
     ddpm = DDPMScheduler.from_config(
         scheduler.config, clip_sample=False, timestep_spacing="leading", variance_type="fixed_small"
@@ -65,7 +66,7 @@ def class_maps(
     rows = slice(-len(positions), None)
     weights = token_weights(positions, length).to(latents.device)
     pairs = [(block.query[rows], block.key[rows]) for block in seen.values()]
-    return averaged_cross(pairs, weights, tuple(latents.shape[-2:]))
+    return averaged_cross(pairs, weights, (latents.shape[-2], latents.shape[-1]))
 
 
 def class_positions(backbone: Backbone, prompt: Prompt) -> list[list[int]]:
@@ -106,11 +107,11 @@ def sample_latents(
     """
     scheduler = ddpm_scheduler(backbone.scheduler, sampling.steps)
     generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
-    shape = backbone.shape_of(sampling.size and (sampling.size, sampling.size))
+    shape = backbone.shape_of((sampling.size, sampling.size) if sampling.size else None)
     latents = torch.stack([torch.randn(shape, generator=g) for g in generators])
     latents = latents.to(backbone.device)
     text = backbone.encode_text([""] * len(prompts) + [prompt.prompt for prompt in prompts])
-    blocks, maps = backbone.select(sampling.cross_blocks), None
+    blocks, maps = backbone.select(sampling.cross_blocks), torch.empty(0)
     for index, t in enumerate(scheduler.timesteps.tolist()):
         doubled = torch.cat([latents, latents])
         if index == sampling.attention_step - 1:
@@ -140,7 +141,7 @@ def generate(
     """
     check_sampling(sampling)
     backbone.select(sampling.cross_blocks)
-    backbone.shape_of(sampling.size and (sampling.size, sampling.size))
+    backbone.shape_of((sampling.size, sampling.size) if sampling.size else None)
     for start in range(0, len(prompts), batch_size):
         results, usable, positions = [], [], []
         for prompt in prompts[start : start + batch_size]:
@@ -173,7 +174,7 @@ def manifest_item(prompt: Prompt, result: Generated, image: str) -> dict:
         "classes": prompt.classes,
         "seed": prompt.seed,
     }
-    if result.skipped:
+    if result.image is None or result.cross is None:
         return entry | {
             "image": None,
             "image_size": None,
@@ -194,9 +195,11 @@ def save_images(results: list[Generated], images: Path, suffix: str) -> Batch:
     for result in results:
         name = f"{result.prompt.id}.{suffix}"
         items.append(manifest_item(result.prompt, result, name))
-        if not result.skipped:
+        if result.image is not None and result.cross is not None:
             tensors[f"{result.prompt.id}/cross"] = result.cross.half()
             with write_atomically(images / name) as partial:
-                options = {"quality": 95, "subsampling": 0} if suffix == "jpg" else {}
+                options: dict[str, Any] = (
+                    {"quality": 95, "subsampling": 0} if suffix == "jpg" else {}
+                )
                 Image.fromarray(result.image).save(partial, **options)
     return tensors, items

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler
+from diffusers import DDIMInverseScheduler, DDIMScheduler, SchedulerMixin
 from PIL import Image
 
 from attnseg.attn2mask.generate import class_maps
@@ -36,7 +36,9 @@ class Inverted:
     cross: torch.Tensor
 
 
-def ddim_schedulers(scheduler, steps: int) -> tuple[DDIMScheduler, DDIMInverseScheduler]:
+def ddim_schedulers(
+    scheduler: SchedulerMixin, steps: int
+) -> tuple[DDIMScheduler, DDIMInverseScheduler]:
     """The deterministic steps of DDIM from noise and to it, on a model's noise schedule.
 
     A step of either is between a timestep and the one before it, with the network's output at the
@@ -128,7 +130,7 @@ def invert(
     pivot = ddim_inversion(backbone, latents.float().to(backbone.device), text, inverse)
     timesteps = ddim.timesteps.tolist()
     reading = nearest_timestep(timesteps, inversion.timestep)
-    current, trajectory, cross = pivot[-1], [pivot[-1]], None
+    current, trajectory, cross = pivot[-1], [pivot[-1]], torch.empty(0)
     for index, t in enumerate(timesteps):
         with torch.no_grad():
             if index == reading:
@@ -167,7 +169,7 @@ def invert_photos(
     """Class maps "<id>/cross" [K, h, w] float16 of photos, and their manifest items."""
     photos = [dataset.image_path(root, image_id, split) for image_id in ids]
     images = [read_image(path) for path in photos]
-    folder = root / dataset.photo_folder(split)
+    folder = root / (dataset.photo_folder(split) or "")
     items = [
         {
             "id": image_id, "prompt": None, "classes": dataset.labels(root, image_id, source, split),

@@ -5,13 +5,16 @@ modules tell whose call it is. Queries and keys are those that enter the softmax
 embeddings, adapters and learnt projections.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass
@@ -40,9 +43,15 @@ class _Watch(TorchFunctionMode):
         super().__init__()
         self.count, self.stop, self.values = count, stop, values
         self.inside: list[Hashable] = []
-        self.seen: dict[Hashable, Seen] = {}
+        self.seen: dict[Any, Seen] = {}
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         if func is not F.scaled_dot_product_attention or not self.inside:
             return func(*args, **kwargs)
@@ -50,7 +59,7 @@ class _Watch(TorchFunctionMode):
         if name in self.seen:
             return func(*args, **kwargs)
         names = ("query", "key", "value", "attn_mask")
-        given = dict(zip(names, args, strict=False)) | kwargs
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
         seen = self.seen[name] = Seen(given["query"], given["key"], given.get("attn_mask"))
         last = self.stop and len(self.seen) == self.count
         if last and not self.values:
@@ -65,8 +74,8 @@ class _Watch(TorchFunctionMode):
 
 @contextmanager
 def record(
-    modules: Mapping[Hashable, torch.nn.Module], *, stop: bool = True, values: bool = False
-) -> Iterator[dict[Hashable, Seen]]:
+    modules: Mapping[Name, torch.nn.Module], *, stop: bool = True, values: bool = False
+) -> Iterator[dict[Name, Seen]]:
     """Record the attention of some modules in the forward pass inside the block, by their names.
 
     With `stop` the last of them ends the pass, and with it the block; what the pass computes is
@@ -80,10 +89,10 @@ def record(
     with ExitStack() as hooks:
         for name, module in modules.items():
 
-            def enter(*_, name=name) -> None:
+            def enter(*_: object, name: Hashable = name) -> None:
                 watch.inside.append(name)
 
-            def leave(*_) -> None:
+            def leave(*_: object) -> None:
                 watch.inside.pop()
 
             hooks.callback(module.register_forward_pre_hook(enter).remove)

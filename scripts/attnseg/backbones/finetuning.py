@@ -76,7 +76,7 @@ def train(
         batch = batch_of(step)
         passes = passes or Batches(len(batch.noisy), "training image")
 
-        def learnt(rows: range, batch=batch) -> float:
+        def learnt(rows: range, batch: Batch = batch) -> float:
             """Adds the gradients of some of the images; their part of the loss."""
             loss = batch_loss(backbone, batch, rows)
             loss.backward()

@@ -69,8 +69,13 @@ class Posterior:
 class Denoiser(ABC):
     """A network whose attention can be read."""
 
-    device: torch.device
-    dtype: torch.dtype
+    @property
+    @abstractmethod
+    def device(self) -> torch.device: ...
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype: ...
 
     @property
     @abstractmethod
@@ -85,9 +90,13 @@ class Denoiser(ABC):
 
     def record(
         self, blocks: Iterable[tuple[int, str]], stop: bool = True, values: bool = False
-    ) -> AbstractContextManager[dict[tuple[int, str], Seen]]:
+    ) -> AbstractContextManager[dict[Block, Seen]]:
         """Record blocks, as (5, "cross"), while `denoise` runs: see `attnseg.backbones.capture`."""
-        return record({Block(*b): self.blocks[b].module for b in blocks}, stop=stop, values=values)
+        return record(
+            {b: self.blocks[b].module for b in itertools.starmap(Block, blocks)},
+            stop=stop,
+            values=values,
+        )
 
     def select(self, cross: Sequence[int] | None, self_block: int | None = None) -> list[Block]:
         """Cross-attentions by number, all for None, and the self-attention of a block after them.
@@ -102,8 +111,9 @@ class Denoiser(ABC):
         if wrong or not chosen:
             raise UserError(
                 f"attention blocks {wrong or 'for Cross: none given'}: this model has blocks 0 to "
-                f"{max(numbers)} ({self.description}); set cross_blocks and self_block (model.cross_blocks, "
-                "model.self_block; generation.cross_blocks)"
+                f"{max(numbers)} ({self.description}); choose among them: "
+                "--cross-blocks and --self-block, in a configuration model.cross_blocks, "
+                "model.self_block and generation.cross_blocks"
             )
         return blocks
 
@@ -112,7 +122,7 @@ class Denoiser(ABC):
         """The blocks and their share of the latent's resolution, as ``0-1: 1/1, 2-3: 1/2, ...``."""
         halvings = {block.number: place.halvings for block, place in self.blocks.items()}
         runs = []
-        for level, group in itertools.groupby(halvings, halvings.get):
+        for level, group in itertools.groupby(halvings, halvings.__getitem__):
             first, *rest = group
             runs.append(f"{first}{f'-{rest[-1]}' if rest else ''}: 1/{2**level}")
         return ", ".join(runs)
@@ -127,7 +137,7 @@ class Denoiser(ABC):
         halvings = {block.number: place.halvings for block, place in self.blocks.items()}
         if len(halvings) == 16:
             return (4, 5, 6, 7, 8), 11
-        runs = [list(group) for _, group in itertools.groupby(halvings, halvings.get)]
+        runs = [list(group) for _, group in itertools.groupby(halvings, halvings.__getitem__)]
         return tuple(runs[-2]) if len(runs) > 1 else (0,), runs[-1][0]
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import diffusers
 import torch
-from diffusers import SchedulerMixin
+import transformers
+from diffusers import ModelMixin, SchedulerMixin
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attnseg.backbones.model_files import check_component, variant_of, weight_files
 from attnseg.errors import UserError
+
+transformers.utils.logging.disable_progress_bar()  # "Loading weights" takes no time and fills logs
 
 
 @contextmanager
@@ -28,8 +31,8 @@ def _readable(folder: Path, component: str) -> Iterator[None]:
 
 
 def load_network(
-    folder: Path, component: str, kind: type[torch.nn.Module], dtype: torch.dtype
-) -> torch.nn.Module:
+    folder: Path, component: str, kind: type[ModelMixin | PreTrainedModel], dtype: torch.dtype
+) -> ModelMixin | PreTrainedModel:
     """A network of transformers or diffusers, in evaluation mode and without gradients."""
     with _readable(folder, component):
         network, info = kind.from_pretrained(

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class UNet(Denoiser):
     def denoise(
         self, noisy: torch.Tensor, timestep: torch.Tensor | int, text: Text
     ) -> torch.Tensor:
-        place = {"device": self.device, "dtype": self.dtype}
+        place: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         if isinstance(timestep, torch.Tensor):
             timestep = timestep.to(self.device)
         hidden = text.hidden.to(**place)

@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from attnseg.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -14,7 +19,7 @@ class Query:
     spans: tuple[tuple[int, int], ...]
 
 
-def token_positions(tokenizer, query: Query) -> list[list[int]]:
+def token_positions(tokenizer: "PreTrainedTokenizerBase", query: Query) -> list[list[int]]:
     """Per class the positions of its tokens in the encoded query; the first token (BOS) is 0.
 
     All words of a class count, and all pieces of a word. Positions come from the tokenizer alone,
@@ -41,7 +46,9 @@ def token_positions(tokenizer, query: Query) -> list[list[int]]:
     return positions
 
 
-def encode_text(tokenizer, texts: Sequence[str], device="cpu"):
+def encode_text(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], device: "torch.device | str" = "cpu"
+) -> "torch.Tensor":
     """Token ids [B, window] padded to the window, on `device`."""
     return tokenizer(
         list(texts),

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pydensecrf.densecrf as densecrf
+
+from attnseg.errors import UserError
 
 if TYPE_CHECKING:
     from attnseg.settings import Crf
 
 MEAN_BGR = np.array((104.008, 116.669, 122.675), np.float32)
 LEAST_SCORE = 1e-5
+
+
+def densecrf() -> ModuleType:
+    """pydensecrf's module.
+
+    Raises:
+        UserError: where it is not installed.
+    """
+    try:
+        import pydensecrf.densecrf
+    except ImportError as error:
+        raise UserError(
+            f"the CRF needs pydensecrf2 ({error}): install the extra `crf`, which needs g++, as in "
+            "pip install -c envs/requirements.lock '.[crf]', or go without (--no-crf)"
+        ) from None
+    return pydensecrf.densecrf
 
 
 def crf_probabilities(
@@ -28,7 +46,7 @@ def crf_probabilities(
         image = (image[..., ::-1] - MEAN_BGR).astype(np.int16).astype(np.uint8)
     if labels == 1:
         return np.ones((1, height, width), np.float32)
-    field = densecrf.DenseCRF2D(width, height, labels)
+    field = densecrf().DenseCRF2D(width, height, labels)
     unary = -np.log(np.clip(scores, LEAST_SCORE, None)).reshape(labels, -1)
     field.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
     field.addPairwiseGaussian(sxy=crf.gaussian.sxy, compat=crf.gaussian.compat)

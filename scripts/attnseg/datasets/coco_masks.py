@@ -4,7 +4,7 @@ Where instances overlap the smaller is on top; crowds lie below all others and c
 No pixel is ignored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,12 @@ def rasterise(annotations: Sequence[dict], height: int, width: int, numbers: dic
     return mask
 
 
-def build_masks(root: Path, split: str, progress=iter, dataset: Dataset = DATASET) -> dict:
+def build_masks(
+    root: Path,
+    split: str,
+    progress: Callable[[Iterable], Iterable] = iter,
+    dataset: Dataset = DATASET,
+) -> dict:
     """Write the masks of a split, then its index; how many images and pixels.
 
     Masks that are there are kept: each is complete or absent.

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attnseg.errors import UserError
 from attnseg.io.files import safe_name
@@ -43,7 +43,7 @@ BACKGROUND_WORDS = (
 USUAL_SUFFIXES = (".jpg", ".png", ".jpeg", ".JPG", ".PNG", ".JPEG")
 
 
-def bit_colours() -> tuple[tuple[int, int, int], ...]:
+def bit_colours() -> tuple[tuple[int, ...], ...]:
     """VOC's 256 colours: the bits of a number, spread over the channels from the top."""
     return tuple(
         tuple(
@@ -89,7 +89,7 @@ class Dataset:
     prompt_classes: int = 1  # at most, in a prompt
     names_below_root: bool = False  # what prompts call the classes is read from the root
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.background_words is None:
             words = BACKGROUND_WORDS if self.background else ()
             object.__setattr__(self, "background_words", words)
@@ -125,7 +125,7 @@ class Dataset:
                 return self.layout
         return {
             "synonyms": dict(self.synonyms),
-            "background_words": list(self.background_words),
+            "background_words": list(self.background_words or ()),
             "official": {k: list(v) for k, v in self.official_background_words.items()},
         }
 
@@ -160,8 +160,10 @@ class Dataset:
                 safe_name(part, path)
         return ids
 
-    def found(self, root: Path, pattern: str, split: str) -> list[str]:
+    def found(self, root: Path, pattern: str | None, split: str) -> list[str]:
         """The ids of the files of a pattern, sorted."""
+        if pattern is None:
+            raise UserError(f"datasets.{self.name}: no pattern of its files; set photos and masks")
         pattern = pattern.format(split=split, id="{id}")
         parts = re.split(r"(\.\*$|\*|\{id\})", pattern)
         spelled = {".*": r"\.\w+", "*": "[^/]*", "{id}": "(.+)"}
@@ -338,8 +340,8 @@ def load(name: str, settings: Mapping | None = None) -> Dataset:
     """
     if name.lstrip().startswith("{"):
         try:
-            settings = json.loads(name)
-            name = settings.pop("key")
+            entry = json.loads(name)
+            name, settings = entry.pop("key"), entry
         except (ValueError, KeyError) as problem:
             raise UserError(f"--dataset {name}: not JSON with a `key` ({problem})") from None
     facts = {key: value for key, value in (settings or {}).items() if value is not None}
@@ -357,7 +359,7 @@ def load(name: str, settings: Mapping | None = None) -> Dataset:
         )
     else:
         dataset, layout = Dataset(name), ""
-    own = {key: _frozen(facts[key]) for key in FACTS[2:] if key in facts}
+    own: dict[str, Any] = {key: _frozen(facts[key]) for key in FACTS[2:] if key in facts}
     if "background" in own and "background_words" not in own:
         own["background_words"] = None
     dataset = replace(dataset, name=name, layout=layout, **own)
@@ -386,7 +388,7 @@ def shipped(name: str) -> Dataset:
 def _of_file(path: Path, where: str) -> Dataset:
     name = f"attnseg_dataset_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or not path.is_file():
+    if spec is None or spec.loader is None or not path.is_file():
         raise UserError(f"{where}.file: {path}: no such Python file")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -59,7 +59,8 @@ def _read(path: Path, classes: tuple[str, ...]) -> dict[str, list[str]]:
 def xml_labels(path: Path, dataset: Dataset) -> list[str]:
     """The classes of the objects in one of VOC's annotations, difficult ones included, in order."""
     try:
-        names = [element.text.strip() for element in ElementTree.parse(path).findall("object/name")]
+        elements = ElementTree.parse(path).findall("object/name")
+        names = [element.text.strip() for element in elements]  # type: ignore[union-attr]  # below
     except FileNotFoundError:
         raise UserError(
             f"{path}: no annotation of this image; set datasets.{dataset.name}.labels: mask"

@@ -25,7 +25,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from attnseg.datasets.dataset import Dataset
 from attnseg.errors import UserError
@@ -135,10 +135,10 @@ def read_mug19(root: str | Path) -> Mug19:
         for name, scene in data.scenes.items():
             for part in (name, *scene["views"]):
                 safe_name(part, root / "scenes.json")
-            for subject in data.instances(name):
-                if subject not in data.subjects:
+            for held in data.instances(name):
+                if held not in data.subjects:
                     raise UserError(
-                        f"{root / 'scenes.json'}: scene {name} holds {subject!r}, which is no "
+                        f"{root / 'scenes.json'}: scene {name} holds {held!r}, which is no "
                         "subject of subjects.json"
                     )
             if len(set(scene["views"])) < len(scene["views"]):
@@ -190,7 +190,10 @@ def _check(triplet: Triplet, data: Mug19) -> None:
         raise UserError(f"{where}: its description does not name the class")
 
 
-def _read(path: Path, kind: type):
+Content = TypeVar("Content", dict, list)
+
+
+def _read(path: Path, kind: type[Content]) -> Content:
     if not path.is_file():
         raise UserError(
             f"{path}: no such file; a Mug19 folder is laid out as attnseg.datasets.mug19 says"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -74,7 +75,7 @@ def build(
         "trainaug_sha256": ids_hash(ids),
     }
     write_json(root / "SegmentationClassAug.json", summary)
-    with write_atomically(VOC.list_path(root, "trainaug")) as temporary:
+    with write_atomically(cast(Path, VOC.list_path(root, "trainaug"))) as temporary:
         temporary.write_text("".join(f"{i}\n" for i in ids))
     return summary
 

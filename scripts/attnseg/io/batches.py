@@ -1,14 +1,25 @@
 """Batches that become smaller where the device's memory does not hold them."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 
 from attnseg.errors import UserError
 
 Result = TypeVar("Result")
+
+
+class Samples(Protocol):
+    """A list, a range, a tensor: what has runs."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, run: slice, /) -> Self: ...
+
+
+Items = TypeVar("Items", bound=Samples)
 
 
 class Batches:
@@ -22,9 +33,7 @@ class Batches:
         self.size = size
         self.what = what
 
-    def over(
-        self, items: Sequence, work: Callable[[Sequence], Result]
-    ) -> Iterator[tuple[Sequence, Result]]:
+    def over(self, items: Items, work: Callable[[Items], Result]) -> Iterator[tuple[Items, Result]]:
         """Each run of `items`, in order, and what `work` makes of it.
 
         Raises:
@@ -39,14 +48,14 @@ class Batches:
                 yield part, result
 
     def together(
-        self, items: Sequence, work: Callable[[Sequence], Result], undo: Callable[[], object]
+        self, items: Items, work: Callable[[Items], Result], undo: Callable[[], object]
     ) -> list[Result]:
         """What `work` makes of every run; for parts that add up, as gradients do.
 
         Where memory runs out, `undo` is called and all of it begins again in smaller runs.
         """
         while True:
-            results = []
+            results: list[Result] = []
             size = self.size
             for start in range(0, len(items), size):
                 fits, result = self._tried(work, items[start : start + size])
@@ -57,7 +66,7 @@ class Batches:
             else:
                 return results
 
-    def _tried(self, work: Callable[[Sequence], Result], part: Sequence) -> tuple[bool, Result]:
+    def _tried(self, work: Callable[[Items], object], part: Items) -> tuple[bool, Any]:
         """(True, the result), or where memory ran out (False, None) and a smaller size."""
         try:
             return True, work(part)

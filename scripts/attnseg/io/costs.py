@@ -124,7 +124,7 @@ def own_peak_mib() -> float:
     """The most memory of this program, in MiB (Linux). `ru_maxrss` also counts what the process held
     before it became this program, which is what started it: Snakemake, or a test."""
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"^VmHWM:\s*(\d+) kB", status, re.M)[1]) / 1024
+    return int(re.findall(r"^VmHWM:\s*(\d+) kB", status, re.M)[0]) / 1024
 
 
 def tree_mib() -> float:

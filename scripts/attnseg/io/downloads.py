@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 from tqdm import tqdm
 
@@ -118,7 +119,7 @@ def verify(
             f"{origin}: {name} is {found}, expected {expected}{source}; the file is kept as {kept}: "
             "download it again, and if it stays so, do not use it"
         )
-    if locked is not None and sha256 is None:
+    if lock is not None and locked is not None and sha256 is None:
         entry = {
             "sha256": sha256_of(file),
             "bytes": file.stat().st_size,
@@ -152,7 +153,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def size(count: int) -> str:
+def size(count: float) -> str:
     """Bytes for a person: ``1.9 GB``."""
     power = 0
     while count >= 1000 and power < 4:
@@ -307,8 +308,8 @@ def extract(
                     continue
                 check_space(folder, length, f"unpacking {archive.name}")
                 (partial / target).parent.mkdir(parents=True, exist_ok=True)
-                with open(partial / target, "wb") as file:
-                    copy(file)
+                with open(partial / target, "wb") as content:
+                    copy(content)
                 count += 1
         except DAMAGED as error:
             raise UserError(
@@ -369,8 +370,9 @@ def _read_tar(archive: Path) -> Iterator[tuple[str, str, int, Callable]]:
             else:
                 kind = "file" if member.isreg() else "device"
 
-            def copy(file, member=member):
-                shutil.copyfileobj(tar.extractfile(member), file, BLOCK)
+            def copy(file: IO[bytes], member: tarfile.TarInfo = member) -> None:
+                # None for what is no file, and that is not copied
+                shutil.copyfileobj(cast(IO[bytes], tar.extractfile(member)), file, BLOCK)
 
             yield member.name, kind, member.size, copy
 
@@ -386,7 +388,7 @@ def _read_zip(archive: Path) -> Iterator[tuple[str, str, int, Callable]]:
             elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 kind = "device"
 
-            def copy(file, member=member):
+            def copy(file: IO[bytes], member: zipfile.ZipInfo = member) -> None:
                 with content.open(member) as source:
                     shutil.copyfileobj(source, file, BLOCK)
 

@@ -154,7 +154,8 @@ def _try_lease(every: list[str], count: int, held: ExitStack) -> list[str]:
         # One process at a time looks for devices, so that none takes some of what another needs.
         if not _lock("choosing", attempt, block=True):
             return []
-        taken, kept = [], ExitStack()
+        taken: list[str] = []
+        kept = ExitStack()
         for device in every:
             if len(taken) < count and _lock(device, kept):
                 taken.append(device)

@@ -51,8 +51,8 @@ def device(name: str | None = None) -> dict[str, object]:
     processor = platform.processor() or platform.machine()
     try:
         information = Path("/proc/cpuinfo").read_text()
-        processor = re.search(r"model name\s*:\s*(.+)", information).group(1).strip()
-    except (OSError, AttributeError):
+        processor = re.findall(r"model name\s*:\s*(.+)", information)[0].strip()
+    except (OSError, IndexError):
         pass
     gpus = _output(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
     return {

@@ -17,11 +17,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any, TextIO
 
 VARIABLE = "ATTNSEG_RUN"
 
 
-def guard(workflow, work: str) -> None:
+def guard(workflow: Any, work: str) -> None:
     """Let Snakemake's `workflow` make files in the folder `work` under the lock alone.
 
     Plans, graphs, summaries, --unlock and the processes of single jobs take no lock. Jobs that a
@@ -29,7 +30,7 @@ def guard(workflow, work: str) -> None:
     """
     execute = workflow.execute  # --lint, --rulegraph, --summary, ... do not come by here
 
-    def execute_alone(executor_plugin, **settings):
+    def execute_alone(executor_plugin: Any, **settings: Any) -> Any:
         executor = executor_plugin.common_settings
         if executor.dryrun_exec or not workflow.is_main_process:
             return execute(executor_plugin=executor_plugin, **settings)
@@ -68,7 +69,7 @@ def alone(work: Path, run: str) -> Iterator[None]:
         yield
 
 
-def _holder(file) -> str:
+def _holder(file: TextIO) -> str:
     """Whose lock a file is: `pid N`, of another machine with its name."""
     file.seek(0)
     pid, host, _ = (file.read().split() + ["unknown"] * 3)[:3]

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -12,6 +13,9 @@ from attnseg.io.files import write_json
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 PROMPTS = (
     "a photo of a dog on the grass",
@@ -61,7 +65,9 @@ Guidance 5, 50 steps, seeds 0 to {count}, not chosen: {prompts}.
 """
 
 
-def write_card(folder: Path, pipeline, history: list[dict], facts: dict) -> None:
+def write_card(
+    folder: Path, pipeline: "StableDiffusionPipeline", history: list[dict], facts: dict
+) -> None:
     """README.md, training.svg and samples.png in `folder`.
 
     `facts`: scenes, vae_steps, vae_batch, steps, batch, hours, machine, command.
@@ -111,7 +117,7 @@ def loss_plot(history: list[dict], path: Path) -> None:
 
 
 @torch.no_grad()
-def samples(pipeline) -> Image.Image:
+def samples(pipeline: "StableDiffusionPipeline") -> Image.Image:
     """One image a prompt, twice as large, four a row."""
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(i) for i in range(len(PROMPTS))]

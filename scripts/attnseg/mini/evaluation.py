@@ -1,5 +1,7 @@
 """What the miniature's attention is worth while it trains: Cross and SelfCross on mini dev."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
@@ -17,7 +19,9 @@ CROSS_BLOCKS = tuple(range(7))  # 8x8 and 4x4
 SELF_BLOCKS = (7, 8)  # 16x16
 
 
-def dev_evaluation(backbone: StableDiffusion, seed: int, device: str, timestep: int = 150):
+def dev_evaluation(
+    backbone: StableDiffusion, seed: int, device: str, timestep: int = 150
+) -> Callable[[], dict[str, float]]:
     """A function that returns {"cross": mIoU, "selfcross_7": mIoU, ...}, per cent over 21 classes.
 
     One noise, no CRF, the paper's query; the same Cross blocks for all.

@@ -130,7 +130,12 @@ def new_scheduler() -> PNDMScheduler:
     )
 
 
-def assembled(vae, text_encoder, tokenizer, unet) -> StableDiffusion:
+def assembled(
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    unet: UNet2DConditionModel,
+) -> StableDiffusion:
     """Networks with Stable Diffusion 1.x's noise schedule."""
     return StableDiffusion(
         vae=vae,

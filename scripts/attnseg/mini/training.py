@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.io.files import write_atomically, write_json
@@ -53,9 +53,16 @@ class PlainAttention:
     On the CPU, PyTorch 2.13's fused attention has a bfloat16 backward slower than all the rest.
     """
 
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, *_, **__):
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        *_: object,
+        **__: object,
+    ) -> torch.Tensor:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        batch, length, _ = hidden_states.shape
+        batch, length = hidden_states.shape[:2]
 
         def heads(x: torch.Tensor) -> torch.Tensor:
             return x.view(batch, -1, attn.heads, x.shape[-1] // attn.heads).transpose(1, 2)

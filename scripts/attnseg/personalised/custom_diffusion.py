@@ -7,15 +7,16 @@ was learnt is a `Personal`.
 
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
+from transformers import CLIPTokenizer
 
 from attnseg.backbones import finetuning
 from attnseg.backbones.interface import Posterior
@@ -24,7 +25,6 @@ from attnseg.core.geometry import central_square
 from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
-from attnseg.io import provenance
 from attnseg.io.batches import Batches
 from attnseg.io.files import images_in, parameters_hash, sha256, start_folder, write_atomically
 from attnseg.personalised.personal import (
@@ -36,7 +36,6 @@ from attnseg.personalised.personal import (
     installed,
     processors_with,
     read_personal,
-    save_personal,
     text_projections,
     with_tokens,
 )
@@ -174,12 +173,13 @@ def train(
     processors = processors_with(backbone.unet, text_projections(backbone.unet))
     weights = [embedding.new, *(p for module in processors.values() for p in module.parameters())]
     rate = settings.learning_rate * settings.batch_size
-    optimizer = torch.optim.AdamW(
-        [{"params": weights[:1], "lr": rate * settings.embedding_factor}, {"params": weights[1:]}],
-        rate,
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": weights[:1], "lr": rate * settings.embedding_factor},
+        {"params": weights[1:]},
+    ]
+    optimizer = torch.optim.AdamW(groups, rate)
     plan = plan_of(backbone, concepts, settings)
-    photos = _Photos(backbone, settings.size)
+    photos = _Photos(backbone, settings.size or min(backbone.size))
     recent: list[float] = []
 
     def told(step: int, loss: float) -> None:
@@ -223,7 +223,9 @@ def train(
     return Personal(dict(zip(tokens, rows, strict=True)), projections, info)
 
 
-def check_prompts(tokenizer, concepts: Sequence[Concept], settings: SubjectTrainingJob) -> None:
+def check_prompts(
+    tokenizer: CLIPTokenizer, concepts: Sequence[Concept], settings: SubjectTrainingJob
+) -> None:
     """Raise where the prompt has no place for the subject, or is too long for it."""
     if settings.prompt.count("{}") != 1:
         raise UserError(f"the prompt {settings.prompt!r} must hold one {{}}, the subject's place")
@@ -274,7 +276,7 @@ def step_batch(
             add(posterior, None, settings.prompt.format(concept.class_word))
     others = len(found) - subjects
     shares = [1 / subjects] * subjects + [settings.prior_weight / max(others, 1)] * others
-    posteriors, valid, texts = zip(*found, strict=True)
+    posteriors, masks, texts = zip(*found, strict=True)
     draws = torch.randn(len(found), *posteriors[0].mean.shape[1:], generator=generator)
     latents = [p.latents(draw[None]) for p, draw in zip(posteriors, draws, strict=True)]
     return finetuning.noised(
@@ -283,7 +285,7 @@ def step_batch(
         lambda rows: backbone.encode_text([texts[row] for row in rows]),
         shares,
         generator,
-        torch.stack(valid),
+        torch.stack(masks),
     )
 
 
@@ -348,32 +350,3 @@ def remove_checkpoint(checkpoint: Path) -> None:
     checkpoint.unlink(missing_ok=True)
     if checkpoint.parent.is_dir() and not os.listdir(checkpoint.parent):
         checkpoint.parent.rmdir()
-
-
-def learn(
-    backbone: StableDiffusion,
-    concepts: list[Concept],
-    settings: SubjectTrainingJob,
-    output: Path,
-    workdir: Path,
-    log: Callable[[str], None] = print,
-) -> None:
-    """Write the weights in `output`, unless those of the same plan are there already."""
-    if is_learnt(output, plan_of(backbone, concepts, settings)):
-        log(f"{output} is there already")
-        return
-    started = time.time()
-    checkpoint = workdir / "checkpoint.pt"
-    personal = train(backbone, concepts, settings, checkpoint, settings.checkpoint_interval, log)
-    personal.info["seconds"] = round(time.time() - started, 1)
-    personal.info["device"] = provenance.device(str(backbone.device))
-    save_personal(output, personal)
-    remove_checkpoint(checkpoint)
-    log(f"{', '.join(concept.token for concept in concepts)} learnt in {output}")
-
-
-def check_size(backbone: StableDiffusion, size: int) -> None:
-    """Raise where the U-Net cannot halve the latents of such a photo as often as it does."""
-    multiple = backbone.multiple
-    if size < multiple or size % multiple:
-        raise UserError(f"size {size}: it must be a multiple of {multiple} for this model")

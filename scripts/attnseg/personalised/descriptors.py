@@ -5,12 +5,16 @@ They know nothing of words. Features are [D, h, w]; a similarity is a cosine.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from attnseg.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import ViTModel
 
 Features = Callable[[np.ndarray], torch.Tensor]  # [H, W, 3] uint8 -> [D, h, w], unit length a cell
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -49,7 +53,7 @@ def segmentor_features(weights: Path) -> tuple[Features, str]:
 class DinoFeatures:
     """Keys of a layer of a self-supervised ViT (Amir et al. 2021: layer 9 of DINO ViT-S/8)."""
 
-    def __init__(self, model: torch.nn.Module, layer: int = 9, side: int = 448):
+    def __init__(self, model: "ViTModel", layer: int = 9, side: int = 448):
         if not 0 <= layer < len(model.layers):
             raise UserError(f"the ViT has layers 0 to {len(model.layers) - 1}, no {layer}")
         self.model, self.layer, self.side = model.eval(), layer, side
@@ -86,7 +90,7 @@ class DinoFeatures:
         return F.normalize(described.T.unflatten(1, grid), dim=0)
 
 
-def load_dino(path: str, device: torch.device | str = "cpu", **options) -> DinoFeatures:
+def load_dino(path: str, device: torch.device | str = "cpu", **options: Any) -> DinoFeatures:
     """`path`: a folder or hub id of a ViTModel, as facebook/dino-vits8."""
     from transformers import ViTModel
 
@@ -100,7 +104,9 @@ def load_dino(path: str, device: torch.device | str = "cpu", **options) -> DinoF
 
 def inside(features: torch.Tensor, mask: np.ndarray) -> torch.Tensor:
     """The cells that a mask covers, or the one it covers most: [D, h, w], [H, W] bool -> [D, n]."""
-    share = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), features.shape[1:])[0]
+    share = F.adaptive_avg_pool2d(
+        torch.from_numpy(mask)[None].float(), (features.shape[1], features.shape[2])
+    )[0]
     chosen = share >= min(0.5, float(share.max()))
     return features[:, chosen]
 

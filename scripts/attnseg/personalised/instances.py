@@ -6,6 +6,7 @@ the self-attention inside it, the segments; the mean SelfCross of a query over e
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -91,8 +92,10 @@ def scene_segments(
             seen = in_photo(maps.kinds["selfcross"].shape[1:], scene.fit)
             foreground = min_max(maps.kinds["selfcross"], seen)[0]
             inside = is_foreground(foreground, threshold) & seen
-            labels = spectral_segments(maps.affinity, inside, count, options.seed, locality)
-            found.append(Segments(labels, foreground, scene.fit, tuple(scene.size)))
+            labels = spectral_segments(
+                cast(torch.Tensor, maps.affinity), inside, count, options.seed, locality
+            )
+            found.append(Segments(labels, foreground, scene.fit, (scene.size[0], scene.size[1])))
     return found
 
 

@@ -21,9 +21,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import CustomDiffusionAttnProcessor2_0
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.backbones.text import Query
@@ -101,7 +103,7 @@ class PersonalEmbedding(torch.nn.Module):
         return torch.where((ids < count)[..., None], known, fresh)
 
 
-def initial_embedding(tokenizer, table: torch.Tensor, word: str) -> torch.Tensor:
+def initial_embedding(tokenizer: CLIPTokenizer, table: torch.Tensor, word: str) -> torch.Tensor:
     """The mean of the embeddings of the word's tokens: [D] float32. `table`: [V, D]."""
     ids = tokenizer(word, add_special_tokens=False).input_ids
     if not ids:
@@ -109,7 +111,7 @@ def initial_embedding(tokenizer, table: torch.Tensor, word: str) -> torch.Tensor
     return table[ids].detach().float().mean(0)
 
 
-def text_projections(unet: torch.nn.Module) -> dict[str, torch.Tensor]:
+def text_projections(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
     """The model's own weights of to_k and to_v of every cross-attention, by ``<attention>.to_k.weight``."""
     return {
         f"{name}.{part}.weight": getattr(unet.get_submodule(name), part).weight
@@ -118,13 +120,13 @@ def text_projections(unet: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def cross_attentions(unet: torch.nn.Module) -> list[str]:
+def cross_attentions(unet: UNet2DConditionModel) -> list[str]:
     names = (name.removesuffix(".processor") for name in unet.attn_processors)
     return [name for name in names if name.endswith("attn2")]
 
 
 def processors_with(
-    unet: torch.nn.Module, projections: dict[str, torch.Tensor]
+    unet: UNet2DConditionModel, projections: dict[str, torch.Tensor]
 ) -> dict[str, CustomDiffusionAttnProcessor2_0]:
     """diffusers' processors with their own keys and values for every cross-attention, by its name."""
     processors = {}
@@ -180,7 +182,7 @@ def check_base(
         )
 
 
-def with_tokens(tokenizer, tokens: Sequence[str]):
+def with_tokens(tokenizer: CLIPTokenizer, tokens: Sequence[str]) -> CLIPTokenizer:
     """A copy of the tokenizer that knows the identifiers."""
     known = tokenizer.get_vocab()
     for token in tokens:
@@ -240,7 +242,7 @@ def read_personal(folder: str | Path) -> Personal:
     if not (folder / INFO).is_file():
         raise UserError(
             f"{folder}: no finished personal weights ({INFO} is missing); make them with "
-            "scripts/train_custom_diffusion.py"
+            "`attnseg train-subject` (scripts/train_custom_diffusion.py)"
         )
     try:
         info = json.loads((folder / INFO).read_text())

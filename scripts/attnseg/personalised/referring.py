@@ -7,6 +7,7 @@ fills, a triplet, the correlation of its query with every segment of its view.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -32,6 +33,9 @@ from attnseg.personalised.personal import (
     text_projections,
 )
 from attnseg.text2mask.extract import Edit, Options, View, query_maps
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPTokenizer
 
 DIFFUSION = ("custom_selfcross", "subject_only", "context_only", "arithmetic")
 METHODS = (*DIFFUSION, "dino_vit", "mask_rcnn")
@@ -187,7 +191,9 @@ def arithmetic_clip(work: Work, path: str) -> None:
         photos = [read_image(path) for path in work.data.photos(subject)]
         mixed = clip_mean(clip, work.backbone.tokenizer, photos, word)
 
-        def edit(hidden: torch.Tensor, query: Query, mixed=mixed, word=word) -> torch.Tensor:
+        def edit(
+            hidden: torch.Tensor, query: Query, mixed: torch.Tensor = mixed, word: str = word
+        ) -> torch.Tensor:
             hidden, positions = hidden.clone(), word_positions(work.backbone, query.text, word)
             length = hidden[positions].norm(dim=-1, keepdim=True)
             hidden[positions] = mixed.to(hidden) * length
@@ -197,7 +203,9 @@ def arithmetic_clip(work: Work, path: str) -> None:
         work.answer("arithmetic", work.backbone, asked, edit)
 
 
-def clip_mean(clip, tokenizer, photos: list[np.ndarray], word: str) -> torch.Tensor:
+def clip_mean(
+    clip: "CLIPModel", tokenizer: "CLIPTokenizer", photos: list[np.ndarray], word: str
+) -> torch.Tensor:
     """Mean of CLIP's embeddings of photos and of a word, all of unit length: [D], unit length."""
     size = clip.config.vision_config.image_size
     mean = torch.tensor((0.48145466, 0.4578275, 0.40821073)).view(3, 1, 1)
@@ -251,11 +259,12 @@ def matched(work: Work, path: str) -> None:
     for subject in work.by_subject():
         cells = []
         for photo in work.data.photos(subject):
-            described, saliency = features(read_image(photo)), features.saliency
+            described = features(read_image(photo))
+            saliency = cast(torch.Tensor, features.saliency)
             cells.append(described[:, saliency >= saliency.mean()])
         known[subject] = torch.cat(cells, 1)
     rows = work.rows.setdefault("dino_vit", {})
-    described, shown = None, None
+    shown: tuple[str, str] | None = None
     for triplet in sorted(work.triplets, key=lambda t: (t.scene, t.view)):
         view = (triplet.scene, triplet.view)
         if shown != view:
@@ -272,4 +281,4 @@ def matched(work: Work, path: str) -> None:
 
 def shares(masks: np.ndarray, like: torch.Tensor) -> torch.Tensor:
     """How much of each cell of a grid a mask covers: [S, H, W] bool -> [S, h, w]."""
-    return F.adaptive_avg_pool2d(torch.from_numpy(masks).float(), like.shape)
+    return F.adaptive_avg_pool2d(torch.from_numpy(masks).float(), (like.shape[0], like.shape[1]))

@@ -6,6 +6,7 @@ true segments mIoU is then af_acc, as the paper's Mask R-CNN row shows.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -84,13 +85,15 @@ def score(
             found[triplet.id] = (
                 iou, want != NONE and one == want, want != NONE and all_ == want, 1 / len(instances),
             )  # fmt: skip
-    columns = list(zip(*(found[triplet.id] for triplet in asked), strict=True)) or [[]] * 4
-    iou, one, all_, chance = columns
+    columns: list[Any] = (
+        list(zip(*(found[triplet.id] for triplet in asked), strict=True)) or [[]] * 4
+    )
+    quality, first, assigned, chance = columns
     return Scores(
         [triplet.id for triplet in asked],
-        np.array(iou, float),
-        np.array(one, bool),
-        np.array(all_, bool),
+        np.array(quality, float),
+        np.array(first, bool),
+        np.array(assigned, bool),
         np.array(chance, float),
     )
 

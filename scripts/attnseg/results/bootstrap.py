@@ -4,7 +4,7 @@ Every quality here is a mean of ratios of sums over images (IoU a class, accurac
 so that a resample of the images is one product of a matrix of weights with the counts of the images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,7 @@ class Resampler:
         sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
         self._seeds = list(zip(sizes, self._rng.integers(2**62, size=len(sizes)), strict=True))
 
-    def parts(self):
+    def parts(self) -> Iterator[np.ndarray]:
         """The weights of the images, [some resamples, N] at a time; every call yields the same."""
         for size, seed in self._seeds:
             yield image_weights(self.images, size, np.random.default_rng(seed))

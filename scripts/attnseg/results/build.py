@@ -107,12 +107,13 @@ def _measured(
         return {"status": "not run", "note": note}
 
     found = [evaluations[name] for name in source.evaluations]
-    values = [
+    measured = [
         measurement(name, metrics, source.metric)
         for name, metrics in zip(source.evaluations, found, strict=True)
     ]
     remarks = list(dict.fromkeys(remark for m in found for remark in m.get("remarks") or ()))
-    if None in values:
+    values = [value for value in measured if value is not None]
+    if len(values) < len(measured):
         reason = "no pixel of the class" if source.metric.startswith("iou/") else source.missing
         return {"status": "not run", "note": Note(not_run="; ".join(remarks) or reason)}
     note = Note(

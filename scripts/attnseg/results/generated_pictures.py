@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 
 from attnseg.core.reliability import normalised
 from attnseg.core.scores import upsample
@@ -24,7 +25,8 @@ COLOURS = ListedColormap(
 
 def words(item: dict) -> str:
     """An item's prompt in lines that fit above a picture."""
-    lines, line = [], ""
+    lines: list[str] = []
+    line = ""
     for word in item["prompt"].split():
         if len(line) + len(word) > 30:
             lines, line = [*lines, line], ""
@@ -41,7 +43,7 @@ def local_labels(mask: np.ndarray) -> np.ndarray:
     return shown
 
 
-def save(plot, axes: np.ndarray, path: Path) -> None:
+def save(plot: Figure, axes: np.ndarray, path: Path) -> None:
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])

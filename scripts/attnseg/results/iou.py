@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,9 @@ def write_metrics(
     cent, null for a class that is neither true nor predicted. `more` is added as it is.
     """
     shape = (len(ids), len(classes))
-    arrays = {name: np.asarray(a, np.int64) for name, a in (("tp", tp), ("fp", fp), ("fn", fn))}
+    arrays: dict[str, Any] = {
+        name: np.asarray(a, np.int64) for name, a in (("tp", tp), ("fp", fp), ("fn", fn))
+    }
     for name, array in arrays.items():
         if array.shape != shape:
             raise ValueError(f"{name} has shape {array.shape}; {shape} is needed")

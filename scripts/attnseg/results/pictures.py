@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from attnseg.core.geometry import Fit, to_photo
@@ -108,7 +109,7 @@ def figure(
     save(plot, axes, path)
 
 
-def save(plot, axes: np.ndarray, path: Path) -> None:
+def save(plot: Figure, axes: np.ndarray, path: Path) -> None:
     """Without ticks, closed afterwards."""
     for axis in axes.flat:
         axis.set_xticks([])

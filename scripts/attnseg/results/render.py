@@ -167,13 +167,13 @@ def _block(
     lines = []
     if any(group for group, _ in table.columns):
         # a group that is wider than its columns widens its first one
-        for group, members in groupby(block, key=lambda i: table.columns[i][0]):
-            members = list(members)
+        for group, of_group in groupby(block, key=lambda i: table.columns[i][0]):
+            members = list(of_group)
             room = sum(widths[i] for i in members) + 2 * (len(members) - 1)
             widths[members[0]] += max(0, len(group) - room)
         parts = []
-        for group, members in groupby(block, key=lambda i: table.columns[i][0]):
-            members = list(members)
+        for group, of_group in groupby(block, key=lambda i: table.columns[i][0]):
+            members = list(of_group)
             parts.append(group.center(sum(widths[i] for i in members) + 2 * (len(members) - 1)))
         lines.append((" " * left + "  ".join(parts)).rstrip())
     lines.append(line(table.heads, [table.columns[i][1] for i in block]))

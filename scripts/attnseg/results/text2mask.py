@@ -7,6 +7,8 @@ Names of evaluations (folders of work/[mini/]evaluation/):
                                                       all, semantic_distractor, visual_distractor, variant
 """
 
+from typing import Any
+
 from attnseg.evaluations import MUG19_METHODS, MUG19_SPLITS, NO_MASK_RCNN
 from attnseg.results.description import (
     Finding,
@@ -38,7 +40,7 @@ REFINEMENTS = {"Initial": "none", "dCRF": "crf"}
 
 
 def _masks(
-    variant: str, refinement: str, dataset: str = "voc", split: str = "train", **options
+    variant: str, refinement: str, dataset: str = "voc", split: str = "train", **options: Any
 ) -> Source:
     return Source((f"masks/{dataset}/{split}/{variant}/{refinement}",), **options)
 

@@ -52,6 +52,7 @@ def read_run(path: Path, metric: str) -> Run | None:
         raise UserError(f"{path}: has no {metric}; evaluate again")
     if metrics.get(metric, 0) is None:
         return None
+    run: Run | None
     if metric == "labels_per_second":
         run = _batches(metrics)
     elif (path.parent / "per_triplet.npz").exists():
@@ -137,13 +138,14 @@ def judge(claim: Claim, evaluations: Mapping[str, Sequence[Path]], resamples: in
     seed = zlib.crc32(claim.id.encode())
     if claim.test == "correlation":
         return row | _correlation(evaluations[SIMILARITY][0], claim, resamples, seed)
-    runs = {
+    measured = {
         q: [read_run(path, q.metric) for path in evaluations[q.evaluation]] for q in claim.qualities
     }
-    unmeasured = [q.label for q, found in runs.items() if None in found]
+    unmeasured = [q.label for q, found in measured.items() if None in found]
     if unmeasured:
         reason = f"not measured: {', '.join(unmeasured)}"
         return row | {"verdict": "not run", "note": reason}
+    runs = {q: [run for run in found if run is not None] for q, found in measured.items()}
     every = [run for found in runs.values() for run in found]
     shared = set(every[0].units).intersection(*(run.units for run in every))
     units = [unit for unit in every[0].units if unit in shared]
@@ -232,8 +234,9 @@ def paper_difference(claim: Claim, published: Published) -> str:
     if claim.published is not None:
         decimals = 2 if claim.test == "correlation" else 1
         return f"{claim.published:.{decimals}f}"
-    cells = [published.get(q.cell) for q in claim.qualities]
-    if None in cells:
+    printed = [q.cell and published.get(q.cell) for q in claim.qualities]
+    cells = [value for value in printed if value is not None]
+    if len(cells) < len(printed):
         return ""
     if claim.test == "spread":
         return f"{max(cells) - min(cells):.1f}"

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
 from mmengine.hooks import Hook
 from mmengine.model import ModuleList
+from mmengine.runner import Runner
 from mmseg.datasets.transforms import PackSegInputs
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.registry import HOOKS, MODELS, TRANSFORMS
@@ -173,5 +174,5 @@ class PackWithReliability(PackSegInputs):
 class CountIterations(Hook):
     """Tells the model which iteration it is in, also of a resumed training."""
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         getattr(runner.model, "module", runner.model).iteration = batch_idx

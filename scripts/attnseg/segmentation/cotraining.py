@@ -6,7 +6,7 @@ ones unless a generator is given, drawn on the CPU, so that a seed means the sam
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +98,7 @@ def boundary(region: Tensor, size: int = 1) -> Tensor:
     Distances are counted along the longer axis. The photo's own edge is no boundary.
     """
     inside = region[:, None].float()
-    window = {"kernel_size": 2 * size + 1, "stride": 1, "padding": size}
+    window: dict[str, Any] = {"kernel_size": 2 * size + 1, "stride": 1, "padding": size}
     dilated = F.max_pool2d(inside, **window)
     eroded = -F.max_pool2d(-inside, **window)
     return (dilated > eroded)[:, 0]

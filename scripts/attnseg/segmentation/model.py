@@ -119,7 +119,7 @@ def model_config(settings: Segmentor, classes: int) -> dict:
     }
 
 
-def build_model(settings: Segmentor, classes: int) -> nn.Module:
+def build_model(settings: Segmentor, classes: int) -> parts.Segmentor:
     """The network without weights of its own yet."""
     with DefaultScope.overwrite_default_scope("mmseg"):
         return MODELS.build(model_config(settings, classes))
@@ -206,7 +206,7 @@ def read_about(path: Path) -> dict:
         raise UserError(f"{path}: not a segmentor of train_segmentor.py; train it again") from None
 
 
-def load_segmentor(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict]:
+def load_segmentor(path: Path, device: str | torch.device = "cpu") -> tuple[parts.Segmentor, dict]:
     """(network in evaluation mode, what `read_about` returns) of a file of `save_segmentor`."""
     about = read_about(path)
     settings = read_segmentor(about["settings"], str(path))
@@ -218,7 +218,9 @@ def load_segmentor(path: Path, device: str | torch.device = "cpu") -> tuple[nn.M
     return model.to(device).eval(), about
 
 
-def parameter_groups(settings: Segmentor, heads: Sequence[str] = ("decode_head", "auxiliary_head")):
+def parameter_groups(
+    settings: Segmentor, heads: Sequence[str] = ("decode_head", "auxiliary_head")
+) -> dict[str, dict[str, float]]:
     """mmengine's custom keys: learning rates of the classifier (DeepLabV2's public recipe)."""
     factor = settings.classifier_lr_factor
     keys = {head: {"lr_mult": factor} for head in heads}

@@ -7,7 +7,7 @@ here asks for: two of the four seconds that a job spends on imports.
 import sys
 
 if "transformers" not in sys.modules:
-    sys.modules["transformers"] = None  # to import it is an ImportError, which mmengine expects
+    sys.modules["transformers"] = None  # type: ignore[assignment]  # to import it is an ImportError, which mmengine expects
     try:
         import mmengine.optim  # noqa: F401
     finally:

@@ -3,7 +3,8 @@
 import contextlib
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from attnseg.segmentation import openmmlab  # noqa: F401  isort: skip
 
@@ -17,6 +18,8 @@ from mmcv.cnn import build_norm_layer
 from mmcv.transforms import Resize
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
 from mmseg.datasets import BaseSegDataset
 from mmseg.models.backbones import ResNet
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -35,7 +38,7 @@ IGNORED = 255
 class DeepLabV2Head(BaseDecodeHead):
     """Atrous spatial pyramid pooling of DeepLabV2: parallel dilated 3x3 classifiers, summed."""
 
-    def __init__(self, dilations: Sequence[int], **kwargs):
+    def __init__(self, dilations: Sequence[int], **kwargs: Any):
         super().__init__(
             channels=1,  # of BaseDecodeHead's own classifier, which goes
             dropout_ratio=0,
@@ -73,8 +76,12 @@ class InPartsOfABatch:
     """
 
     passes: Batches | None = None
+    # of the mmseg model that it is a part of
+    data_preprocessor: Any
+    parse_losses: Callable[..., Any]
+    _run_forward: Callable[..., Any]
 
-    def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Any]:
         """As mmengine's: one update, and the losses for its log."""
         count = len(data["inputs"])
         self.passes = self.passes or Batches(count, "training image")
@@ -104,7 +111,7 @@ class Segmentor(InPartsOfABatch, EncoderDecoder):
     """
 
     def __init__(
-        self, *, loss_scales: Sequence[float] = (1.0,), precision: str = "float32", **kwargs
+        self, *, loss_scales: Sequence[float] = (1.0,), precision: str = "float32", **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.loss_scales = sorted(loss_scales, reverse=True)
@@ -126,7 +133,7 @@ class Segmentor(InPartsOfABatch, EncoderDecoder):
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         if self.loss_scales != [1.0]:
             return self._multi_scale_loss(inputs, data_samples)
-        losses = {}
+        losses: dict[str, Tensor] = {}
         with self._arithmetic(inputs):
             features = self.extract_feat(inputs)
             logits = self.decode_head(features)
@@ -167,7 +174,7 @@ class PhotosAndMasks(BaseSegDataset):
     generator of that place, so that they depend neither on the workers nor on interruptions.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, ...]], seed: int = 0, **kwargs):
+    def __init__(self, pairs: Sequence[tuple[str, ...]], seed: int = 0, **kwargs: Any):
         self.pairs = pairs
         self.seed = seed
         super().__init__(**kwargs)
@@ -229,7 +236,7 @@ class SeedEachIteration(Hook):
     def __init__(self, seed: int):
         self.seed = seed
 
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         state = np.random.SeedSequence([self.seed, batch_idx, 1]).generate_state(1)
         torch.manual_seed(int(state[0]))
 
@@ -243,7 +250,7 @@ class Progress(Hook):
     def __init__(self, lines: int = 20):
         self.lines = lines
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         self.first = runner.rank == 0  # of several processes, the one that prints
         if runner.iter and self.first:
             print(f"resumed after iteration {runner.iter}", flush=True)
@@ -256,7 +263,9 @@ class Progress(Hook):
             disable=None if self.first else True,
         )
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: Any = None
+    ) -> None:
         self.losses.append(outputs["loss"].detach())
         self.bar.update()
         done = batch_idx + 1
@@ -280,11 +289,11 @@ class Progress(Hook):
             raise FloatingPointError(f"the loss is {loss} near iteration {done}")
         return loss
 
-    def after_val_epoch(self, runner, metrics=None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if metrics and self.first:
             tqdm.write(f"iteration {runner.iter}: validation mIoU {metrics['mIoU']:.1f}")
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         self.bar.close()
         if self.losses:
             self.mean_loss(runner.max_iters)

@@ -9,17 +9,20 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import nn
 
 from attnseg.io.batches import Batches
 from attnseg.io.files import write_atomically
 from attnseg.segmentation.crf import crf_labels
 from attnseg.settings import Crf
+
+if TYPE_CHECKING:
+    from attnseg.segmentation.parts import Segmentor
 
 # consecutive photos of one size pass the network together: so many, of so many pixels in all
 TOGETHER, PIXELS = 8, 2**20
@@ -27,7 +30,7 @@ TOGETHER, PIXELS = 8, 2**20
 
 @torch.inference_mode()
 def probabilities(
-    model: nn.Module,
+    model: "Segmentor",
     photos: np.ndarray,
     scales: Sequence[float],
     flip: bool,
@@ -43,7 +46,7 @@ def probabilities(
     pixels = torch.tensor(photos, device=device).permute(0, 3, 1, 2).float()
     pixels = (pixels - preprocessor.mean) / preprocessor.std  # [B, 3, H, W]
     own = photos.shape[1:3]
-    total = 0
+    total = torch.zeros((), device=device)
     for scale in scales:
         size = [max(1, round(side * scale)) for side in own]
         inputs = F.interpolate(pixels, size, mode="bilinear")
@@ -69,7 +72,7 @@ def same_size(
 
 
 def predictions(
-    model: nn.Module,
+    model: "Segmentor",
     photos: Iterable[tuple[str, np.ndarray]],
     *,
     scales: Sequence[float],
@@ -137,6 +140,6 @@ class Submission:
     def __enter__(self) -> "Submission":
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *raised: Any) -> None:
         self._archive.close()
         self._writing.__exit__(*raised)

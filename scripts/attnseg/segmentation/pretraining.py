@@ -29,7 +29,7 @@ def augmented(
     )
     mirrored = rng.random(len(chosen)) < 0.5
     batch[mirrored] = batch[mirrored, :, ::-1]
-    normalised = (batch.astype(np.float32) - np.float32(MEAN)) / np.float32(STD)
+    normalised = (batch.astype(np.float32) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return torch.from_numpy(normalised.transpose(0, 3, 1, 2).copy())
 
 

@@ -5,6 +5,7 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from attnseg.segmentation import openmmlab  # noqa: F401  isort: skip
 
@@ -129,7 +130,7 @@ def runner_options(
         {"type": "RandomFlip", "prob": 0.5},
         *([{"type": "PhotoMetricDistortion"}] if s.photometric else []),
     ]
-    optimizer = {"lr": s.lr, "weight_decay": s.weight_decay}
+    optimizer: dict[str, Any] = {"lr": s.lr, "weight_decay": s.weight_decay}
     if s.optimizer == "sgd":
         optimizer |= {"type": "SGD", "momentum": s.momentum}
     else:

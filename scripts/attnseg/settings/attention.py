@@ -1,7 +1,7 @@
 """Attention of real images, and the masks that are made of it (Text2Mask)."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from pydantic import model_validator
 
@@ -9,6 +9,7 @@ from attnseg.settings.base import (
     Blocks,
     Count,
     Natural,
+    Overrides,
     Positive,
     Settings,
     Share,
@@ -16,6 +17,7 @@ from attnseg.settings.base import (
     key,
     overrides_of,
     part,
+    same_as,
 )
 
 
@@ -129,24 +131,26 @@ class ExtractionJob(Extraction):
         "paper",
         "The method as the paper describes it, or as its authors' published code runs it.",
     )
-    cross_blocks: Blocks = Model.model_fields["cross_blocks"]
-    self_block: Natural = Model.model_fields["self_block"]
+    cross_blocks: Blocks = same_as(Model, "cross_blocks")
+    self_block: Natural = same_as(Model, "self_block")
     seed: Natural = key(
         0, "Seed of the run. Each sample's own seed is a hash of it and the sample's name."
     )
 
 
-Variant = overrides_of(
-    "Variant",
-    ExtractionJob,
-    {
-        "profile": "profile",
-        "seed": "seed",
-        "cross_blocks": "model.cross_blocks",
-        "self_block": "model.self_block",
-    },
-    "extraction",
-)
+Variant: TypeAlias = Overrides  # to mypy, which does not see what is made
+if not TYPE_CHECKING:
+    Variant = overrides_of(
+        "Variant",
+        ExtractionJob,
+        {
+            "profile": "profile",
+            "seed": "seed",
+            "cross_blocks": "model.cross_blocks",
+            "self_block": "model.self_block",
+        },
+        "extraction",
+    )
 
 
 class Gaussian(Settings):
@@ -215,5 +219,5 @@ class Refinement(Settings):
 class RefinementJob(Refinement):
     """A refinement, as a job is told it."""
 
-    crf: Crf | None = key(Crf(), "The dense CRF; null for none.")
-    profile: ProfileName = ExtractionJob.model_fields["profile"]
+    crf: Crf | None = key(Crf(), "The dense CRF; null for none.")  # type: ignore[assignment]  # what the switch is for
+    profile: ProfileName = same_as(ExtractionJob, "profile")

@@ -6,12 +6,22 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    model_serializer,
+)
+from pydantic.fields import FieldInfo
 
 from attnseg.errors import UserError
 
+Stage = TypeVar("Stage", bound="Settings")
 Keys = tuple[str | int, ...]  # the way to a value: ("datasets", "voc", "splits", "val")
 
 Natural = Annotated[int, Field(ge=0)]
@@ -26,7 +36,7 @@ Name = Annotated[str, Field(pattern=r"^\w+$")]
 MaskPath = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
 
 
-def key(default: Any, meaning: str, *, papers: str = "", speed: bool = False, **bounds) -> Any:
+def key(default: Any, meaning: str, *, papers: str = "", speed: bool = False, **bounds: Any) -> Any:
     """A key with its default (... where it must be given) and its meaning in one sentence.
 
     `papers`: what the papers used. `speed`: it cannot change a result, and so reruns nothing.
@@ -35,7 +45,9 @@ def key(default: Any, meaning: str, *, papers: str = "", speed: bool = False, **
         bounds["default_factory"] = functools.partial(type(default), default)
     else:
         bounds["default"] = default
-    notes = ({"x-papers": papers} if papers else {}) | ({"x-speed": True} if speed else {})
+    notes: dict[str, Any] = ({"x-papers": papers} if papers else {}) | (
+        {"x-speed": True} if speed else {}
+    )
     return Field(description=meaning, json_schema_extra=notes or None, **bounds)
 
 
@@ -44,9 +56,15 @@ def part(cls: type["Settings"], meaning: str | None = None) -> Any:
     return Field(default_factory=cls, description=meaning or cls.__doc__)
 
 
-def notes(field) -> dict:
+def same_as(cls: type["Settings"], name: str) -> Any:
+    """A key of another class, here as well."""
+    return cls.model_fields[name]
+
+
+def notes(field: FieldInfo) -> dict:
     """`x-papers` and `x-speed` of a field, where it has them."""
-    return field.json_schema_extra or {}
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
 
 
 class Settings(BaseModel):
@@ -69,7 +87,7 @@ class Settings(BaseModel):
         """The keys that differ from their defaults and cannot change a result."""
         return differing(self, speed=True)
 
-    def but(self, **values) -> Self:
+    def but(self, **values: Any) -> Self:
         """The same with other values, checked."""
         return read_settings(type(self), self.dump() | values, type(self).__name__.lower())
 
@@ -97,14 +115,14 @@ def overrides_of(name: str, cls: type[Settings], where: Mapping[str, str], at: s
     fields: dict[str, Any] = {}
     for key_, field in cls.model_fields.items():
         overridden = where.get(key_, f"{at}.{key_}")
-        annotation = field.annotation
+        annotation: Any = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, Settings):
             inner = overrides_of(f"{name}{annotation.__name__}", annotation, {}, overridden)
             fields[key_] = inner, part(inner)
             continue
         for bound in field.metadata:
             annotation = Annotated[annotation, bound]
-        about = {
+        about: dict[str, Any] = {
             "description": f"Overrides {overridden}.",
             "json_schema_extra": {"x-override": True},
         }
@@ -118,14 +136,14 @@ class Overrides(Settings):
     """Keys over those of another class; what is not given is not there."""
 
     @model_serializer(mode="wrap")
-    def only_given(self, dump) -> dict:
+    def only_given(self, dump: SerializerFunctionWrapHandler) -> dict:
         return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
 
 
 # -- one line for a mistake
 
 
-def read_settings(cls: type[Settings], values: object, where: str = "") -> Settings:
+def read_settings(cls: type[Stage], values: object, where: str = "") -> Stage:
     """`cls` of a plain mapping, such as an identity, checked.
 
     Raises:
@@ -206,7 +224,7 @@ def annotation_at(annotation: object, keys: Keys) -> object:
     for name in keys:
         for option in options_of(annotation):
             if isinstance(option, type) and issubclass(option, Settings):
-                field = option.model_fields.get(name)
+                field = option.model_fields.get(str(name))
                 annotation = field.annotation if field else object
             elif typing.get_origin(option) in (dict, list):
                 annotation = typing.get_args(option)[-1]
@@ -218,7 +236,7 @@ def explain(error: ValidationError, cls: type[Settings], values: object) -> tupl
     first = error.errors(include_url=False)[0]
     kind, value, bounds = first["type"], first["input"], first.get("ctx", {})
     keys: Keys = ()
-    at = values
+    at: Any = values
     for name in first["loc"]:  # the rest, where there is one, names an option of a union
         inside = name in at if isinstance(at, Mapping) else isinstance(at, list)
         if not inside:

@@ -9,12 +9,9 @@ import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from attnseg.errors import UserError
-from attnseg.settings.base import Settings, differing, options_of, read_settings, words
-
-Stage = TypeVar("Stage", bound=Settings)
+from attnseg.settings.base import Settings, Stage, differing, options_of, read_settings, words
 
 
 def add_settings(parser: argparse.ArgumentParser, cls: type[Settings]) -> None:

@@ -272,13 +272,15 @@ class Test(Settings):
 class TestJob(Test):
     """The evaluation of a segmentor, as a job is told it."""
 
-    crf: Crf | None = key(Crf(), "The dense CRF; null for none.")
+    crf: Crf | None = key(Crf(), "The dense CRF; null for none.")  # type: ignore[assignment]  # what the switch is for
 
 
 class NamedSegmentor(Segmentor):
     """A network, its training masks and its training."""
 
-    seed: Natural | None = key(None, "Seed of weights and batches; null for that of the run.")
+    seed: Natural | None = key(  # type: ignore[assignment]  # read_segmentor takes no null over
+        None, "Seed of weights and batches; null for that of the run."
+    )
     extends: str | None = key(
         None, "Another segmentor, whose keys hold where this one has none; null for none."
     )

@@ -68,16 +68,17 @@ def attention_maps(
     blocks = model.select(cross_blocks, self_block)
     with model.record(blocks) as seen:
         model.denoise(noisy_latents, timesteps, text)
-    *crosses, self_ = (seen[block] for block in blocks)
-    latent = tuple(noisy_latents.shape[-2:])
+    *recorded, self_ = (seen[block] for block in blocks)
+    latent = (noisy_latents.shape[-2], noisy_latents.shape[-1])
     grid = grid_of(self_.query.shape[2], *latent)
     weights = token_weights(token_positions, text.hidden.shape[1]).to(self_.query.device)
-    pairs = [(cross.query, cross.key) for cross in crosses]
+    pairs = [(cross.query, cross.key) for cross in recorded]
     maps = averaged_cross(pairs, weights, latent, grid)
     results = []
     for i, classes in enumerate(token_positions):
         crosses = maps[i, : len(classes)]
-        seeds, unboxed = crosses, []
+        seeds = crosses
+        unboxed: list[int] = []
         if box_threshold is not None:
             seeds = min_max(crosses)
             boxes, unboxed = box_mask(seeds.cpu(), box_threshold)

@@ -78,7 +78,7 @@ def options_for(
     backbone: Backbone,
     cross_blocks: Sequence[int] | None = None,
     self_block: int | None = None,
-    **others,
+    **others: Any,
 ) -> Options:
     """Options with what is usual for the model where nothing is given.
 
@@ -86,7 +86,7 @@ def options_for(
         UserError: for a block that the model does not have.
     """
     usual = backbone.default_blocks
-    given = {
+    given: dict[str, Any] = {
         "cross_blocks": list(cross_blocks or usual[0]),
         "self_block": usual[1] if self_block is None else self_block,
         "timestep": backbone.default_timestep,

@@ -16,7 +16,7 @@ def background_words(
     classes: Sequence[str], profile: str, vocabulary: Dataset = USUAL
 ) -> list[str]:
     """The words appended for these classes: the union over them, in order, without repeats."""
-    usual, official = vocabulary.background_words, vocabulary.official_background_words
+    usual, official = vocabulary.background_words or (), vocabulary.official_background_words
     if profile == "paper":
         return list(usual)
     words = (official.get(name, usual) for name in classes)

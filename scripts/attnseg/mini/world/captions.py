@@ -1,5 +1,7 @@
 """A scene in words, as a careless author of alt texts would put it."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from attnseg.datasets.cityscapes import SYNONYMS as STREET_WORDS
@@ -10,12 +12,12 @@ OPENINGS = ("a photo of", "a picture of", "there is", "an image of")
 LINKS = ("on", "in front of", "with", "near")
 
 
-def pick(rng: np.random.Generator, options) -> str:
+def pick(rng: np.random.Generator, options: Iterable[str]) -> str:
     """One of the options, the first about half the time."""
-    options = list(options)
-    if len(options) == 1 or rng.random() < 0.45:
-        return options[0]
-    return options[int(rng.integers(len(options)))]
+    every = list(options)
+    if len(every) == 1 or rng.random() < 0.45:
+        return every[0]
+    return every[int(rng.integers(len(every)))]
 
 
 def article(noun: str) -> str:

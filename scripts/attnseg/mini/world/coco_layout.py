@@ -71,7 +71,9 @@ def write_coco(root: Path, seed: int) -> None:
     ]
     for split, (stream, count, name) in COCO_SPLITS.items():
         (root / name).mkdir(parents=True, exist_ok=True)
-        images, instances, captions = [], [], []
+        images: list[dict] = []
+        instances: list[dict] = []
+        captions: list[dict] = []
         for index in range(count):
             scene, words = coco_scene(seed, split, index)
             number = 100_000 * stream + index

@@ -3,6 +3,8 @@
 All sizes are in pixels of the canvas that scenes are composed on (twice the scene's side).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -69,7 +71,7 @@ def patch(rng: np.random.Generator, im: Image.Image, kind: str, shape: Image.Ima
     im.paste(Image.fromarray(filling), (0, 0), shape)
 
 
-def polygon_mask(im: Image.Image, *polygons: list[tuple[float, float]]) -> Image.Image:
+def polygon_mask(im: Image.Image, *polygons: Sequence[tuple[float, float]]) -> Image.Image:
     shape = Image.new("L", im.size, 0)
     for points in polygons:
         ImageDraw.Draw(shape).polygon(points, fill=255)
@@ -89,7 +91,7 @@ def road_marks(im: Image.Image, rng: np.random.Generator, horizon: int) -> None:
     w, h = im.size
     draw = ImageDraw.Draw(im)
     x = rng.uniform(0.3, 0.7) * w
-    y = horizon
+    y: float = horizon
     while y < h:
         draw.rectangle((x - 2, y, x + 2, y + 0.07 * h), fill=(235, 235, 225, 255))
         y += 0.16 * h
@@ -115,7 +117,9 @@ def mountains(im: Image.Image, rng: np.random.Generator, horizon: int) -> None:
     patch(rng, im, "mountain", polygon_mask(im, *peaks))
 
 
-def buildings(im: Image.Image, rng: np.random.Generator, horizon: int, palette="building") -> None:
+def buildings(
+    im: Image.Image, rng: np.random.Generator, horizon: int, palette: str = "building"
+) -> None:
     w = im.width
     draw = ImageDraw.Draw(im)
     x = rng.uniform(0, 0.3) * w

@@ -9,7 +9,9 @@ both      copies and shared contents at once: only looks and words together say 
 series    siblings, and mugs of the same colour from other series.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -53,10 +55,10 @@ def colour_words(colour: str) -> str:
     return f"the {colour} mug"
 
 
-def choose(rng: np.random.Generator, options, count: int) -> list:
+def choose(rng: np.random.Generator, options: Iterable[Any], count: int) -> list:
     """`count` different ones of the options, in random order."""
-    options = list(options)
-    return [options[i] for i in rng.permutation(len(options))[:count]]
+    every = list(options)
+    return [every[i] for i in rng.permutation(len(every))[:count]]
 
 
 def scene_mugs(rng: np.random.Generator, kind: str) -> list[tuple[int, str | None]]:
@@ -141,7 +143,7 @@ def photograph(seeds: list[int], traits: list[dict], place: str | None) -> tuple
 def save(path: Path, pixels: np.ndarray) -> None:
     """[H, W, 3] uint8 as a JPEG, [H, W] uint8 as a grey PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"quality": 95, "subsampling": 0} if pixels.ndim == 3 else {}
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if pixels.ndim == 3 else {}
     Image.fromarray(pixels).save(path, **options)
 
 
@@ -154,7 +156,8 @@ def write_mug19(root: Path, seed: int) -> None:
     for i, subject in enumerate(subjects):
         del subjects[subject]["content"]
         write_subject(root, seed, i)
-    scenes, triplets = {}, []
+    scenes: dict[str, dict] = {}
+    triplets: list[dict] = []
     for kind in (kind for kind, count in SCENES.items() for _ in range(count)):
         number = len(scenes)
         name = f"scene{number:02d}"

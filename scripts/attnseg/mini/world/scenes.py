@@ -74,7 +74,9 @@ class Canvas:
         shares = [1 - (owner == i).sum() / area for i, area in enumerate(self.areas)]
         return max(shares, default=0.0)
 
-    def paste(self, sprite: Image.Image, x: int, y: int, name: str | None, **traits) -> None:
+    def paste(
+        self, sprite: Image.Image, x: int, y: int, name: str | None, **traits: object
+    ) -> None:
         """Put a thing in front; without a `name` it is a prop and belongs to the background."""
         covered = self.footprint(sprite, x, y)
         layer = Image.new("RGBA", self.image.size, (0, 0, 0, 0))

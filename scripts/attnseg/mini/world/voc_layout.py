@@ -1,6 +1,7 @@
 """Mini VOC on disk, in VOC 2012's layout (``attnseg.datasets.voc``)."""
 
 from pathlib import Path
+from typing import cast
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,7 +21,7 @@ def write_voc(root: Path, seed: int) -> None:
         if split != "train":  # the head of trainaug
             for i, image_id in enumerate(ids):
                 write_scene(root, image_id, voc_scene(seed, split, i))
-        VOC.list_path(root, split).write_text("\n".join(ids) + "\n")
+        cast(Path, VOC.list_path(root, split)).write_text("\n".join(ids) + "\n")
 
 
 def write_scene(root: Path, image_id: str, scene: Scene) -> None:

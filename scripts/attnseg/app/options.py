@@ -1,0 +1,63 @@
+"""What the commands share: parsers, and the clone of the repository that some of them need."""
+
+import argparse
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from attnseg.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Tells the default of each option that has one, unless its help does."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text, default = action.help, action.default
+        told = not text or "default" in text or not action.option_strings
+        if told or default is None or default is False or default in ([], argparse.SUPPRESS):
+            return text
+        return f"{text} (default {default})"
+
+
+class Parser(argparse.ArgumentParser):
+    """What is wrong with the arguments is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def parser_of(command: ModuleType) -> Parser:
+    """The parser of a command that is run by a program of its own."""
+    parser = Parser(description=command.__doc__)
+    command.add_arguments(parser)
+    parser.formatter_class = Help
+    return parser
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return number
+
+
+def clone(user: str) -> Path:
+    """The clone of the repository that the current folder is, else the one this file is in.
+
+    Raises:
+        UserError: where neither is one; `user` needs it.
+    """
+    for folder in (Path.cwd(), REPOSITORY):
+        parts = ("Snakefile", "config/config.yaml", "config/datasets.yaml", "scripts/attnseg")
+        if all((folder / part).exists() for part in parts):
+            return folder
+    raise UserError(
+        f"{user} reads the Snakefile and config/ of the repository, which are not here: "
+        "run it in a clone"
+    )
