@@ -7,6 +7,7 @@ conditional branch; all other steps run on the U-Net's own fast attention.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -173,7 +174,7 @@ def manifest_item(prompt: Prompt, result: Generated, image: str) -> dict:
         "classes": prompt.classes,
         "seed": prompt.seed,
     }
-    if result.skipped:
+    if result.image is None or result.cross is None:
         return entry | {
             "image": None,
             "image_size": None,
@@ -194,9 +195,11 @@ def save_images(results: list[Generated], images: Path, suffix: str) -> Batch:
     for result in results:
         name = f"{result.prompt.id}.{suffix}"
         items.append(manifest_item(result.prompt, result, name))
-        if not result.skipped:
+        if result.image is not None and result.cross is not None:
             tensors[f"{result.prompt.id}/cross"] = result.cross.half()
             with write_atomically(images / name) as partial:
-                options = {"quality": 95, "subsampling": 0} if suffix == "jpg" else {}
+                options: dict[str, Any] = (
+                    {"quality": 95, "subsampling": 0} if suffix == "jpg" else {}
+                )
                 Image.fromarray(result.image).save(partial, **options)
     return tensors, items

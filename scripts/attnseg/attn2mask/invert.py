@@ -169,7 +169,7 @@ def invert_photos(
     """Class maps "<id>/cross" [K, h, w] float16 of photos, and their manifest items."""
     photos = [dataset.image_path(root, image_id, split) for image_id in ids]
     images = [read_image(path) for path in photos]
-    folder = root / dataset.photo_folder(split)
+    folder = root / (dataset.photo_folder(split) or "")
     items = [
         {
             "id": image_id, "prompt": None, "classes": dataset.labels(root, image_id, source, split),

@@ -34,7 +34,7 @@ def write_items(
     """
     for folder in folders:
         start_folder(folder, made_with, patterns)
-    items = []
+    items: list[dict] = []
     with (
         multiprocessing.get_context("fork").Pool(
             processes, initializer=torch.set_num_threads, initargs=(1,)
@@ -51,9 +51,9 @@ def write_items(
     return items
 
 
-def _tried(work: Callable[[object], dict], job: object) -> tuple[dict | None, str | None]:
+def _tried(work: Callable[[object], dict], job: object) -> tuple[dict, str | None]:
     """What `work` returns, or the error that the one who waits for it is to raise."""
     try:
         return work(job), None
     except UserError as error:
-        return None, str(error)
+        return {}, str(error)

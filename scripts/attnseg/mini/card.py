@@ -131,7 +131,9 @@ def samples(pipeline: "StableDiffusionPipeline") -> Image.Image:
     return Image.fromarray(grid)
 
 
-def save_with_card(pipeline, history: list[dict], facts: dict, output: Path) -> None:
+def save_with_card(
+    pipeline: "StableDiffusionPipeline", history: list[dict], facts: dict, output: Path
+) -> None:
     """The pipeline in float16 with its card and history, moved into place when complete."""
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

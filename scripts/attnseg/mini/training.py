@@ -252,7 +252,7 @@ def cached_scenes(folder: Path, seed: int, count: int, threads: int, log: Callab
 
 
 def cached_latents(
-    folder: Path, vae, images: np.ndarray, device: str, log: Callable
+    folder: Path, vae: AutoencoderKL, images: np.ndarray, device: str, log: Callable
 ) -> torch.Tensor:
     """[2, N, 8, 16, 16] float16, scaled: the scenes as they are and mirrored."""
     kept = folder / "latents.npy"

@@ -7,7 +7,6 @@ was learnt is a `Personal`.
 
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,6 @@ from attnseg.core.geometry import central_square
 from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
-from attnseg.io import provenance
 from attnseg.io.batches import Batches
 from attnseg.io.files import images_in, parameters_hash, sha256, start_folder, write_atomically
 from attnseg.personalised.personal import (
@@ -38,7 +36,6 @@ from attnseg.personalised.personal import (
     installed,
     processors_with,
     read_personal,
-    save_personal,
     text_projections,
     with_tokens,
 )
@@ -353,32 +350,3 @@ def remove_checkpoint(checkpoint: Path) -> None:
     checkpoint.unlink(missing_ok=True)
     if checkpoint.parent.is_dir() and not os.listdir(checkpoint.parent):
         checkpoint.parent.rmdir()
-
-
-def learn(
-    backbone: StableDiffusion,
-    concepts: list[Concept],
-    settings: SubjectTrainingJob,
-    output: Path,
-    workdir: Path,
-    log: Callable[[str], None] = print,
-) -> None:
-    """Write the weights in `output`, unless those of the same plan are there already."""
-    if is_learnt(output, plan_of(backbone, concepts, settings)):
-        log(f"{output} is there already")
-        return
-    started = time.time()
-    checkpoint = workdir / "checkpoint.pt"
-    personal = train(backbone, concepts, settings, checkpoint, settings.checkpoint_interval, log)
-    personal.info["seconds"] = round(time.time() - started, 1)
-    personal.info["device"] = provenance.device(str(backbone.device))
-    save_personal(output, personal)
-    remove_checkpoint(checkpoint)
-    log(f"{', '.join(concept.token for concept in concepts)} learnt in {output}")
-
-
-def check_size(backbone: StableDiffusion, size: int) -> None:
-    """Raise where the U-Net cannot halve the latents of such a photo as often as it does."""
-    multiple = backbone.multiple
-    if size < multiple or size % multiple:
-        raise UserError(f"size {size}: it must be a multiple of {multiple} for this model")

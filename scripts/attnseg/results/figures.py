@@ -96,7 +96,13 @@ def draw_curves(curves: dict, measured: dict, path: Path) -> None:
     plt.close(plot)
 
 
-def similarity_rows(x, y, groups, about: dict, published: dict) -> list[Line]:
+def similarity_rows(
+    x: np.ndarray,
+    y: np.ndarray,
+    groups: tuple[np.ndarray, np.ndarray],
+    about: dict,
+    published: dict,
+) -> list[Line]:
     """The lines of the CSV: r and p of the groups beside the paper's, of the images, the groups."""
     _, _, r, p = regression(*groups)
     _, _, r_images, p_images = regression(x, y)
@@ -117,14 +123,16 @@ def similarity_rows(x, y, groups, about: dict, published: dict) -> list[Line]:
     rows = []
     for method, metric, ours, note in cells:
         paper, remark = published.get(metric, ("", "")) if method == "Ours" else ("", "")
-        row = dict.fromkeys(COLUMNS, "") | columns
+        row: Line = {**dict.fromkeys(COLUMNS, ""), **columns}
         row |= {"method": method, "metric": metric, "paper": paper, "ours": ours}
         row |= {"status": "measured", "note": Note(detail=[note] if note else [], paper=remark)}
         rows.append(row)
     return rows
 
 
-def draw_similarity(x, y, groups, path: Path) -> None:
+def draw_similarity(
+    x: np.ndarray, y: np.ndarray, groups: tuple[np.ndarray, np.ndarray], path: Path
+) -> None:
     """Images as dots, groups as squares, and the line through the groups."""
     slope, intercept, r, p = regression(*groups)
     plot, axis = plt.subplots(figsize=(6, 4))

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -50,7 +50,7 @@ def extract_shard(
     ]
     timing: dict[str, list] = {"labels": [], "seconds": []}
 
-    def timed(batches):
+    def timed(batches: Iterable) -> Iterator:
         bar = tqdm(
             batches, desc="attention", unit="batch", mininterval=2, disable=not sys.stderr.isatty()
         )

@@ -28,6 +28,7 @@ def stages_of(backbone: Backbone, sample: Sample, options: Options) -> Stages:
     (view,) = views_of(backbone, [sample], options)
     ((_, query),) = queries_of(sample.classes, options)
     (maps,) = query_maps(backbone, [(view, query)], options, with_affinity=True)
+    assert maps.affinity is not None  # it was asked for
     inside = in_photo(maps.kinds["cross"].shape[1:], view.fit)
     clusters = spectral_segments(maps.affinity, inside, CLUSTERS, options.seed)
     shares = torch.stack([(clusters == n).float() for n in range(CLUSTERS)])
