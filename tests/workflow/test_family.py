@@ -187,7 +187,7 @@ def test_a_family_is_a_file_that_the_configuration_names(world, tmp_path):
     [
         (None, "my_family.py: no such Python file; correct model.file"),
         ("BACKBONE = 3", "my_family.py: it exports no BACKBONE"),
-        (FAMILY.replace("target = pipeline = decode", ""), "BACKBONE lacks device, dtype, pipeline, target; "),
+        (FAMILY.replace("target = pipeline = decode", ""), "BACKBONE lacks pipeline, target; "),
     ],
 )
 def test_a_file_that_is_no_family_is_one_line(tmp_path, text, message):
