@@ -2,13 +2,14 @@
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from attnseg.backbones import load_backbone
-from attnseg.backbones.stable_diffusion import StableDiffusion
+from attnseg.backbones.stable_diffusion import StableDiffusion, stable_diffusion
 from attnseg.errors import UserError
 from attnseg.io import provenance
 from attnseg.io.gpu import claim_device, training_dtype
@@ -39,10 +40,11 @@ def teach(
 
     revision = args.revision if args.model else MODEL.revision
     device = claim_device(args.device)
-    backbone = load_backbone(args.model or MODEL.path, revision, device, training_dtype(device))
-    if settings.size is None:
-        settings = settings.but(size=min(backbone.size))
-    check_size(backbone, settings.size)
+    model, dtype = args.model or MODEL.path, training_dtype(device)
+    backbone = stable_diffusion(load_backbone(model, revision, device, dtype))
+    size = min(backbone.size) if settings.size is None else settings.size
+    settings = settings.but(size=size)
+    check_size(backbone, size)
     for concepts in lessons.values():
         with_tokens(backbone.tokenizer, [concept.token for concept in concepts])
         cd.check_prompts(backbone.tokenizer, concepts, settings)
@@ -81,12 +83,12 @@ def regularisation_folders(args: argparse.Namespace, concepts: list[cd.Concept])
 
 
 def learn(
-    args,
+    args: argparse.Namespace,
     backbone: StableDiffusion,
     concepts: list[cd.Concept],
     settings: SubjectTrainingJob,
     output: Path,
-    log,
+    log: Callable[[str], None],
 ) -> None:
     """Write the weights in `output`, unless those of the same plan are there already."""
     if cd.is_learnt(output, cd.plan_of(backbone, concepts, settings)):
