@@ -7,6 +7,7 @@ import numpy as np
 
 from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
+from attnseg.backbones.stable_diffusion import stable_diffusion
 from attnseg.core.crf import densecrf
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
@@ -43,7 +44,7 @@ def by_query(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
     check_identifier(args.query, personal)
     image = read_image(args.photo)
     model, revision = base_of(personal) if args.model is None else (args.model, args.revision)
-    backbone = load_backbone(model, revision, claim_device(args.device))
+    backbone = stable_diffusion(load_backbone(model, revision, claim_device(args.device)))
     check_base(backbone, personal, str(args.personal))
     mask = locate(
         backbone,

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from attnseg.backbones import load_backbone
+from attnseg.backbones.stable_diffusion import stable_diffusion
 from attnseg.errors import UserError
 from attnseg.io.gpu import claim_device, training_dtype
 from attnseg.personalised import custom_diffusion as cd
@@ -37,10 +38,11 @@ def teach(
 
     revision = args.revision if args.model else MODEL.revision
     device = claim_device(args.device)
-    backbone = load_backbone(args.model or MODEL.path, revision, device, training_dtype(device))
-    if settings.size is None:
-        settings = settings.but(size=min(backbone.size))
-    cd.check_size(backbone, settings.size)
+    model, dtype = args.model or MODEL.path, training_dtype(device)
+    backbone = stable_diffusion(load_backbone(model, revision, device, dtype))
+    size = min(backbone.size) if settings.size is None else settings.size
+    settings = settings.but(size=size)
+    cd.check_size(backbone, size)
     for concepts in lessons.values():
         with_tokens(backbone.tokenizer, [concept.token for concept in concepts])
         cd.check_prompts(backbone.tokenizer, concepts, settings)

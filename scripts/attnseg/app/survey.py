@@ -8,7 +8,8 @@ from attnseg.datasets import completeness
 
 def survey(config: dict, entries: dict) -> tuple[list[tuple[str, ...]], list[str]]:
     """The table's rows, and what to do about what is not complete, a line each."""
-    rows, advice = [], []
+    rows: list[tuple[str, ...]] = []
+    advice: list[str] = []
     for name, settings in config["datasets"].items():
         dataset, root = datasets.load(name, settings), Path(settings["root"])
         entry = completeness.entry_of(dataset, entries)

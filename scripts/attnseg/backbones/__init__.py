@@ -48,8 +48,10 @@ def load_backbone(
 
     if file is None:
         folder = find_model(path_or_id, revision)
-        module, family = FAMILIES[pipeline_name(folder)]
-        family = getattr(importlib.import_module(f"attnseg.backbones.{module}"), family)
+        module, kind = FAMILIES[pipeline_name(folder)]
+        family: type[Backbone] = getattr(
+            importlib.import_module(f"attnseg.backbones.{module}"), kind
+        )
     else:
         folder, family = Path(path_or_id), _family_of(Path(file))
         if not folder.is_dir():
@@ -58,7 +60,7 @@ def load_backbone(
     device = pick_device(device) if isinstance(device, str) else device
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype or pick_dtype(device)
     backbone = family.load(folder, name, device, dtype)
-    backbone.file = file and Path(file)
+    backbone.file = None if file is None else Path(file)
     return backbone
 
 
@@ -68,7 +70,7 @@ def _family_of(path: Path) -> type[Backbone]:
 
     name = f"attnseg_backbone_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or not path.is_file():
+    if spec is None or spec.loader is None or not path.is_file():
         raise UserError(f"{path}: no such Python file; correct model.file (--model-file)")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

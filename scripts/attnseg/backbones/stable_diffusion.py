@@ -21,6 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from attnseg.backbones.interface import Attention, Backbone, Block, Denoiser, Posterior, Text
 from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
 from attnseg.backbones.text import Query, encode_text, token_positions
+from attnseg.errors import UserError
 
 
 @dataclass
@@ -154,3 +155,10 @@ class StableDiffusion(UNet, Backbone):
             feature_extractor=None,
             requires_safety_checker=False,
         )
+
+
+def stable_diffusion(backbone: Backbone) -> StableDiffusion:
+    """The backbone, for what needs its parts; a `UserError` for one of another family."""
+    if not isinstance(backbone, StableDiffusion):
+        raise UserError(f"{backbone.name}: this needs a Stable Diffusion 1.x or 2.x; give one")
+    return backbone

@@ -7,6 +7,7 @@ import os
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypedDict, cast
 
 from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
@@ -19,7 +20,22 @@ COLUMNS = (
     *("method", "metric", "paper", "ours", "status"),
     *("dataset", "split", "n_images", "model", "seed", "note"),
 )
-Line = dict[str, str | Note]  # a line of the tidy CSV: text in all columns but `note`
+
+
+class Line(TypedDict, total=False):
+    """A line of the tidy CSV, or some of its columns: text in all but `note`."""
+
+    method: str
+    metric: str
+    paper: str
+    ours: str
+    status: str
+    dataset: str
+    split: str
+    n_images: str
+    model: str
+    seed: str
+    note: Note
 
 
 def read_csv(path: str | os.PathLike, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -124,12 +140,18 @@ def _measured(
     return {
         "status": "measured",
         "ours": f"{statistics.fmean(values):.{source.decimals}f}",
-        **{
-            column: _joined([metrics.get(column) for metrics in found])
-            for column in ("dataset", "split", "n_images", "model", "seed")
-        },
+        "dataset": _joined([metrics.get("dataset") for metrics in found]),
+        "split": _joined([metrics.get("split") for metrics in found]),
+        "n_images": _joined([metrics.get("n_images") for metrics in found]),
+        "model": _joined([metrics.get("model") for metrics in found]),
+        "seed": _joined([metrics.get("seed") for metrics in found]),
         "note": note,
     }
+
+
+def _line(columns: Mapping[str, str], note: Note) -> Line:
+    """The columns of a tidy CSV with a note in place of its text."""
+    return cast(Line, {**columns, "note": note})
 
 
 def table_rows(
@@ -146,8 +168,8 @@ def table_rows(
     rows = []
     for cell in cells:
         paper, note = published.get(cell, ("", ""))
-        row: Line = dict.fromkeys(COLUMNS, "")
-        row.update(method=cell[0], metric=cell[1], paper=paper, note=Note())
+        row = _line(dict.fromkeys(COLUMNS, ""), Note())
+        row.update({"method": cell[0], "metric": cell[1], "paper": paper})
         if cell in table.ours:
             row.update(_measured(table.ours[cell], evaluations, left_out or {}))
         else:
@@ -175,7 +197,7 @@ def add_outcome(finding: Finding, better: Line, worse: Line) -> None:
 
 def read_rows(path: str | os.PathLike) -> list[Line]:
     """The lines of a tidy CSV."""
-    return [row | {"note": parse(row["note"])} for row in read_csv(path, COLUMNS)]
+    return [_line(row, parse(row["note"])) for row in read_csv(path, COLUMNS)]
 
 
 def write_rows(path: str | os.PathLike, rows: list[Line]) -> None:
@@ -186,4 +208,4 @@ def write_rows(path: str | os.PathLike, rows: list[Line]) -> None:
     ):
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row | {"note": dump(row["note"])} for row in rows)
+        writer.writerows({**row, "note": dump(row["note"])} for row in rows)

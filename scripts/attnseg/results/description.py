@@ -124,7 +124,7 @@ def _with_columns(table: Table, method: str, metrics: set[str]) -> Table:
     """The columns of a method, one a group, in a table with a metric a row."""
     for group in dict.fromkeys(group for group, _ in table.columns):
         places = [i for i, column in enumerate(table.columns) if column[0] == group]
-        names = [next(row.cells[i][1] for i in places if row.cells[i]) for row in table.rows]
+        names = [next(cell[1] for i in places if (cell := row.cells[i])) for row in table.rows]
         if not metrics & set(names):
             continue
         after = places[-1] + 1

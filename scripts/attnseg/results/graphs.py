@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 BLUE, GREY = "#0072b2", "#777777"
 
 
-def placed(graph: networkx.DiGraph) -> dict[str, tuple[float, float]]:
+def placed(graph: networkx.DiGraph) -> dict[str, tuple[int, float]]:
     """(column, row) of each node: right of all that lead to it, near its neighbours.
 
     Nodes that lead to each other share a column.
@@ -23,14 +23,15 @@ def placed(graph: networkx.DiGraph) -> dict[str, tuple[float, float]]:
         [node for part in generation for node in parts.nodes[part]["members"]]
         for generation in networkx.topological_generations(parts)
     ]
-    along = {}  # by spectral order: along a line on which neighbours are close
+    # by spectral order: along a line on which neighbours are close
+    along: dict[str, tuple[int, float]] = {}
     undirected = graph.to_undirected()
     for i, members in enumerate(sorted(networkx.connected_components(undirected), key=min)):
         names = sorted(members)
         laplacian = networkx.laplacian_matrix(undirected, names).toarray()
         fiedler = np.linalg.eigh(laplacian)[1][:, min(1, len(names) - 1)]
         along |= {name: (i, value) for name, value in zip(names, fiedler, strict=True)}
-    places = {}
+    places: dict[str, tuple[int, float]] = {}
     for column, nodes in enumerate(columns):
         for i, node in enumerate(sorted(nodes, key=lambda name: (along[name], name))):
             places[node] = (column, (i + 0.5) / len(nodes))

@@ -47,7 +47,7 @@ def table_of(path: str | os.PathLike) -> dict[str, object]:
     table, cells = render.load(path)
 
     def cell(name: tuple[str, str] | None) -> dict[str, str | None]:
-        row = cells.get(name)
+        row = cells.get(name) if name else None
         paper, ours = render.pair(row)
         return {"paper": paper, "ours": ours, "note": dump(row["note"]) if row else ""}
 

@@ -11,7 +11,6 @@ from attnseg.results import FIGURES, TABLES
 from attnseg.results.build import Line, read_rows
 from attnseg.results.description import Row, Table, plain, rows_by_method, with_cells
 
-MADE_ON = ("dataset", "split", "n_images", "model")
 GAP = "-"  # no such value in the paper
 NOT_RUN = "–"
 
@@ -65,7 +64,10 @@ def notes_under(rows: Sequence[Line]) -> list[str]:
     """What ours was measured on, and why the rest was not run."""
     measured = dict.fromkeys(
         (
-            *(row[column] for column in MADE_ON),
+            row["dataset"],
+            row["split"],
+            row["n_images"],
+            row["model"],
             row["note"].precision,
             row["model"] == row["method"],
             row["seed"],
@@ -117,7 +119,9 @@ def text(path: str | os.PathLike, width: int | None = None) -> str:
     """
     table, cells = load(path)
     width = width or shutil.get_terminal_size((100, 24)).columns
-    body = [[_cell_text(cells.get(cell)) for cell in row.cells] for row in table.rows]
+    body = [
+        [_cell_text(cells.get(cell) if cell else None) for cell in row.cells] for row in table.rows
+    ]
     head_widths = [
         max(len(label) for label in (head, *(row.heads[i] for row in table.rows)))
         for i, head in enumerate(table.heads)
