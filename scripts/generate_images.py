@@ -27,7 +27,7 @@ from attnseg.errors import run
 from attnseg.io.files import parameters_hash, sha256, write_atomically
 from attnseg.io.gpu import claim_device
 from attnseg.io.precision import number_format
-from attnseg.io.shard_parts import Batch, build_shard
+from attnseg.io.shard_parts import ShardPart, build_shard
 from attnseg.io.shards import manifest_path, members, problem_with
 from attnseg.settings import Generation
 from attnseg.settings.cli import add_settings, given_settings
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     started = time.time()
 
-    def work(batch: list[Prompt]) -> Batch:
+    def work(batch: list[Prompt]) -> ShardPart:
         (results,) = generate(backbone, batch, settings, len(batch))
         return saved(results, args.images, settings.image_format)
 
@@ -123,7 +123,7 @@ def manifest_item(prompt: Prompt, result: Generated, image: str) -> dict:
     }
 
 
-def saved(results: list[Generated], images: Path, suffix: str) -> Batch:
+def saved(results: list[Generated], images: Path, suffix: str) -> ShardPart:
     """Write a batch's images; returns its maps and manifest items."""
     tensors, items = {}, []
     for result in results:

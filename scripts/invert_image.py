@@ -28,7 +28,7 @@ from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
 from attnseg.io.files import sha256
 from attnseg.io.gpu import claim_device
-from attnseg.io.shard_parts import Batch, build_shard
+from attnseg.io.shard_parts import ShardPart, build_shard
 from attnseg.io.shards import members, problem_with
 from attnseg.settings import InversionJob
 from attnseg.settings.cli import add_settings, given_settings
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     started = time.time()
 
-    def work(batch: list[str]) -> Batch:
+    def work(batch: list[str]) -> ShardPart:
         photos = [dataset.image_path(args.root, image_id, args.split) for image_id in batch]
         classes = [dataset.labels(args.root, image_id, source, args.split) for image_id in batch]
         images = [read_image(path) for path in photos]

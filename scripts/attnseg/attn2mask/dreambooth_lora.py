@@ -165,7 +165,7 @@ def train(
             backbone.encode_text([texts[r] for r in rows]) if options.text_encoder else fixed[rows]
         )
 
-    def batch_of(step: int) -> finetuning.Batch:
+    def batch_of(step: int) -> finetuning.TrainingBatch:
         generator = generator_of(options.seed, "lora", step)
         latents = [
             batch_latents(backbone, pool, side, options.batch_size, generator)
@@ -173,7 +173,7 @@ def train(
         ]
         return finetuning.noised(backbone, torch.cat(latents), text, shares, generator)
 
-    finetuning.train(
+    finetuning.train_weights(
         backbone,
         weights,
         torch.optim.AdamW(weights, options.learning_rate),

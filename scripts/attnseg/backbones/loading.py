@@ -1,4 +1,4 @@
-"""The components of a folder in diffusers' layout; what is wrong with one is one line."""
+"""Load the components of a model in diffusers' layout, with one-line errors."""
 
 import json
 import re
@@ -17,10 +17,11 @@ from attnseg.errors import UserError
 
 @contextmanager
 def _readable(folder: Path, component: str) -> Iterator[None]:
+    """Turn errors of the block into a one-line `UserError` that names the component."""
     check_component(folder, component)
     try:
         yield
-    except Exception as error:  # a damaged file, a configuration of another class: many types
+    except Exception as error:  # damaged files and wrong configurations raise many types
         reason = re.sub(r"\s+", " ", str(error))[:200]
         raise UserError(
             f"{folder}: {component}/ cannot be loaded ({reason}); fetch the model again"
@@ -30,7 +31,7 @@ def _readable(folder: Path, component: str) -> Iterator[None]:
 def load_network(
     folder: Path, component: str, kind: type[torch.nn.Module], dtype: torch.dtype
 ) -> torch.nn.Module:
-    """A network of transformers or diffusers, in evaluation mode and without gradients."""
+    """Load a network of transformers or diffusers, in evaluation mode and without gradients."""
     with _readable(folder, component):
         network, info = kind.from_pretrained(
             folder / component,
@@ -43,7 +44,7 @@ def load_network(
     wrong = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
     if wrong:
         raise UserError(
-            f"{folder}: {component}/ lacks {len(wrong)} weights, or has them in another shape "
+            f"{folder}: {component}/ lacks {len(wrong)} weights or has them in another shape "
             f"({wrong[0]}, ...); the weights and config.json are of different models"
         )
     return network.eval().requires_grad_(False)

@@ -189,7 +189,7 @@ def train(
             log(f"step {step}/{settings.steps} loss {mean:.4f}")
 
     with installed(backbone, embedding, processors):
-        losses = finetuning.train(
+        losses = finetuning.train_weights(
             changed,
             weights,
             optimizer,
@@ -237,7 +237,7 @@ def step_batch(
     settings: SubjectTrainingJob,
     photos: _Photos,
     step: int,
-) -> finetuning.Batch:
+) -> finetuning.TrainingBatch:
     """Photos of the subjects, then images of their classes; by the seed and the step alone."""
     generator = generator_of(settings.seed, "step", step)
 
