@@ -89,7 +89,7 @@ def refusal(tmp_path, text: str) -> str:
             "/own.yaml:2: datasets.mine: no such data set; give it `classes`, or a `layout`: voc, "
             "coco, imagenet_s, cityscapes, mug19; did you mean `cityscapes`?",
         ),
-        ("inversions: {base: {}}\n", "`inversions.base` is the name of a variant"),
+        ("inversions: {base: {}}\n", "`inversions.base` is also the name of a variant"),
         (
             "segmentors: {attn2mask_voc_2000: {train: {masks: otzu}}}\n",
             "'otzu' is not configured; did you mean `otsu`?",
@@ -105,7 +105,7 @@ def refusal(tmp_path, text: str) -> str:
         ),
         (
             "segmentors: {attn2mask_voc_2000: {train: {synthesis: cityscapes}}}\n",
-            "synthesis.cityscapes has the classes of cityscapes; name that",
+            "synthesis.cityscapes has the classes of cityscapes; set it to that",
         ),
     ],
 )

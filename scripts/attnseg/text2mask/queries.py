@@ -1,17 +1,17 @@
-"""The sentence that asks for the classes of a photo (Text2Mask, Section 3.3)."""
+"""The text query of a photo's classes (Text2Mask, Section 3.3)."""
 
 from collections.abc import Sequence
 
 from attnseg.backbones.text import Query
 from attnseg.datasets import Dataset
-from attnseg.datasets.voc import DATASET as USUAL  # whose words serve where no data set is named
+from attnseg.datasets.voc import DATASET as USUAL  # the default vocabulary
 from attnseg.errors import UserError
 
 
 def background_words(
     classes: Sequence[str], profile: str, vocabulary: Dataset = USUAL
 ) -> list[str]:
-    """The words appended for these classes: the union over them, in order, without repeats."""
+    """Background words appended to a query: their union over `classes`, in order."""
     usual, official = vocabulary.background_words, vocabulary.official_background_words
     if profile == "paper":
         return list(usual)
@@ -29,7 +29,8 @@ def text_query(
 ) -> Query:
     """``a photo including <class>, <class>, <background>, ..., and <background>.``
 
-    `vocabulary`: whose synonyms the classes are asked for by, and whose background words follow.
+    `synonyms`: replace classes by their synonyms in `vocabulary`. `background`: append its background
+    words.
     """
     if not classes:
         raise UserError("a query needs at least one class: none was given")
