@@ -96,8 +96,8 @@ def refusal(tmp_path, text: str) -> str:
         ),
         (
             "segmentors:\n  attn2mask_cityscapes:\n    train: {images: 13000}\n",
-            "/own.yaml:3: `segmentors.attn2mask_cityscapes.train.images`: 13000 of the 12000 images "
-            "of synthesis.cityscapes; raise its count",
+            "/own.yaml:3: `segmentors.attn2mask_cityscapes.train.images`: 13000 images, but "
+            "synthesis.cityscapes has 12000; raise its count",
         ),
         (
             "segmentors: {attn2mask_voc_2000: {train: {split: train}}}\n",
