@@ -15,7 +15,7 @@ import numpy as np
 from attnseg.datasets.mug19 import SPLITS, Mug19, read_mug19
 from attnseg.errors import UserError, run
 from attnseg.io.files import write_atomically, write_json
-from attnseg.personalised.answers import read_predictions, read_rows
+from attnseg.personalised.predictions import read_predictions, read_rows
 from attnseg.personalised.scores import order_notes, score, split_metrics
 
 
@@ -66,8 +66,8 @@ def main(argv: list[str] | None = None) -> int:
                 "model": about["model"], "seed": parameters["seed"], "parameters": parameters,
                 "note": note(split, metrics, about, parameters),
             }  # fmt: skip
-            if "seconds_an_instance" in about:
-                content["seconds_an_instance"] = about["seconds_an_instance"]
+            if "seconds_per_instance" in about:
+                content["seconds_per_instance"] = about["seconds_per_instance"]
             write_json(args.output / split / method / "metrics.json", content)
     show(measured)
     write_json(args.output / "order.json", notes)
@@ -86,9 +86,9 @@ def note(split: str, metrics: dict, about: dict, parameters: dict) -> str:
             f"segments: the affinity times a Gaussian of {parameters['locality']:g} cells, unlike the "
             "paper's"
         )
-    if "seconds_an_instance" in about:
+    if "seconds_per_instance" in about:
         parts.append(
-            f"learnt in {about['seconds_an_instance']:.0f} s an instance on average (published: "
+            f"learnt in {about['seconds_per_instance']:.0f} s per instance on average (published: "
             "6 minutes on two A100s)"
         )
     return "; ".join(parts)

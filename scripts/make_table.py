@@ -23,7 +23,7 @@ from attnseg.results.build import read_evaluations, read_published, table_rows, 
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
 
-COSTS = ("seconds_an_instance",)  # of a metrics.json, repeated in the provenance
+COSTS = ("seconds_per_instance",)  # of a metrics.json, repeated in the provenance
 
 
 def parser() -> argparse.ArgumentParser:

@@ -172,7 +172,7 @@ def learn(
     log,
 ) -> None:
     """Write the weights in `output`, unless those of the same plan are there already."""
-    if cd.is_learnt(output, cd.plan_of(backbone, concepts, settings)):
+    if cd.is_trained(output, cd.plan_of(backbone, concepts, settings)):
         log(f"{output} is there already")
         return
     started = time.time()

@@ -265,6 +265,6 @@ def test_the_order_of_the_methods_is_told_with_numbers():
     notes = order_notes(measured)
     assert "all af_acc: ours 50.0, context_only 60.0 (in the paper ours is ahead)" in notes
     assert [note for note in notes if "subject_only" in note] == [
-        "semantic_distractor bf_acc: ours 50.0, subject_only 40.0 (in the paper the subject alone is ahead)"
+        "semantic_distractor bf_acc: ours 50.0, subject_only 40.0 (in the paper subject_only is ahead)"
     ]
     assert order_notes({"all": {"custom_selfcross": SimpleNamespace()}}) == []

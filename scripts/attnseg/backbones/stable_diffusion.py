@@ -106,7 +106,11 @@ class StableDiffusion(UNet, Backbone):
         return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        return self.unet.config.in_channels, size[0] // self.vae_scale_factor, size[1] // self.vae_scale_factor
+        return (
+            self.unet.config.in_channels,
+            size[0] // self.vae_scale_factor,
+            size[1] // self.vae_scale_factor,
+        )
 
     def encode_text(self, texts: Sequence[str]) -> Text:
         tokens = encode_text(self.tokenizer, texts, self.device)

@@ -105,9 +105,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--config", type=Path, help="the resolved configuration as JSON, for the provenance"
     )
     parser.add_argument("--device", help="the device of the run, for the provenance")
-    parser.add_argument(
-        "--benchmarks", type=Path, help="folder of the jobs' cost records"
-    )
+    parser.add_argument("--benchmarks", type=Path, help="folder of the jobs' cost records")
 
 
 def read_config(path: Path | None) -> object:
