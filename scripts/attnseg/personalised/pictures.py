@@ -10,9 +10,9 @@ from attnseg.datasets.images import read_image
 from attnseg.datasets.mug19 import SPLITS, Mug19, Triplet, read_mug19
 from attnseg.evaluations import MUG19_METHODS
 from attnseg.io.files import write_atomically
-from attnseg.personalised.predictions import read_predictions, read_rows
 from attnseg.personalised.assignment import NONE, together
 from attnseg.personalised.personal import personal_description
+from attnseg.personalised.predictions import read_predictions, read_rows
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
