@@ -96,7 +96,7 @@ def test_a_scene_with_an_unknown_subject_is_named(root):
 def test_asking_twice_for_an_instance_is_refused(root):
     triplets = read(root, "triplets")
     write(root, triplets=[*triplets, triplets[0] | {"id": "3"}])
-    with pytest.raises(UserError, match="asked for twice"):
+    with pytest.raises(UserError, match="has two triplets"):
         read_mug19(root)
 
 
