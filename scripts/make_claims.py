@@ -56,7 +56,7 @@ def runs_of(values: Sequence[str]) -> dict[str, list[Path]]:
 
 def published_values(folder: Path) -> dict[tuple[str, str, str], float]:
     """(target, method, metric) -> the paper's value."""
-    cells = (q.cell for claim in CLAIMS for q in claim.qualities if q.cell)
+    cells = (q.cell for claim in CLAIMS for q in claim.measurements if q.cell)
     return {
         (target, *cell): float(value)
         for target in dict.fromkeys(cell[0] for cell in cells)
