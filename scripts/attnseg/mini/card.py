@@ -1,4 +1,4 @@
-"""The miniature's model card: its training in a plot, samples of fixed prompts, and a text."""
+"""The miniature's model card: text, a plot of its training, and samples for fixed prompts."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ Guidance 5, 50 steps, seeds 0 to {count}, not chosen: {prompts}.
 
 
 def write_card(folder: Path, pipeline, history: list[dict], facts: dict) -> None:
-    """README.md, training.svg and samples.png in `folder`.
+    """Write README.md, training.svg and samples.png to `folder`.
 
     `facts`: scenes, vae_steps, vae_batch, steps, batch, hours, machine, command.
     """
@@ -109,7 +109,7 @@ def loss_plot(history: list[dict], path: Path) -> None:
 
 @torch.no_grad()
 def samples(pipeline) -> Image.Image:
-    """One image a prompt, twice as large, four a row."""
+    """One image per prompt, enlarged twofold, four per row."""
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(i) for i in range(len(PROMPTS))]
     images = pipeline(
