@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def note(split: str, metrics: dict, about: dict, parameters: dict) -> str:
-    """What a table says beside the numbers: chance, where segments are not the paper's, cost."""
+    """The note in a table: chance, differences of segments from the paper's, cost."""
     if not metrics["n_triplets"]:
         return f"no triplet of {split}"
     parts = [f"chance {metrics['chance']:.1f} in {split}"]

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The ledger: every claim of the papers that a run can check, and whether it holds here.
+"""Make the ledger: test each claim of the papers that a run can check.
 
     python scripts/make_claims.py --output results/claims.csv \\
         --evaluations masks/voc/train/base/crf=work/evaluation/masks/voc/train/base/crf/metrics.json ...
 
-A difference has the 95 % interval of a paired bootstrap over images, computed from what lies beside
-each metrics.json. It holds where the interval lies on the claimed side of 0, does not hold where it
-lies on the other, and is undecided else. A trained segmentor needs three seeds, NAME=FILE once a seed;
-with fewer the verdict is "one run". Nothing but published values is typed.
+A difference has the 95 % interval of a paired bootstrap over images, computed from the per-image
+counts beside each metrics.json. A claim holds if the interval is on the claimed side of 0, does not
+hold if it is on the other side, and is otherwise undecided. A trained segmentor needs three seeds,
+NAME=FILE once per seed; with fewer the verdict is "one run".
 """
 
 import argparse

@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         "--locality",
         type=float,
         metavar="CELLS",
-        help="with --personal, how near the cells of a thing are (default: no matter)",
+        help="with --personal, spatial prior, std. dev. in cells (default: off)",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -62,7 +62,7 @@ pathvars:
     captions=os.path.relpath(REPOSITORY / "workflow" / "report"),
 
 
-# masks that take no model, to know what a mean IoU is worth
+# model-free baselines
 REFERENCES = ["all_background", "random_labels"]
 
 
@@ -133,7 +133,7 @@ def dataset_manifest(dataset, split):
 
 
 def split_manifest(wildcards):
-    """The same, as an input."""
+    """Manifest of the job's split, as an input function."""
     return dataset_manifest(wildcards.dataset, wildcards.split)
 
 

@@ -29,7 +29,7 @@ def backbone_weights(wildcards):
 
 
 def backbone_input(wildcards):
-    """The same, as an input."""
+    """Weights of the job's backbone, if any, as an input function."""
     return backbone_weights(wildcards) or []
 
 
@@ -133,7 +133,7 @@ rule fetch_backbone:
         "python {input.script} {params.address} --output {output} > {log} 2>&1"
 
 
-# the mini scale's like of ImageNet's weights
+# the mini scale's stand-in for ImageNet-pretrained weights
 rule train_backbone:
     input:
         script=ancient("<scripts>/train_backbone.py"),
