@@ -30,35 +30,34 @@ of it; `config/mini.yaml` is such a file:
 
     snakemake --cores all --configfile config/mini.yaml
 
-So is `--config`, for one run: `--config device=cpu`, nested as `--config 'datasets={voc: {root: /data/VOC2012}}'`.
-An unknown key is refused, with the nearest valid one.
-`python -m attnseg.settings config/config.yaml FILE` prints every key as it then stands. Targets stand before `--configfile`, which takes all that
-follows it.
+`--config` overrides keys for one run: `--config device=cpu`, nested as `--config 'datasets={voc: {root: /data/VOC2012}}'`.
+For an unknown key the error names the nearest valid one. `python -m attnseg.settings config/config.yaml FILE` prints the
+resulting value of every key. Write targets before `--configfile`, which takes all arguments that follow it.
 
 ## How to
 
-**Use a data set or a model that is already on disk.** Set `datasets.voc.root` to the folder that holds
-`JPEGImages`; set `model.path` to the folder that holds `model_index.json`, and `model.revision: null`.
-Roots move one by one, not with `paths.resources`.
+**Use a data set or a model that is already on disk.** Set `datasets.voc.root` to the folder that contains
+`JPEGImages`; set `model.path` to the folder that contains `model_index.json`, and `model.revision: null`.
+Each root is set separately; they do not follow `paths.resources`.
 
-**Add an ablation.** A variant overrides keys of the extraction, a refinement is a way from maps to
-masks; both are configuration, no rule is written for them. With this file as `late.yaml`
+**Add an ablation.** A variant overrides keys of the extraction, a refinement turns maps into masks. Both
+need only configuration, no rule. With this file as `late.yaml`
 
     variants:
       late: {timestep: 300, noises: 1}
 
-the quality of its masks is
+the metrics of its masks are
 `snakemake work/evaluation/masks/voc/train/late/crf/metrics.json --cores all --configfile late.yaml`.
 
-**Train on other masks.** A segmentor that `extends` another takes from it what it does not say itself:
+**Train on other masks.** A segmentor that `extends` another inherits the keys that it does not set:
 
     segmentors:
       deeplabv2_voc_late:
         extends: deeplabv2_voc
         train: {masks: late/crf}
 
-**Train on generated images.** A `synthesis` is a set of images, a labelling a way from their attention
-to masks; a segmentor takes the first of them:
+**Train on generated images.** A `synthesis` is a set of images, a labelling turns their attention into
+masks; a segmentor is trained on the first images:
 
     labellings:
       beta_half: {beta: 0.5}

@@ -142,7 +142,7 @@ def test_what_a_user_may_do_wrong_is_one_line(photos, tiny_sd, tmp_path, capsys)
         (changed("--model", tmp_path / "none"), "no such folder"),
         ([*good, "--set", "size=50"], "multiple of"),
         ([*good, "--set", "prompt=a photo"], "must contain {} once"),
-        ([*good, "--set", "steps=0"], "settings.steps: 0 is too small; at least 1"),
+        ([*good, "--set", "steps=0"], "settings.steps: 0 is too small; must be at least 1"),
     ):
         assert said in fails(train_custom_diffusion, arguments, capsys)
     assert not (tmp_path / "out").exists()

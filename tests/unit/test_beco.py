@@ -532,16 +532,16 @@ def test_a_map_of_another_size_is_refused_in_one_line(toy, tmp_path):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"learner": "both"}, "segmentor.learner: 'both' is none of supervised, beco"),
+        ({"learner": "both"}, "segmentor.learner: 'both' is not one of supervised, beco"),
         ({"batch": 1}, "segmentor.batch: 1 must be 2 or more for beco"),
         ({"loss_scales": [0.5, 1.0]}, "segmentor.loss_scales: [0.5, 1.0] must be [1]"),
         ({"auxiliary": 0.4}, "segmentor.auxiliary: 0.4 must be 0 for beco"),
-        ({"beco_mix": 2}, "segmentor.beco_mix: 2 is too large; at most 1"),
+        ({"beco_mix": 2}, "segmentor.beco_mix: 2 is too large; must be at most 1"),
         (
             {"beco_online_labels": "some"},
-            "segmentor.beco_online_labels: 'some' is none of mixed, pasted",
+            "segmentor.beco_online_labels: 'some' is not one of mixed, pasted",
         ),
-        ({"epochs": 0}, "segmentor.epochs: 0 is too small; at least 1"),
+        ({"epochs": 0}, "segmentor.epochs: 0 is too small; must be at least 1"),
     ],
 )
 def test_a_wrong_setting_of_beco_is_one_line_that_names_it(values, told):

@@ -385,8 +385,11 @@ def test_a_wrong_argument_of_the_evaluation_is_one_line(trained, toy, tmp_path, 
     output = ["--output", str(tmp_path)]
     for arguments, told in [
         ([], "nothing to write"),
-        ([*output, "--set", "crf={"], "settings.crf: '{' is no mapping or null"),
-        ([*output, "--set", "scales=[0]"], "settings.scales.0: 0 is too small; more than 0"),
+        ([*output, "--set", "crf={"], "settings.crf: expected mapping or null, not '{'"),
+        (
+            [*output, "--set", "scales=[0]"],
+            "settings.scales.0: 0 is too small; must be more than 0",
+        ),
         ([*output, "--weights", "absent"], "absent: no such file; train the segmentor first"),
         ([*output, "--processes", "0"], "--processes 0: at least 1"),
     ]:

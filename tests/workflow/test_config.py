@@ -57,13 +57,13 @@ def refusal(tmp_path, text: str) -> str:
         ),
         (
             "profile: offical\n",
-            "/own.yaml:1: `profile`: 'offical' is none of paper, official; did you mean `official`?",
+            "/own.yaml:1: `profile`: 'offical' is not one of paper, official; did you mean `official`?",
         ),
         (
             "extraction: {noises: 0}\n",
-            "/own.yaml:1: `extraction.noises`: 0 is too small; at least 1",
+            "/own.yaml:1: `extraction.noises`: 0 is too small; must be at least 1",
         ),
-        ("extraction: {noises: many}\n", "`extraction.noises`: 'many' is no integer"),
+        ("extraction: {noises: many}\n", "`extraction.noises`: expected integer, not 'many'"),
         (
             "segmentors: {mine: {train: {dataset: voc, split: trian, masks: truth}}}\n",
             "'trian' is not configured; did you mean `train`?",

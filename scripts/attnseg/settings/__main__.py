@@ -1,4 +1,4 @@
-"""Print a configuration with every key as it stands once its files are read: JSON.
+"""Print the configuration that results from the given files, with all keys, as JSON.
 
 python -m attnseg.settings config/config.yaml config/mini.yaml
 """
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="later ones over earlier ones")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="later ones override earlier ones")
     args = parser.parse_args(argv)
     print(json.dumps(read_config(*args.files), indent=1))
     return 0
