@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw photos of a domain above images and attention without and with its LoRA (attn2mask, Figure 6)."""
+"""Draw target photos, and images with attention without and with a LoRA (attn2mask, Figure 6)."""
 
 import argparse
 import sys
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--after", type=Path, required=True, help="generated with it: shards, images/"
     )
-    parser.add_argument("--count", type=int, default=6, help="pictures a row (default: 6)")
+    parser.add_argument("--count", type=int, default=6, help="pictures per row (default: 6)")
     parser.add_argument("--output", type=Path, required=True, help="the picture, PNG or SVG")
     args = parser.parse_args(argv)
     targets = spread(pictures(args.target), args.count)
@@ -35,10 +35,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """All pictures below a folder, in the order of their names."""
+    """All images below a folder, sorted by name."""
     found = sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES)
     if not found:
-        raise UserError(f"{folder} has no pictures; name the folder they are in")
+        raise UserError(f"{folder}: no images; give the folder that contains them")
     return found
 
 

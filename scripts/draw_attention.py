@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Draw what attention can be turned into, side by side (Text2Mask, Figure 2).
+"""Draw ways to use attention, side by side (Text2Mask, Figure 2).
 
-A row a class of some photos with several: the photo, the spectral clustering of its self-attention,
-Cross, the clusters' mean Cross (CBP), and SelfCross. One noise each.
+One row per class of some photos with several classes: the photo, the spectral clustering of its
+self-attention, Cross, the clusters' mean Cross (CBP), and SelfCross, with one noise.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def attention_of(backbone: Backbone, sample: Sample, options: Options) -> Attention:
-    """Everything that is drawn of a photo, at its own size."""
+    """Clusters and maps of a photo, at its size."""
     (view,) = views_of(backbone, [sample], options)
     ((_, query),) = queries_of(sample.classes, options)
     (maps,) = query_maps(backbone, [(view, query)], options, with_affinity=True)

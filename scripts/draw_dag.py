@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw Snakemake's graph of rules as an SVG: from what has no input, on the left, to the results.
+"""Draw Snakemake's graph of rules as an SVG, from rules without inputs on the left to the results.
 
 snakemake --rulegraph dot results/voc_table1.csv | python scripts/draw_dag.py --output dag.svg
 """
@@ -34,14 +34,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def read_dot(text: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """(node -> rule, pairs of nodes from source to user) of Snakemake's dot."""
+    """Parse Snakemake's dot: node -> rule, and edges from source to user."""
     names = dict(re.findall(r'^\s*(\d+)\s*\[label\s*=\s*"(\w+)', text, re.M))
     edges = re.findall(r"^\s*(\d+)\s*->\s*(\d+)", text, re.M)
     return names, [(a, b) for a, b in edges if a in names and b in names and a != b]
 
 
 def layers_of(nodes: Iterable[str], edges: list[tuple[str, str]]) -> list[list[str]]:
-    """Nodes by the longest way to them, each layer in an order that keeps edges short."""
+    """Layers of nodes by their longest path, each in an order that keeps edges short."""
     sources: dict[str, list[str]] = {node: [] for node in nodes}
     users: dict[str, list[str]] = {node: [] for node in nodes}
     for a, b in edges:
@@ -80,7 +80,7 @@ def _mean(values: list[float], otherwise: float) -> float:
 
 
 def svg(names: dict[str, str], edges: list[tuple[str, str]]) -> str:
-    """Boxes in columns, and a curve an edge behind them."""
+    """Draw boxes in columns, and one curve per edge behind them."""
     layers = layers_of(names, edges)
     tallest = max(len(layer) for layer in layers)
     height = tallest * (HEIGHT + GAP) + GAP

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw generated images beside their words' attention, masks and reliability (attn2mask, Figures 4, 5)."""
+"""Draw generated images, their attention maps, masks and reliability maps (attn2mask, Figures 4, 5)."""
 
 import argparse
 import sys

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Draw what each method of segment_instances.py finds: subject, scene, segments, truth (Figure 5).
+"""Draw subject, scene, each method's prediction and ground truth (Text2Mask, Figure 5).
 
-Questions are spread evenly over the special splits, chosen by no score.
+Triplets are evenly spaced in the special splits, not chosen by score.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         "--predictions", type=Path, required=True, help="output folder of segment_instances.py"
     )
     parser.add_argument(
-        "--count", type=int, default=Personalised().pictures, help="questions, about"
+        "--count", type=int, default=Personalised().pictures, help="approximate number of triplets"
     )
     parser.add_argument("--output", type=Path, required=True, help="PNG or SVG")
     args = parser.parse_args(argv)

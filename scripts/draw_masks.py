@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Draw photos beside their attention, pseudo masks and true masks (Text2Mask, Figures 4, 6 and B.7).
+"""Draw photos, attention, pseudo masks and ground truth (Text2Mask, Figures 4, 6 and B.7).
 
-A pixel of a pseudo mask is white where the best score of the attention, the background's included,
-leads the second by less than 0.05. The photos are spread evenly over those with several classes; with
---similarity they are failures: of the classes that are most alike to the text encoder, the worst mask.
+A pixel of a pseudo mask is white if its best score, including the background's, leads the second by
+less than 0.05. Photos are evenly spaced among those with several classes; with --similarity they are
+failures: the worst mask of each of the pairs of classes most similar to the text encoder.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
     )
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--split", help="where photos lie in folders of their split")
+    parser.add_argument("--split", help="needed if photos are in one folder per split")
     parser.add_argument("--attention", type=Path, required=True, help="folder of its shards")
     parser.add_argument("--masks", type=Path, required=True, help="folder of its masks")
     parser.add_argument(
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def worst_of_the_similar(folder: Path, count: int) -> dict[str, str]:
-    """Id of a photo -> what stands beside it: its most similar classes and their cosine."""
+    """Labels of photos by id: their most similar classes and these classes' cosine."""
     try:
         with np.load(folder / "per_image.npz", allow_pickle=False) as file:
             ids, closest, pair, miou = (file[k] for k in ("ids", "closest", "pair", "miou"))

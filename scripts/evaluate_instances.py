@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Score the answers of segment_instances.py: mIoU, bf_acc and af_acc of every split and method.
+"""Score the predictions of segment_instances.py: mIoU, bf_acc and af_acc per split and method.
 
 Writes <split>/<method>/metrics.json and per_triplet.npz (ids, views, iou, found_alone,
-found_together [N]) under --output, prints them with what chance would give, and says where the paper's order of
-ours, the subject alone and the context alone does not hold (order.json).
+found_together [N]) to --output, and prints the metrics and the chance level. order.json lists where
+the paper's order of ours, subject only and context only does not hold.
 """
 
 import argparse
@@ -95,12 +95,10 @@ def note(split: str, metrics: dict, about: dict, parameters: dict) -> str:
 
 
 def partial_data(data: Mug19, rows: dict[str, np.ndarray]) -> Mug19:
-    """The data set with the answered triplets only: segment_instances.py may have done some scenes."""
+    """The data set, reduced to the triplets with predictions: some scenes may have been left out."""
     answered = [triplet for triplet in data.triplets if triplet.id in rows]
     if not answered:
-        raise UserError(
-            f"{data.root}: none of its triplets is answered; segment the instances again"
-        )
+        raise UserError(f"{data.root}: no triplet has a prediction; segment the instances again")
     return Mug19(data.root, data.subjects, data.scenes, answered)
 
 

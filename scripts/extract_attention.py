@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Extract the attention of one shard of photos: low-resolution maps of the classes present.
 
-The defaults are the paper's. A complete shard made with the same parameters is left as it is.
+The defaults are the paper's. A complete shard made with the same parameters is kept.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def extract_shard(args, options: Options, ids: list[str], source: str, backbone:
     seconds = time.time() - started
     skipped = sum(bool(item["skipped"]) for item in items)
     print(
-        f"{len(items)} photos in {seconds:.1f} s ({len(items) / seconds:.1f} a second), "
+        f"{len(items)} photos in {seconds:.1f} s ({len(items) / seconds:.1f} per second), "
         f"{skipped} with a constant map -> {args.output}"
     )
 

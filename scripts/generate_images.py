@@ -4,8 +4,8 @@
 Writes <id>.png (or .jpg) in --images, and the class maps at their own resolution in the shard:
 "<id>/cross" [K, h, w] float16, with a manifest. The defaults are the paper's: DDPM, 100 steps,
 attention of the conditional branch at the 50th. A complete shard made with the same parameters is
-left as it is; an interrupted one goes on after its last batch. A sample whose prompt names no class,
-whose class is past the text window, or whose latents are not finite is skipped and listed.
+kept; an interrupted one is resumed after its last batch. A sample is skipped and listed if its prompt
+names no class, a class is past the text encoder's window, or its latents are not finite.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def complete(output: Path, images: Path, parameters: dict) -> bool:
-    """Whether the shard and all its images are there."""
+    """True if the shard and all its images exist."""
     if problem_with(output, parameters) is not None:
         return False
     return images_there(json.loads(manifest_path(output).read_text())["items"], images)
@@ -101,7 +101,7 @@ def images_there(items: list[dict], images: Path) -> bool:
 
 
 def manifest_item(prompt: Prompt, result: Generated, image: str) -> dict:
-    """One sample's entry; a skipped one has no image and the reason in `skipped`."""
+    """One sample's manifest entry; if it was skipped, without an image and with the reason."""
     entry = {
         "id": prompt.id,
         "prompt": prompt.prompt,
@@ -124,7 +124,7 @@ def manifest_item(prompt: Prompt, result: Generated, image: str) -> dict:
 
 
 def saved(results: list[Generated], images: Path, suffix: str) -> ShardPart:
-    """Write a batch's images; returns its maps and manifest items."""
+    """Write a batch's images; return its maps and manifest items."""
     tensors, items = {}, []
     for result in results:
         name = f"{result.prompt.id}.{suffix}"

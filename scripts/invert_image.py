@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Null-text inversion of one shard of photos: the attention of the trajectories that make them.
+"""Invert one shard of photos by null-text inversion, and record the attention.
 
 The prompt of a photo is the list of its classes. Writes "<id>/cross" [K, h, w] float16 and a manifest
 with each photo's reconstruction error, as generate_images does for generated images. A complete shard
-made with the same parameters is left as it is; an interrupted one goes on after its last batch. A
-photo without a class, whose classes do not fit the text window, or whose inversion is not finite is
-skipped and listed.
+made with the same parameters is kept; an interrupted one is resumed after its last batch. A photo is
+skipped and listed if it has no class, its classes do not fit the text encoder's window, or its
+inversion is not finite.
 """
 
 import argparse
@@ -55,12 +55,12 @@ def main(argv: list[str] | None = None) -> int:
     inversion, dataset = given_settings(args, InversionJob), args.dataset
     folder = dataset.photo_folder(args.split)
     if folder is None:
-        raise UserError(f"photos of {dataset.name} lie in no one folder and cannot be inverted")
+        raise UserError(f"photos of {dataset.name} are not in one folder and cannot be inverted")
     source = args.labels or next(iter(dataset.label_sources), None)
     ids = members(
         dataset.read_split(args.root, args.split)[: args.limit], args.shard, inversion.shard_size
     )
-    # half precision has no room for the gradients of losses around 1e-5
+    # gradients of losses around 1e-5 underflow in half precision
     backbone = load_backbone(args.model, args.revision, claim_device(args.device), torch.float32)
     parameters = {
         **inversion.identity(), "model": backbone.name, "weights": weight_hashes(backbone.folder), "lora": None, "labels": source,
@@ -115,7 +115,7 @@ def inverted(
     inversion: InversionJob,
     vocabulary: datasets.Dataset,
 ) -> dict[str, torch.Tensor]:
-    """The class maps of a batch of photos [H, W, 3] uint8; fills in their manifest items."""
+    """Compute class maps of a batch of photos [H, W, 3] uint8; fill in their manifest items."""
     usable, queries, positions = [], [], []
     for row, item in enumerate(items):
         try:

@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def runs_of(values: Sequence[str]) -> dict[str, list[Path]]:
-    """Name of an evaluation -> the metrics.json of each of its runs."""
+    """metrics.json of each run, by evaluation."""
     known, found = evaluations_needed(), {}
     for value in values:
         name, equals, path = value.partition("=")
@@ -55,7 +55,7 @@ def runs_of(values: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def published_values(folder: Path) -> dict[tuple[str, str, str], float]:
-    """(target, method, metric) -> the paper's value."""
+    """The paper's values by (target, method, metric)."""
     cells = (q.cell for claim in CLAIMS for q in claim.measurements if q.cell)
     return {
         (target, *cell): float(value)

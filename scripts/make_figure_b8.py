@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Figure B.8: the mean IoU of pseudo masks along one setting at a time.
+"""Draw Figure B.8: the mean IoU of pseudo masks as a function of one setting at a time.
 
     python scripts/make_figure_b8.py --output results/voc_figure_b8.csv \\
         --curves '{"Time step": [{"at": 50, "masks": "t_50/crf"}]}' \\
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def points(curves: dict, measured: dict) -> list[dict[str, str]]:
-    """The lines of the CSV: method is the curve, metric the point on it."""
+    """Rows of the CSV, in which the method is the curve and the metric its point."""
     rows = []
     for curve, at in curves.items():
         for point in at:
@@ -81,7 +81,7 @@ def points(curves: dict, measured: dict) -> list[dict[str, str]]:
 
 
 def draw(curves: dict, measured: dict, path: Path) -> None:
-    """The curves side by side with one scale of mean IoU; the masks on most of them are marked."""
+    """Draw the curves side by side on one scale; mark the masks that most of them share."""
     on = Counter(point["masks"] for at in curves.values() for point in at)
     default = on.most_common(1)[0][0]
     values = [found["miou"] for found in measured.values()]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Figure D.9: the quality of an image's mask against how alike its classes are.
+"""Draw Figure D.9: an image's mean IoU against the similarity of its classes.
 
     python scripts/make_figure_d9.py --output results/voc_figure_d9.csv \\
         --similarity work/evaluation/similarity/voc/train/base/crf
 
-The published r and p belong together for about 13 points only, so that the paper must have drawn
-groups: r and p stand beside those of 13 groups of equal count, and beside them those of the images.
+The published r and p are consistent only for about 13 points, so the paper must have drawn groups.
+They are compared with r and p of 13 groups of equal size; those of the images are given as well.
 Writes a tidy CSV and beside it the drawing (.svg), a page (.html) and the provenance.
 """
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def rows_of(x, y, groups, about: dict, published: dict) -> list[dict[str, str]]:
-    """The lines of the CSV: r and p of the groups beside the paper's, of the images, the groups."""
+    """Rows of the CSV: r and p of the groups and of the images, then the groups."""
     _, _, r, p = regression(*groups)
     _, _, r_images, p_images = regression(x, y)
     count = len(groups[0])
@@ -77,9 +77,9 @@ def rows_of(x, y, groups, about: dict, published: dict) -> list[dict[str, str]]:
         ("Ours", "r of images", f"{r_images:.2f}", ""),
         ("Ours", "p of images", f"{p_images:.2g}", ""),
     ]
-    for number, (similarity, quality) in enumerate(zip(*groups, strict=True), 1):
+    for number, (similarity, score) in enumerate(zip(*groups, strict=True), 1):
         cells.append((f"Group {number}", "similarity", f"{similarity:.3f}", "cosine"))
-        cells.append((f"Group {number}", "mIoU", f"{quality:.1f}", "of an image, on average"))
+        cells.append((f"Group {number}", "mIoU", f"{score:.1f}", "of an image, on average"))
     columns = {
         key: "" if about.get(key) is None else str(about[key])
         for key in ("dataset", "split", "n_images", "model", "seed")
@@ -95,7 +95,7 @@ def rows_of(x, y, groups, about: dict, published: dict) -> list[dict[str, str]]:
 
 
 def draw(x, y, groups, path: Path) -> None:
-    """Images as dots, groups as squares, and the line through the groups."""
+    """Draw images as dots, groups as squares, and the regression line of the groups."""
     slope, intercept, r, p = regression(*groups)
     plot, axis = plt.subplots(figsize=(6, 4))
     axis.plot(x, y, ".", color=GREY, alpha=0.5, markersize=4, label=f"{len(x)} images")

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Turn the stored attention of generated images into masks and reliability maps.
 
-One palette PNG an image, reliability/<id>.png (255 where the mask is to be trusted, else 0), and
-manifest.json when all are there; skipped samples have neither. The defaults are attn2mask's: min-max
-maps, beta 0.2, the dense CRF of SimpleCRF's defaults, r 0.5. Interrupted, it goes on with what is
-missing.
+Writes one palette PNG per image, reliability/<id>.png (255 if reliable, else 0), and finally
+manifest.json; skipped samples have neither. The defaults are attn2mask's: min-max maps, beta 0.2, the
+dense CRF with SimpleCRF's defaults, r 0.5. An interrupted run is resumed with the missing images.
 
-Masks hold the data set's class numbers. Where it has no background, what no class won is 255, ignored.
+Masks have the data set's class numbers. If it has no background class, background pixels are 255,
+ignored.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     attention, images = [], 0
     for path in sorted(args.attention.glob("shard-*.json")):
         if args.limit is not None and images >= args.limit:
-            break  # later ones may be in the making
+            break  # later shards may still be incomplete
         attention.append(json.loads(path.read_text()))
         images += len(attention[-1]["items"])
     made_with = {
@@ -107,7 +107,7 @@ def refine_one(
     keep_skipped: bool,
     job: tuple,
 ) -> dict:
-    """Write one image's mask and reliability; returns its manifest entry, or {"error": ...}."""
+    """Write one image's mask and reliability map; return its manifest entry, or {"error": ...}."""
     item, maps = job
     try:
         return masks_of(dataset, images, output, options, keep_skipped, item, maps)

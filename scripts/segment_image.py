@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Segment one photo by naming what is in it.
+"""Segment one photo, given the names of its classes.
 
     segment_image.py photo.jpg --classes dog,sofa --model CompVis/stable-diffusion-v1-4 \\
         --revision 133a221b8aa7292a167afc5127cb63fb5005638b --output mask.png --overlay overlay.png
 
-or a thing of one's own, learnt by train_custom_diffusion.py, among others of its class:
+or find an object of your own, trained by train_custom_diffusion.py, among others of its class:
 
     segment_image.py scene.jpg --personal my_mug --query "the <new1> mug filled with cola" \\
         --output mask.png --overlay overlay.png
 
-The mask is a palette PNG: 0 is the background, 1, 2, ... the classes in the order given, or the one
-thing that the query means.
+The mask is a palette PNG: 0 is the background, 1, 2, ... are the classes in the given order, or 1 is
+the object of the query.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cross-blocks", type=int, nargs="+", help="default: the model's usual")
     parser.add_argument("--self-block", type=int, help="default: the model's usual")
     parser.add_argument(
-        "--instances", type=int, default=4, help="with --personal, how many of the class there are"
+        "--instances", type=int, default=4, help="with --personal, number of objects of the class"
     )
     parser.add_argument(
         "--foreground-threshold",
@@ -105,7 +105,7 @@ def by_classes(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
 
 
 def by_query(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
-    """The query, and where what it means is: [H, W] uint8, 1 there."""
+    """The query, and the mask of its object: [H, W] uint8, 1 inside."""
     if args.query is None:
         raise UserError("--personal needs --query, as in --query 'the <new1> mug'")
     personal = read_personal(args.personal)
@@ -128,20 +128,20 @@ def by_query(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
 
 
 def base_of(personal: Personal) -> tuple[str, str | None]:
-    """The model that personal weights are for: a folder, or an id on the hub and its revision."""
+    """The base model of personal weights: a folder, or an id on the hub and its revision."""
     name = personal.info["model"]
     path, at, revision = name.rpartition("@")
     return (path, revision) if at and not Path(name).is_dir() else (name, None)
 
 
 def asked(backbone: Backbone, args: argparse.Namespace, noises: int) -> Options:
-    """The options of the command line, else what is usual for the model."""
+    """The options given on the command line, by default those that suit the model."""
     noises = args.noises or noises
     return options_for(backbone, args.cross_blocks, args.self_block, noises=noises, seed=args.seed)
 
 
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The photo with the classes' colours half over it: [H, W, 3] uint8."""
+    """Blend the photo with the classes' colours: [H, W, 3] uint8."""
     colours = PALETTE[labels].astype(np.float32)
     mixed = np.where(labels[..., None] > 0, 0.45 * image + 0.55 * colours, image)
     return mixed.round().astype(np.uint8)

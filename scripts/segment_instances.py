@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Find personal instances in scenes: segments, and their correlation with every query.
+"""Segment personal instances in scenes, and correlate the segments with every query.
 
-Reads a Mug19 folder and, a subject, the weights of train_custom_diffusion.py (--personal holds a
-folder for each). Each method answers all triplets; evaluate_instances.py scores them.
+Reads a Mug19 folder and the weights of train_custom_diffusion.py (--personal has one folder per
+subject). Each method predicts all triplets; evaluate_instances.py scores the predictions.
 
 custom_selfcross  the identifier in the description: "the <new1> mug filled with cola"
 subject_only      "a <new1> mug"
 context_only      the description without the identifier, by the base model
 arithmetic        the class's embedding averaged with an image embedding of the subject: CLIP's
-                  with --clip; without, the learnt embedding of the identifier stands in for it
-dino_vit          best matches of dense features: DINO's with --dino, inside our segments; a
-                  segmentor's backbone with --features, inside the true instances' boxes
-mask_rcnn         pooled features inside the true instances' boxes, as of --features
+                  with --clip, otherwise the trained embedding of the identifier
+dino_vit          best matches of dense features: with --dino those of DINO, inside our segments;
+                  with --features those of a segmentor's backbone, inside ground-truth boxes
+mask_rcnn         pooled features of --features inside ground-truth boxes
 
 A method that cannot be run is listed in manifest.json with the reason. Interrupted, the same command
 keeps the methods that are finished.
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
 def check_subjects(
     data: Mug19, triplets: list[Triplet], folder: Path, methods: Sequence[str]
 ) -> None:
-    """Raise before any work where the weights of a subject are not there."""
+    """Raise a `UserError` early if the weights of a subject are missing."""
     if not {"custom_selfcross", "subject_only", "arithmetic"} & set(methods):
         return
     for subject in dict.fromkeys(triplet.subject for triplet in triplets):
@@ -133,7 +133,7 @@ def check_subjects(
 
 
 def inputs_of(work: Work, args: argparse.Namespace, settings: SubjectSegmentationJob) -> dict:
-    """All that decides the answers."""
+    """Everything that determines the predictions."""
     learnt = {
         subject: read_personal(work.personal / subject).info
         for subject in work.by_subject()
@@ -149,12 +149,12 @@ def inputs_of(work: Work, args: argparse.Namespace, settings: SubjectSegmentatio
 
 
 def settings_of(work: Work, settings: SubjectSegmentationJob) -> dict:
-    """How queries are asked and segments found."""
+    """Options of the attention for queries and segments."""
     return settings.dump() | {"model": work.backbone.name}
 
 
 def save_answers(work: Work, method: str, folder: Path, made_with: str) -> None:
-    """A file of a method's correlations, [S] float32 a triplet, as soon as they are there."""
+    """Write a method's correlations, [S] float32 per triplet, once they are complete."""
     rows = {
         name: torch.from_numpy(np.asarray(row)).float() for name, row in work.rows[method].items()
     }
@@ -164,7 +164,7 @@ def save_answers(work: Work, method: str, folder: Path, made_with: str) -> None:
 
 
 def read_answers(work: Work, method: str, folder: Path, made_with: str) -> bool:
-    """Take over what an interrupted run has finished with the same inputs."""
+    """Read what an interrupted run with the same inputs has finished."""
     try:
         with safe_open(folder / f"{method}.safetensors", "np") as file:
             kept = file.metadata() or {}
@@ -180,7 +180,7 @@ def read_answers(work: Work, method: str, folder: Path, made_with: str) -> bool:
 def save(
     work: Work, args: argparse.Namespace, settings: SubjectSegmentationJob, seconds: float
 ) -> None:
-    """segments.safetensors, and the manifest last."""
+    """Write segments.safetensors, then the manifest."""
     tensors = {}
     for (scene, view), segments in work.segments.items():
         tensors[f"{scene}/{view}/labels"] = segments.labels.to(torch.int8)

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Teach Stable Diffusion a subject from a few photos of it (Custom Diffusion).
+"""Teach Stable Diffusion a subject from a few photos (Custom Diffusion).
 
     python scripts/train_custom_diffusion.py --photos my_photos --class mug --output my_mug
 
-Learns the embedding of a new word, <new1>, and the keys and values of the cross-attention, while
-generated images of the class (or those of --regularisation) preserve what the class means. Several
-subjects are learnt together where --photos, --class and --token are given several times. The
-defaults are the paper's: about 6 minutes on two A100s. With --mug19 each subject of that folder is
-learnt on its own, in <output>/<subject>; --part K/N takes every N-th of them.
+Trains the embedding of a new word, <new1>, and the keys and values of the cross-attention, with prior
+preservation on generated images of the class (or those of --regularisation). If --photos, --class and
+--token are repeated, several subjects are trained jointly. The defaults are the paper's: about 6
+minutes on two A100s. With --mug19 each subject of that folder is trained separately, in
+<output>/<subject>; --part K/N selects every N-th of them.
 
-Interrupted, the same command goes on from its last checkpoint and ends with the same weights. The
-output folder loads into a stock diffusers pipeline as well: see attnseg.personalised.custom_diffusion.
+If interrupted, the same command resumes from the last checkpoint and ends with the same weights. The
+output folder also loads into a stock diffusers pipeline: see attnseg.personalised.personal.
 """
 
 import argparse
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def summary(args: argparse.Namespace, lessons: dict[Path, list[cd.Concept]]) -> dict:
-    """The images of each class, or what learning each subject took."""
+    """Generate the images of each class, or train the subjects; return a summary."""
     if args.only_regularisation:
         words = {c.class_word: folder for concepts in lessons.values()
                  for c, folder in zip(concepts, regularisation_folders(args, concepts), strict=True)}  # fmt: skip
@@ -126,7 +126,7 @@ def summary(args: argparse.Namespace, lessons: dict[Path, list[cd.Concept]]) -> 
 
 
 def given(args: argparse.Namespace) -> list[cd.Concept]:
-    """The subjects of the command line, learnt together."""
+    """The subjects given on the command line, to be trained jointly."""
     count = len(args.photos)
     if not count:
         raise UserError("give --photos and --class, or --mug19")
@@ -141,7 +141,7 @@ def given(args: argparse.Namespace) -> list[cd.Concept]:
 
 
 def subjects_of(args: argparse.Namespace) -> dict[Path, list[cd.Concept]]:
-    """Every N-th subject of a Mug19 folder: where its weights go -> the one concept."""
+    """Every N-th subject of a Mug19 folder, as {output folder: its concept}."""
     if args.photos or args.classes or args.regularisation or len(args.token or []) > 1:
         raise UserError("--mug19 takes photos and classes of its folder: give at most one --token")
     data = read_mug19(args.mug19)
@@ -157,7 +157,7 @@ def subjects_of(args: argparse.Namespace) -> dict[Path, list[cd.Concept]]:
 
 
 def regularisation_folders(args: argparse.Namespace, concepts: list[cd.Concept]) -> list[Path]:
-    """Where the images of each concept's class are, or will be."""
+    """Folders of the images of each concept's class."""
     return args.regularisation or [
         args.output.parent / "regularisation" / concept.class_word for concept in concepts
     ]
@@ -171,7 +171,7 @@ def learn(
     output: Path,
     log,
 ) -> None:
-    """Write the weights in `output`, unless those of the same plan are there already."""
+    """Train the weights in `output`, unless those of the same plan exist."""
     if cd.is_trained(output, cd.plan_of(backbone, concepts, settings)):
         log(f"{output} is there already")
         return
@@ -187,7 +187,7 @@ def learn(
 
 
 def check_size(backbone: StableDiffusion, size: int) -> None:
-    """Raise where the U-Net cannot halve the latents of such a photo as often as it does."""
+    """Raise a `UserError` if the U-Net cannot halve the latents of a photo of this size."""
     multiple = backbone.multiple
     if size < multiple or size % multiple:
         raise UserError(f"size {size}: it must be a multiple of {multiple} for this model")

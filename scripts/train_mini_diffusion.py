@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Train the miniature Stable Diffusion on captioned scenes of the mini world.
 
-Images and captions are all it sees; masks serve only to print, along the training, what its
-attention is worth on mini dev. Interrupted, it goes on from its last checkpoint (every few
-minutes), which lies in --workdir. The result is a folder for StableDiffusionPipeline.from_pretrained.
+It is trained on images and captions only; masks are used to print the mean IoU of its attention on
+mini dev. An interrupted training is resumed from its last checkpoint (every few minutes) in --workdir.
+The result is a folder for StableDiffusionPipeline.from_pretrained.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def cached_scenes(folder: Path, seed: int, count: int, threads: int, log) -> tuple:
-    """The training scenes, rendered once."""
+    """Render the training scenes, or load them if that was done before."""
     kept_images, kept_captions = folder / "images.npy", folder / "captions.json"
     if not kept_captions.exists():
         log(f"rendering {count} scenes")
@@ -97,7 +97,7 @@ def cached_scenes(folder: Path, seed: int, count: int, threads: int, log) -> tup
 
 
 def cached_latents(folder: Path, vae, images: np.ndarray, device: str, log) -> torch.Tensor:
-    """[2, N, 8, 16, 16] float16, scaled: the scenes as they are and mirrored."""
+    """Scaled latents of the scenes, original and mirrored: [2, N, 8, 16, 16] float16."""
     kept = folder / "latents.npy"
     if not kept.exists():
         log("encoding the scenes")
@@ -112,7 +112,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 def save(pipeline, history: list[dict], facts: dict, output: Path) -> None:
-    """The pipeline in float16 with its card and history, moved into place when complete."""
+    """Write the pipeline in float16 with its card and history; move it into place when complete."""
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -269,7 +269,7 @@ def test_a_picture_of_a_domain_takes_pictures_from_folders_below(generated, tmp_
         (both / shard.name).symlink_to(shard)
     picture = tmp_path / "b.png"
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty has no pictures"):
+    with pytest.raises(UserError, match="empty: no images"):
         draw_adaptation.main(
             ["--target", str(tmp_path / "empty"), "--before", str(both), "--after", str(both)]
             + ["--output", str(picture)]

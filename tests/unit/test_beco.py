@@ -506,7 +506,7 @@ def test_the_programs_flag_names_the_reliability_maps(toy, tmp_path, capsys):
     assert "BECO DeepLabv3+ ResNet-18 (8 channels), 1 iterations on 6 images" in out
     assert read_about(output)["train"]["reliability"] == str(toy / "reliable")
     for arguments, told in [
-        ([*reliability, "--set", "learner=supervised"], "only learner=beco looks at it"),
+        ([*reliability, "--set", "learner=supervised"], "only learner=beco uses it"),
         (["--reliability", "absent"], "absent/2012_000000.png and 5 more: no such file"),
     ]:
         assert run(lambda a=arguments: train_segmentor.main([*common, *a])) == 1

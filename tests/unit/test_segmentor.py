@@ -1,4 +1,4 @@
-"""The segmentor's parts, its training and its weights on disk, on a few small images."""
+"""The segmentor's components, its training and its weights on disk, on a few small images."""
 
 import shutil
 import tarfile
