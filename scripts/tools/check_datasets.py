@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Say which data sets are here, complete or missing, and what each missing thing blocks.
+"""List which data sets are complete, and the targets blocked by missing ones.
 
     python scripts/tools/check_datasets.py
     python scripts/tools/check_datasets.py --configfile config/mini.yaml
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def survey(config: dict, entries: dict) -> tuple[list[tuple[str, ...]], list[str]]:
-    """The table's rows, and what to do about what is not complete, a line each."""
+    """The table's rows, and one line per incomplete data set about what to do."""
     rows, advice = [], []
     for name, settings in config["datasets"].items():
         dataset, root = datasets.load(name, settings), Path(settings["root"])
@@ -85,14 +85,14 @@ def survey(config: dict, entries: dict) -> tuple[list[tuple[str, ...]], list[str
 
 
 def blocked_by(entry: dict, split: str) -> str:
-    """What waits for a split: what its part says, else the targets made from the data set."""
+    """Targets that need a split: those of its part or, by default, of the data set."""
     parts = completeness.parts_of(entry, [split]) if entry else {}
     told = [part["blocks"] for part in parts.values() if "blocks" in part]
     return told[0] if told else shortened(entry.get("needed_for", [])) or "whatever uses it"
 
 
 def shortened(targets: list[str], shown: int = 2) -> str:
-    """The first targets, and how many more."""
+    """The first targets, and the number of further ones."""
     more = f" and {len(targets) - shown} more" if len(targets) > shown else ""
     return ", ".join(targets[:shown]) + more
 
@@ -112,7 +112,7 @@ def remedy(name: str, settings: dict, entry: dict) -> str:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows as text, columns aligned, numbers to the right."""
+    """Format rows as text, with aligned columns and numbers to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -23,7 +23,7 @@ COLUMNS = ["target", "method", "metric", "value", "tolerance"]
 
 
 def read_expected(path: Path) -> list[dict[str, str]]:
-    """The lines of the file of expected values."""
+    """Read the file of expected values."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
@@ -36,12 +36,12 @@ def read_expected(path: Path) -> list[dict[str, str]]:
 
 
 def left_out(row: dict[str, str]) -> bool:
-    """Whether the run left a row out, so that its value is no one's to miss."""
+    """True if the run left a row out, so that its value is not expected."""
     return (row["note"] or "").startswith("left out of this run")
 
 
 def outside(expected: list[dict[str, str]], results: Path) -> tuple[list[str], int]:
-    """(a message for each value that is not as expected, the number of values compared)."""
+    """Messages for values outside their tolerances, and the number of values compared."""
     messages, compared = [], 0
     tables: dict[str, dict[tuple[str, str], str | None]] = {}
     for line in expected:

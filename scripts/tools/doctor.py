@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check this machine: a line each, `ok`, a `note`, or what `todo`.
+"""Check this machine; print one line per check: `ok`, `note`, or `todo` with what to do.
 
     python scripts/tools/doctor.py
     python scripts/tools/doctor.py --configfile config/mini.yaml
@@ -104,7 +104,7 @@ def python(config: dict) -> Line:
 
 
 def packages(config: dict) -> Line:
-    """Against envs/requirements.lock."""
+    """Compare the installed packages with envs/requirements.lock."""
     wrong = []
     count = 0
     for name, version in pins():
@@ -147,7 +147,7 @@ def pytorch(config: dict) -> Line:
 
 
 def mmengine(config: dict) -> Line:
-    """Two packages unpack into the same folder: whose files are there?"""
+    """Check whose files are installed, since two packages unpack into the same folder."""
     advice = "pip install --no-deps --force-reinstall onedl-mmengine==" + dict(pins()).get(
         "onedl-mmengine", ""
     )
@@ -188,7 +188,7 @@ def snakemake(config: dict) -> Line:
 
 
 def fonts(config: dict) -> Line:
-    """Only who draws the sprites anew needs one: the atlas is shipped."""
+    """Look for an emoji font, needed only to draw the sprites again; the atlas is included."""
     atlas = REPOSITORY / "assets" / "sprites" / "atlas.png"
     found = next((font for font in EMOJI_FONTS if Path(font).is_file()), None)
     if found:
@@ -320,7 +320,7 @@ def datasets(config: dict) -> list[Line]:
         if not missing:
             lines.append((OK, f"{name}: {', '.join(states)} complete"))
             continue
-        # what a rule makes or downloads is nothing to be done by hand, nor what no target needs
+        # not a todo: what a rule makes or downloads, and what no target needs
         entry = entries.get(settings["layout"] or name, {})
         by_hand = settings["source"] == "folder" or entry.get("account")
         targets = entry.get("needed_for", [])
@@ -332,7 +332,7 @@ def datasets(config: dict) -> list[Line]:
 
 
 def mini(config: dict) -> bool:
-    """Whether no model is to be downloaded, and none is as large as Stable Diffusion."""
+    """True if no model needs to be downloaded, and none is as large as Stable Diffusion."""
     return config["model"]["revision"] is None and config["device"] == "cpu"
 
 

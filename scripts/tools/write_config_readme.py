@@ -72,7 +72,7 @@ masks; a segmentor is trained on the first images:
 
 
 def lines(cls: type[Settings], name: str = "") -> Iterator[tuple[str, ...]]:
-    """(key, meaning, the papers' value, default) of everything below a class."""
+    """Yield (key, meaning, the papers' value, default) of all keys of a class."""
     for key, field in cls.model_fields.items():
         yield from entry(field, f"{name}.{key}" if name else key)
 
@@ -92,7 +92,7 @@ def entry(field, name: str) -> Iterator[tuple[str, ...]]:
 
 
 def inner(option: object, name: str) -> Iterator[tuple[str, ...]]:
-    """What is below a mapping of names or a list."""
+    """The class of the values of a mapping of names, or of a list."""
     arguments = get_args(option)
     if is_settings(option):
         yield from lines(option, name)
@@ -110,7 +110,7 @@ def is_settings(option: object) -> bool:
 
 
 def choices(annotation: object) -> str:
-    """ " One of a, b." where a value is one of a few."""
+    """ " One of a, b." if a key has few values."""
     found = [o for o in options_of(annotation) if get_origin(o) is Literal]
     values = [str(value) for option in found for value in get_args(option)]
     return f" One of {', '.join(values)}." if len(values) > 1 else ""
@@ -126,8 +126,7 @@ def text() -> str:
 
 
 def schema() -> str:
-    """The content of workflow/schemas/config.schema.json. A file overrides single keys, so that no
-    key is required."""
+    """The content of workflow/schemas/config.schema.json; no key is required, since files override."""
 
     def optional(part: object) -> object:
         if isinstance(part, list):
