@@ -93,7 +93,7 @@ def manifest(
     states: dict,
     unlisted: set[str],
 ) -> dict:
-    """What is there. A missing split is refused, unless nothing but itself waits for it."""
+    """The state of each split. Raise a `UserError` for a missing one that others depend on."""
     optional = unlisted | {
         split
         for part in entry.get("parts", {}).values()

@@ -86,7 +86,7 @@ def page(sections: Sequence[Section]) -> str:
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>attnseg</title>'
-        '<link rel="icon" href="data:,">'  # else a browser asks for one
+        '<link rel="icon" href="data:,">'  # otherwise browsers request one
         f"<style>{STYLE}</style></head><body>\n<h1>attnseg</h1>\n<nav>{links}</nav>\n{body}\n"
         "</body></html>\n"
     )

@@ -125,8 +125,8 @@ def masks_of(dataset, root, split, output, train_output, options, item, kinds) -
     labels = np.array(numbers, np.uint8)[labels]
     dataset.write_mask(path, labels)
     if train_path:
-        sure = np.where(confidence < options.confidence, dataset.ignored, labels)
-        dataset.write_mask(train_path, sure)
+        training_mask = np.where(confidence < options.confidence, dataset.ignored, labels)
+        dataset.write_mask(train_path, training_mask)
         entry["ignored"] = float((confidence < options.confidence).mean())
     return entry
 

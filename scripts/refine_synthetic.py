@@ -91,9 +91,9 @@ def main(argv: list[str] | None = None) -> int:
         {"parameters": made_with, "precision": precision, "items": items},
     )
     made = [item for item in items if not item["skipped"]]
-    sure = np.mean([item["reliable"] for item in made]) if made else 0
+    reliable = np.mean([item["reliable"] for item in made]) if made else 0
     print(
-        f"{len(made)} masks, {len(items) - len(made)} skipped, {100 * sure:.1f} % of pixels "
+        f"{len(made)} masks, {len(items) - len(made)} skipped, {100 * reliable:.1f} % of pixels "
         f"reliable -> {args.output}"
     )
     return 0
@@ -129,16 +129,16 @@ def masks_of(dataset, images, output, options, keep_skipped, item, maps) -> dict
         return entry
     if not (mask_path.exists() and reliability_path.exists()):
         image = read_image(images / item["image"])
-        labels, sure = synthetic_mask(image, torch.from_numpy(maps), options)
+        labels, reliable = synthetic_mask(image, torch.from_numpy(maps), options)
         dataset.write_mask(mask_path, dataset_labels(labels, numbers, dataset.unclassed))
-        save_reliability(reliability_path, sure)
+        save_reliability(reliability_path, reliable)
     with Image.open(reliability_path) as kept:
         return entry | {"reliable": round(float(np.mean(np.asarray(kept) > 0)), 4)}
 
 
-def save_reliability(path: Path, sure: np.ndarray) -> None:
+def save_reliability(path: Path, reliable: np.ndarray) -> None:
     with write_atomically(path) as partial:
-        Image.fromarray(np.where(sure, 255, 0).astype(np.uint8)).save(partial)
+        Image.fromarray(np.where(reliable, 255, 0).astype(np.uint8)).save(partial)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def by_classes(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
         raise UserError("--model: name a folder or hub id of a Stable Diffusion")
     image = read_image(args.photo)
     backbone = load_backbone(args.model, args.revision, claim_device(args.device))
-    options = asked(backbone, args, noises=4)
+    options = given_options(backbone, args, noises=4)
     name = args.photo.stem
     labels, _ = segment(backbone, image, classes, crf=args.crf, options=options, name=name)
     return classes, labels
@@ -119,7 +119,7 @@ def by_query(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
         personal,
         image,
         args.query,
-        asked(backbone, args, noises=1),
+        given_options(backbone, args, noises=1),
         instances=args.instances,
         threshold=args.foreground_threshold,
         locality=args.locality,
@@ -134,7 +134,7 @@ def base_of(personal: Personal) -> tuple[str, str | None]:
     return (path, revision) if at and not Path(name).is_dir() else (name, None)
 
 
-def asked(backbone: Backbone, args: argparse.Namespace, noises: int) -> Options:
+def given_options(backbone: Backbone, args: argparse.Namespace, noises: int) -> Options:
     """The options given on the command line, by default those that suit the model."""
     noises = args.noises or noises
     return options_for(backbone, args.cross_blocks, args.self_block, noises=noises, seed=args.seed)

@@ -134,7 +134,7 @@ def check_subjects(
 
 def inputs_of(work: Work, args: argparse.Namespace, settings: SubjectSegmentationJob) -> dict:
     """Everything that determines the predictions."""
-    learnt = {
+    training = {
         subject: read_personal(work.personal / subject).info
         for subject in work.by_subject()
         if (work.personal / subject / INFO).is_file()
@@ -142,7 +142,7 @@ def inputs_of(work: Work, args: argparse.Namespace, settings: SubjectSegmentatio
     return settings.identity() | {
         "model": work.backbone.name,
         "weights": weight_hashes(work.backbone.folder),
-        "personal": learnt,
+        "personal": training,
         "others": [args.clip, args.dino, args.features and sha256(args.features)],
         "triplets": [asdict(triplet) for triplet in work.triplets],
     }

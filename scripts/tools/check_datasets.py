@@ -87,8 +87,8 @@ def survey(config: dict, entries: dict) -> tuple[list[tuple[str, ...]], list[str
 def blocked_by(entry: dict, split: str) -> str:
     """Targets that need a split: those of its part or, by default, of the data set."""
     parts = completeness.parts_of(entry, [split]) if entry else {}
-    told = [part["blocks"] for part in parts.values() if "blocks" in part]
-    return told[0] if told else shortened(entry.get("needed_for", [])) or "whatever uses it"
+    blocked = [part["blocks"] for part in parts.values() if "blocks" in part]
+    return blocked[0] if blocked else shortened(entry.get("needed_for", [])) or "whatever uses it"
 
 
 def shortened(targets: list[str], shown: int = 2) -> str:

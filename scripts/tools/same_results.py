@@ -14,7 +14,7 @@ masks        bytes of the PNG files in work/mini/masks, reliability maps include
 generated    shards, images and prompts with their classes, where both have work/mini/generated
 inverted     shards of inverted photos, where both have them
 loras        weights of adapters, where both have them
-personal     weights of learnt subjects, where both have them
+personal     weights of trained subjects, if both have them
 tables       results/mini/*.csv, all columns but `note`; values of trained segmentors within the
              tolerances of OLD's tests/expected/mini.csv, 3.0 without one
 segmentors   what mmengine is told to train each segmentor of both scales, and the losses of the first
@@ -452,7 +452,7 @@ def planned_jobs(output: str) -> dict[str, dict[str, str]]:
 
 
 def renamed(jobs: dict[str, dict], names: Mapping[str, str]) -> dict[str, dict]:
-    """The same jobs under the new names of their rules."""
+    """Jobs under the new names of their rules."""
     rules = {key: key.partition(" -> ") for key in jobs}
     return {f"{names.get(rule, rule)} -> {of}": jobs[key] for key, (rule, _, of) in rules.items()}
 

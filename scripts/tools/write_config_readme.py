@@ -92,7 +92,7 @@ def entry(field, name: str) -> Iterator[tuple[str, ...]]:
 
 
 def inner(option: object, name: str) -> Iterator[tuple[str, ...]]:
-    """The class of the values of a mapping of names, or of a list."""
+    """Yield the keys below a value that is a settings class, a mapping of names or a list."""
     arguments = get_args(option)
     if is_settings(option):
         yield from lines(option, name)

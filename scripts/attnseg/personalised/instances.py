@@ -85,9 +85,9 @@ def scene_segments(
     # Affinities are [N, N]: keep only those of one batch.
     for start in progress(range(0, len(scenes), batch_size)):
         part = list(zip(scenes, counts, strict=True))[start : start + batch_size]
-        asks = [(scene, query) for scene, _ in part]
+        pairs = [(scene, query) for scene, _ in part]
         passes = Batches(batch_size, "U-Net pass")
-        results = query_maps(backbone, asks, options, passes, with_affinity=True)
+        results = query_maps(backbone, pairs, options, passes, with_affinity=True)
         for (scene, count), maps in zip(part, results, strict=True):
             seen = in_photo(maps.kinds["selfcross"].shape[1:], scene.fit)
             foreground = min_max(maps.kinds["selfcross"], seen)[0]

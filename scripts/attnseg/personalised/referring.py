@@ -68,9 +68,9 @@ class Work:
         for triplet, text in texts:
             key = (triplet.scene, triplet.view, text)
             queries.setdefault(key, phrase_query(text, self.template))
-        asks = [(self.scenes[scene, view], query) for (scene, view, _), query in queries.items()]
+        pairs = [(self.scenes[scene, view], query) for (scene, view, _), query in queries.items()]
         passes = Batches(self.batch_size, "U-Net pass")
-        maps = query_maps(backbone, asks, self.options, passes, edit=edit, progress=self.progress)
+        maps = query_maps(backbone, pairs, self.options, passes, edit=edit, progress=self.progress)
         found = {key: m.kinds["selfcross"][0] for key, m in zip(queries, maps, strict=True)}
         rows = self.rows.setdefault(method, {})
         for triplet, text in texts:

@@ -192,6 +192,6 @@ class LabellingJob(Labelling):
     crf: SimpleCrf = part(SimpleCrf)
 
     def identity(self) -> dict:
-        """Without the settings that this `post` does not use."""
+        """The identity, without settings that `post` does not use."""
         unread = {"theta": self.post != "threshold", "crf": self.post != "crf"}
         return {k: v for k, v in super().identity().items() if not unread.get(k)}

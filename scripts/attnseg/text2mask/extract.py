@@ -223,7 +223,7 @@ def views_of(
 @torch.no_grad()
 def query_maps(
     backbone: Backbone,
-    asks: Sequence[tuple[View, Query]],
+    pairs: Sequence[tuple[View, Query]],
     options: Options,
     passes: Batches | None = None,
     *,
@@ -240,10 +240,10 @@ def query_maps(
         UserError: if a query does not fit the text encoder's window; the message names the photo.
     """
     passes = passes or Batches(16, "U-Net pass")
-    positions = [positions_in(backbone, view, query) for view, query in asks]
-    texts = encoded(backbone, [query for _, query in asks], edit)
+    positions = [positions_in(backbone, view, query) for view, query in pairs]
+    texts = encoded(backbone, [query for _, query in pairs], edit)
     shapes: dict[tuple[int, ...], list[int]] = {}
-    for i, (view, _) in enumerate(asks):
+    for i, (view, _) in enumerate(pairs):
         shapes.setdefault(tuple(view.latents.shape), []).append(i)
     size = passes.size  # fixed here: passes may shrink
     steps = [
@@ -251,11 +251,11 @@ def query_maps(
         for members in shapes.values()
         for start in range(0, len(members), size)
     ]
-    results = [QueryMaps({}, None, set(), []) for _ in asks]
+    results = [QueryMaps({}, None, set(), []) for _ in pairs]
 
     def maps_of(part: Sequence[tuple[int, int]]) -> list:
-        latents = torch.stack([asks[i][0].latents for i, _ in part])
-        noise = [sample_noise(latents.shape[1:], options.seed, asks[i][0].id, n) for i, n in part]
+        latents = torch.stack([pairs[i][0].latents for i, _ in part])
+        noise = [sample_noise(latents.shape[1:], options.seed, pairs[i][0].id, n) for i, n in part]
         return attention_maps(
             backbone,
             backbone.add_noise(latents, torch.stack(noise), options.timestep),
@@ -273,7 +273,7 @@ def query_maps(
         jobs = [(i, n) for i in step for n in range(options.noises)]
         for part, found in passes.over(jobs, maps_of):
             for (i, n), maps in zip(part, found, strict=True):
-                result, fit = results[i], asks[i][0].fit
+                result, fit = results[i], pairs[i][0].fit
                 paper = options.profile == "paper"
                 inside = in_photo(maps.cross.shape[1:], fit) if paper else None
                 kinds = {

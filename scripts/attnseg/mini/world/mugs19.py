@@ -91,7 +91,7 @@ def expressions(rng: np.random.Generator, mugs: list[tuple[int, str | None]]) ->
     Scenes with two copies of a design have none by siblings, which could not tell the copies apart.
     """
     designs, contents = [design for design, _ in mugs], [content for _, content in mugs]
-    asked = []
+    described = []
     for i, (design, content) in enumerate(mugs):
         alike, fitting = designs.count(design), contents.count(content)
         splits = ["all"]
@@ -99,7 +99,7 @@ def expressions(rng: np.random.Generator, mugs: list[tuple[int, str | None]]) ->
             splits.append("semantic_distractor")
         if alike > 1 and fitting == 1:
             splits.append("visual_distractor")
-        asked.append(
+        described.append(
             {
                 "instance": i + 1,
                 "subject": subject_id(design),
@@ -110,7 +110,7 @@ def expressions(rng: np.random.Generator, mugs: list[tuple[int, str | None]]) ->
     if len(set(designs)) == len(designs):
         for i, design in enumerate(designs):
             near = [s for s in siblings(design) if s in designs] or siblings(design)
-            asked.append(
+            described.append(
                 {
                     "instance": i + 1,
                     "subject": subject_id(choose(rng, near, 1)[0]),
@@ -118,7 +118,7 @@ def expressions(rng: np.random.Generator, mugs: list[tuple[int, str | None]]) ->
                     "splits": ["variant"],
                 }
             )
-    return asked
+    return described
 
 
 def photograph(seeds: list[int], traits: list[dict], place: str | None) -> tuple[Scene, list[int]]:
@@ -159,7 +159,7 @@ def write_mug19(root: Path, seed: int) -> None:
         name = f"scene{number:02d}"
         rng = np.random.default_rng([seed, STREAM, 1, number])
         mugs = scene_mugs(rng, kind)
-        asked = expressions(rng, mugs)
+        described = expressions(rng, mugs)
         place = "room" if rng.random() < 0.75 else "sand"
         traits = [traits_of(design, content) for design, content in mugs]
         views = [f"{view:03d}" for view in range(VIEWS)]
@@ -170,7 +170,7 @@ def write_mug19(root: Path, seed: int) -> None:
                 mask[scene.things[thing].mask] = instance
             save(root / "scenes" / name / f"{view}.jpg", scene.image)
             save(root / "masks" / name / f"{view}.png", mask)
-            for expression in asked:
+            for expression in described:
                 by = "-variant" if "variant" in expression["splits"] else ""
                 identity = f"{name}-{view}-{expression['instance']}{by}"
                 triplets.append({"id": identity, "scene": name, "view": view, **expression})
