@@ -77,10 +77,10 @@ def read_index(folder: Path) -> dict:
 
 
 def pipeline_name(folder: Path) -> str:
-    """The pipeline that a folder is of, which tells the family.
+    """The pipeline class in a model's index, which determines the family.
 
     Raises:
-        UserError: where it is none that is known here.
+        UserError: if that family is unknown.
     """
     name = read_index(folder).get("_class_name")
     if name not in FAMILIES:
