@@ -18,8 +18,8 @@ from attnseg.mini.world.mugs19 import write_mug19
 from attnseg.mini.world.splits import VOC_SPLITS
 from attnseg.mini.world.voc_layout import write_voc
 
-# name -> (folder, what writes it, its splits: (stream of random numbers, scenes, ...); None where
-# the layout lists them itself)
+# name -> (folder, function that writes it, its splits: (random stream, scenes, ...), or None if the
+# layout lists them)
 LAYOUTS = {
     "voc": ("VOCdevkit/VOC2012", write_voc, VOC_SPLITS),
     "coco": ("coco", write_coco, COCO_SPLITS),

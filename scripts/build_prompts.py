@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Write the prompts that training images are generated from, one JSON object a line.
+"""Write prompts for the generation of training images, one JSON object per line.
 
     --source mini_world              captions of the mini world's scenes that name a class of VOC
     --source coco --captions FILE    captions that name a class of --dataset, in random order
     --source imagenet_s --root DIR   "a photo of <class> with a background", a random synonym each
     --source cityscapes              "a photo of <class>, <class>, ... in cityscape by ..."
 
-Any other data set, too, is a source: its template around its classes. The first n prompts do not
-depend on --count, so smaller sets are heads of larger ones.
+For any other data set, its template with its classes. The first n prompts do not depend on --count,
+so larger sets start with smaller ones.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build(args: argparse.Namespace) -> list[prompt_sets.Prompt]:
-    """The prompts that the command line asks for."""
+    """The prompts requested on the command line."""
     if args.count is not None and args.count < 1:
         raise UserError(f"--count {args.count}: give at least 1")
     source = None if args.source == "mini_world" else datasets.load(args.source)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Build VOC 2012's SegmentationClassAug and the list trainaug from VOC's and SBD's own files.
+"""Build VOC 2012's SegmentationClassAug and the list trainaug from the files of VOC and SBD.
 
     python scripts/build_voc_aug.py --root resources/VOCdevkit/VOC2012 \\
         --sbd resources/VOCdevkit/VOC2012/SBD
 
-10,582 ids: what SBD or VOC's train has and VOC's val has not. VOC's masks where there are any,
-SBD's elsewhere. What is there already is kept, and every mask is checked: palette, classes, size.
+trainaug has the 10,582 ids of SBD and VOC's train that are not in VOC's val. VOC's masks take
+precedence over SBD's. Existing masks are kept; the palette, classes and size of all are checked.
 """
 
 import argparse

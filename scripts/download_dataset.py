@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Bring a data set to where the configuration says, complete and checked, and write its manifest.
+"""Download a data set to its configured folder, check it, and write its manifest.
 
     python scripts/download_dataset.py --dataset voc --root resources/VOCdevkit/VOC2012 \\
         --splits train=1464 trainaug=10582 val=1449 --output resources/voc.json
 
-What lies there already is used. What is missing is downloaded (cut downloads are resumed, checksums
-compared), unpacked, and what is derived (VOC's SegmentationClassAug, COCO's semantic masks) is
-built. Data sets that need an account are unpacked from archives in downloads/ beside --output,
-or refused with what to do. Sources, terms and checksums: config/datasets.yaml.
+Existing files are used. Missing ones are downloaded (with resuming and checksums) and unpacked;
+derived ones (VOC's SegmentationClassAug, COCO's semantic masks) are built. Data sets that require an
+account are unpacked from archives in downloads/ beside --output; without these, the error says what
+to do. Sources, terms and checksums are in config/datasets.yaml.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         "--source",
         default="download",
         choices=["download", "folder"],
-        help="`folder`: it must lie there already",
+        help="`folder`: it must be there already",
     )
     parser.add_argument(
         "--splits",
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         help="splits and the number of images each must list",
     )
     parser.add_argument(
-        "--without-masks", nargs="+", default=[], metavar="NAME", help="splits without true masks"
+        "--without-masks", nargs="+", default=[], metavar="NAME", help="splits without ground truth"
     )
     parser.add_argument("--output", required=True, type=Path, help="the manifest, a JSON file")
     parser.add_argument("--registry", type=Path, default=completeness.REGISTRY)
@@ -78,7 +78,7 @@ def parse_splits(texts: list[str]) -> dict[str, int]:
 
 
 def check(dataset: datasets.Dataset, root: Path, splits: dict[str, int], without: set[str]) -> dict:
-    """split -> what of it is on the disk. `without`: splits that need no masks."""
+    """The state of each split on disk. `without`: splits that need no masks."""
     return {
         name: completeness.split_state(dataset, root, name, images, masks=name not in without)
         for name, images in splits.items()

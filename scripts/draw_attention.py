@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Draw what attention can be turned into, side by side (Text2Mask, Figure 2).
+"""Draw ways to use attention, side by side (Text2Mask, Figure 2).
 
-A row a class of some photos with several: the photo, the spectral clustering of its self-attention,
-Cross, the clusters' mean Cross (CBP), and SelfCross. One noise each.
+One row per class of some photos with several classes: the photo, the spectral clustering of its
+self-attention, Cross, the clusters' mean Cross (CBP), and SelfCross, with one noise.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Score the answers of segment_instances.py: mIoU, bf_acc and af_acc of every split and method.
+"""Score the predictions of segment_instances.py: mIoU, bf_acc and af_acc per split and method.
 
 Writes <split>/<method>/metrics.json and per_triplet.npz (ids, views, iou, found_alone,
-found_together [N]) under --output, prints them with what chance would give, and says where the paper's order of
-ours, the subject alone and the context alone does not hold (order.json).
+found_together [N]) to --output, and prints the metrics and the chance level. order.json lists where
+the paper's order of ours, subject only and context only does not hold.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import numpy as np
 from attnseg.datasets.mug19 import SPLITS, read_mug19
 from attnseg.errors import run
 from attnseg.io.files import write_atomically, write_json
-from attnseg.personalised.answers import read_predictions, read_rows
+from attnseg.personalised.predictions import read_predictions, read_rows
 from attnseg.personalised.scores import order_notes, partial_data, remarks, score, split_metrics
 
 
@@ -66,8 +66,8 @@ def main(argv: list[str] | None = None) -> int:
                 "model": about["model"], "seed": parameters["seed"], "parameters": parameters,
                 "remarks": remarks(split, metrics, about, parameters),
             }  # fmt: skip
-            if "seconds_an_instance" in about:
-                content["seconds_an_instance"] = about["seconds_an_instance"]
+            if "seconds_per_instance" in about:
+                content["seconds_per_instance"] = about["seconds_per_instance"]
             write_json(args.output / split / method / "metrics.json", content)
     show(measured)
     write_json(args.output / "order.json", notes)

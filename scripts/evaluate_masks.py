@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Score a folder of masks against the ground truth: IoU a class, mIoU, pixel accuracy.
+"""Score a folder of masks against the ground truth: IoU per class, mIoU, pixel accuracy.
 
     python scripts/evaluate_masks.py --dataset voc --root resources/VOCdevkit/VOC2012 \\
         --split train --masks work/masks/voc/train/base/crf \\
         --output work/evaluation/masks/voc/train/base/crf
 
 Writes metrics.json and per_image.npz. Model, seed and parameters are taken from the manifest.json
-beside the masks, where there is one; the flags win.
+beside the masks, if there is one, unless given as options.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def manifest_parameters(masks: Path) -> dict:
-    """How the masks were made, {} where no manifest says it."""
+    """The manifest of the masks, {} if there is none."""
     path = masks / "manifest.json"
     if not path.exists():
         return {}

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Test a segmentor on a split: IoU a class, mIoU, pixel accuracy.
+"""Test a segmentor on a split: IoU per class, mIoU, pixel accuracy.
 
     python scripts/evaluate_segmentor.py --weights work/segmentors/deeplabv2_voc/weights.safetensors \\
         --dataset voc --root resources/VOCdevkit/VOC2012 --split val \\
         --set crf={} --output work/evaluation/deeplabv2_voc
 
 A prediction is the mean of the probabilities over the scales and the mirrored photo, refined by the
-dense CRF. Writes metrics.json and per_image.npz to --output. Where the truth is secret (VOC test),
---submission writes the archive that the evaluation server takes.
+dense CRF. Writes metrics.json and per_image.npz to --output. If the ground truth is not published
+(VOC test), --submission writes an archive for the evaluation server.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     args = parser.parse_args(argv)
     if not (args.output or args.save_predictions or args.submission):
-        raise UserError("nothing to write: name --output, --save-predictions or --submission")
+        raise UserError("nothing to write: give --output, --save-predictions or --submission")
     if args.processes is not None and args.processes < 1:
         raise UserError(f"--processes {args.processes}: at least 1")
     return args
@@ -53,7 +53,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    # here and not above: the CRF's processes import this file, and need no torch
+    # not at the top: the CRF's processes import this file, and must not import torch
     from attnseg.io.gpu import claim_device
 
     test, dataset = given_settings(args, TestJob), args.dataset
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         if about["classes"] != classes:
             raise UserError(
                 f"{args.weights}: trained on the classes of {about.get('dataset')}, not of "
-                f"{dataset.name}; name that data set"
+                f"{dataset.name}; give that data set"
             )
         archive = args.submission and stack.enter_context(
             Submission(args.submission, dataset.colours())

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Extract the attention of one shard of photos: low-resolution maps of the classes present.
 
-The defaults are the paper's. A complete shard made with the same parameters is left as it is.
+The defaults are the paper's. A complete shard made with the same parameters is kept.
 """
 
 import argparse

@@ -4,7 +4,8 @@
     python scripts/fetch_backbone.py https://download.pytorch.org/models/resnet101-63fe2227.pth \\
         --output resources/models/resnet101-63fe2227.safetensors
 
-Goes on where an interrupted download stopped. The digits behind the name's last dash must begin the file's SHA-256, as in PyTorch's model zoo.
+Interrupted downloads are resumed. The digits after the name's last dash must be the first digits of
+the file's SHA-256, as in PyTorch's model zoo.
 """
 
 import argparse

@@ -5,8 +5,8 @@
         --revision 133a221b8aa7292a167afc5127cb63fb5005638b \\
         --output resources/models/CompVis--stable-diffusion-v1-4
 
-Goes on where an interrupted download stopped. Pickled weights are never fetched. The model is
-checked for its components.
+Interrupted downloads are resumed. Pickled weights are never downloaded. The model's components are
+checked.
 """
 
 import argparse

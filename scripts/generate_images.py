@@ -4,8 +4,8 @@
 Writes <id>.png (or .jpg) in --images, and the class maps at their own resolution in the shard:
 "<id>/cross" [K, h, w] float16, with a manifest. The defaults are the paper's: DDPM, 100 steps,
 attention of the conditional branch at the 50th. A complete shard made with the same parameters is
-left as it is; an interrupted one goes on after its last batch. A sample whose prompt names no class,
-whose class is past the text window, or whose latents are not finite is skipped and listed.
+kept; an interrupted one is resumed after its last batch. A sample is skipped and listed if its prompt
+names no class, a class is past the text encoder's window, or its latents are not finite.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from attnseg.errors import run
 from attnseg.io.files import parameters_hash
 from attnseg.io.gpu import claim_device
 from attnseg.io.precision import number_format
-from attnseg.io.shard_parts import Batch, make_shard
+from attnseg.io.shard_parts import ShardPart, make_shard
 from attnseg.io.shards import members
 from attnseg.settings import Generation
 from attnseg.settings.cli import add_settings, given_settings
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     backbone, parameters = load_adapted(args, settings, device, precision)
     parameters["prompts"] = parameters_hash({"all": [asdict(p) for p in prompts]})
 
-    def work(batch: list[Prompt]) -> Batch:
+    def work(batch: list[Prompt]) -> ShardPart:
         (results,) = generate(backbone, batch, settings, len(batch))
         return save_images(results, args.images, settings.image_format)
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Null-text inversion of one shard of photos: the attention of the trajectories that make them.
+"""Invert one shard of photos by null-text inversion, and record the attention.
 
 The prompt of a photo is the list of its classes. Writes "<id>/cross" [K, h, w] float16 and a manifest
 with each photo's reconstruction error, as generate_images does for generated images. A complete shard
-made with the same parameters is left as it is; an interrupted one goes on after its last batch. A
-photo without a class, whose classes do not fit the text window, or whose inversion is not finite is
-skipped and listed.
+made with the same parameters is kept; an interrupted one is resumed after its last batch. A photo is
+skipped and listed if it has no class, its classes do not fit the text encoder's window, or its
+inversion is not finite.
 """
 
 import argparse

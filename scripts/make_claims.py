@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The ledger: every claim of the papers that a run can check, and whether it holds here.
+"""Make the ledger: test each claim of the papers that a run can check.
 
     python scripts/make_claims.py --output results/claims.csv \\
         --evaluations masks/voc/train/base/crf=work/evaluation/masks/voc/train/base/crf/metrics.json ...
 
-A difference has the 95 % interval of a paired bootstrap over images, computed from what lies beside
-each metrics.json. It holds where the interval lies on the claimed side of 0, does not hold where it
-lies on the other, and is undecided else. A trained segmentor needs three seeds, NAME=FILE once a seed;
-with fewer the verdict is "one run". Nothing but published values is typed.
+A difference has the 95 % interval of a paired bootstrap over images, computed from the per-image
+counts beside each metrics.json. A claim holds if the interval is on the claimed side of 0, does not
+hold if it is on the other side, and is otherwise undecided. A trained segmentor needs three seeds,
+NAME=FILE once per seed; with fewer the verdict is "one run".
 """
 
 import argparse
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def runs_of(values: Sequence[str]) -> dict[str, list[Path]]:
-    """Name of an evaluation -> the metrics.json of each of its runs."""
+    """metrics.json of each run, by evaluation."""
     known, found = evaluations_needed(), {}
     for value in values:
         name, equals, path = value.partition("=")
@@ -55,8 +55,8 @@ def runs_of(values: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def published_values(folder: Path) -> dict[tuple[str, str, str], float]:
-    """(target, method, metric) -> the paper's value."""
-    cells = (q.cell for claim in CLAIMS for q in claim.qualities if q.cell)
+    """The paper's values by (target, method, metric)."""
+    cells = (q.cell for claim in CLAIMS for q in claim.measurements if q.cell)
     return {
         (target, *cell): float(value)
         for target in dict.fromkeys(cell[0] for cell in cells)

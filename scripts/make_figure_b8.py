@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Figure B.8: the mean IoU of pseudo masks along one setting at a time.
+"""Draw Figure B.8: the mean IoU of pseudo masks as a function of one setting at a time.
 
     python scripts/make_figure_b8.py --output results/voc_figure_b8.csv \\
         --curves '{"Time step": [{"at": 50, "masks": "t_50/crf"}]}' \\

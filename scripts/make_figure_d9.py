@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Figure D.9: the quality of an image's mask against how alike its classes are.
+"""Draw Figure D.9: an image's mean IoU against the similarity of its classes.
 
     python scripts/make_figure_d9.py --output results/voc_figure_d9.csv \\
         --similarity work/evaluation/similarity/voc/train/base/crf
 
-The published r and p belong together for about 13 points only, so that the paper must have drawn
-groups: r and p stand beside those of 13 groups of equal count, and beside them those of the images.
+The published r and p are consistent only for about 13 points, so the paper must have drawn groups.
+They are compared with r and p of 13 groups of equal size; those of the images are given as well.
 Writes a tidy CSV and beside it the drawing (.svg), a page (.html) and the provenance.
 """
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write masks that need no model, to know what a mean IoU is worth.
+"""Write masks of model-free baselines.
 
 The kinds:
     all_background   every pixel is background
-    random_labels    every pixel is the background or a class of the image, each as likely
+    random_labels    every pixel is the background or a class of the image, with equal probability
 """
 
 import argparse
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def random_mask(numbers: list[int], size: tuple[int, int], seed: int, image_id: str) -> np.ndarray:
-    """[height, width] uint8 of `numbers`, each as likely; the same for the same seed and image."""
+    """Random `numbers`, equally likely, [height, width] uint8; seeded by seed and image."""
     digits = parameters_hash({"seed": seed, "id": image_id})
     chosen = np.random.default_rng(int(digits, 16)).integers(len(numbers), size=size)
     return np.asarray(numbers, np.uint8)[chosen]

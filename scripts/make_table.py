@@ -6,8 +6,8 @@
         --output results/voc_table1.csv
 
 Writes the tidy CSV, and beside it <target>.provenance.json and <target>.html (as in the paper).
-Evaluations that are not given leave their cells `not run`, with the reason in the note;
---needs prints the names of the evaluations that the table takes.
+Cells of missing evaluations are `not run`, with the reason in the note; --needs prints the names of
+the evaluations in the table.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from attnseg.results.build import read_evaluations, read_published, table_rows, 
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
 
-COSTS = ("seconds_an_instance",)  # of a metrics.json, repeated in the provenance
+COSTS = ("seconds_per_instance",)  # of a metrics.json, repeated in the provenance
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         metavar="NAME=HASH",
-        help="SHA-256 of a data set, or a path to take it of",
+        help="SHA-256 of a data set, or a path to be hashed",
     )
     p.add_argument(
         "--model",
@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         metavar="NAME=HASH",
-        help="SHA-256 of a model, or a path to take it of",
+        help="SHA-256 of a model, or a path to be hashed",
     )
     p.add_argument("--needs", action="store_true", help="print the evaluations' names and stop")
     p.add_argument("--show", action="store_true", help="print the table too")

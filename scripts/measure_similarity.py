@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""How alike the classes of each image are to the text encoder, beside the mean IoU of its mask.
+"""Measure the similarity of each image's classes to the text encoder, and its mask's mean IoU.
 
     python scripts/measure_similarity.py --dataset voc --root resources/VOCdevkit/VOC2012 \\
         --split train --model assets/mini_sd --evaluation work/evaluation/masks/voc/train/base/crf \\
         --output work/evaluation/similarity/voc/train/base/crf
 
-A class's embedding is the mean of its tokens in the query that names it alone. Images with fewer than
-two classes are left out. Writes metrics.json (classes and their cosines) and per_image.npz (ids,
-similarity: the mean over the pairs of an image's classes; closest, pair: its most similar one; miou).
+A class's embedding is the mean over its tokens in a query with only this class. Images with fewer than
+two classes are left out. Writes metrics.json (classes and their cosines) and per_image.npz (ids;
+similarity: the mean over pairs of an image's classes; closest, pair: its most similar pair; miou).
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     dataset = args.dataset
     measured, arrays = read_metrics(args.evaluation)
-    quality = image_miou(arrays["tp"], arrays["fp"], arrays["fn"])
+    scores = image_miou(arrays["tp"], arrays["fp"], arrays["fn"])
     present = [
         dataset.labels(args.root, str(name), args.labels, args.split) for name in arrays["ids"]
     ]
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             similarity=[pair.mean for pair in pairs],
             closest=[pair.closest for pair in pairs],
             pair=[" and ".join(pair.names) for pair in pairs],
-            miou=quality[several],
+            miou=scores[several],
         )
     write_json(
         args.output / "metrics.json",

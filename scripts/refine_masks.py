@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Turn stored attention into pseudo masks: upsample, dense CRF, arg max.
 
-One palette PNG a photo, and manifest.json when all are there. With --train-output a second copy in
-which pixels below `confidence` are 255, ignored by the segmentor's training. Interrupted, it goes on
-with the photos that are missing.
+Writes one palette PNG per photo, and finally manifest.json. --train-output writes a copy in which
+pixels below `confidence` are 255, which the segmentor's training ignores. An interrupted run is resumed
+with the missing photos.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
     )
     parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--split", help="where photos lie in folders of their split")
+    parser.add_argument("--split", help="needed if photos are in one folder per split")
     parser.add_argument("--attention", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
     parser.add_argument("--train-output", type=Path, help="folder of the copy that trains")

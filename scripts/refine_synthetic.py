@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Turn the stored attention of generated images into masks and reliability maps.
 
-One palette PNG an image, reliability/<id>.png (255 where the mask is to be trusted, else 0), and
-manifest.json when all are there; skipped samples have neither. The defaults are attn2mask's: min-max
-maps, beta 0.2, the dense CRF of SimpleCRF's defaults, r 0.5. Interrupted, it goes on with what is
-missing.
+Writes one palette PNG per image, reliability/<id>.png (255 if reliable, else 0), and finally
+manifest.json; skipped samples have neither. The defaults are attn2mask's: min-max maps, beta 0.2, the
+dense CRF with SimpleCRF's defaults, r 0.5. An interrupted run is resumed with the missing images.
 
-Masks hold the data set's class numbers. Where it has no background, what no class won is 255, ignored.
+Masks have the data set's class numbers. If it has no background class, background pixels are 255,
+ignored.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     attention, images = [], 0
     for path in sorted(args.attention.glob("shard-*.json")):
         if args.limit is not None and images >= args.limit:
-            break  # later ones may be in the making
+            break  # later shards may still be incomplete
         attention.append(json.loads(path.read_text()))
         images += len(attention[-1]["items"])
     made_with = {
@@ -69,9 +69,9 @@ def main(argv: list[str] | None = None) -> int:
         precision=attention[0].get("precision") if attention else None,
     )  # fmt: skip
     made = [item for item in items if not item["skipped"]]
-    sure = np.mean([item["reliable"] for item in made]) if made else 0
+    reliable = np.mean([item["reliable"] for item in made]) if made else 0
     print(
-        f"{len(made)} masks, {len(items) - len(made)} skipped, {100 * sure:.1f} % of pixels "
+        f"{len(made)} masks, {len(items) - len(made)} skipped, {100 * reliable:.1f} % of pixels "
         f"reliable -> {args.output}"
     )
     return 0

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Find personal instances in scenes: segments, and their correlation with every query.
+"""Segment personal instances in scenes, and correlate the segments with every query.
 
-Reads a Mug19 folder and, a subject, the weights of train_custom_diffusion.py (--personal holds a
-folder for each). Each method answers all triplets; evaluate_instances.py scores them.
+Reads a Mug19 folder and the weights of train_custom_diffusion.py (--personal has one folder per
+subject). Each method predicts all triplets; evaluate_instances.py scores the predictions.
 
 custom_selfcross  the identifier in the description: "the <new1> mug filled with cola"
 subject_only      "a <new1> mug"
 context_only      the description without the identifier, by the base model
 arithmetic        the class's embedding averaged with an image embedding of the subject: CLIP's
-                  with --clip; without, the learnt embedding of the identifier stands in for it
-dino_vit          best matches of dense features: DINO's with --dino, inside our segments; a
-                  segmentor's backbone with --features, inside the true instances' boxes
-mask_rcnn         pooled features inside the true instances' boxes, as of --features
+                  with --clip, otherwise the trained embedding of the identifier
+dino_vit          best matches of dense features: with --dino those of DINO, inside our segments;
+                  with --features those of a segmentor's backbone, inside ground-truth boxes
+mask_rcnn         pooled features of --features inside ground-truth boxes
 
 A method that cannot be run is listed in manifest.json with the reason. Interrupted, the same command
 keeps the methods that are finished.
@@ -32,9 +32,9 @@ from attnseg.datasets.mug19 import Mug19, Triplet, read_mug19
 from attnseg.errors import UserError, run
 from attnseg.io.files import parameters_hash, sha256
 from attnseg.io.gpu import claim_device
-from attnseg.personalised.answers import kept_rows, write_predictions, write_rows
 from attnseg.personalised.instances import Segments, scene_segments
 from attnseg.personalised.personal import INFO, read_personal
+from attnseg.personalised.predictions import kept_rows, write_predictions, write_rows
 from attnseg.personalised.referring import METHODS, Work, run_method
 from attnseg.settings import SubjectSegmentationJob
 from attnseg.settings.cli import add_settings, given_settings
@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
 def check_subjects(
     data: Mug19, triplets: list[Triplet], folder: Path, methods: Sequence[str]
 ) -> None:
-    """Raise before any work where the weights of a subject are not there."""
+    """Raise a `UserError` early if the weights of a subject are missing."""
     if not {"custom_selfcross", "subject_only", "arithmetic"} & set(methods):
         return
     for subject in dict.fromkeys(triplet.subject for triplet in triplets):
@@ -137,8 +137,8 @@ def check_subjects(
 
 
 def inputs_of(work: Work, args: argparse.Namespace, settings: SubjectSegmentationJob) -> dict:
-    """All that decides the answers."""
-    learnt = {
+    """Everything that determines the predictions."""
+    training = {
         subject: read_personal(work.personal / subject).info
         for subject in work.by_subject()
         if (work.personal / subject / INFO).is_file()
@@ -146,7 +146,7 @@ def inputs_of(work: Work, args: argparse.Namespace, settings: SubjectSegmentatio
     return settings.identity() | {
         "model": work.backbone.name,
         "weights": weight_hashes(work.backbone.folder),
-        "personal": learnt,
+        "personal": training,
         "others": [args.clip, args.dino, args.features and sha256(args.features)],
         "triplets": [asdict(triplet) for triplet in work.triplets],
     }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Train the mini scale's backbone: a narrow ResNet that names the thing in a scene.
+"""Train the mini scale's backbone: a narrow ResNet that classifies scenes with one thing.
 
-At paper scale segmentors start from a ResNet that learnt to classify ImageNet's photos. This is its
-like: scenes of the mini world with one thing each, and no mask.
+It is a stand-in for the ImageNet-pretrained ResNet from which segmentors start at the paper scale. No
+masks are used.
 """
 
 import argparse

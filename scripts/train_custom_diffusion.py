@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Teach Stable Diffusion a subject from a few photos of it (Custom Diffusion).
+"""Teach Stable Diffusion a subject from a few photos (Custom Diffusion).
 
     python scripts/train_custom_diffusion.py --photos my_photos --class mug --output my_mug
 
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def summary(args: argparse.Namespace, lessons: dict[Path, list[cd.Concept]]) -> dict:
-    """The images of each class, or what learning each subject took."""
+    """Generate the images of each class, or train the subjects; return a summary."""
     if args.only_regularisation:
         words = {c.class_word: folder for concepts in lessons.values()
                  for c, folder in zip(concepts, regularisation_folders(args, concepts), strict=True)}  # fmt: skip
@@ -73,7 +73,7 @@ def summary(args: argparse.Namespace, lessons: dict[Path, list[cd.Concept]]) -> 
 
 
 def subjects_of(args: argparse.Namespace) -> dict[Path, list[cd.Concept]]:
-    """Every N-th subject of a Mug19 folder: where its weights go -> the one concept."""
+    """Every N-th subject of a Mug19 folder, as {output folder: its concept}."""
     if args.photos or args.classes or args.regularisation or len(args.token or []) > 1:
         raise UserError("--mug19 takes photos and classes of its folder: give at most one --token")
     data = read_mug19(args.mug19)

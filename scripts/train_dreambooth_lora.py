@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Teach a Stable Diffusion the look of a target domain: DreamBooth-LoRA on unlabelled images.
 
-The domain token `sks` stands in the instance prompt. --class-images with `class_prompt` preserve
-the prior; generate_images makes such images. The result is one safetensors file for diffusers'
-`pipeline.load_lora_weights`. Interrupted, training goes on from the checkpoint in --workdir and ends
-in the same weights.
+The instance prompt contains the domain token `sks`. --class-images with `class_prompt` are for prior
+preservation; generate_images makes such images. The result is one safetensors file for diffusers'
+`pipeline.load_lora_weights`. An interrupted training is resumed from the checkpoint in --workdir and
+ends with the same weights.
 
     python scripts/train_dreambooth_lora.py --model assets/mini_sd \\
         --images resources/mini/cityscapes/leftImg8bit/train --output work/mini/lora/sks.safetensors

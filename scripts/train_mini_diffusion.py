@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Train the miniature Stable Diffusion on captioned scenes of the mini world.
 
-Images and captions are all it sees; masks serve only to print, along the training, what its
-attention is worth on mini dev. Interrupted, it goes on from its last checkpoint (every few
-minutes), which lies in --workdir. The result is a folder for StableDiffusionPipeline.from_pretrained.
+It is trained on images and captions only; masks are used to print the mean IoU of its attention on
+mini dev. An interrupted training is resumed from its last checkpoint (every few minutes) in --workdir.
+The result is a folder for StableDiffusionPipeline.from_pretrained.
 """
 
 import argparse

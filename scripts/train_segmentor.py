@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Train a segmentor (DeepLabV2 or DeepLabv3+) on a folder of masks.
 
-The masks are palette PNG files, <id>.png, with 255 where a pixel is to be ignored. An interrupted
-training resumes from its last checkpoint when the same command is run again.
+Masks are palette PNG files, <id>.png; pixels of 255 are ignored. To resume an interrupted training
+from its last checkpoint, run the same command again.
 
-With the setting learner=beco two networks are trained together (BECO): on the masks where these are
-reliable, on each other elsewhere. --reliability names their maps, grey PNG files, <id>.png, 0 where
-unsure; without it a mask is reliable where it is not 255. Both networks' weights are in one file.
+With the setting learner=beco two networks are trained jointly (BECO): on the masks where these are
+reliable, elsewhere on each other's predictions. --reliability is a folder of reliability maps, grey
+PNG files, <id>.png, 0 where unreliable; by default a mask is reliable where it is not 255. The weights
+of both networks are in one file.
 
-With --gpus the same training runs on several GPUs: each takes its share of every batch.
+With --gpus each batch is split among several GPUs.
 """
 
 import argparse
@@ -39,7 +40,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--train-masks",
         type=Path,
-        help="folder of the masks (default: the data set's true masks)",
+        help="folder of the masks (default: the data set's ground truth)",
     )
     parser.add_argument(
         "--reliability",
@@ -64,7 +65,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.train_images and not args.train_masks:
         raise UserError("--train-images needs --train-masks: the folder of refine_synthetic")
     if not args.train_images and not (args.root and args.train_split):
-        raise UserError("nothing to train on: name --root and --train-split, or --train-images")
+        raise UserError("nothing to train on: give --root and --train-split, or --train-images")
     if args.val_split and not args.root:
         raise UserError("--val-split needs --root: the folder of the data set")
     return args
@@ -72,13 +73,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    # here and not above: seconds, which --help and a wrong argument need not take
+    # not at the top: importing it takes seconds, also for --help and wrong arguments
     from attnseg.io.gpu import claim_device, pick_device
     from attnseg.io.precision import number_format
 
     settings = read_segmentor(given_values(args))
     if args.reliability and settings.learner != "beco":
-        raise UserError("--reliability: only learner=beco looks at it; set that, or leave it out")
+        raise UserError("--reliability: only learner=beco uses it; set that, or leave it out")
     masks = (args.train_masks, args.reliability)
     if args.train_images:
         classes, pairs = listed_pairs(args.dataset, args.train_images, *masks)
@@ -130,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def torchrun(processes: int, argv: list[str]) -> int:
-    """The same command in several processes, which see the GPUs that this one has claimed."""
+    """Run the same command in several processes, on the GPUs that this one has reserved."""
     return subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Check that shards are complete and list what they hold.
+"""Check that shards are complete, and list their contents.
 
-Names each damaged shard; delete it and run extract_attention again, which makes it anew, alone.
+Damaged shards are named; delete them and run extract_attention again, which makes only these.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write a split's true masks in the numbers that a segmentor is trained on.
+"""Write a split's ground truth in the class numbers used for training.
 
-For data sets whose own masks hold other numbers, such as ImageNet-S (1 the image's own class, 0
-anything else) and Cityscapes (train ids). One palette PNG an image, and manifest.json when all are there.
+For data sets whose files have other numbers, such as ImageNet-S (1 for the image's own class, else 0)
+and Cityscapes (train ids). Writes one palette PNG per image, and finally manifest.json.
 
     python scripts/write_true_masks.py --dataset imagenet_s --root resources/imagenet_s \\
         --split train-semi --output work/masks/imagenet_s/train-semi/truth

@@ -4,10 +4,10 @@ import importlib
 import os
 from typing import Any
 
-# else each program begins with notes about image processors that it does not use
+# transformers would otherwise warn at every start about image processors that are not used
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-# loaded when asked for: the CRF's workers import this package and stay free of torch
+# loaded lazily: the CRF's workers import this package and must not import torch
 _EXPORTS = {
     "attention_maps": "attnseg.text2mask.attention",
     "load_backbone": "attnseg.backbones",

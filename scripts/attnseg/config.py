@@ -1,7 +1,7 @@
-"""The workflow's configuration: reading, checking, and what a named variant or segmentor means.
+"""Read and check the workflow's configuration; resolve variants, segmentors and jobs.
 
-A mistake in a configuration file is one line that names the file, the line in it, the key, and the
-nearest valid key or the value that would do. The keys themselves are in attnseg.settings.
+Errors are one line with the file, its line, the key, and the nearest valid key or value. The keys are
+defined in attnseg.settings.
 """
 
 import copy
@@ -43,7 +43,7 @@ from attnseg.settings.base import (
 
 
 def read_config(*files: str | Path) -> dict:
-    """The configuration in `files`, later ones over earlier ones, checked, with every default set."""
+    """Read a configuration from `files`, later ones overriding earlier ones; check it, set defaults."""
     config: dict = {}
     for file in files:
         try:
@@ -63,9 +63,9 @@ def read_config(*files: str | Path) -> dict:
 
 
 def prepare(config: dict, files: Iterable[str | Path] = ()) -> dict:
-    """`config` checked, inheritance resolved, defaults set. Changes nothing in place.
+    """Return a copy of `config`, checked, with inheritance resolved and defaults set.
 
-    `files` are the files it was read from, for the messages.
+    `files` are the files it was read from, for error messages.
     """
     files = list(files)
     config = copy.deepcopy(dict(config))
@@ -99,7 +99,7 @@ def value_at(config: Any, keys: Keys) -> object:
 
 
 def merge(base: Mapping, over: Mapping) -> dict:
-    """`base` with the values of `over` in place of its own, mapping by mapping."""
+    """Override values of `base` by those of `over`, recursively; return the result."""
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -108,10 +108,10 @@ def merge(base: Mapping, over: Mapping) -> dict:
 
 
 def resolve_variant(config: Mapping, name: str) -> dict:
-    """All settings of the extraction under the variant `name`.
+    """Settings of the extraction in the variant `name`.
 
-    The keys of `extraction`, and with them `seed`, `profile`, `cross_blocks` and `self_block`, which
-    a variant may override as well.
+    These are the keys of `extraction`, and `seed`, `profile`, `cross_blocks` and `self_block`, which
+    a variant may also override.
     """
     variants = config["variants"]
     if name not in variants:
@@ -130,7 +130,7 @@ def resolve_variant(config: Mapping, name: str) -> dict:
 
 
 def resolve_segmentor(config: Mapping, name: str) -> dict:
-    """The settings of a segmentor, those that it `extends` filled in."""
+    """Settings of a segmentor, including those inherited through `extends`."""
     seen: list[str] = []
     chain: list[Any] = []
     segmentors = config["segmentors"]
@@ -172,12 +172,12 @@ def real_path(path: str, config: Mapping) -> str:
 
 
 def extraction_job(config: Mapping, variant: str) -> ExtractionJob:
-    """The extraction under a variant."""
+    """Settings of the extraction in a variant."""
     return read_settings(ExtractionJob, resolve_variant(config, variant), f"variants.{variant}")
 
 
 def refinement_job(config: Mapping, variant: str, refinement: str) -> RefinementJob:
-    """A refinement of the attention of a variant."""
+    """Settings of a refinement of a variant's attention."""
     settings = config["refinements"][refinement]
     added = {
         "crf": config["crf"] if settings["crf"] else None,
@@ -187,39 +187,39 @@ def refinement_job(config: Mapping, variant: str, refinement: str) -> Refinement
 
 
 def labelling_job(config: Mapping, labelling: str) -> LabellingJob:
-    """A labelling of generated images or inverted photos."""
+    """Settings of the post-processing of generated images or inverted photos."""
     settings = config["labellings"][labelling] | {"crf": config["labelling_crf"]}
     return read_settings(LabellingJob, settings, f"labellings.{labelling}")
 
 
 def generation_job(config: Mapping) -> Generation:
-    """The generation of images."""
+    """Settings of image generation."""
     return read_settings(Generation, config["generation"], "generation")
 
 
 def inversion_job(config: Mapping, inversion: str) -> InversionJob:
-    """The inversion of photos; how many there are is another matter."""
+    """Settings of an inversion, without the number of photos."""
     return _part(InversionJob, config["inversions"][inversion], f"inversions.{inversion}")
 
 
 def lora_job(config: Mapping, lora: str) -> LoraJob:
-    """The training of an adapter; its photos are another matter."""
+    """Settings of an adapter's training, without its photos."""
     return _part(LoraJob, config["loras"][lora] | {"seed": config["seed"]}, f"loras.{lora}")
 
 
 def class_images_job(config: Mapping) -> ClassImagesJob:
-    """The generation of images of the subjects' class."""
+    """Settings of the generation of images of the subjects' class."""
     return _part(ClassImagesJob, subject_training_job(config).dump(), "personalised.training")
 
 
 def subject_training_job(config: Mapping) -> SubjectTrainingJob:
-    """The training of subjects."""
+    """Settings of the training of subjects."""
     settings = config["personalised"]["training"] | {"seed": config["seed"]}
     return read_settings(SubjectTrainingJob, settings, "personalised.training")
 
 
 def subject_segmentation_job(config: Mapping) -> SubjectSegmentationJob:
-    """The segmentation of subjects; blocks that it does not set are the model's."""
+    """Settings of personalised segmentation; blocks that are not set are the model's."""
     settings = dict(config["personalised"]["segmentation"]) | {"seed": config["seed"]}
     for key in ("cross_blocks", "self_block"):
         if settings[key] is None:
@@ -243,7 +243,7 @@ def backbone_weights(settings: Mapping) -> str:
 
 
 def test_job(config: Mapping, segmentor: str) -> TestJob:
-    """The evaluation of a segmentor."""
+    """Settings of a segmentor's evaluation."""
     settings = config["segmentors"][segmentor.partition("@")[0]]["test"]
     crf = config["crf"] if settings["crf"] else None
     return read_settings(TestJob, settings | {"crf": crf}, f"segmentors.{segmentor}.test")
@@ -253,7 +253,7 @@ test_job.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
 
 
 def _part(cls: type[Stage], values: Mapping, where: str) -> Stage:
-    """A class of those of its keys that are in `values`."""
+    """Settings of class `cls`, from those of its keys that are in `values`."""
     known = {key: value for key, value in values.items() if key in cls.model_fields}
     return read_settings(cls, known, where)
 
@@ -326,8 +326,8 @@ def _check_references(config: dict, files: list) -> None:
     for name in config["inversions"]:
         if name in config["variants"]:
             raise UserError(
-                f"{_where(('inversions', name), files)}: `inversions.{name}` is the name of a variant, "
-                "too, and their masks would share a folder; rename one"
+                f"{_where(('inversions', name), files)}: `inversions.{name}` is also the name of a "
+                "variant, and their masks would share a folder; rename one"
             )
 
 
@@ -353,7 +353,7 @@ def _check_figures(config: dict, files: list) -> None:
 
 
 def _check_synthetic(config: dict, train: dict, at: Keys, files: list) -> None:
-    """What a segmentor of generated images names exists, and enough of it."""
+    """Check that the images on which a segmentor is trained are configured, and enough of them."""
     _require(train["synthesis"], config["synthesis"], (*at, "synthesis"), files)
     _require(train["masks"], config["labellings"], (*at, "masks"), files)
     synthesis = config["synthesis"][train["synthesis"]]
@@ -366,12 +366,12 @@ def _check_synthetic(config: dict, train: dict, at: Keys, files: list) -> None:
     if synthesis["dataset"] != train["dataset"]:
         raise UserError(
             f"{_where((*at, 'dataset'), files)}: `{dotted((*at, 'dataset'))}`: "
-            f"synthesis.{train['synthesis']} has the classes of {synthesis['dataset']}; name that"
+            f"synthesis.{train['synthesis']} has the classes of {synthesis['dataset']}; set it to that"
         )
     if (train["images"] or 1) > synthesis["count"]:
         raise UserError(
-            f"{_where(keys, files)}: `{dotted(keys)}`: {train['images']} of the {synthesis['count']} "
-            f"images of synthesis.{train['synthesis']}; raise its count"
+            f"{_where(keys, files)}: `{dotted(keys)}`: {train['images']} images, but "
+            f"synthesis.{train['synthesis']} has {synthesis['count']}; raise its count"
         )
 
 
@@ -384,9 +384,9 @@ def _require(name: str, known: Mapping, keys: Keys, files: list) -> None:
 
 
 def _where(keys: Keys, files: list, value: object = None) -> str:
-    """The file and line that set the value at `keys`, the last file first; `config` where none did.
+    """``file:line`` of the last file that sets `keys`, or ``config`` if none does.
 
-    With a `value`, only a file that has this value there counts: --config may have set another.
+    If `value` is given, only files with that value there count: --config may have overridden it.
     """
     for file in reversed(files):
         line, found = line_of(file, keys)
@@ -397,7 +397,7 @@ def _where(keys: Keys, files: list, value: object = None) -> str:
 
 
 def line_of(file: str | Path, keys: Keys) -> tuple[int | None, object]:
-    """(the line, from 1, at which `keys` stands in a YAML file, its value); (None, None) without."""
+    """(line of `keys` in a YAML file, counted from 1; its value), or (None, None) if absent."""
     try:
         text = Path(file).read_text()
         node, value = yaml.compose(text), yaml.safe_load(text)

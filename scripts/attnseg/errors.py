@@ -9,9 +9,9 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], int]) -> int:
-    """The exit status of a program: a `UserError` becomes one line on stderr and status 1.
+    """Run a program and return its exit status; a `UserError` is printed in one line, with status 1.
 
-    What a job of the workflow costs is recorded (attnseg.io.costs).
+    The cost of a job of the workflow is recorded (attnseg.io.costs).
     """
     from attnseg.io.costs import record_path, recorded
 
@@ -23,11 +23,11 @@ def run(main: Callable[[], int]) -> int:
         return 1
     except PermissionError as error:
         print(
-            f"error: {error.filename}: may not be read or written; choose another folder (what a data "
-            "set lacks is made in its root: link its folders into one of your own)",
+            f"error: {error.filename}: no permission here; choose a writable folder (missing files of "
+            "a data set are written to its root: link its folders into a root of your own)",
             file=sys.stderr,
         )
         return 1
     except KeyboardInterrupt:
-        print("interrupted: what was finished is kept; run the same command again", file=sys.stderr)
+        print("interrupted: finished work is kept; run the same command to resume", file=sys.stderr)
         return 130

@@ -1,4 +1,4 @@
-"""What an evaluation is called, and what it depends on. Nobody else splits its name.
+"""Names of evaluations and what they depend on; no other module parses these names.
 
     masks/<dataset>/<split>/<method>/<post-processing>        masks against the ground truth; `given` where
                                                               they are those of a competing method
@@ -25,8 +25,7 @@ FORMS = {
     "mug19": ("split", "method"),
 }
 
-# of personalised segmentation: its methods and splits by their labels in the tables, and its metrics
-# with their arrays in per_triplet.npz
+# Personalised segmentation: label in the tables -> method, split; metric -> array in per_triplet.npz
 MUG19_METHODS = {
     "Mask R-CNN": "mask_rcnn",
     "DINO-ViT": "dino_vit",
@@ -54,23 +53,23 @@ def mug19_methods(config: Mapping) -> list[str]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`method`: a variant of the extraction, an inversion, a method of `methods`, or a segmentor."""
+    """One evaluation; `method` is a variant of the extraction, an inversion or a segmentor."""
 
     kind: str
     split: str
     method: str
-    dataset: str | None = None  # of a segmentor, the configuration says it
+    dataset: str | None = None  # None for a segmentor: the configuration has it
     postprocessing: str | None = None
     run: int = 1
 
     @classmethod
     def parse(cls, name: str) -> "Evaluation":
-        """The evaluation of a name such as "masks/voc/train/base/crf"."""
+        """Parse a name such as "masks/voc/train/base/crf"."""
         kind, *parts = name.split("/")
         form = FORMS.get(kind, ())
         if not form or len(parts) != len(form) or not all(parts):
             forms = ", ".join(f"{k}/<{'>/<'.join(f)}>" for k, f in FORMS.items())
-            raise UserError(f"{name!r} names no evaluation; the forms are {forms}")
+            raise UserError(f"{name!r} is not an evaluation; the forms are {forms}")
         fields: dict[str, Any] = dict(zip(form, parts, strict=True))
         if kind == "segmentors":
             fields["method"], _, run = fields["method"].partition("@")
@@ -86,32 +85,32 @@ class Evaluation:
 
     @property
     def path(self) -> str:
-        """Its metrics.json, with Snakemake's <work> for the work folder."""
+        """Path of its metrics.json, with ``<work>`` for the work folder, as in Snakemake's rules."""
         return f"<work>/evaluation/{self}/metrics.json"
 
     @property
     def masks(self) -> str:
-        """The folder of the evaluated masks, below the work folder's `masks`."""
+        """Folder of the evaluated masks, relative to ``<work>/masks``."""
         return f"{self.dataset}/{self.split}/{self.method}/{self.postprocessing}"
 
     @property
     def trained(self) -> bool:
-        """Whether it is that of a trained segmentor."""
+        """True if it evaluates a trained segmentor."""
         return self.kind == "segmentors"
 
     def again(self, run: int) -> "Evaluation":
-        """The same of a training with another seed."""
+        """The same evaluation of another training run."""
         return replace(self, run=run)
 
     def data(self, config: Mapping) -> str | None:
-        """The data set that it is measured on; None for a segmentor that is not configured."""
+        """Name of the data set; None for a segmentor that is not configured."""
         if not self.trained:
             return self.dataset
         segmentor = config["segmentors"].get(self.method)
         return segmentor and segmentor["train"]["dataset"]
 
     def split_settings(self, config: Mapping) -> Mapping | None:
-        """What is configured for its split; None where there is none."""
+        """Settings of its split; None if it is not configured."""
         dataset = config["datasets"].get(self.data(config))
         return dataset and dataset["splits"].get(self.split)
 
@@ -131,6 +130,6 @@ class Evaluation:
         return self.method in config["variants"] and self.postprocessing in config["refinements"]
 
     def needs_server(self, config: Mapping) -> bool:
-        """Whether only an evaluation server has the ground truth of a segmentor's split."""
+        """True if only an evaluation server has the ground truth of the segmentor's split."""
         split = self.split_settings(config)
         return self.trained and split is not None and not split["truth"]

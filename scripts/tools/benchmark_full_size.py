@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(args: argparse.Namespace, model: Path, folder: Path) -> tuple[float, float, str]:
-    """Seconds, peak memory in GiB, and the photo's size in the model, of extracting one photo."""
+    """Extract from one photo; return seconds, peak memory in GiB, and the size of the model's input."""
     import numpy as np
     from PIL import Image
 

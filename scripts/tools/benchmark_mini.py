@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print scenes a second of extraction, CRF and segmentor training at mini scale, and peak memory.
+"""Print scenes per second of extraction, CRF and segmentor training at mini scale, and peak memory.
 
     python scripts/tools/benchmark_mini.py
 
@@ -95,7 +95,7 @@ def refine_job(job: tuple) -> None:
 
 
 def report(name: str, args: argparse.Namespace, task) -> None:
-    """Run, and print the median rate."""
+    """Run repeatedly and print the median rate."""
     task()
     seconds = []
     for _ in range(args.repeats):
@@ -109,7 +109,7 @@ def report(name: str, args: argparse.Namespace, task) -> None:
 
 
 def train(args: argparse.Namespace, settings: dict) -> None:
-    """Scenes a second of train_segmentor: the difference between a short and a longer run."""
+    """Scenes per second of train_segmentor, from the difference between a short and a longer run."""
     config = json.dumps(
         {k: v for k, v in settings["segmentors"]["deeplabv2_voc"].items() if k != "test"}
     )

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Say which data sets are here, complete or missing, and what each missing thing blocks.
+"""List which data sets are complete, and the targets blocked by missing ones.
 
     python scripts/tools/check_datasets.py
     python scripts/tools/check_datasets.py --configfile config/mini.yaml
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows as text, columns aligned, numbers to the right."""
+    """Format rows as text, with aligned columns and numbers to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -22,7 +22,7 @@ COLUMNS = ["target", "method", "metric", "value", "tolerance"]
 
 
 def read_expected(path: Path) -> list[dict[str, str]]:
-    """The lines of the file of expected values."""
+    """Read the file of expected values."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
@@ -40,7 +40,7 @@ def left_out(row: dict[str, str]) -> bool:
 
 
 def outside(expected: list[dict[str, str]], results: Path) -> tuple[list[str], int]:
-    """(a message for each value that is not as expected, the number of values compared)."""
+    """Messages for values outside their tolerances, and the number of values compared."""
     messages, compared = [], 0
     tables: dict[str, dict[tuple[str, str], str | None]] = {}
     for line in expected:

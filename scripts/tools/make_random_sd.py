@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A Stable Diffusion 1.4 with random weights: its published configuration, nothing downloaded.
+"""Make a Stable Diffusion 1.4 with random weights, from its published configuration, offline.
 
     python scripts/tools/make_random_sd.py --output work/random_sd              1,066 million, 4.3 GB
     python scripts/tools/make_random_sd.py --output work/random_sd --width 40   21 million, 85 MB
@@ -95,7 +95,7 @@ def random_pipeline(width: int, seed: int, tokenizer_folder: Path):
 
 
 def clip_tokenizer(folder: Path):
-    """CLIP's tokenizer, made in `folder` from the vocabulary that open-clip-torch holds."""
+    """Make CLIP's tokenizer in `folder` from the vocabulary in open-clip-torch."""
     from transformers import CLIPTokenizer
 
     package = importlib.util.find_spec("open_clip")  # not imported: that takes torchvision
@@ -103,7 +103,7 @@ def clip_tokenizer(folder: Path):
         raise UserError("open-clip-torch, which holds CLIP's vocabulary, is missing: make install")
     packed = Path(package.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
     merges = gzip.decompress(packed.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
-    # bytes are letters: the printable ones as they are, the others from 256 on
+    # bytes as characters: printable ones unchanged, others from 256 on
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(n) for n in printable] + [chr(256 + i) for i in range(256 - len(printable))]
     tokens = letters + [letter + "</w>" for letter in letters]

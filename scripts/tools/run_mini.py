@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run a target of the mini scale, and say what is done, what is left and how long that takes.
+"""Run a target of the mini scale, and print the progress and the remaining time.
 
     python scripts/tools/run_mini.py all
     python scripts/tools/run_mini.py all_mug19 --config targets=all
@@ -28,7 +28,7 @@ except ModuleNotFoundError:  # run from its own folder
 from attnseg.results.__main__ import printed
 
 RESULTS, LOG = Path("results/mini"), Path("work/mini/logs/snakemake.log")
-# CPU seconds of a job on an AMD EPYC with bfloat16; what a machine needs of them is learnt on the way
+# CPU seconds of a job on an AMD EPYC with bfloat16; rescaled to this machine during the run
 SECONDS = {
     "build_mini_world": 5,
     "extract_attention": 13,
@@ -53,7 +53,7 @@ PASSED_ON = re.compile(r"(error|note|another run)\b")
 
 
 class Progress:
-    """The jobs that are left, from Snakemake's lines, and the time that they will take."""
+    """The remaining jobs, from Snakemake's output, and the time that they will take."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -85,7 +85,7 @@ class Progress:
 
 
 def say(progress: Progress, over: threading.Event) -> None:
-    """Print the progress until it is `over`."""
+    """Print the progress until `over` is set."""
     terminal = sys.stdout.isatty()
     while not over.wait(1 if terminal else QUIET):
         if progress.total:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Show that a redesign changed nothing in what is computed: two checkouts, before and after it.
+"""Compare the results of two checkouts, before and after a redesign that must not change them.
 
     python scripts/tools/same_results.py OLD NEW
     python scripts/tools/same_results.py OLD NEW --only attention masks tables
@@ -14,7 +14,7 @@ masks        bytes of the PNG files in work/mini/masks, reliability maps include
 generated    shards, images and prompts with their classes, where both have work/mini/generated
 inverted     shards of inverted photos, where both have them
 loras        weights of adapters, where both have them
-personal     weights of learnt subjects, where both have them
+personal     weights of trained subjects, if both have them
 tables       results/mini/*.csv, all columns but `note`; values of trained segmentors within the
              tolerances of OLD's tests/expected/mini.csv, 3.0 without one
 segmentors   what mmengine is told to train each segmentor of both scales, and the losses of the first
@@ -63,7 +63,7 @@ Compared = (
 def compare(
     old: Mapping, new: Mapping, reasons: Callable[[object, object], list[str]]
 ) -> list[str]:
-    """What differs, by name; `reasons` says why two values of one name do."""
+    """Names whose values differ; `reasons` tells why two values of one name do."""
     found = [f"{name}: only in OLD" for name in old if name not in new]
     found += [f"{name}: only in NEW" for name in new if name not in old]
     for name in old:
@@ -77,7 +77,7 @@ def changed(old: object, new: object) -> list[str]:
 
 
 def gathered(differences: list[str]) -> list[str]:
-    """One line for all names that differ alike; of jobs, for those of one rule."""
+    """One line for all names that differ in the same way, for jobs per rule."""
     names: dict[tuple[str, str], list[str]] = {}
     for line in differences:
         name, _, reason = line.partition(": ")
@@ -93,14 +93,14 @@ def gathered(differences: list[str]) -> list[str]:
 
 
 def files_below(folder: Path, *suffixes: str) -> dict[str, Path]:
-    """Files by their path in the folder. Hidden ones are parts of unfinished work."""
+    """Files by their path in the folder, without hidden ones, which are unfinished work."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix in suffixes)
     names = {str(path.relative_to(folder)): path for path in paths}
     return {name: path for name, path in names.items() if "/." not in f"/{name}"}
 
 
 def compare_tensors(old: Path, new: Path) -> Compared:
-    """All safetensors files of two folders, without their metadata."""
+    """Compare all safetensors files of two folders, without their metadata."""
     files, count = files_below(old, ".safetensors"), 0
     if not files:
         return None
@@ -119,7 +119,7 @@ def compare_tensors(old: Path, new: Path) -> Compared:
 
 
 def tensor_reasons(old: Mapping, new: Mapping) -> list[str]:
-    """Why two tensors differ: their dtypes and shapes, or by how much."""
+    """The difference of two tensors: their dtypes and shapes, or its size."""
     kinds = [f"{tensor['dtype']} {list(tensor['shape'])}" for tensor in (old, new)]
     if kinds[0] != kinds[1]:
         return changed(*kinds)
@@ -205,7 +205,7 @@ def read_tolerances(path: Path) -> dict[str, dict[str, float]]:
 
 
 def is_trained(row: Mapping[str, str]) -> bool:
-    """Whether a row rests on a trained segmentor; the ledger of claims names models in its notes."""
+    """True if a row depends on a trained segmentor; the ledger of claims names models in its notes."""
     return "DeepLab" in row.get("model", row.get("note") or "")
 
 
@@ -253,7 +253,7 @@ def compare_tables(old: Path, new: Path, args: argparse.Namespace) -> Compared:
 
 
 def print_segmentors(scales: str, toy: str, iterations: str) -> None:
-    """Runs inside a checkout, as text of its own: all that knows how to ask one for its segmentors.
+    """Print a checkout's segmentors; this function's source is run inside the checkout.
 
     Prints JSON: `descriptions`, by scale and segmentor; `losses`, by segmentor of the paper scale.
     """
@@ -408,7 +408,7 @@ def loss_reasons(old: list[float], new: list[float]) -> list[str]:
 
 
 def segmentor_differences(old: dict, new: dict) -> list[str]:
-    """Of what `print_segmentors` prints."""
+    """Compare what `print_segmentors` prints."""
     found = compare(old["descriptions"], new["descriptions"], description_reasons)
     return gathered(found + compare(old["losses"], new["losses"], loss_reasons))
 
@@ -433,7 +433,7 @@ def compare_segmentors(old: Path, new: Path, args: argparse.Namespace) -> Compar
 
 
 def planned_jobs(output: str) -> dict[str, dict[str, str]]:
-    """What a dry run prints: "rule -> outputs" -> threads and resources of a job."""
+    """Parse a dry run: "rule -> outputs" -> threads and resources of a job."""
     jobs = {}
     block = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?: {4}.*\n)*)", re.M)
     for rule, lines in block.findall(output):
@@ -452,23 +452,23 @@ def planned_jobs(output: str) -> dict[str, dict[str, str]]:
 
 
 def renamed(jobs: dict[str, dict], names: Mapping[str, str]) -> dict[str, dict]:
-    """The same jobs under the new names of their rules."""
+    """Jobs under the new names of their rules."""
     rules = {key: key.partition(" -> ") for key in jobs}
     return {f"{names.get(rule, rule)} -> {of}": jobs[key] for key, (rule, _, of) in rules.items()}
 
 
 def plan_differences(old: dict[str, dict], new: dict[str, dict]) -> list[str]:
-    """Of two plans by job."""
+    """Compare two plans by job."""
     return gathered(compare(old, new, lambda one, other: compare(one, other, changed)))
 
 
 def jobs_of(checkout: Path, arguments: list[str]) -> dict[str, dict[str, str]]:
-    """All jobs of a checkout that nothing was run in."""
+    """All jobs of a checkout in which nothing was run."""
     with tempfile.TemporaryDirectory() as folder:
         for path in checkout.iterdir():
             if path.name not in LEFT_BY_RUNS:
                 Path(folder, path.name).symlink_to(path)
-        # more cores than any job wants: with fewer its threads would be cut
+        # more cores than any job uses: with fewer, its threads would be reduced
         command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1000", *arguments]
         jobs = planned_jobs(output_of(command, checkout, Path(folder)))
     if not jobs:
@@ -489,7 +489,7 @@ def compare_plans(old: Path, new: Path, args: argparse.Namespace) -> Compared:
 
 
 def output_of(command: list[str], checkout: Path, folder: Path) -> str:
-    """What a command prints that runs in a folder with the code of a checkout."""
+    """Run a command in a folder with the code of a checkout; return its output."""
     environment = os.environ | {
         "PYTHONPATH": str(checkout / "scripts"),
         "PYTHONDONTWRITEBYTECODE": "1",

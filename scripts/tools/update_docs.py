@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def updated(text: str, results: Path) -> str:
-    """A document with its blocks filled from a folder of results."""
+    """Fill the blocks of a document from a folder of results."""
 
     def filled(block: re.Match) -> str:
         names = block[2].split()
@@ -60,7 +60,7 @@ def updated(text: str, results: Path) -> str:
 
 
 def part_of(name: str, results: Path) -> str | None:
-    """A table, the ledger or its summary, as Markdown; None where it was not made."""
+    """A table, the ledger or its summary, as Markdown; None if it was not made."""
     path = results / f"{'claims' if name == 'summary' else name}.csv"
     if not path.is_file():
         return None
@@ -72,7 +72,7 @@ def part_of(name: str, results: Path) -> str | None:
 
 
 def revision(path: Path) -> str:
-    """The revision of the code that made a result, from its record; dirty where it was changed."""
+    """The revision of the code that made a result, from its provenance, marked if it was dirty."""
     git = json.loads(path.with_suffix(".provenance.json").read_text())["git"]
     return git["revision"][:7] + (", changed" if git["dirty"] else "")
 

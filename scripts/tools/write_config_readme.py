@@ -37,28 +37,28 @@ follows it.
 
 ## How to
 
-**Use a data set or a model that is already on disk.** Set `datasets.voc.root` to the folder that holds
-`JPEGImages`; set `model.path` to the folder that holds `model_index.json`, and `model.revision: null`.
-Roots move one by one, not with `paths.resources`.
+**Use a data set or a model that is already on disk.** Set `datasets.voc.root` to the folder that contains
+`JPEGImages`; set `model.path` to the folder that contains `model_index.json`, and `model.revision: null`.
+Each root is set separately; they do not follow `paths.resources`.
 
-**Add an ablation.** A variant overrides keys of the extraction, a refinement is a way from maps to
-masks; both are configuration, no rule is written for them. With this file as `late.yaml`
+**Add an ablation.** A variant overrides keys of the extraction, a refinement turns maps into masks. Both
+need only configuration, no rule. With this file as `late.yaml`
 
     variants:
       late: {timestep: 300, noises: 1}
 
-the quality of its masks is
+the metrics of its masks are
 `snakemake work/evaluation/masks/voc/train/late/crf/metrics.json --cores all --configfile late.yaml`.
 
-**Train on other masks.** A segmentor that `extends` another takes from it what it does not say itself:
+**Train on other masks.** A segmentor that `extends` another inherits the keys that it does not set:
 
     segmentors:
       deeplabv2_voc_late:
         extends: deeplabv2_voc
         train: {masks: late/crf}
 
-**Train on generated images.** A `synthesis` is a set of images, a labelling a way from their attention
-to masks; a segmentor takes the first of them:
+**Train on generated images.** A `synthesis` is a set of images, a labelling turns their attention into
+masks; a segmentor is trained on the first images:
 
     labellings:
       beta_half: {beta: 0.5}
@@ -73,7 +73,7 @@ to masks; a segmentor takes the first of them:
 
 
 def lines(cls: type[Settings], name: str = "") -> Iterator[tuple[str, ...]]:
-    """(key, meaning, the papers' value, default) of everything below a class."""
+    """Yield (key, meaning, the papers' value, default) of all keys of a class."""
     for key, field in cls.model_fields.items():
         yield from entry(field, f"{name}.{key}" if name else key)
 
@@ -93,7 +93,7 @@ def entry(field, name: str) -> Iterator[tuple[str, ...]]:
 
 
 def inner(option: object, name: str) -> Iterator[tuple[str, ...]]:
-    """What is below a mapping of names or a list."""
+    """Yield the keys below a value that is a settings class, a mapping of names or a list."""
     arguments = get_args(option)
     if is_settings(option):
         yield from lines(option, name)
@@ -111,7 +111,7 @@ def is_settings(option: object) -> bool:
 
 
 def choices(annotation: object) -> str:
-    """ " One of a, b." where a value is one of a few."""
+    """ " One of a, b." if a key has few values."""
     found = [o for o in options_of(annotation) if get_origin(o) is Literal]
     values = [str(value) for option in found for value in get_args(option)]
     return f" One of {', '.join(values)}." if len(values) > 1 else ""
@@ -127,8 +127,7 @@ def text() -> str:
 
 
 def schema() -> str:
-    """The content of workflow/schemas/config.schema.json. A file overrides single keys, so that no
-    key is required."""
+    """The content of workflow/schemas/config.schema.json; no key is required, since files override."""
 
     def optional(part: object) -> object:
         if isinstance(part, list):

@@ -135,7 +135,7 @@ def test_help_is_readable():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["voc_table99", "--output", "x.csv"], "voc_table99 is no table"),
+        (["voc_table99", "--output", "x.csv"], "voc_table99 is not a table"),
         (["voc_table1"], "--output"),
         (["voc_table1", "--output", "x.json"], "--output"),
         (["voc_table1", "--output", "x.csv", "--evaluation", "masks/voc"], "NAME=VALUE"),

@@ -24,7 +24,6 @@ from attnseg.datasets.mug19 import SPLITS, read_mug19
 from attnseg.errors import run
 from attnseg.mini.world import mugs19
 from attnseg.personalised import pictures as mug_pictures
-from attnseg.personalised.answers import read_predictions, read_rows
 from attnseg.personalised.personal import (
     INFO,
     PROJECTIONS,
@@ -33,6 +32,7 @@ from attnseg.personalised.personal import (
     save_personal,
     text_projections,
 )
+from attnseg.personalised.predictions import read_predictions, read_rows
 from attnseg.personalised.referring import DIFFUSION
 from attnseg.personalised.scores import overlap, remarks, score
 
@@ -142,8 +142,8 @@ def test_what_a_user_may_do_wrong_is_one_line(photos, tiny_sd, tmp_path, capsys)
         ([*good, "--class", "dog"], "give one for each subject"),
         (changed("--model", tmp_path / "none"), "no such folder"),
         ([*good, "--set", "size=50"], "multiple of"),
-        ([*good, "--set", "prompt=a photo"], "must hold one {}"),
-        ([*good, "--set", "steps=0"], "settings.steps: 0 is too small; at least 1"),
+        ([*good, "--set", "prompt=a photo"], "must contain {} once"),
+        ([*good, "--set", "steps=0"], "settings.steps: 0 is too small; must be at least 1"),
     ):
         assert said in fails(train_custom_diffusion, arguments, capsys)
     assert not (tmp_path / "out").exists()
@@ -294,7 +294,7 @@ def test_answers_are_scored_in_every_split(predictions, world, tmp_path, capsys)
             assert f"chance {metrics['chance']:.1f} in {split}" in metrics["remarks"]
     assert isinstance(json.loads((tmp_path / "order.json").read_text()), list)
     ours = json.loads((tmp_path / "all/custom_selfcross/metrics.json").read_text())
-    assert "learnt in 7 s an instance" in ours["remarks"][-1] and ours["seconds_an_instance"] == 7
+    assert "learnt in 7 s per instance" in ours["remarks"][-1] and ours["seconds_per_instance"] == 7
 
 
 def test_perfect_answers_score_full_marks(predictions, world, tmp_path):
@@ -362,7 +362,7 @@ def test_a_picture_s_segment_is_the_one_that_is_scored(predictions, world):
         triplet = next(triplet for triplet in data.triplets if triplet.id == name)
         masks = segments[triplet.scene, triplet.view].masks(0.2)
         truth = data.read_masks(triplet.scene, triplet.view)[triplet.instance - 1]
-        found = mug_pictures.answer(data, triplet, masks, rows)
+        found = mug_pictures.prediction(data, triplet, masks, rows)
         assert overlap(found, truth) == pytest.approx(iou)
 
 
@@ -379,7 +379,7 @@ def test_mistakes_about_scenes_are_one_line(
     )
     assert "blocks 0 to 15" in fails(segment_instances, [*mine, "--set", "self_block=99"], capsys)
     assert "template" in fails(segment_instances, [*mine, "--set", "template=a mug"], capsys)
-    assert "no complete answers" in fails(
+    assert "incomplete predictions" in fails(
         evaluate_instances,
         ["--root", world, "--predictions", tmp_path, "--output", tmp_path / "o"],
         capsys,

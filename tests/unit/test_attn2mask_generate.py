@@ -154,7 +154,7 @@ def test_a_sample_that_turns_nan_is_skipped_alone(tiny_backbone, monkeypatch):
 @pytest.mark.parametrize(
     ("sampling", "message"),
     [
-        (Generation(steps=10, attention_step=11), "step 11 of 10"),
+        (Generation(steps=10, attention_step=11), "attention_step is 11 of 10"),
         (Generation(cross_blocks=[3, 16]), r"\[16\].*0 to 15"),
         (Generation(size=65), "multiples of 32"),
     ],

@@ -65,12 +65,12 @@ def test_tuned_null_texts_rebuild_the_photo_better_than_plain_inversion(backbone
 
 def test_a_step_is_the_formula_of_ddim_in_both_directions(backbone, latents):
     ddim, inverse = inv.ddim_schedulers(backbone.scheduler, 10)
-    abar = backbone.scheduler.alphas_cumprod
+    alpha_bar = backbone.scheduler.alphas_cumprod
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     assert ddim.timesteps.tolist() == inverse.timesteps.tolist()[::-1]
 
     def moved(start: int, end: int) -> torch.Tensor:
-        a, b = abar[max(start, 0)], abar[max(end, 0)]
+        a, b = alpha_bar[max(start, 0)], alpha_bar[max(end, 0)]
         clean = (latents - (1 - a).sqrt() * noise) / a.sqrt()
         return b.sqrt() * clean + (1 - b).sqrt() * noise
 

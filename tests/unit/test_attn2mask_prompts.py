@@ -143,7 +143,7 @@ def test_prompts_survive_the_file(tmp_path):
         ('{"id": "a"}\n', "line 1: not a prompt"),
         ("{\n", "line 1: not a prompt"),
         ('{"id": "a", "prompt": "a dog", "classes": ["dog"], "spans": [], "seed": 0}\n', "line 1"),
-        (2 * '{"id": "a", "prompt": "a", "classes": [], "spans": [], "seed": 0}\n', "comes twice"),
+        (2 * '{"id": "a", "prompt": "a", "classes": [], "spans": [], "seed": 0}\n', "repeated id"),
     ],
 )
 def test_a_damaged_prompts_file_is_named_with_its_line(tmp_path, content, message):

@@ -54,8 +54,8 @@ def test_all_samples_are_done_in_order_in_halved_batches(capsys):
     assert all(result == sum(part) for part, result in found)
     assert tried == [8, 4, 2, 2, 2, 2, 2, 1]
     assert capsys.readouterr().err.splitlines() == [
-        "out of memory with 8 photos at a time: going on with 4",
-        "out of memory with 4 photos at a time: going on with 2",
+        "out of memory with 8 photos at a time: continuing with 4",
+        "out of memory with 4 photos at a time: continuing with 2",
     ]
     assert list(batches.over([1, 2, 3], work)) == [([1, 2], 3), ([3], 3)]  # it stays small
 
@@ -97,7 +97,7 @@ def test_extraction_gives_the_same_maps(backbone, capsys):
     for name, maps in expected.items():
         # of a random model's nearly constant attention, min-max leaves rounding
         assert (found[name].float() - maps.float()).abs().mean() < 0.02
-    assert "going on with 2" in capsys.readouterr().err
+    assert "continuing with 2" in capsys.readouterr().err
 
 
 def test_queries_of_scenes_give_the_same_maps(backbone):

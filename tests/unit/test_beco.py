@@ -17,7 +17,7 @@ from attnseg.datasets.images import PALETTE, read_image, read_mask, write_mask
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError, run
 from attnseg.segmentation import beco, cotraining, predict
-from attnseg.segmentation.cotraining import NOTHING, Batch
+from attnseg.segmentation.cotraining import NOTHING, LabelledPhotos
 from attnseg.segmentation.data import Pairs, split_pairs
 from attnseg.segmentation.model import build_model, load_pretrained, load_segmentor, read_about
 from attnseg.segmentation.train import runner_options, train
@@ -163,12 +163,12 @@ def test_the_photos_edge_is_no_boundary():
 # -- mixing
 
 
-def hand_made() -> Batch:
+def hand_made() -> LabelledPhotos:
     """Two 3x3 photos, all 10 and all 20; the second has reliable and unsure pixels of class 5."""
     photos = torch.stack([torch.full((3, 3, 3), 10.0), torch.full((3, 3, 3), 20.0)])
     labels = torch.tensor([[[0, 0, 0]] * 3, [[0, 5, 5], [0, 5, NOTHING], [0, 0, 0]]])
     reliability = torch.tensor([[[1, 0, 1]] * 3, [[1, 1, 0], [1, 1, 1], [0, 0, 0]]])
-    return Batch(photos, labels, reliability)
+    return LabelledPhotos(photos, labels, reliability)
 
 
 def test_reliable_foreground_is_pasted_with_its_labels():
@@ -219,7 +219,7 @@ def test_half_of_the_classes_are_pasted_and_never_the_background():
 
 def test_photos_are_mixed_with_the_probability():
     labels = torch.ones(2000, 1, 1, dtype=torch.long)
-    batch = Batch(torch.zeros(2000, 3, 1, 1), labels, labels)
+    batch = LabelledPhotos(torch.zeros(2000, 3, 1, 1), labels, labels)
     generator = torch.Generator().manual_seed(0)
     _, pasted = cotraining.mixed(batch, probability=0.5, generator=generator)
     assert pasted.float().mean().item() == pytest.approx(0.5, abs=0.05)
@@ -232,7 +232,7 @@ def test_online_labels_are_the_arg_max_of_the_mean_softmax():
     second = torch.tensor([[0.96, 0.04], [0.90, 0.10], [0.02, 0.98], [0.97, 0.03]])
     logits = [p.log().T.reshape(1, 2, 1, 4) + 3 for p in (first, second)]
     known = torch.tensor([[[0, 1, 1, NOTHING]]])
-    batch = Batch(torch.zeros(1, 3, 1, 4), known, known)
+    batch = LabelledPhotos(torch.zeros(1, 3, 1, 4), known, known)
     predicted = cotraining.online(batch, logits, 0.95)
     assert predicted.labels.tolist() == [[[0, 0, 0, 0]]]
     assert predicted.reliability.tolist() == [[[1, 0, 0, NOTHING]]]
@@ -276,11 +276,11 @@ def test_strong_colours_change_most_photos_and_stay_in_range():
 # -- the model
 
 
-def random_batch(model) -> Batch:
+def random_batch(model) -> LabelledPhotos:
     torch.manual_seed(3)
     photos = torch.randn(4, 3, 32, 32)
     labels = torch.randint(0, 3, (4, 32, 32))
-    return Batch(photos, labels, torch.randint(0, 2, (4, 32, 32)))
+    return LabelledPhotos(photos, labels, torch.randint(0, 2, (4, 32, 32)))
 
 
 def test_pasted_content_comes_from_predictions_after_the_warm_up(monkeypatch):
@@ -506,7 +506,7 @@ def test_the_programs_flag_names_the_reliability_maps(toy, tmp_path, capsys):
     assert "BECO DeepLabv3+ ResNet-18 (8 channels), 1 iterations on 6 images" in out
     assert read_about(output)["train"]["reliability"] == str(toy / "reliable")
     for arguments, told in [
-        ([*reliability, "--set", "learner=supervised"], "only learner=beco looks at it"),
+        ([*reliability, "--set", "learner=supervised"], "only learner=beco uses it"),
         (["--reliability", "absent"], "absent/2012_000000.png and 5 more: no such file"),
     ]:
         assert run(lambda a=arguments: train_segmentor.main([*common, *a])) == 1
@@ -532,16 +532,16 @@ def test_a_map_of_another_size_is_refused_in_one_line(toy, tmp_path):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"learner": "both"}, "segmentor.learner: 'both' is none of supervised, beco"),
+        ({"learner": "both"}, "segmentor.learner: 'both' is not one of supervised, beco"),
         ({"batch": 1}, "segmentor.batch: 1 must be 2 or more for beco"),
         ({"loss_scales": [0.5, 1.0]}, "segmentor.loss_scales: [0.5, 1.0] must be [1]"),
         ({"auxiliary": 0.4}, "segmentor.auxiliary: 0.4 must be 0 for beco"),
-        ({"beco_mix": 2}, "segmentor.beco_mix: 2 is too large; at most 1"),
+        ({"beco_mix": 2}, "segmentor.beco_mix: 2 is too large; must be at most 1"),
         (
             {"beco_online_labels": "some"},
-            "segmentor.beco_online_labels: 'some' is none of mixed, pasted",
+            "segmentor.beco_online_labels: 'some' is not one of mixed, pasted",
         ),
-        ({"epochs": 0}, "segmentor.epochs: 0 is too small; at least 1"),
+        ({"epochs": 0}, "segmentor.epochs: 0 is too small; must be at least 1"),
     ],
 )
 def test_a_wrong_setting_of_beco_is_one_line_that_names_it(values, told):

@@ -76,7 +76,7 @@ def test_all_images_once_give_the_mean_iou_of_the_dataset():
     rng = np.random.default_rng(3)
     tp, fp, fn = draw_masks(rng, np.array([0.9, 0.5, 0.2]), np.ones((50, 1)))
     tp[:, 1] = fp[:, 1] = fn[:, 1] = 0  # a class that occurs nowhere
-    found = counts(tp, fp, fn).qualities(np.ones((1, 50)))[0]
+    found = counts(tp, fp, fn).values(np.ones((1, 50)))[0]
     assert found == pytest.approx(miou(tp, fp, fn))
 
 
@@ -87,7 +87,7 @@ def test_a_resample_is_the_mean_iou_of_the_images_drawn_class_by_class():
         array[1:, 2] = 0  # a class of one image alone
     weights = image_weights(6, 40, rng)
     assert (weights.sum(1) == 6).all()
-    found = counts(tp, fp, fn).qualities(weights)
+    found = counts(tp, fp, fn).values(weights)
     for drawn, quality in zip(weights.astype(int), found, strict=True):
         images = np.repeat(np.arange(6), drawn)
         assert quality == pytest.approx(miou(tp[images], fp[images], fn[images]))
@@ -113,7 +113,7 @@ def test_the_spread_is_the_largest_less_the_smallest():
     rng = np.random.default_rng(7)
     runs = [[counts(*draw_masks(rng, np.array([p]), np.ones((400, 1))))] for p in (0.6, 0.5, 0.7)]
     found = spread(runs, Resampler(400, 500))
-    values = [run[0].qualities(np.ones((1, 400)))[0] for run in runs]
+    values = [run[0].values(np.ones((1, 400)))[0] for run in runs]
     assert found.value == pytest.approx(max(values) - min(values))
     assert found.low < 100 * 0.2 * 41 / 46 < found.high
 

@@ -12,7 +12,7 @@ import pytest
 
 from attnseg.errors import UserError
 from attnseg.results import TABLES
-from attnseg.results.claims import CLAIMS, Claim, Quality, evaluations_needed
+from attnseg.results.claims import CLAIMS, Claim, Measurement, evaluations_needed
 from attnseg.results.iou import write_metrics
 from attnseg.results.ledger import COLUMNS, summary, text
 from attnseg.results.verdicts import judge, paper_difference, read_run
@@ -37,12 +37,12 @@ def evaluate(folder, right, ids=None, seed=0, model="mini_sd"):
     return folder / "metrics.json"
 
 
-def claim(*qualities, **more):
-    ours, *others = qualities
+def claim(*measurements, **more):
+    ours, *others = measurements
     return Claim("some", "Text2Mask", "Table 0", "A beats B", (ours,), tuple(others), **more)
 
 
-A, B = Quality("A", "masks/a"), Quality("B", "masks/b")
+A, B = Measurement("A", "masks/a"), Measurement("B", "masks/b")
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_a_class_and_the_accuracy_are_qualities_too(tmp_path):
         "masks/a": [evaluate(tmp_path / "a", [0.9, 0.8, 0.3])],
         "masks/b": [evaluate(tmp_path / "b", [0.9, 0.4, 0.9])],
     }
-    by_class = (Quality(name, f"masks/{name}", "iou/train") for name in "ab")
-    accuracy = (Quality(name, f"masks/{name}", "pixel_accuracy") for name in "ab")
+    by_class = (Measurement(name, f"masks/{name}", "iou/train") for name in "ab")
+    accuracy = (Measurement(name, f"masks/{name}", "pixel_accuracy") for name in "ab")
     assert judge(claim(*by_class), paths, 200)["verdict"] == "holds"
     assert judge(claim(*accuracy), paths, 200)["verdict"] == "does not hold"
 
@@ -75,7 +75,7 @@ def test_only_images_that_both_have_are_compared(tmp_path):
     a = evaluate(tmp_path / "a", 0.7)
     b = evaluate(tmp_path / "b", 0.5, [f"i{n}" for n in (5, 4, 3, 2, 99, 7, 8)])
     row = judge(claim(A, B), {"masks/a": [a], "masks/b": [b]}, 200)
-    assert row["n"] == "6" and "6 images that all have" in row["note"]
+    assert row["n"] == "6" and "6 images common to all" in row["note"]
 
 
 def test_what_was_not_evaluated_is_named(tmp_path):
@@ -91,12 +91,12 @@ def test_a_trained_segmentor_needs_three_seeds(tmp_path, runs, expected):
         named[f"segmentors/{name}/val"] = [
             evaluate(tmp_path / name / str(seed), right, seed=seed) for seed in range(runs)
         ]
-    qualities = [Quality(name, f"segmentors/{name}/val") for name in "ab"]
-    row = judge(claim(*qualities), named, 300)
+    measurements = [Measurement(name, f"segmentors/{name}/val") for name in "ab"]
+    row = judge(claim(*measurements), named, 300)
     assert (row["verdict"], row["seeds"]) == (expected, str(runs))
     # the same seed three times is one run
     again = {name: [paths[0]] * 3 for name, paths in named.items()}
-    assert judge(claim(*qualities), again, 300)["verdict"] == "one run"
+    assert judge(claim(*measurements), again, 300)["verdict"] == "one run"
 
 
 def test_seeds_that_differ_widen_the_interval(tmp_path):
@@ -108,7 +108,9 @@ def test_seeds_that_differ_widen_the_interval(tmp_path):
             ]
             for name in "ab"
         }
-        row = judge(claim(*(Quality(name, f"segmentors/{name}/val") for name in "ab")), named, 500)
+        row = judge(
+            claim(*(Measurement(name, f"segmentors/{name}/val") for name in "ab")), named, 500
+        )
         return float(row["high"]) - float(row["low"])
 
     assert width((0.4, 0.6, 0.8)) > 3 * width((0.6, 0.6, 0.6))
@@ -134,7 +136,7 @@ def test_labels_a_second_are_resampled_by_batches(tmp_path):
         path.write_text(json.dumps(metrics))
         return [path]
 
-    rate = [Quality(name, f"masks/{name}", "labels_per_second") for name in "ab"]
+    rate = [Measurement(name, f"masks/{name}", "labels_per_second") for name in "ab"]
     named = {"masks/a": timed("a", 0.5), "masks/b": timed("b", 1.0)}
     row = judge(claim(*rate), named, 300)
     assert (row["verdict"], row["n"]) == ("holds", "12")
@@ -157,8 +159,8 @@ def test_questions_about_one_view_are_drawn_together(tmp_path):
     )
     run = read_run(folder / "metrics.json", "bf_acc")
     assert len(run.units) == 40 and run.counts.denominators.tolist() == [[3.0]] * 40
-    qualities = [Quality(m, "mug19/all/ours", m) for m in ("af_acc", "bf_acc")]
-    row = judge(claim(*qualities), {"mug19/all/ours": [folder / "metrics.json"]}, 1000)
+    measurements = [Measurement(m, "mug19/all/ours", m) for m in ("af_acc", "bf_acc")]
+    row = judge(claim(*measurements), {"mug19/all/ours": [folder / "metrics.json"]}, 1000)
     assert row["n"] == "40" and "views resampled" in row["note"]
     # the difference is -1 or 1 a view: its standard error is 100 / sqrt(40), not 100 / sqrt(120)
     assert float(row["high"]) - float(row["low"]) == pytest.approx(
@@ -184,7 +186,7 @@ def test_similar_classes_are_tested_by_their_correlation(tmp_path):
 def test_an_evaluation_whose_images_do_not_give_its_value_is_refused(tmp_path):
     path = evaluate(tmp_path / "a", 0.7)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"miou": 99.0}))
-    with pytest.raises(UserError, match="is 99.0, its images give"):
+    with pytest.raises(UserError, match="is 99.0, but .* by its counts"):
         read_run(path, "miou")
 
 
@@ -221,12 +223,12 @@ def test_a_published_difference_is_that_of_the_cells_and_on_the_claimed_side():
 
 def test_every_quality_is_a_cell_of_ours_or_a_point_of_a_figure():
     for c in CLAIMS:
-        for quality in c.qualities:
-            if quality.cell is None:
-                assert quality.evaluation.startswith("voc_figure_")
+        for measurement in c.measurements:
+            if measurement.cell is None:
+                assert measurement.evaluation.startswith("voc_figure_")
             else:
-                target, *cell = quality.cell
-                assert quality.evaluation in TABLES[target].ours[tuple(cell)].evaluations
+                target, *cell = measurement.cell
+                assert measurement.evaluation in TABLES[target].ours[tuple(cell)].evaluations
 
 
 @pytest.mark.parametrize("program", ["make_claims", "make_report", "make_figure_b8"])

@@ -162,7 +162,7 @@ def test_what_is_missing_or_ambiguous_is_one_line(root):
     with pytest.raises(UserError, match="'train' is train2014 or train2017"):
         coco.read_split(root, "train")
     file.write_text("{")
-    with pytest.raises(UserError, match="is no COCO annotation file"):
+    with pytest.raises(UserError, match="is not a COCO annotation file"):
         coco.read_split(root, "train2014")
 
 

@@ -75,7 +75,7 @@ def test_failed_attempts_count_and_another_command_begins_anew(tmp_path):
 
 
 def test_a_killed_attempt_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(costs, "EVERY", 0.05)
+    monkeypatch.setattr(costs, "INTERVAL", 0.05)
     path = tmp_path / "record.json"
     with costs.recorded(["program", "--output", "a/b"], path):
         deadline = time.monotonic() + 5

@@ -79,7 +79,7 @@ def test_dino_features_are_the_keys_of_a_layer_and_saliency_the_attention_of_the
     torch.testing.assert_close(found.flatten(1).T, F.normalize(keys, dim=1), atol=1e-4, rtol=1e-4)
     expected = out.attentions[-1][0].mean(0)[0, 1:]
     torch.testing.assert_close(features.saliency.flatten(), expected, atol=1e-5, rtol=1e-4)
-    with pytest.raises(UserError, match="layers 0 to 2, no 9"):
+    with pytest.raises(UserError, match="layers 0 to 2, not 9"):
         DinoFeatures(model)
 
 

@@ -312,7 +312,7 @@ def test_a_cut_archive_is_one_line_and_leaves_nothing(make, tmp_path):
     content = {f"{i}.bin": os.urandom(20_000) for i in range(10)}
     archive = make(tmp_path / "x", content)
     archive.write_bytes(archive.read_bytes()[:100_000])
-    with pytest.raises(UserError, match="damaged or no archive") as error:
+    with pytest.raises(UserError, match="damaged or not an archive") as error:
         extract(archive, tmp_path / "out")
     assert "\n" not in str(error.value)
     assert list((tmp_path / "out").iterdir()) == []

@@ -119,7 +119,7 @@ def broken(folder, kind):
     ("kind", "says"),
     [
         ("missing", "is missing"),
-        ("size", "9x5 pixels, the true mask 5x9"),
+        ("size", "9x5 pixels, the ground truth 5x9"),
         ("ignored", "255"),
         ("class", "outside 0 to 2"),
         ("colour", "RGB"),

@@ -36,7 +36,7 @@ def test_a_name_says_what_is_measured():
 
 @pytest.mark.parametrize("name", ["masks/voc/train/base", "voc/train", "segmentors//val", ""])
 def test_what_is_no_name_is_one_line(name):
-    with pytest.raises(UserError, match="names no evaluation; the forms are masks/<dataset>"):
+    with pytest.raises(UserError, match="is not an evaluation; the forms are masks/<dataset>"):
         Evaluation.parse(name)
 
 

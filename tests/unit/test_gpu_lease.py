@@ -72,16 +72,16 @@ def test_a_device_that_the_scheduler_set_is_kept(monkeypatch, tmp_path):
         assert devices == ["5"]
     assert os.environ[gpu.VISIBLE] == "5"
     assert not (tmp_path / "locks").exists()
-    with pytest.raises(UserError, match="2 GPUs asked for and CUDA_VISIBLE_DEVICES lists 1"):
+    with pytest.raises(UserError, match="2 GPUs requested and CUDA_VISIBLE_DEVICES lists 1"):
         with gpu.lease(2):
             pass
 
 
 def test_more_devices_than_there_are_is_refused(monkeypatch):
-    with pytest.raises(UserError, match="3 GPUs asked for and this machine has 2"), gpu.lease(3):
+    with pytest.raises(UserError, match="3 GPUs requested and this machine has 2"), gpu.lease(3):
         pass
     monkeypatch.setenv("ATTNSEG_GPUS", "0")
-    with pytest.raises(UserError, match="1 GPU asked for and this machine has none; .*device: cpu"):
+    with pytest.raises(UserError, match="1 GPU requested and this machine has none; .*device: cpu"):
         with gpu.lease():
             pass
 

@@ -53,7 +53,7 @@ def test_maps_do_not_depend_on_the_batch_and_are_means_of_min_max_over_noises(ti
     alone = query_maps(tiny_backbone, asks, OPTIONS, Batches(1), with_affinity=True)
     text = tiny_backbone.encode_text([query.text])
     positions = tiny_backbone.token_positions(query)
-    abar = tiny_backbone.scheduler.alphas_cumprod[150]
+    alpha_bar = tiny_backbone.scheduler.alphas_cumprod[150]
     for scene, one, again in zip(scenes, both, alone, strict=True):
         found = one.kinds["selfcross"]
         assert one.affinity is None and again.affinity.shape == (found.numel(), found.numel())
@@ -61,7 +61,7 @@ def test_maps_do_not_depend_on_the_batch_and_are_means_of_min_max_over_noises(ti
         expected = 0
         for n in range(2):
             noise = sample_noise(scene.latents.shape, OPTIONS.seed, scene.id, n)
-            noisy = abar.sqrt() * scene.latents + (1 - abar).sqrt() * noise
+            noisy = alpha_bar.sqrt() * scene.latents + (1 - alpha_bar).sqrt() * noise
             (maps,) = attention_maps(
                 tiny_backbone,
                 noisy[None],
@@ -265,6 +265,6 @@ def test_the_order_of_the_methods_is_told_with_numbers():
     notes = order_notes(measured)
     assert "all af_acc: ours 50.0, context_only 60.0 (in the paper ours is ahead)" in notes
     assert [note for note in notes if "subject_only" in note] == [
-        "semantic_distractor bf_acc: ours 50.0, subject_only 40.0 (in the paper the subject alone is ahead)"
+        "semantic_distractor bf_acc: ours 50.0, subject_only 40.0 (in the paper subject_only is ahead)"
     ]
     assert order_notes({"all": {"custom_selfcross": SimpleNamespace()}}) == []

@@ -24,7 +24,7 @@ def test_classes_come_in_the_data_sets_order_and_may_be_none(tmp_path):
     "text, said",
     [
         ("id;classes\na;dog\n", "line 2: the columns must be id and classes"),
-        ("id,classes\na,dog\na,cat\n", "line 3: image 'a' comes twice"),
+        ("id,classes\na,dog\na,cat\n", "line 3: repeated image 'a'"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path, text, said):

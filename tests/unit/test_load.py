@@ -195,7 +195,7 @@ def test_the_hub_out_of_reach_is_one_line(monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(UserError, match="not to be had from the Hugging Face hub") as error:
+    with pytest.raises(UserError, match="not available from the Hugging Face hub") as error:
         load_backbone("some/model", "133a221b", device="cpu")
     assert "\n" not in str(error.value)
 

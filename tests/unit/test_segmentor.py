@@ -1,4 +1,4 @@
-"""The segmentor's parts, its training and its weights on disk, on a few small images."""
+"""The segmentor's components, its training and its weights on disk, on a few small images."""
 
 import shutil
 import tarfile
@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from attnseg.datasets.images import PALETTE, read_image, read_mask, write_mask
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError, run
-from attnseg.segmentation import parts, predict
+from attnseg.segmentation import components, predict
 from attnseg.segmentation.data import Pairs, split_pairs
 from attnseg.segmentation.model import (
     build_model,
@@ -91,7 +91,7 @@ def test_deeplabv2_head_is_the_sum_of_four_dilated_classifiers():
     torch.manual_seed(0)
     rates = (6, 12, 18, 24)
     loss = {"type": "CrossEntropyLoss", "avg_non_ignore": True}
-    head = parts.DeepLabV2Head(
+    head = components.DeepLabV2Head(
         dilations=rates, in_channels=5, num_classes=3, in_index=0, loss_decode=loss
     ).double()
     assert sorted(name.split(".")[0] for name, _ in head.named_parameters()) == ["classifiers"] * 8
@@ -214,7 +214,7 @@ def test_learning_rates_follow_the_recipe(pairs, tmp_path, monkeypatch):
         )
         assert len(seen[-1]) == len(names)
 
-    monkeypatch.setattr(parts.SeedEachIteration, "before_train_iter", record)
+    monkeypatch.setattr(components.SeedEachIteration, "before_train_iter", record)
     train(read_segmentor({**TINY, "iterations": 4}), pairs, CLASSES, tmp_path / "w.safetensors")
     assert len(seen) == 4
     for i, rates in enumerate(seen):
@@ -244,7 +244,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     trained, pairs, tmp_path, monkeypatch, capsys
 ):
     output = tmp_path / "weights.safetensors"
-    step = parts.SeedEachIteration.before_train_iter
+    step = components.SeedEachIteration.before_train_iter
 
     def interrupted(self, runner, batch_idx, data_batch=None):
         if batch_idx == 5:
@@ -252,7 +252,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
         step(self, runner, batch_idx, data_batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts.SeedEachIteration, "before_train_iter", interrupted)
+        patch.setattr(components.SeedEachIteration, "before_train_iter", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert not output.exists()
@@ -385,8 +385,11 @@ def test_a_wrong_argument_of_the_evaluation_is_one_line(trained, toy, tmp_path, 
     output = ["--output", str(tmp_path)]
     for arguments, told in [
         ([], "nothing to write"),
-        ([*output, "--set", "crf={"], "settings.crf: '{' is no mapping or null"),
-        ([*output, "--set", "scales=[0]"], "settings.scales.0: 0 is too small; more than 0"),
+        ([*output, "--set", "crf={"], "settings.crf: expected mapping or null, not '{'"),
+        (
+            [*output, "--set", "scales=[0]"],
+            "settings.scales.0: 0 is too small; must be more than 0",
+        ),
         ([*output, "--weights", "absent"], "absent: no such file; train the segmentor first"),
         ([*output, "--processes", "0"], "--processes 0: at least 1"),
     ]:

@@ -123,9 +123,9 @@ def test_a_program_takes_settings_from_json_a_file_and_single_keys(tmp_path):
         (["--settings", "no.json"], "--settings no.json: No such file"),
         (["--set", "rate"], "--set rate: write KEY=VALUE"),
         (["--set", "rat=1"], "settings.rat: no such key; did you mean `rate`?"),
-        (["--set", "rate=0"], "settings.rate: 0 is too small; more than 0"),
+        (["--set", "rate=0"], "settings.rate: 0 is too small; must be more than 0"),
         (["--set", "crf.gausian.sxy=1"], "settings.crf.gausian: no such key; did you mean"),
-        (["--set", "crf.iterations=many"], "settings.crf.iterations: 'many' is no integer"),
+        (["--set", "crf.iterations=many"], "settings.crf.iterations: expected integer, not 'many'"),
     ],
 )
 def test_wrong_settings_of_a_program_are_one_line(arguments, message):

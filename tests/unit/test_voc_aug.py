@@ -105,7 +105,7 @@ def test_a_missing_file_of_sbd_is_named(data, name):
 def test_a_damaged_mat_is_named(data):
     root, sbd, _ = data
     (sbd / "cls" / "2008_000002.mat").write_bytes(b"not a mat")
-    with pytest.raises(UserError, match="2008_000002.mat: no mask of SBD") as error:
+    with pytest.raises(UserError, match="2008_000002.mat: not a mask of SBD") as error:
         voc_aug.build(root, sbd, images=4)
     assert "\n" not in str(error.value)
 

@@ -212,7 +212,7 @@ DATASET = Shelves(name="shelves", classes=("cup", "jar"), label_sources=("index"
 
 def test_a_data_set_in_another_layout(snakemake, checkout, tmp_path):
     (names,) = re.findall(
-        r"whose methods find .*?: (`read_split`.*?)\.", RECIPES["A data set"], re.S
+        r"Override what patterns cannot express: (`read_split`.*?)\.", RECIPES["A data set"], re.S
     )
     methods = re.findall(r"`(\w+)(?:<source>)?`", names)
     assert len(methods) == 5
@@ -438,7 +438,7 @@ def add_table(copy: Path) -> None:
 
 
 def add_claim(copy: Path) -> None:
-    assert "`claims` is then `needed_for`" in RECIPES["A claim"] and "claims]" in PETS_ENTRY
+    assert "Add `claims` to\n`needed_for`" in RECIPES["A claim"] and "claims]" in PETS_ENTRY
     edit(
         copy / "scripts" / "attnseg" / "results" / "claims.py",
         "CLAIMS = (*_text2mask(), ",

@@ -57,13 +57,13 @@ def refusal(tmp_path, text: str) -> str:
         ),
         (
             "profile: offical\n",
-            "/own.yaml:1: `profile`: 'offical' is none of paper, official; did you mean `official`?",
+            "/own.yaml:1: `profile`: 'offical' is not one of paper, official; did you mean `official`?",
         ),
         (
             "extraction: {noises: 0}\n",
-            "/own.yaml:1: `extraction.noises`: 0 is too small; at least 1",
+            "/own.yaml:1: `extraction.noises`: 0 is too small; must be at least 1",
         ),
-        ("extraction: {noises: many}\n", "`extraction.noises`: 'many' is no integer"),
+        ("extraction: {noises: many}\n", "`extraction.noises`: expected integer, not 'many'"),
         (
             "segmentors: {mine: {train: {dataset: voc, split: trian, masks: truth}}}\n",
             "'trian' is not configured; did you mean `train`?",
@@ -90,15 +90,15 @@ def refusal(tmp_path, text: str) -> str:
             "/own.yaml:2: datasets.mine: no such data set; give it `classes`, or a `layout`: voc, "
             "coco, imagenet_s, cityscapes, mug19; did you mean `cityscapes`?",
         ),
-        ("inversions: {base: {}}\n", "`inversions.base` is the name of a variant"),
+        ("inversions: {base: {}}\n", "`inversions.base` is also the name of a variant"),
         (
             "segmentors: {attn2mask_voc_2000: {train: {masks: otzu}}}\n",
             "'otzu' is not configured; did you mean `otsu`?",
         ),
         (
             "segmentors:\n  attn2mask_cityscapes:\n    train: {images: 13000}\n",
-            "/own.yaml:3: `segmentors.attn2mask_cityscapes.train.images`: 13000 of the 12000 images "
-            "of synthesis.cityscapes; raise its count",
+            "/own.yaml:3: `segmentors.attn2mask_cityscapes.train.images`: 13000 images, but "
+            "synthesis.cityscapes has 12000; raise its count",
         ),
         (
             "segmentors: {attn2mask_voc_2000: {train: {split: train}}}\n",
@@ -106,7 +106,7 @@ def refusal(tmp_path, text: str) -> str:
         ),
         (
             "segmentors: {attn2mask_voc_2000: {train: {synthesis: cityscapes}}}\n",
-            "synthesis.cityscapes has the classes of cityscapes; name that",
+            "synthesis.cityscapes has the classes of cityscapes; set it to that",
         ),
     ],
 )

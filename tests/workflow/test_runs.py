@@ -119,7 +119,7 @@ def test_a_second_run_says_whom_it_waits_for_and_then_finds_everything_made(toy,
     second = start("work/slept")
     lines = iter(second.stdout.readline, "")
     line = next(line for line in lines if "another run" in line)
-    assert line == f"another run is at work in work (pid {first.pid}): waiting for it to end\n"
+    assert line == f"another run is using work (pid {first.pid}): waiting for it to end\n"
     (sleeping,) = [
         p for p in psutil.Process(first.pid).children(recursive=True) if p.name() == "sleep"
     ]

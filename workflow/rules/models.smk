@@ -75,7 +75,7 @@ rule fetch_backbone:
         "python {input.script} {params.address} --output {output} > {log} 2>&1"
 
 
-# the mini scale's like of ImageNet's weights
+# the mini scale's stand-in for ImageNet-pretrained weights
 rule train_backbone:
     input:
         script=ancient("<scripts>/train_backbone.py"),

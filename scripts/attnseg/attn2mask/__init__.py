@@ -1,1 +1,1 @@
-"""attn2mask: training images from text, and their masks from the attention that made them."""
+"""attn2mask: training images generated from text, with pseudo masks from their cross-attention."""

@@ -1,7 +1,7 @@
-"""Which classes a caption names, and where (attn2mask, Dataset generation).
+"""Find mentions of classes in captions (attn2mask, Dataset generation).
 
-Whole words only, in the singular and the plural. The longest phrase wins where several begin at a
-word: a "hot dog" is no dog, a "train station" no train, and a "train car" is a train.
+Whole words match, in singular and plural. Of phrases that start at the same word the longest wins: a
+"hot dog" is not a dog, a "train station" not a train, but a "train car" is a train.
 """
 
 import functools
@@ -37,7 +37,7 @@ class Mention:
 
 
 def plurals(noun: str) -> tuple[str, ...]:
-    """The plural forms of a noun, by its last word: "dining table" -> ("dining tables",)."""
+    """Plural forms of a noun, whose last word is inflected: "dining table" -> ("dining tables",)."""
     head, _, last = noun.rpartition(" ")
     known = IRREGULAR_PLURALS.get(noun, IRREGULAR_PLURALS.get(last))
     if known is None:
@@ -58,7 +58,7 @@ def plurals(noun: str) -> tuple[str, ...]:
 def _phrases(
     names: tuple[tuple[str, tuple[str, ...]], ...], distractors: tuple[str, ...]
 ) -> tuple[re.Pattern, dict[str, str | None]]:
-    """A pattern of all phrases, longest first, and phrase -> class (None for a distractor)."""
+    """A pattern that matches all phrases, longest first; and phrase -> class, None for distractors."""
     owner: dict[str, str | None] = {}
     for name, nouns in (*names, (None, distractors)):
         for noun in nouns:
@@ -74,11 +74,11 @@ def mentions(
     names: Mapping[str, Sequence[str]],
     distractors: Sequence[str] = (),
 ) -> list[Mention]:
-    """Every mention of a class in the order of the caption, none inside another.
+    """Mentions of classes in a caption, in order and without overlaps.
 
-    `names`: class -> how it may be called, in the singular; `distractors`: phrases that hold such a
-    word and name no class. Words of a phrase may be parted by a
-    hyphen.
+    Args:
+        names: class -> its names, in the singular. A hyphen may join the words of a name.
+        distractors: phrases that contain such a name but do not mean the class.
     """
     pattern, owner = _phrases(
         tuple((name, tuple(nouns)) for name, nouns in names.items()), tuple(distractors)
@@ -92,7 +92,7 @@ def mentions(
 
 
 def classes_and_spans(found: Sequence[Mention]) -> tuple[list[str], list[list[list[int]]]]:
-    """The classes in order of first mention, and per class all its [start, end)."""
+    """Classes in order of first mention, and the spans [start, end) of each one's mentions."""
     spans: dict[str, list[list[int]]] = {}
     for mention in found:
         spans.setdefault(mention.name, []).append([mention.start, mention.end])

@@ -1,8 +1,8 @@
-"""DreamBooth with low-rank adapters: a word for the look of a target domain (attn2mask, Domain
-adaptive image-mask generation; Ruiz et al. 2023; Hu et al. 2022).
+"""DreamBooth with LoRA: adapt a model to the look of a target domain.
 
-The training images need no labels: all are called by one instance prompt, which holds the domain
-token `sks`. The prior may be preserved with images of the unadapted model under the class prompt.
+See attn2mask (Domain adaptive image-mask generation), Ruiz et al. 2023 and Hu et al. 2022. The
+training images need no labels: one instance prompt with the domain token `sks` serves for all. Prior
+preservation is optional: images of the unadapted model for the class prompt are trained on as well.
 """
 
 import json
@@ -34,10 +34,10 @@ BASE_KEY = "attnseg_base_model"
 
 
 def target_images(paths: Sequence[Path]) -> list[Path]:
-    """The images in folders (at any depth) and files, sorted.
+    """List images, given as files or as folders of any depth, sorted.
 
     Raises:
-        UserError: where a path is missing or none is an image.
+        UserError: if a path is missing or there is no image.
     """
     found = []
     for path in map(Path, paths):
@@ -53,7 +53,7 @@ def target_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_targets(paths: Sequence[Path], side: int) -> list[np.ndarray]:
-    """The images [H, W, 3] uint8, with their shorter side at `side`; an unreadable one is named."""
+    """Read images and resize their shorter side to `side`: [H, W, 3] uint8 each."""
     images = []
     for path in paths:
         image = Image.fromarray(read_image(path))
@@ -64,7 +64,7 @@ def read_targets(paths: Sequence[Path], side: int) -> list[np.ndarray]:
 
 
 def random_crop(image: np.ndarray, side: int, generator: torch.Generator) -> torch.Tensor:
-    """A square of an image, mirrored half the time: [3, side, side] float32 in [-1, 1]."""
+    """Random square of an image, mirrored half the time: [3, side, side] float32 in [-1, 1]."""
     top = int(torch.randint(image.shape[0] - side + 1, (1,), generator=generator))
     left = int(torch.randint(image.shape[1] - side + 1, (1,), generator=generator))
     crop = torch.from_numpy(image[top : top + side, left : left + side].copy())
@@ -85,7 +85,7 @@ def same_base(signature: Sequence[float], unet: UNet2DConditionModel) -> bool:
 
 
 def add_adapters(backbone: StableDiffusion, options: LoraJob) -> dict[str, torch.nn.Module]:
-    """Put fresh adapters on the U-Net (and the text encoder); returns the adapted networks."""
+    """Add new adapters to the U-Net, and the text encoder if configured; return these networks."""
     networks = {"unet": (backbone.unet, UNET_MODULES)}
     if options.text_encoder:
         networks["text_encoder"] = (backbone.text_encoder, TEXT_MODULES)
@@ -133,11 +133,18 @@ def train(
 ) -> dict[str, UNet2DConditionModel | CLIPTextModel]:
     """Train adapters on a model in place; returns the adapted networks.
 
-    All randomness of a step comes from the seed and the step's number, so that training resumed
-    from `checkpoint` ends in the same weights as training without a break.
+    Random numbers depend only on the seed and the step, so that a training resumed from `checkpoint`
+    ends with the same weights as an uninterrupted one.
+
+    Args:
+        images: of the target domain, [H, W, 3] uint8 each, at least as large as the training size.
+        class_images: for prior preservation, or empty.
+        checkpoint: file to resume from; written every `checkpoint_every` steps.
+        log: called with the step and its loss.
 
     Raises:
-        UserError: where the prior is asked for without images, or the loss is not finite.
+        UserError: if only one of the class prompt and the class images is given, or the loss is not
+            finite.
     """
     if (options.class_prompt is not None) != bool(class_images):
         raise UserError(
@@ -161,7 +168,7 @@ def train(
             backbone.encode_text([texts[r] for r in rows]) if options.text_encoder else fixed[rows]
         )
 
-    def batch_of(step: int) -> finetuning.Batch:
+    def batch_of(step: int) -> finetuning.TrainingBatch:
         generator = generator_of(options.seed, "lora", step)
         latents = [
             batch_latents(backbone, pool, side, options.batch_size, generator)
@@ -169,7 +176,7 @@ def train(
         ]
         return finetuning.noised(backbone, torch.cat(latents), text, shares, generator)
 
-    finetuning.train(
+    finetuning.train_weights(
         backbone,
         weights,
         torch.optim.AdamW(weights, options.learning_rate),
@@ -190,7 +197,7 @@ def save_lora(
     adapted: dict[str, UNet2DConditionModel | CLIPTextModel],
     options: LoraJob,
 ) -> None:
-    """One safetensors file for `pipeline.load_lora_weights`, with the base model's signature."""
+    """Write a safetensors file for `pipeline.load_lora_weights`, with the base model's signature."""
     states = {
         f"{name}_lora_layers": convert_state_dict_to_diffusers(get_peft_model_state_dict(network))
         for name, network in adapted.items()
@@ -213,7 +220,7 @@ def save_lora(
 
 
 def _plain(config: LoraConfig) -> dict:
-    """A LoRA configuration as JSON can hold it."""
+    """A LoRA configuration as JSON-compatible values."""
     return {
         key: sorted(value) if isinstance(value, set) else value
         for key, value in config.to_dict().items()
@@ -221,14 +228,14 @@ def _plain(config: LoraConfig) -> dict:
 
 
 def load_lora(backbone: StableDiffusion, path: Path) -> None:
-    """Activate a LoRA on the networks of a model, in place.
+    """Apply a LoRA to the networks of a model, in place.
 
     Raises:
-        UserError: where the file is unreadable, no LoRA, or made for another base model.
+        UserError: if the file is unreadable, not a LoRA, or for another base model.
     """
     wrong = UserError(
         f"{path}: this LoRA is for another base model than {backbone.name}: "
-        "use the model that it was trained on, or train it anew"
+        "use the model that it was trained on, or train it again"
     )
     try:
         with safe_open(path, "pt") as file:
@@ -243,7 +250,7 @@ def load_lora(backbone: StableDiffusion, path: Path) -> None:
     try:
         state, *_ = pipeline.lora_state_dict(Path(path).parent, **place)
     except ValueError as error:
-        raise UserError(f"{path}: no LoRA of Stable Diffusion ({error})") from None
+        raise UserError(f"{path}: not a LoRA of Stable Diffusion ({error})") from None
     if not fits(state, backbone.unet):
         raise wrong
     try:
@@ -255,7 +262,7 @@ def load_lora(backbone: StableDiffusion, path: Path) -> None:
 
 
 def fits(state: dict[str, torch.Tensor], unet: torch.nn.Module) -> bool:
-    """Whether every adapter of the U-Net has its layer there, of the right width."""
+    """True if the U-Net has a layer of the right width for each adapter in `state`."""
     modules = dict(unet.named_modules())
     keys = [key for key in state if key.startswith("unet.")]
     for key in keys:

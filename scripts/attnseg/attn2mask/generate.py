@@ -1,7 +1,7 @@
-"""Images from text together with the cross-attention that made them (attn2mask).
+"""Generate images from text, and record their cross-attention (attn2mask).
 
-DDPM sampling with classifier-free guidance. Cross-attention is read at one step, from the
-conditional branch; all other steps run on the U-Net's own fast attention.
+DDPM sampling with classifier-free guidance. Cross-attention is recorded at one step, in the
+conditional branch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,15 +21,15 @@ from attnseg.backbones.text import Query
 from attnseg.core.attention import averaged_cross, token_weights
 from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
-from attnseg.io.shard_parts import Batch
+from attnseg.io.shard_parts import ShardPart
 from attnseg.settings import Generation
 
 
 @dataclass
 class Generated:
-    """One sample: `image` [H, W, 3] uint8 and `cross` [K, h, w] float32, before any min-max.
+    """One sample: `image` [H, W, 3] uint8 and `cross` [K, h, w] float32, before normalisation.
 
-    Where it was `skipped` (the reason), neither is there.
+    `skipped` is the reason why there is neither.
     """
 
     prompt: Prompt
@@ -41,8 +41,8 @@ class Generated:
 def check_sampling(sampling: Generation) -> None:
     if not 1 <= sampling.attention_step <= sampling.steps:
         raise UserError(
-            f"attention is asked for at step {sampling.attention_step} of {sampling.steps}: "
-            "choose a step between the first and the last"
+            f"attention_step is {sampling.attention_step} of {sampling.steps} steps: "
+            f"choose a step from 1 to {sampling.steps}"
         )
 
 
@@ -60,8 +60,11 @@ def class_maps(
 ) -> torch.Tensor:
     """Class maps averaged over recorded blocks, on the finest of their grids: [B, K, h, w] float32.
 
-    Of a batch the last rows, where `positions` (as `token_weights` takes them) are fewer. `length`:
-    of the texts.
+    Args:
+        seen: recorded attention of at least B rows, of which the last B are used.
+        positions: token positions per sample and class, as `token_weights` takes them.
+        length: number of tokens of the encoded texts.
+        latents: [B, C, h, w], for the size of the grids.
     """
     rows = slice(-len(positions), None)
     weights = token_weights(positions, length).to(latents.device)
@@ -70,12 +73,12 @@ def class_maps(
 
 
 def class_positions(backbone: Backbone, prompt: Prompt) -> list[list[int]]:
-    """Per class the positions of all its tokens, the first token (BOS) being 0 (Equation 4).
+    """Token positions of each class, over all its mentions (Equation 4).
 
-    A mention past the text encoder's window is left out where another one is inside.
+    Mentions past the text encoder's window are ignored if another one is inside.
 
     Raises:
-        UserError: for a prompt that names no class, and a class that is wholly past the window.
+        UserError: if the prompt names no class, or all mentions of a class are past the window.
     """
     if not prompt.classes:
         raise UserError("the prompt names no class")
@@ -88,7 +91,7 @@ def class_positions(backbone: Backbone, prompt: Prompt) -> list[list[int]]:
             except UserError as error:
                 problem = problem or error
         if not found:
-            raise problem or UserError("a class without a place in the prompt: build it anew")
+            raise problem or UserError("a class without a span in the prompt: build it again")
         positions.append(sorted(found))
     return positions
 
@@ -102,8 +105,8 @@ def sample_latents(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Final latents [B, C, h, w] and class maps [B, K, h', w'] of one batch, both float32.
 
-    All noise of a sample comes from its own generator, on the CPU, seeded with the prompt's seed:
-    neither its neighbours nor the device change it.
+    Each sample has its own CPU generator with the prompt's seed, so that its noise depends neither
+    on the rest of the batch nor on the device.
     """
     scheduler = ddpm_scheduler(backbone.scheduler, sampling.steps)
     generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
@@ -130,14 +133,13 @@ def sample_latents(
 def generate(
     backbone: Backbone, prompts: Sequence[Prompt], sampling: Generation, batch_size: int = 8
 ) -> Iterator[list[Generated]]:
-    """Images and class maps, one list a batch.
+    """Generate images and class maps; yield one list per batch.
 
-    A sample is skipped, with its reason, where its prompt names no class, a class's words are past
-    the text encoder's window, or its latents are not finite. The result does not depend on the
-    batches but for the rounding of the device's kernels.
+    A sample is skipped if its prompt names no class, a class is past the text encoder's window, or
+    its latents are not finite. Results depend on the batch size only through rounding.
 
     Raises:
-        UserError: for an attention step, a block or a size that there is not.
+        UserError: if the attention step, a block or the size is invalid for the model.
     """
     check_sampling(sampling)
     backbone.select(sampling.cross_blocks)
@@ -189,7 +191,7 @@ def manifest_item(prompt: Prompt, result: Generated, image: str) -> dict:
     }
 
 
-def save_images(results: list[Generated], images: Path, suffix: str) -> Batch:
+def save_images(results: list[Generated], images: Path, suffix: str) -> ShardPart:
     """Write a batch's images; returns its maps and manifest items."""
     tensors, items = {}, []
     for result in results:

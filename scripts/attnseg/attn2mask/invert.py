@@ -1,8 +1,8 @@
 """Null-text inversion: a sampling trajectory that ends in a given photo (Mokady et al. 2022).
 
-DDIM inversion without guidance gives a pivot trajectory. Then, one step of sampling after the
-other, the embedding of the empty text is tuned until the guided step meets the pivot. Attention is
-read on the trajectory so recovered (attn2mask, Stable-Diffusion attention on real images?).
+DDIM inversion without guidance yields the pivot trajectory. Then, at each sampling step, the
+embedding of the empty text is optimised until the guided step meets the pivot. Attention is recorded
+on the resulting trajectory (attn2mask, section "Stable-Diffusion attention on real images?").
 """
 
 from collections.abc import Sequence
@@ -19,21 +19,20 @@ from attnseg.backbones.interface import Backbone, Text
 from attnseg.datasets import Dataset
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
-from attnseg.io.shard_parts import Batch
+from attnseg.io.shard_parts import ShardPart
 from attnseg.settings import InversionJob
 from attnseg.text2mask.queries import text_query
 
-# a step's loss at which it stops, larger at each later step (Mokady et al.'s)
+# loss at which a step's optimisation stops, and its increase per step (Mokady et al.)
 TOLERANCE, TOLERANCE_GROWTH = 1e-5, 2e-5
 
 
 @dataclass
 class Inverted:
-    """Of one batch. `latents`: the recovered trajectory, from noise to image, steps + 1 of
-    [B, C, h, w]. `cross`: class maps [B, K, h', w'] float32, read on it."""
+    """The inversion of a batch of photos."""
 
-    latents: list[torch.Tensor]
-    cross: torch.Tensor
+    latents: list[torch.Tensor]  # steps + 1 of [B, C, h, w], from noise to image
+    cross: torch.Tensor  # class maps [B, K, h', w'] float32
 
 
 def ddim_schedulers(
@@ -41,8 +40,8 @@ def ddim_schedulers(
 ) -> tuple[DDIMScheduler, DDIMInverseScheduler]:
     """The deterministic steps of DDIM from noise and to it, on a model's noise schedule.
 
-    A step of either is between a timestep and the one before it, with the network's output at the
-    first; before the first timestep, the share of signal is that of the first.
+    A step of either connects a timestep with the next less noisy one, with the network's output at
+    the noisier of the two. Below timestep 0, alpha_bar is that of timestep 0 (`set_alpha_to_one`).
     """
     options = {"clip_sample": False, "set_alpha_to_one": False, "timestep_spacing": "leading"}
     both = [
@@ -57,7 +56,7 @@ def ddim_schedulers(
 def ddim_inversion(
     backbone: Backbone, latents: torch.Tensor, text: Text, inverse: DDIMInverseScheduler
 ) -> list[torch.Tensor]:
-    """The pivot: latents from the photo's own to noise, steps + 1 of [B, C, h, w], no guidance."""
+    """Pivot trajectory without guidance: steps + 1 latents [B, C, h, w], from photo to noise."""
     trajectory = [latents]
     for t in inverse.timesteps.tolist():
         output = backbone.denoise(trajectory[-1], t, text)
@@ -66,7 +65,7 @@ def ddim_inversion(
 
 
 def nearest_timestep(timesteps: Sequence[int], wanted: int) -> int:
-    """The index of the timestep nearest to the wanted one, the noisier of two equal ones."""
+    """Index of the timestep nearest to `wanted`; in a tie the noisier one."""
     return min(range(len(timesteps)), key=lambda i: (abs(timesteps[i] - wanted), i))
 
 
@@ -81,9 +80,15 @@ def tuned_null_text(
     inversion: InversionJob,
     index: int,
 ) -> Text:
-    """The null text whose guided step from `latents` meets `target`.
+    """Optimise the null text so that the guided step from `latents` meets `target`.
 
-    Each sample stops by itself at its tolerance, so that its neighbours do not matter.
+    Args:
+        latents, target: [B, C, h, w].
+        given: the denoiser's output for the prompts, [B, C, h, w].
+        index: of the step at timestep `t`; it sets the learning rate and the tolerance.
+
+    Each sample stops at the tolerance on its own, so that it does not depend on the rest of the
+    batch.
     """
     hidden = null.hidden.detach().float().clone().requires_grad_(True)
     rate = inversion.learning_rate * (1 - index / (2 * inversion.steps))
@@ -115,12 +120,17 @@ def invert(
     positions: Sequence[Sequence[Sequence[int]]],
     inversion: InversionJob,
 ) -> Inverted:
-    """Invert photos given as scaled latents [B, C, h, w]; `positions` as in `token_weights`.
+    """Invert photos and record their cross-attention.
 
-    `inner_iterations` 0 leaves the null text as it is: plain DDIM inversion under guidance.
+    Args:
+        latents: [B, C, h, w], scaled for the denoiser.
+        prompts: one text per photo.
+        positions: token positions per photo and class, as in `token_weights`.
+        inversion: settings; with `inner_iterations` 0 the null text is not optimised, which is plain
+            DDIM inversion with guidance.
 
     Raises:
-        UserError: for a cross-attention block that the model does not have.
+        UserError: if the model lacks a cross-attention block.
     """
     blocks = backbone.select(inversion.cross_blocks)
     ddim, inverse = ddim_schedulers(backbone.scheduler, inversion.steps)
@@ -152,7 +162,7 @@ def invert(
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor, peak: float = 255.0) -> torch.Tensor:
-    """Peak signal-to-noise ratio of images [B, ...] in dB: [B]."""
+    """Peak signal-to-noise ratio of images [B, ...] per image, in dB: [B]."""
     error = (a.float() - b.float()).square().flatten(1).mean(1)
     return 10 * torch.log10(peak**2 / error.clamp_min(1e-10))
 
@@ -165,7 +175,7 @@ def invert_photos(
     source: str | None,
     inversion: InversionJob,
     ids: Sequence[str],
-) -> Batch:
+) -> ShardPart:
     """Class maps "<id>/cross" [K, h, w] float16 of photos, and their manifest items."""
     photos = [dataset.image_path(root, image_id, split) for image_id in ids]
     images = [read_image(path) for path in photos]

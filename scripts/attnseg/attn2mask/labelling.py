@@ -1,4 +1,4 @@
-"""From the stored attention of a generated image to its mask and reliability map (attn2mask)."""
+"""Pseudo masks and reliability maps from the stored attention of generated images (attn2mask)."""
 
 from pathlib import Path
 
@@ -19,28 +19,33 @@ from attnseg.settings import LabellingJob
 def synthetic_mask(
     image: np.ndarray, maps: torch.Tensor, options: LabellingJob
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels [H, W] uint8, 0 the background and k + 1 map k, and reliability [H, W] bool.
+    """Compute the pseudo mask and reliability map of a generated image.
 
-    `image`: [H, W, 3] uint8. `maps`: [K, h, w] as stored. They are upsampled first, so that each
-    reaches 0 and 1 at the image's size.
+    Args:
+        image: [H, W, 3] uint8, RGB.
+        maps: [K, h, w], not normalised. They are upsampled before normalisation, so that each map
+            reaches 0 and 1 at the image's size.
+
+    Returns:
+        Labels [H, W] uint8, 0 for the background and k + 1 for map k; and reliability [H, W] bool.
     """
     grown = normalised(upsample(maps.float(), image.shape[:2]), options.normalise)
     scores = with_beta_background(grown, options.beta).numpy()
-    sure = reliability(scores, options.reliable)
+    reliable = reliability(scores, options.reliable)
     if options.post == "threshold":
-        return threshold_labels(grown.numpy(), options.theta), sure
+        return threshold_labels(grown.numpy(), options.theta), reliable
     if options.post == "otsu":
-        return otsu_labels(grown.numpy()), sure
+        return otsu_labels(grown.numpy()), reliable
     if options.post == "crf":
         scores = crf_probabilities(image, crf_input(scores), options.crf)
-    return scores.argmax(0).astype(np.uint8), sure
+    return scores.argmax(0).astype(np.uint8), reliable
 
 
 def dataset_labels(labels: np.ndarray, numbers: list[int], background: int) -> np.ndarray:
-    """Labels of `synthetic_mask` in a data set's numbers: [H, W] uint8.
+    """Renumber labels of `synthetic_mask` for a data set: [H, W] uint8.
 
-    `numbers`: a map's class number there. `background`: 0, or 255 (ignored) for a data set without
-    a background class (Cityscapes).
+    `numbers`: the class number of each map. `background`: 0, or 255 (ignored) for a data set without
+    a background class, such as Cityscapes.
     """
     return np.array([background, *numbers], np.uint8)[labels]
 

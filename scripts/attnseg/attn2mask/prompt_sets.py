@@ -1,8 +1,8 @@
-"""Prompts to generate training images from, with where they name which class (attn2mask).
+"""Prompts for image generation, with the classes that they name (attn2mask).
 
-A prompts file has one JSON object a line: {id, prompt, classes, spans, seed}. `spans` holds, a class,
-every [start, end) in characters where the prompt names it. The seed is the sample's own: a hash of
-the run's seed, the set's name and the id.
+A prompts file has one JSON object per line: {id, prompt, classes, spans, seed}. `spans` holds, for
+each class, the character ranges [start, end) that name it. The seed is a hash of the run's seed, the
+data set's name and the id.
 """
 
 import json
@@ -21,7 +21,7 @@ from attnseg.io.files import safe_name, write_atomically
 
 @dataclass(frozen=True)
 class Prompt:
-    """One sample to generate. `spans`: per class all [start, end) that name it."""
+    """One sample to generate; `spans`: per class, all character ranges [start, end) that name it."""
 
     id: str
     prompt: str
@@ -31,17 +31,17 @@ class Prompt:
 
 
 def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
-    """The prompts file, atomically."""
+    """Write a prompts file, atomically."""
     with write_atomically(path) as partial, open(partial, "w") as file:
         for prompt in prompts:
             file.write(json.dumps(asdict(prompt)) + "\n")
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """All prompts of a file, in order.
+    """Read all prompts of a file, in order.
 
     Raises:
-        UserError: names the line that is none, or the id that comes twice.
+        UserError: if a line is invalid or an id is repeated; the message names it.
     """
     try:
         lines = Path(path).read_text().splitlines()
@@ -57,19 +57,21 @@ def read_prompts(path: Path) -> list[Prompt]:
             safe_name(prompt.id, path)
         except (TypeError, ValueError, AttributeError) as problem:
             raise UserError(
-                f"{path}, line {number}: not a prompt ({problem}): build it anew"
+                f"{path}, line {number}: not a prompt ({problem}): build the file again"
             ) from None
         if prompt.id in seen:
-            raise UserError(f"{path}, line {number}: id {prompt.id!r} comes twice: build it anew")
+            raise UserError(
+                f"{path}, line {number}: repeated id {prompt.id!r}: build the file again"
+            )
         seen.add(prompt.id)
         prompts.append(prompt)
     if not prompts:
-        raise UserError(f"{path}: no prompts: build it anew")
+        raise UserError(f"{path}: no prompts: build the file again")
     return prompts
 
 
 def shuffled(items: Sequence, seed: int) -> Iterator:
-    """The items in a random order, again and again in new ones; its head depends on no count."""
+    """Yield the items endlessly, in a new random order each time."""
     turn = 0
     while True:
         order = np.random.default_rng([seed, turn]).permutation(len(items))
@@ -80,7 +82,7 @@ def shuffled(items: Sequence, seed: int) -> Iterator:
 def numbered(
     name: str, seed: int, texts: Iterator[tuple[str, list, list]], count: int
 ) -> list[Prompt]:
-    """`count` prompts of (text, classes, spans), with ids and seeds."""
+    """Make `count` prompts from (text, classes, spans), with ids and seeds."""
     prompts = []
     for index in range(count):
         text, classes, spans = next(texts)
@@ -90,7 +92,7 @@ def numbered(
 
 
 def read_captions(path: Path) -> list[str]:
-    """The captions of a COCO captions file, one line each, in its order."""
+    """Captions of a COCO captions file, in its order, with whitespace normalised."""
     try:
         annotations = json.loads(Path(path).read_text())["annotations"]
         return [" ".join(annotation["caption"].split()) for annotation in annotations]
@@ -103,7 +105,7 @@ def read_captions(path: Path) -> list[str]:
 def named_captions(
     captions: Sequence[str], dataset: Dataset, literal: bool = False
 ) -> list[tuple[str, list, list]]:
-    """The captions that name a class: (caption, classes, spans)."""
+    """Captions that name a class, as (caption, classes, spans)."""
     names = dataset.caption_names(literal)
     found = ((text, mentions(text, names, dataset.distractors)) for text in captions)
     return [(text, *classes_and_spans(hits)) for text, hits in found if hits]
@@ -112,10 +114,10 @@ def named_captions(
 def caption_prompts(
     captions: Sequence[str], count: int | None, seed: int, dataset: Dataset, literal: bool = False
 ) -> list[Prompt]:
-    """Prompts from captions that name a class, in random order; all of them without a `count`.
+    """Prompts from captions that name a class, in random order.
 
-    Where there are fewer than `count`, captions come again, with other seeds. `literal`: by fewer
-    words for some classes.
+    `count`: by default the number of such captions; if larger, captions are repeated with other
+    seeds. `literal`: match fewer names for some classes (`Dataset.caption_names`).
     """
     kept = named_captions(captions, dataset, literal)
     if not kept:
@@ -125,7 +127,7 @@ def caption_prompts(
 
 
 def template(before: str, words: Sequence[str], joint: str, after: str) -> tuple[str, list]:
-    """A sentence around a list of words, and the span of each."""
+    """Enclose a list of words in a sentence; return it and the span of each word."""
     text, spans = before, []
     for i, word in enumerate(words):
         text += joint if i else ""
@@ -137,11 +139,11 @@ def template(before: str, words: Sequence[str], joint: str, after: str) -> tuple
 def template_prompts(
     dataset: Dataset, count: int, seed: int, root: Path | None = None, adapted: bool = False
 ) -> list[Prompt]:
-    """The data set's template around the words for some of its classes.
+    """Prompts from the data set's template, with the names of one or more classes.
 
-    Where it takes one class the classes take turns in random order, so that their numbers differ by
-    at most one. Else one to `dataset.prompt_classes` of them in random order. `adapted`: with the
-    domain token of a LoRA; the classes and seeds are those of the other set.
+    If the template takes one class, the classes take turns in random order, so that their counts
+    differ by at most one. Otherwise each prompt names 1 to `dataset.prompt_classes` random classes.
+    `adapted`: use the template with a LoRA's domain token; classes and seeds stay the same.
     """
     most, names = dataset.prompt_classes, dataset.prompt_names(root)
     sentence = dataset.adapted_prompt if adapted else dataset.prompt

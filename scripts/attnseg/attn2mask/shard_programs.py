@@ -8,6 +8,7 @@ import torch
 from attnseg.attn2mask.dreambooth_lora import load_lora
 from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
+from attnseg.backbones.stable_diffusion import stable_diffusion
 from attnseg.io.files import sha256
 from attnseg.settings import Generation, InversionJob
 
@@ -40,5 +41,5 @@ def load_adapted(
         "lora": args.lora and sha256(args.lora),
     }  # fmt: skip
     if args.lora:
-        load_lora(backbone, args.lora)
+        load_lora(stable_diffusion(backbone), args.lora)
     return backbone, parameters

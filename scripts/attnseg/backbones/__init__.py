@@ -1,4 +1,4 @@
-"""The families of text-to-image models, each behind the same interface, in a file of its own."""
+"""Families of text-to-image models, one file each, behind a common interface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a program that only looks at a model's files is quick
 
     from attnseg.backbones.interface import Backbone
 
-# the pipeline that model_index.json names -> its module in this package, and its class there
+# the pipeline class in model_index.json -> (module of this package, class in it)
 FAMILIES = {"StableDiffusionPipeline": ("stable_diffusion", "StableDiffusion")}
 
 
@@ -27,19 +27,18 @@ def load_backbone(
     dtype: torch.dtype | str | None = None,
     file: str | Path | None = None,
 ) -> Backbone:
-    """The model in a folder, or of that id and revision on the hub.
+    """Load a model from a folder or from the Hugging Face hub.
 
     Args:
-        path_or_id: a folder in diffusers' layout; where there is none and a revision is given, a
-            hub id.
-        revision: a commit on the hub; not used for a folder.
+        path_or_id: a folder in diffusers' layout, or an id on the hub.
+        revision: a commit on the hub, which an id needs; ignored for a folder.
         device: auto, cpu or cuda, or a torch device.
         dtype: None for bfloat16 or float16 on a GPU and float32 on a CPU.
         file: a Python file that exports the family, `BACKBONE`; its `load` reads the folder.
 
     Raises:
-        UserError: one line, for a family that is not known (before its weights are fetched), and
-            for files that are missing or wrong.
+        UserError: if the family is unknown (before its weights are fetched), or files are missing or
+            wrong.
     """
     import torch
 

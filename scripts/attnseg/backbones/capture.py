@@ -1,8 +1,8 @@
-"""What attention modules compute, seen from outside: any processor of diffusers stays in place.
+"""Record attention during a forward pass without replacing diffusers' attention processors.
 
-A forward pass is watched for its calls of `scaled_dot_product_attention`; hooks on the attention
-modules tell whose call it is. Queries and keys are those that enter the softmax: after norms, rotary
-embeddings, adapters and learnt projections.
+Calls of `scaled_dot_product_attention` are intercepted; hooks on the attention modules tell which
+module makes the call. The recorded queries and keys are those that enter the softmax: after norms,
+rotary embeddings, adapters and trained projections.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -19,10 +19,10 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass
 class Seen:
-    """One attention: `query` [B, heads, N, d], `key` [B, heads, L, d], and its mask where it has one.
+    """Inputs of one attention: `query` [B, heads, N, d], `key` [B, heads, L, d], and its mask, if any.
 
-    `value` [B, heads, L, d] and `output` [B, heads, N, d], before the output projection, where they
-    were asked for.
+    `value` [B, heads, L, d] and `output` [B, heads, N, d], before the output projection, only if
+    recorded with `values`.
     """
 
     query: torch.Tensor
@@ -33,11 +33,11 @@ class Seen:
 
 
 class _Stop(Exception):
-    """Raised inside the network once everything watched has been seen."""
+    """Raised inside the network once all watched modules have been recorded."""
 
 
 class _Watch(TorchFunctionMode):
-    """Keeps the first attention call of each module that is being entered."""
+    """Records the first attention call within each watched module."""
 
     def __init__(self, count: int, stop: bool, values: bool):
         super().__init__()
@@ -78,12 +78,14 @@ def record(
 ) -> Iterator[dict[Name, Seen]]:
     """Record the attention of some modules in the forward pass inside the block, by their names.
 
-    With `stop` the last of them ends the pass, and with it the block; what the pass computes is
-    otherwise the same to the bit. With `values` also what is attended to, and the result. Nothing
-    is left behind, whatever happens inside.
+    Args:
+        modules: attention modules by any name.
+        stop: end the pass, and the block, after the last of them. Otherwise the pass's result is
+            bitwise the same as without recording.
+        values: also record values and outputs.
 
     Raises:
-        RuntimeError: where a module's attention was not seen, as its processor computes it by hand.
+        RuntimeError: if a module's processor does not call `scaled_dot_product_attention`.
     """
     watch = _Watch(len(modules), stop, values)
     with ExitStack() as hooks:
@@ -106,6 +108,6 @@ def record(
         if name not in watch.seen:
             processor = type(getattr(module, "processor", module)).__name__
             raise RuntimeError(
-                f"the attention {name} was not seen: {processor} did not run, or does not call "
+                f"the attention {name} was not recorded: {processor} did not run, or does not call "
                 "scaled_dot_product_attention"
             )

@@ -1,4 +1,4 @@
-"""Training a few weights of a diffusion model: the loss, and a loop that can be resumed."""
+"""Finetune some weights of a diffusion model: the loss and a resumable training loop."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,15 +14,15 @@ from attnseg.io.files import write_atomically
 
 
 @dataclass
-class Batch:
-    """What one step learns from; each image counts by its share of the loss."""
+class TrainingBatch:
+    """The inputs and targets of one training step."""
 
     noisy: torch.Tensor  # [B, C, h, w]
     timesteps: torch.Tensor  # [B]
-    text: Callable[[range], Text]  # of some rows
+    text: Callable[[range], Text]  # encodes the texts of some rows
     target: torch.Tensor  # [B, C, h, w]
-    shares: torch.Tensor  # [B]
-    valid: torch.Tensor | None = None  # [B, 1, h, w], 0 where nothing is to be learnt
+    shares: torch.Tensor  # [B], each image's weight in the loss
+    valid: torch.Tensor | None = None  # [B, 1, h, w], 0 where the loss is masked out
 
 
 def noised(
@@ -32,16 +32,19 @@ def noised(
     shares: Sequence[float],
     generator: torch.Generator,
     valid: torch.Tensor | None = None,
-) -> Batch:
-    """The batch of latents [B, C, h, w]: noise, then timesteps, by the generator."""
+) -> TrainingBatch:
+    """Noise the latents `clean` [B, C, h, w] at random timesteps.
+
+    `generator` draws the noise first, then the timesteps.
+    """
     noise = torch.randn(clean.shape, generator=generator)
     t = torch.randint(1000, (len(clean),), generator=generator)
     noisy, target = backbone.add_noise(clean, noise, t), backbone.target(clean, noise, t)
-    return Batch(noisy, t, text, target, torch.tensor(shares), valid)
+    return TrainingBatch(noisy, t, text, target, torch.tensor(shares), valid)
 
 
-def batch_loss(backbone: Backbone, batch: Batch, rows: range) -> torch.Tensor:
-    """What some of a batch add to its loss: the mean square error where they are valid."""
+def batch_loss(backbone: Backbone, batch: TrainingBatch, rows: range) -> torch.Tensor:
+    """The contribution of some rows to a batch's loss: their weighted, masked mean squared error."""
     predicted = backbone.denoise(batch.noisy[rows], batch.timesteps[rows], batch.text(rows))
     errors = (predicted - batch.target[rows].to(backbone.device)).square().mean(1, keepdim=True)
     valid = torch.ones_like(errors) if batch.valid is None else batch.valid[rows].to(errors)
@@ -49,11 +52,11 @@ def batch_loss(backbone: Backbone, batch: Batch, rows: range) -> torch.Tensor:
     return (each * batch.shares[rows].to(errors)).sum()
 
 
-def train(
+def train_weights(
     backbone: Backbone,
     weights: Sequence[torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
-    batch_of: Callable[[int], Batch],
+    batch_of: Callable[[int], TrainingBatch],
     steps: int,
     checkpoint: Path,
     made_with: str,
@@ -61,14 +64,18 @@ def train(
     log: Callable[[int, float], None],
     clip: float | None = None,
 ) -> list[float]:
-    """Train `weights` in place; returns the losses of all steps.
+    """Train `weights` in place and return the losses of all steps.
 
-    The batch of a step depends on nothing but its number, counted from 0, so that a training that
-    goes on from its checkpoint ends as one without a break. A checkpoint of another `made_with` is
-    replaced. `clip`: the largest norm of the gradient.
+    Args:
+        batch_of: the batch of a step, counted from 0. It depends only on the step, so that a resumed
+            training ends with the same weights as an uninterrupted one.
+        checkpoint: resumed from if it exists and has the same `made_with`, otherwise replaced.
+        made_with: identifies the training: a hash of its settings and data.
+        log: called with the number of finished steps and the last loss.
+        clip: maximal norm of the gradient.
 
     Raises:
-        UserError: for a loss that is not finite, and a damaged checkpoint.
+        UserError: if the loss is not finite or the checkpoint is damaged.
     """
     losses = restored(checkpoint, made_with, weights, optimizer)
     passes: Batches | None = None
@@ -76,13 +83,13 @@ def train(
         batch = batch_of(step)
         passes = passes or Batches(len(batch.noisy), "training image")
 
-        def learnt(rows: range, batch: Batch = batch) -> float:
+        def backward(rows: range, batch: TrainingBatch = batch) -> float:
             """Adds the gradients of some of the images; their part of the loss."""
             loss = batch_loss(backbone, batch, rows)
             loss.backward()
             return float(loss.detach())
 
-        losses.append(sum(passes.together(range(len(batch.noisy)), learnt, optimizer.zero_grad)))
+        losses.append(sum(passes.together(range(len(batch.noisy)), backward, optimizer.zero_grad)))
         if not math.isfinite(losses[-1]):
             raise UserError(f"the loss is not finite at step {step + 1}: lower the learning rate")
         if clip is not None:
@@ -108,7 +115,7 @@ def restored(
     weights: Sequence[torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
 ) -> list[float]:
-    """The losses of the steps that a checkpoint of the same training has done, after loading it."""
+    """Load a checkpoint of the same training, if there is one, and return the losses so far."""
     if not checkpoint.exists():
         return []
     try:

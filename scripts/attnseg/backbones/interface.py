@@ -1,4 +1,4 @@
-"""What a family of text-to-image models provides; all other code knows no family.
+"""The interface of a family of text-to-image models; other code depends on no particular family.
 
 A family is one file with a subclass of `Backbone`, and a line in `attnseg.backbones`; or a file that
 the configuration names and that exports it as `BACKBONE`.
@@ -24,9 +24,10 @@ from attnseg.io.files import sha256
 
 
 class Block(NamedTuple):
-    """An attention of a denoiser: its transformer block, in forward order, and what it is.
+    """One attention of a denoiser.
 
-    `role`: "self", "cross", or "joint" where image and text attend to each other in one softmax.
+    `number`: of its transformer block, in forward order. `role`: "self", "cross", or "joint", where
+    image and text attend to each other in one softmax.
     """
 
     number: int
@@ -34,7 +35,7 @@ class Block(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """The module of a block, and how often the latent's grid is halved there."""
+    """The module of an attention, and how often the latent's grid is halved there."""
 
     module: torch.nn.Module
     halvings: int
@@ -42,7 +43,7 @@ class Attention(NamedTuple):
 
 @dataclass(frozen=True)
 class Text:
-    """Encoded texts: `hidden` [B, L, D], and what else the family's denoiser is told, [B, ...]."""
+    """Encoded texts: hidden states [B, L, D], and other inputs of the denoiser, [B, ...] each."""
 
     hidden: torch.Tensor
     more: Mapping[str, torch.Tensor] = field(default_factory=dict)
@@ -53,21 +54,21 @@ class Text:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Of encoded images: `mean` and `std` [B, C, h, w] float32 on the CPU, as the encoder has them."""
+    """The distribution of encoded images: [B, C, h, w] float32 on the CPU, unscaled."""
 
     mean: torch.Tensor
     std: torch.Tensor
-    factor: float = 1.0
+    scaling_factor: float = 1.0
     shift: float = 0.0
 
     def latents(self, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """As the denoiser takes them: a sample by this noise, or the mean."""
+        """Latents scaled for the denoiser: a sample from standard normal `noise`, or the mean."""
         sample = self.mean if noise is None else self.mean + self.std * noise
-        return (sample - self.shift) * self.factor
+        return (sample - self.shift) * self.scaling_factor
 
 
 class Denoiser(ABC):
-    """A network whose attention can be read."""
+    """A denoising network whose attention can be recorded."""
 
     @property
     @abstractmethod
@@ -86,7 +87,10 @@ class Denoiser(ABC):
     def denoise(
         self, noisy: torch.Tensor, timestep: torch.Tensor | int, text: Text
     ) -> torch.Tensor:
-        """The network's prediction [B, C, h, w] float32 for noisy latents at 0 to 999 of 1000 steps."""
+        """Predict noise or velocity: [B, C, h, w] float32.
+
+        `noisy`: [B, C, h, w]. `timestep`: in [0, 999], one or [B]. `text`: of B texts.
+        """
 
     def record(
         self, blocks: Iterable[tuple[int, str]], stop: bool = True, values: bool = False
@@ -99,10 +103,10 @@ class Denoiser(ABC):
         )
 
     def select(self, cross: Sequence[int] | None, self_block: int | None = None) -> list[Block]:
-        """Cross-attentions by number, all for None, and the self-attention of a block after them.
+        """The cross-attentions of the blocks `cross`, or of all, then `self_block`'s self-attention.
 
         Raises:
-            UserError: with a list of what there is, for a number that is none.
+            UserError: if the model lacks a block; the message lists those that it has.
         """
         numbers = [block.number for block in self.blocks if block.role == "cross"]
         chosen = [Block(n, "cross") for n in (numbers if cross is None else cross)]
@@ -119,7 +123,7 @@ class Denoiser(ABC):
 
     @property
     def description(self) -> str:
-        """The blocks and their share of the latent's resolution, as ``0-1: 1/1, 2-3: 1/2, ...``."""
+        """The blocks by their resolution relative to the latents, as ``0-1: 1/1, 2-3: 1/2, ...``."""
         halvings = {block.number: place.halvings for block, place in self.blocks.items()}
         runs = []
         for level, group in itertools.groupby(halvings, halvings.__getitem__):
@@ -129,10 +133,11 @@ class Denoiser(ABC):
 
     @property
     def default_blocks(self) -> tuple[tuple[int, ...], int]:
-        """Cross blocks and the Self block to use where none are configured.
+        """Default blocks for cross-attention, and the one for self-attention.
 
-        Text2Mask's for the 16 blocks of Stable Diffusion; else Self is where the decoder reaches the
-        finest grid, and Cross are the blocks right before it, on a coarser one.
+        For the 16 blocks of Stable Diffusion those of Text2Mask. Otherwise self-attention is read at
+        the decoder's first block on the finest grid, and cross-attention at the blocks just before
+        it, on the next coarser grid.
         """
         halvings = {block.number: place.halvings for block, place in self.blocks.items()}
         if len(halvings) == 16:
@@ -142,9 +147,9 @@ class Denoiser(ABC):
 
 
 class Backbone(Denoiser):
-    """A whole model, its networks in evaluation mode and without gradients."""
+    """A complete text-to-image model, its networks in evaluation mode and without gradients."""
 
-    default_timestep = 150  # of Text2Mask
+    default_timestep = 150  # Text2Mask's, of 1000
     name: str  # the folder, or id@revision
     folder: Path  # where the files lie
     file: Path | None = None  # of a family that the configuration names
@@ -153,57 +158,61 @@ class Backbone(Denoiser):
     @classmethod
     @abstractmethod
     def load(cls, folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Self:
-        """From a folder in diffusers' layout; a `UserError` names what is missing or wrong in it."""
+        """Load the model from a folder in diffusers' layout.
+
+        Raises:
+            UserError: if a file is missing or wrong.
+        """
 
     @property
     @abstractmethod
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels that the model was trained at."""
+        """(height, width) in pixels of the images that the model was trained on."""
 
     @property
     @abstractmethod
     def multiple(self) -> int:
-        """An image's sides are multiples of so many pixels."""
+        """The number of pixels of which an image's sides must be multiples."""
 
     @abstractmethod
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        """Channels, height and width of the latents of an image of that size."""
+        """(channels, height, width) of the latents of an image of `size`, (height, width)."""
 
     @abstractmethod
     def encode_text(self, texts: Sequence[str]) -> Text:
-        """Texts as the denoiser reads them."""
+        """Encode texts for the denoiser, padded or truncated to the text encoder's window."""
 
     @abstractmethod
     def token_positions(self, query: Query) -> list[list[int]]:
-        """Per class of a query, the positions of its tokens in `Text.hidden`.
+        """Token positions of each class of a query in `Text.hidden`.
 
         Raises:
-            UserError: where a class's tokens do not fit the text encoder's window.
+            UserError: if a class's tokens do not fit the text encoder's window.
         """
 
     @abstractmethod
     def encode_images(self, pixels: torch.Tensor) -> Posterior:
-        """[B, 3, H, W] float32 in [-1, 1], sides multiples of `multiple`."""
+        """Encode images [B, 3, H, W] float32 in [-1, 1]; H and W are multiples of `multiple`."""
 
     @abstractmethod
     def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """Latents [B, C, h, w] -> images [B, H, W, 3] uint8."""
+        """Decode latents [B, C, h, w] to images [B, H, W, 3] uint8."""
 
     @abstractmethod
     def add_noise(
         self, latents: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor | int
     ) -> torch.Tensor:
-        """What the denoiser takes at `timestep`."""
+        """Noisy latents at `timestep`, one or [B]; `latents` and `noise` are [B, C, h, w]."""
 
     @abstractmethod
     def target(
         self, latents: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor
     ) -> torch.Tensor:
-        """What the denoiser should predict there, for training."""
+        """The training target of `denoise` at `timestep` [B]: the noise, or the velocity."""
 
     @abstractmethod
     def pipeline(self, scheduler: SchedulerMixin | None = None) -> DiffusionPipeline:
-        """The pipeline of diffusers that users know; it shares the networks."""
+        """A diffusers pipeline that shares the networks; `scheduler` replaces the model's own."""
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of what it is read from, by name: its weights, as ``<component>/<file>``; of a family
@@ -215,10 +224,10 @@ class Backbone(Denoiser):
         return hashes | {f"BACKBONE of {self.file.name}": sha256(self.file)}
 
     def shape_of(self, size: tuple[int, int] | None) -> tuple[int, int, int]:
-        """`latent_shape` of a size that a user asked for; None: the model's own.
+        """`latent_shape` of a size given by the user, or of the model's own size for None.
 
         Raises:
-            UserError: where a side is no multiple of `multiple`.
+            UserError: if a side is not a multiple of `multiple`.
         """
         if size is not None and (size[0] % self.multiple or size[1] % self.multiple):
             raise UserError(

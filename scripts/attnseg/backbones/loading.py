@@ -1,4 +1,4 @@
-"""The components of a folder in diffusers' layout; what is wrong with one is one line."""
+"""Load the components of a model in diffusers' layout, with one-line errors."""
 
 import json
 import re
@@ -20,10 +20,11 @@ transformers.utils.logging.disable_progress_bar()  # "Loading weights" takes no 
 
 @contextmanager
 def _readable(folder: Path, component: str) -> Iterator[None]:
+    """Turn errors of the block into a one-line `UserError` that names the component."""
     check_component(folder, component)
     try:
         yield
-    except Exception as error:  # a damaged file, a configuration of another class: many types
+    except Exception as error:  # damaged files and wrong configurations raise many types
         reason = re.sub(r"\s+", " ", str(error))[:200]
         raise UserError(
             f"{folder}: {component}/ cannot be loaded ({reason}); fetch the model again"
@@ -46,7 +47,7 @@ def load_network(
     wrong = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
     if wrong:
         raise UserError(
-            f"{folder}: {component}/ lacks {len(wrong)} weights, or has them in another shape "
+            f"{folder}: {component}/ lacks {len(wrong)} weights or has them in another shape "
             f"({wrong[0]}, ...); the weights and config.json are of different models"
         )
     return network.eval().requires_grad_(False)

@@ -1,6 +1,6 @@
-"""The files of a model in diffusers' layout: what it holds, where it comes from, its hashes.
+"""The files of a model in diffusers' layout: download, checks, hashes.
 
-Imports no network code, so that a program that only looks at a model is quick.
+Imports neither torch nor diffusers, so that programs that only inspect a model start quickly.
 """
 
 import json
@@ -12,13 +12,13 @@ from attnseg.errors import UserError
 from attnseg.io.files import sha256
 
 INDEX = "model_index.json"
-# A repository often holds its weights twice: in full, and halved for those who ask.
+# Repositories often hold their weights twice, in full and in half precision.
 HUB_IGNORED = ["*.fp16.safetensors", "*.non_ema.safetensors", "*.fp16-*.safetensors"]
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 
 
 def find_model(path: str | Path, revision: str | None = None) -> Path:
-    """The model's folder; from the hub its cached copy, downloaded where there is none."""
+    """The model's folder, for an id on the hub that of its cached copy, downloaded if absent."""
     if Path(path).is_dir():
         pipeline_name(Path(path))
         return Path(path)
@@ -31,10 +31,10 @@ def find_model(path: str | Path, revision: str | None = None) -> Path:
 
 
 def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
-    """A model of the hub, in `folder` or in the hub's cache; what is there is not fetched again.
+    """Download a model from the hub to `folder` or the hub's cache; existing files are kept.
 
-    The index comes first, so that a family that is not known is refused before its weights; no
-    pickles, no safety checker.
+    The index comes first, so that an unknown family is refused before its weights are downloaded.
+    Pickles and the safety checker are left out.
     """
     from huggingface_hub import snapshot_download
 
@@ -49,11 +49,11 @@ def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
                     ignore_patterns=HUB_IGNORED,
                 )
             )
-        except Exception as error:  # of the network, the cache or the hub: many types, one remedy
+        except Exception as error:  # network, cache and hub raise many types
             reason = (str(error).strip().splitlines() or [""])[0]
             raise UserError(
-                f"{name} at {revision}: no such folder, and not to be had from the Hugging Face hub "
-                f"({type(error).__name__}: {reason}); run again where there is a network, or set "
+                f"{name} at {revision}: no such folder, and not available from the Hugging Face hub "
+                f"({type(error).__name__}: {reason}); run again with network access, or set "
                 "model.path to its folder and model.revision to null"
             ) from None
 
@@ -77,10 +77,10 @@ def read_index(folder: Path) -> dict:
 
 
 def pipeline_name(folder: Path) -> str:
-    """The pipeline that a folder is of, which tells the family.
+    """The pipeline class in a model's index, which determines the family.
 
     Raises:
-        UserError: where it is none that is known here.
+        UserError: if that family is unknown.
     """
     name = read_index(folder).get("_class_name")
     if name not in FAMILIES:
@@ -91,7 +91,7 @@ def pipeline_name(folder: Path) -> str:
 
 
 def components(folder: Path) -> list[str]:
-    """The subfolders that a model is read from."""
+    """The subfolders that are read, one per component of the model."""
     return [
         name
         for name, value in read_index(folder).items()
@@ -104,14 +104,14 @@ def is_network(component: str) -> bool:
 
 
 def check_model(folder: Path) -> None:
-    """Raise a one-line `UserError` for the first component whose files are not all there."""
+    """Raise a one-line `UserError` for the first component with missing files."""
     pipeline_name(folder)
     for component in components(folder):
         check_component(folder, component)
 
 
 def check_component(folder: Path, component: str) -> None:
-    """Raise a one-line `UserError` where the files of `component` are not all in `folder`."""
+    """Raise a one-line `UserError` if `folder` lacks files of `component`."""
     part = folder / component
     layout = "give a complete model in diffusers' layout"
     if not part.is_dir():
@@ -130,7 +130,7 @@ def check_component(folder: Path, component: str) -> None:
 
 
 def weight_files(folder: str | Path, component: str) -> list[Path]:
-    """The safetensors files of a network that are read: the full ones, else a variant's."""
+    """The safetensors files of a network to read: those without a variant, else of the first one."""
     files = sorted((Path(folder) / component).glob("*.safetensors"))
     plain = [file for file in files if variant_of(file) is None]
     if plain or not files:
@@ -140,17 +140,17 @@ def weight_files(folder: str | Path, component: str) -> list[Path]:
 
 
 def all_weights(folder: str | Path) -> list[Path]:
-    """Every weight file that is read."""
+    """All weight files that are read."""
     networks = filter(is_network, components(Path(folder)))
     return [file for network in networks for file in weight_files(folder, network)]
 
 
 def weight_hashes(folder: str | Path) -> dict[str, str]:
-    """SHA-256 of every weight file that is read, by ``<component>/<file>``, for the provenance."""
+    """SHA-256 of all weight files that are read, by ``<component>/<file>``, for the provenance."""
     return {f"{file.parent.name}/{file.name}": sha256(file) for file in all_weights(folder)}
 
 
 def variant_of(file: Path) -> str | None:
-    """``fp16`` of model.fp16.safetensors and model.fp16-00001-of-00002.safetensors."""
+    """A weight file's variant: ``fp16`` of model.fp16.safetensors or model.fp16-00001-of-00002.safetensors."""
     match = re.fullmatch(r"[^.]+\.(\w+?)(-\d+-of-\d+)?\.safetensors", file.name)
     return match[1] if match else None

@@ -26,7 +26,7 @@ from attnseg.errors import UserError
 
 @dataclass
 class UNet(Denoiser):
-    """The denoiser alone. Blocks are numbered over the whole U-Net; 1.x and 2.x have 16."""
+    """The denoiser. Blocks are numbered over the whole U-Net; 1.x and 2.x have 16."""
 
     unet: UNet2DConditionModel
 
@@ -68,7 +68,7 @@ class UNet(Denoiser):
 
 @dataclass
 class StableDiffusion(UNet, Backbone):
-    """All of a model, on one device in one dtype."""
+    """A complete model, on one device in one dtype."""
 
     tokenizer: CLIPTokenizer
     text_encoder: CLIPTextModel
@@ -92,22 +92,26 @@ class StableDiffusion(UNet, Backbone):
         )
 
     @property
-    def factor(self) -> int:
-        """The pixels of a side that are one latent."""
+    def vae_scale_factor(self) -> int:
+        """Pixels per latent cell, along one side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def size(self) -> tuple[int, int]:
         side = self.unet.config.sample_size
         height, width = (side, side) if isinstance(side, int) else side
-        return height * self.factor, width * self.factor
+        return height * self.vae_scale_factor, width * self.vae_scale_factor
 
     @property
     def multiple(self) -> int:
-        return self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        return self.unet.config.in_channels, size[0] // self.factor, size[1] // self.factor
+        return (
+            self.unet.config.in_channels,
+            size[0] // self.vae_scale_factor,
+            size[1] // self.vae_scale_factor,
+        )
 
     def encode_text(self, texts: Sequence[str]) -> Text:
         tokens = encode_text(self.tokenizer, texts, self.device)

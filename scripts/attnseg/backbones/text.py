@@ -1,4 +1,4 @@
-"""Text as a model's tokens: where the words of a class stand among them (Text2Mask, Section 3.3)."""
+"""Tokens of a text, and the token positions of its classes (Text2Mask, Section 3.3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Query:
-    """`text`, and a class the characters [start, end) that name it."""
+    """A text, and for each class the characters [start, end) that name it."""
 
     text: str
     spans: tuple[tuple[int, int], ...]
@@ -22,18 +22,17 @@ class Query:
 def token_positions(tokenizer: "PreTrainedTokenizerBase", query: Query) -> list[list[int]]:
     """Per class the positions of its tokens in the encoded query; the first token (BOS) is 0.
 
-    All words of a class count, and all pieces of a word. Positions come from the tokenizer alone,
-    so any vocabulary will do.
+    They cover all words of a class and all pieces of a word.
 
     Raises:
-        UserError: where a class's tokens do not fit the tokenizer's window.
+        UserError: if a class has no tokens or they do not fit the tokenizer's window.
     """
 
     def count(end: int) -> int:
         return len(tokenizer(query.text[:end], add_special_tokens=False).input_ids)
 
     positions = [list(range(1 + count(start), 1 + count(end))) for start, end in query.spans]
-    room = tokenizer.model_max_length - 1  # the last place is the end-of-text token's
+    room = tokenizer.model_max_length - 1  # the last position is the end-of-text token's
     for (start, end), places in zip(query.spans, positions, strict=True):
         phrase = query.text[start:end]
         if not places:
@@ -41,7 +40,7 @@ def token_positions(tokenizer: "PreTrainedTokenizerBase", query: Query) -> list[
         if places[-1] >= room:
             raise UserError(
                 f"{phrase!r} is past the text encoder's window of {room + 1} tokens in a query of "
-                f"{len(query.spans)} classes: ask for fewer classes at a time"
+                f"{len(query.spans)} classes: query fewer classes at a time"
             )
     return positions
 

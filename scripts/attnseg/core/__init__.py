@@ -1,1 +1,1 @@
-"""Pure array code that every room may use; of attnseg it imports nothing but errors."""
+"""Pure array code that every package may use; it imports nothing of attnseg but `errors`."""

@@ -8,7 +8,11 @@ import torch.nn.functional as F
 
 
 def token_weights(token_positions: Sequence[Sequence[Sequence[int]]], length: int) -> torch.Tensor:
-    """[B, L, K] float32: column k averages over the tokens of class k; K is the largest number."""
+    """Weights that average a map over each class's tokens: [B, L, K] float32.
+
+    `token_positions`: per sample, per class, the positions of its tokens among L = `length`. K is
+    the largest number of classes in a sample; the columns of absent classes are 0.
+    """
     count = max(len(classes) for classes in token_positions)
     weights = torch.zeros(len(token_positions), length, count)
     for i, classes in enumerate(token_positions):
@@ -19,7 +23,9 @@ def token_weights(token_positions: Sequence[Sequence[Sequence[int]]], length: in
 
 
 def cross_map(query: torch.Tensor, key: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean over heads of the softmax over all tokens, averaged a class: [B, N, K] float32.
+    """Cross-attention per class (Equation 2): [B, N, K] float32.
+
+    The softmax over all tokens, averaged over heads and over the tokens of each class.
 
     `query`: [B, heads, N, d]; `key`: [B, heads, L, d]; `weights`: [B, L, K].
     """
@@ -28,7 +34,7 @@ def cross_map(query: torch.Tensor, key: torch.Tensor, weights: torch.Tensor) -> 
 
 
 def self_affinity(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Mean over heads of the self-attention: [B, N, N] float32, rows sum to 1."""
+    """Self-attention averaged over heads: [B, N, N] float32, rows sum to 1."""
     scores = query.float() @ key.float().transpose(-1, -2) / math.sqrt(query.shape[-1])
     return scores.softmax(-1).mean(1)
 
@@ -36,11 +42,12 @@ def self_affinity(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 def propagate(
     query: torch.Tensor, key: torch.Tensor, maps: torch.Tensor, iterations: int
 ) -> torch.Tensor:
-    """Self^iterations . maps (Equation 3), without forming Self.
+    """Return Self^iterations . maps (Equation 3) without forming Self.
 
-    The mean over heads of softmax(q k^T) x is attention with the maps as its values. They are
-    padded with zeros to the width of the heads, so that the fast kernels take them. As the rows of
-    Self sum to 1, each map is taken to [0, 1] and back, which half precision needs where it is flat.
+    The mean over heads of softmax(q k^T) x is attention with the maps as values. They are padded
+    with zeros to the width of the heads, so that fast kernels apply. Each map is scaled to [0, 1]
+    and back, which is exact since the rows of Self sum to 1, and keeps nearly flat maps from being
+    lost in half precision.
 
     `query`, `key`: [B, heads, N, d]; `maps`: [B, N, K] float32; returns the same shape.
     """
@@ -59,16 +66,20 @@ def propagate(
 
 
 def grid_of(cells: int, height: int, width: int) -> tuple[int, int]:
-    """The grid of `cells` cells that halvings (rounded up) of height x width lead to."""
+    """(height, width) of the grid with `cells` cells that repeated halving, rounded up, yields.
+
+    Raises:
+        ValueError: if no halving of `height` x `width` has that many cells.
+    """
     while height * width > cells:
         height, width = -(-height // 2), -(-width // 2)
     if height * width != cells:
-        raise ValueError(f"{cells} cells are no halving of the latent's grid")
+        raise ValueError(f"{cells} cells: not a halving of the latent's grid")
     return height, width
 
 
 def resize(maps: torch.Tensor, latent: tuple[int, int], grid: tuple[int, int]) -> torch.Tensor:
-    """Bilinear (align_corners False) from a block's own grid: [B, N, K] -> [B, K, *grid]."""
+    """Resize maps from a block's own grid, bilinearly: [B, N, K] -> [B, K, *grid]."""
     own = grid_of(maps.shape[1], *latent)
     images = maps.transpose(1, 2).unflatten(2, own)
     return F.interpolate(images, grid, mode="bilinear", align_corners=False)
@@ -82,8 +93,8 @@ def averaged_cross(
 ) -> torch.Tensor:
     """Class maps averaged over blocks: [B, K, *grid] float32.
 
-    `pairs`: a block's query and key, as `cross_map` takes them. `grid`: the finest of theirs where
-    none is given. `latent`: height and width.
+    `pairs`: each block's query and key, as `cross_map` takes them. `latent`: its height and width.
+    `grid`: of the result; by default the finest among the blocks.
     """
     if grid is None:
         grid = grid_of(max(query.shape[2] for query, _ in pairs), *latent)

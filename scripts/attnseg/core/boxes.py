@@ -6,13 +6,19 @@ from scipy import ndimage
 
 
 def box_mask(maps: torch.Tensor, threshold: float) -> tuple[torch.Tensor, list[int]]:
-    """Ones inside the bounding boxes of a map's strong regions, [K, h, w] float32, and empty maps.
+    """Mask each map to the bounding boxes of its strong regions.
 
-    `maps`: [K, h, w] in [0, 1]. A pixel is strong where its value in 255ths, rounded down, is more
-    than the threshold's times the map's maximum. Boxes are those of the 8-connected regions; their
-    ends are clamped to h - 1 and w - 1 and excluded, so the last row and column are never inside.
-    A class whose boxes are all empty keeps its whole map, since nothing may be divided by zero
-    later, and its number is in the list.
+    A pixel is strong where its value in 255ths, rounded down, exceeds `threshold` times the map's
+    maximum, rounded likewise. Regions are 8-connected. As in the official code, the ends of a box
+    are clamped to h - 1 and w - 1 and excluded, so the last row and column are never inside.
+
+    Args:
+        maps: [K, h, w] in [0, 1].
+        threshold: in [0, 1].
+
+    Returns:
+        The masks [K, h, w] float32, 1 inside the boxes; and the indices of the classes whose boxes
+        are all empty. Their mask is 1 everywhere, to avoid a later division by zero.
     """
     masks, empty = torch.zeros_like(maps), []
     height, width = maps.shape[1:]

@@ -6,16 +6,17 @@ from scipy.spatial.distance import cdist
 
 from attnseg.core.maps import min_max
 
-OUTSIDE = -1  # the segment number of the cells that belong to none
+OUTSIDE = -1  # label of cells that belong to no segment
 
 
 def cbp_scores(
     affinity: torch.Tensor, cross: torch.Tensor, segments: int = 5, seed: int = 0
 ) -> torch.Tensor:
-    """Each self-attention segment gets its mean Cross (Patashnik et al. 2023, Section 4.2).
+    """Give each self-attention segment its mean Cross (Patashnik et al. 2023, Section 4.2).
 
-    `affinity`: [N, N], rows are a cell's attention to all cells; `cross`: [K, h, w] with h w = N,
-    min-max'ed a class before the mean. Returns [K, h, w] float32 in [0, 1], constant in a segment.
+    `affinity`: [N, N], row i is the attention of cell i to all cells. `cross`: [K, h, w] with
+    h w = N, min-max normalised per class here. Returns [K, h, w] float32 in [0, 1], constant within
+    a segment.
     """
     labels = attention_segments(affinity, segments, seed)
     values = min_max(cross.float()).flatten(1)  # [K, N]
@@ -23,8 +24,8 @@ def cbp_scores(
 
 
 def attention_segments(affinity: torch.Tensor, segments: int = 5, seed: int = 0) -> torch.Tensor:
-    """k-means on the rows of the affinity: [N, N] -> [N] int64 in [0, segments)."""
-    from sklearn.cluster import KMeans  # a second, which few jobs need
+    """Cluster the rows of the affinity by k-means: [N, N] -> [N] int64 in [0, segments)."""
+    from sklearn.cluster import KMeans  # importing it takes a second, and few jobs need it
 
     rows = affinity.float().cpu().numpy()
     segments = min(segments, len(np.unique(rows, axis=0)))
@@ -35,7 +36,7 @@ def attention_segments(affinity: torch.Tensor, segments: int = 5, seed: int = 0)
 def segment_means(values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean of each row over each segment: [K, N], [N] int64 -> [K, S].
 
-    Cells whose label is negative count nowhere; a segment without cells gets 0.
+    Cells with a negative label are ignored; an empty segment gets 0.
     """
     inside = labels >= 0
     count = int(labels.max()) + 1
@@ -50,19 +51,24 @@ def spectral_segments(
     seed: int = 0,
     locality: float | None = None,
 ) -> torch.Tensor:
-    """Spectral clustering of the foreground's cells.
+    """Cluster the foreground's cells spectrally.
 
-    `affinity`: [N, N], made symmetric here; `foreground`: [h, w] bool with h w = N. Returns [h, w]
-    int64: 0 to S - 1 within the foreground, `OUTSIDE` elsewhere. S is `segments`, or the number of
-    foreground cells where there are fewer. With `locality` cells further apart are less alike, by a
-    Gaussian of that many cells: for a model whose self-attention joins like objects.
+    Args:
+        affinity: [N, N], made symmetric here.
+        foreground: [h, w] bool with h w = N.
+        segments: their number S, reduced to the number of foreground cells where that is smaller.
+        locality: standard deviation, in cells, of a Gaussian spatial prior on the affinity, for
+            models whose self-attention links similar objects; None for no prior.
+
+    Returns:
+        [h, w] int64: 0 to S - 1 in the foreground, `OUTSIDE` elsewhere.
     """
     inside = foreground.flatten().cpu().numpy()
     labels = np.full(inside.size, OUTSIDE, np.int64)
     cells = int(inside.sum())
     from sklearn.cluster import SpectralClustering
 
-    if cells <= segments:  # nothing to cluster: a cell a segment
+    if cells <= segments:  # nothing to cluster: each cell is a segment
         labels[inside] = np.arange(cells)
     elif segments == 1:
         labels[inside] = 0
@@ -72,7 +78,7 @@ def spectral_segments(
         if locality is not None:
             place = np.argwhere(inside.reshape(foreground.shape))
             weights *= np.exp(-cdist(place, place, "sqeuclidean") / (2 * locality**2))
-        # A small floor keeps the graph connected, which the normalised Laplacian wants.
+        # The normalised Laplacian needs a connected graph.
         weights += 1e-6 * weights.mean()
         clustering = SpectralClustering(
             segments, affinity="precomputed", assign_labels="kmeans", random_state=seed

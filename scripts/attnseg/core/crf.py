@@ -37,9 +37,9 @@ def crf_probabilities(
 ) -> np.ndarray:
     """Label probabilities after mean-field inference: [L, H, W] float32.
 
-    `image`: [H, W, 3] uint8 RGB. `scores`: [L, H, W], not necessarily normalised; the unary is
-    -log(score), clipped at 1e-5. `wrapped_image`: the official code's image, mean-subtracted BGR cast
-    to uint8.
+    `image`: [H, W, 3] uint8 RGB. `scores`: [L, H, W] float32, not necessarily normalised; the unary
+    is -log(score), with scores clipped at 1e-5. `wrapped_image`: like the official code, use the
+    mean-subtracted BGR image cast to uint8, where negative values wrap around.
     """
     labels, height, width = scores.shape
     if wrapped_image:

@@ -1,4 +1,4 @@
-"""Photos to the sizes a model takes, and maps back to the photo's pixels (method A, step 1)."""
+"""Resize and pad photos to a model's input, and map results back to the photo's pixels."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,21 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-PADDING = (123, 117, 104)  # the mean colour, RGB
-# the long side is 64 n pixels for an aspect ratio of at most r
+PADDING = (123, 117, 104)  # ImageNet's mean colour, RGB
+# (r, n): for an aspect ratio of at most r the long side is 64 n pixels
 LONG_SIDES = ((12 / 10, 11), (13 / 9, 12), (14 / 8, 13), (15 / 8, 14), (16 / 7, 15))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a photo lies in a model's input, in pixels: resized to `content`, padded to `padded`."""
+    """A resize-and-pad transform; the padding is at the right and bottom."""
 
-    content: tuple[int, int]  # height, width
-    padded: tuple[int, int]
+    content: tuple[int, int]  # (height, width) after resizing, in pixels
+    padded: tuple[int, int]  # (height, width) of the model's input
 
 
 def official_fit(height: int, width: int, multiple: int = 64) -> Fit:
-    """The authors' sizes: 500x375 becomes 768x576. The short side keeps the ratio."""
+    """The official code's sizes: 500x375 becomes 768x576; the aspect ratio is kept."""
     ratio = max(height, width) / min(height, width)
     n = next((n for limit, n in LONG_SIDES if ratio <= limit), 16)
     scale = 64 * n / max(height, width)
@@ -29,12 +29,12 @@ def official_fit(height: int, width: int, multiple: int = 64) -> Fit:
 
 
 def own_fit(height: int, width: int, multiple: int) -> Fit:
-    """The photo's own size."""
+    """The photo's own size, padded to a multiple."""
     return _padded(height, width, multiple)
 
 
 def native_fit(height: int, width: int, long_side: int, multiple: int) -> Fit:
-    """The long side as the model was trained; the short side keeps the ratio."""
+    """The long side at the model's training size; the aspect ratio is kept."""
     scale = long_side / max(height, width)
     return _padded(max(1, round(height * scale)), max(1, round(width * scale)), multiple)
 
@@ -45,7 +45,7 @@ def _padded(height: int, width: int, multiple: int) -> Fit:
 
 
 def model_input(image: np.ndarray, fit: Fit) -> torch.Tensor:
-    """[H, W, 3] uint8 -> [3, *fit.padded] float32 in [-1, 1], padded at the right and bottom."""
+    """Resize and pad a photo: [H, W, 3] uint8 -> [3, *fit.padded] float32 in [-1, 1]."""
     height, width = fit.content
     if image.shape[:2] != fit.content:
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
@@ -57,9 +57,9 @@ def model_input(image: np.ndarray, fit: Fit) -> torch.Tensor:
 
 
 def to_photo(maps: torch.Tensor, fit: Fit, size: tuple[int, int]) -> torch.Tensor:
-    """Bilinear from the model's grid to the photo's pixels: [K, h, w] -> [K, *size].
+    """Crop the padding and resize maps to the photo's pixels, bilinearly: [K, h, w] -> [K, *size].
 
-    The padding is left out; with none, this is interpolation with align_corners False.
+    `maps` cover the padded input on any grid; `size` is the photo's (height, width).
     """
     if fit.content == fit.padded:
         return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
@@ -74,7 +74,10 @@ def to_photo(maps: torch.Tensor, fit: Fit, size: tuple[int, int]) -> torch.Tenso
 
 
 def in_photo(grid: tuple[int, ...], fit: Fit) -> torch.Tensor:
-    """[h, w] bool: the cells whose centre is in the photo and not in its padding, and the first."""
+    """Mask of the cells whose centre is in the photo, not its padding: [h, w] bool.
+
+    The first row and column always count, so that the mask is never empty.
+    """
     rows, columns = (
         ((torch.arange(cells) + 0.5) / cells < content / padded) | (torch.arange(cells) == 0)
         for cells, content, padded in zip(grid, fit.content, fit.padded, strict=True)
@@ -83,7 +86,7 @@ def in_photo(grid: tuple[int, ...], fit: Fit) -> torch.Tensor:
 
 
 def central_square(image: np.ndarray, size: int) -> torch.Tensor:
-    """[H, W, 3] uint8 -> its central square [3, size, size] float32 in [-1, 1]."""
+    """Central square of an image: [H, W, 3] uint8 -> [3, size, size] float32 in [-1, 1]."""
     side = min(image.shape[:2])
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
     crop = Image.fromarray(image[top : top + side, left : left + side])

@@ -1,13 +1,13 @@
-"""Maps of classes as arrays."""
+"""Normalisation of class maps."""
 
 import torch
 
 
 def min_max(maps: torch.Tensor, inside: torch.Tensor | None = None) -> torch.Tensor:
-    """Each map to [0, 1] (Equation 4); a constant one becomes 0. [K, h, w] -> [K, h, w].
+    """Scale each map to [0, 1] (Equation 4), a constant map to 0: [K, h, w] -> [K, h, w].
 
-    `inside`: [h, w] bool, the cells whose minimum and maximum count; what others have beyond them
-    is cut off.
+    `inside`: [h, w] bool, the cells over which the minimum and maximum are taken; values elsewhere
+    are clipped to them.
     """
     values = maps.flatten(1) if inside is None else maps[:, inside]  # [K, n]
     low = values.amin(1)[:, None, None]

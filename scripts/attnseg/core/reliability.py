@@ -1,4 +1,4 @@
-"""Scores of generated images and where to trust them (attn2mask, Equations 5 and 6)."""
+"""Scores and reliability maps of generated images (attn2mask, Equations 5 and 6)."""
 
 import numpy as np
 import torch
@@ -10,9 +10,9 @@ NORMALISATIONS = ("minmax", "max", "none")
 
 
 def normalised(maps: torch.Tensor, how: str = "minmax") -> torch.Tensor:
-    """Class maps [K, H, W] scaled a map: to [0, 1], to a maximum of 1, or not at all.
+    """Scale each map of [K, H, W]: "minmax" to [0, 1], "max" to a maximum of 1, "none" not at all.
 
-    The paper does not say how; averages of a softmax are far below 0.5 as they are.
+    The paper does not specify it. Unscaled averages of a softmax are far below the 0.5 of Equation 6.
     """
     if how == "minmax":
         return min_max(maps)
@@ -25,16 +25,19 @@ def normalised(maps: torch.Tensor, how: str = "minmax") -> torch.Tensor:
 
 
 def with_beta_background(maps: torch.Tensor, beta: float = 0.2) -> torch.Tensor:
-    """Put A_0 = 1 - max_i A_i - beta before the classes (Equation 5): [K, H, W] -> [K + 1, H, W]."""
+    """Prepend A_0 = 1 - max_i A_i - beta (Equation 5): [K, H, W] -> [K + 1, H, W]."""
     return torch.cat([1 - maps.amax(0, keepdim=True) - beta, maps])
 
 
 def crf_input(scores: np.ndarray) -> np.ndarray:
-    """Scores [K + 1, H, W] as probabilities: clipped to [1e-5, 1], divided by their sum."""
+    """Scores as probabilities: [K + 1, H, W], clipped to [1e-5, 1] and divided by their sum."""
     clipped = np.clip(scores, 1e-5, 1)
     return clipped / clipped.sum(0)
 
 
 def reliability(scores: np.ndarray, r: float = 0.5) -> np.ndarray:
-    """R = 1 where the largest score, the background's included, is r or more: [H, W] bool."""
+    """Reliability map R (Equation 6): [H, W] bool, true where the largest score is at least r.
+
+    `scores`: [K + 1, H, W], the background included.
+    """
     return scores.max(0) >= r

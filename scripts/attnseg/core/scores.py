@@ -7,12 +7,10 @@ import torch.nn.functional as F
 def with_background(
     maps: torch.Tensor, threshold: float = 1.0, power: float | None = 2.0
 ) -> torch.Tensor:
-    """Put the background's score, (threshold - max_k)^power, before the classes'.
+    """Prepend the background's score, (threshold - max_k)^power: [K, h, w] -> [K + 1, h, w].
 
-    Without a power it is the threshold itself, the constant of Figure B.8.
-
-    `maps`: [K, h, w] in [0, 1] -> [K + 1, h, w]. The paper: threshold 1, power 2. The official code
-    for COCO: threshold 0.7.
+    `maps` are in [0, 1]. The paper has threshold 1 and power 2, the official code for COCO
+    threshold 0.7. With `power` None the score is the threshold itself (Figure B.8).
     """
     strongest = maps.amax(0, keepdim=True)
     if power is None:
@@ -21,5 +19,5 @@ def with_background(
 
 
 def upsample(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Bilinear (align_corners False) to height x width: [K, h, w] -> [K, *size]."""
+    """Resize maps bilinearly to `size`, (height, width): [K, h, w] -> [K, *size]."""
     return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]

@@ -5,17 +5,18 @@ from skimage.filters import threshold_otsu
 
 
 def threshold_labels(maps: np.ndarray, theta: float) -> np.ndarray:
-    """The largest class where 255 times its score is `theta` or more, else the background, 0.
+    """Label a pixel with its largest class where 255 times that score is at least `theta`.
 
-    `maps`: [K, H, W] in [0, 1] -> [H, W] uint8, k + 1 for map k.
+    `maps`: [K, H, W] in [0, 1]. Returns [H, W] uint8: 0 is the background, k + 1 map k.
     """
     return _where(maps, 255 * maps.max(0) >= theta)
 
 
 def otsu_labels(maps: np.ndarray) -> np.ndarray:
-    """The largest class where its score exceeds Otsu's threshold of the image, else 0.
+    """Label a pixel with its largest class where that score exceeds Otsu's threshold.
 
-    One threshold an image, on the largest score of each pixel. `maps`: [K, H, W] -> [H, W] uint8.
+    There is one threshold per image, on each pixel's largest score. `maps`: [K, H, W]. Returns
+    [H, W] uint8: 0 is the background, k + 1 map k.
     """
     strongest = maps.max(0)
     return _where(maps, strongest > threshold_otsu(strongest))

@@ -1,4 +1,4 @@
-"""Data sets, one file each: `load(name)` gives one. Facts load neither numpy nor torch."""
+"""Data sets, one file each: see `load`. Their facts need neither numpy nor torch."""
 
 from attnseg.datasets.dataset import DEFAULT, HELP, SHIPPED, Dataset, argument, load
 

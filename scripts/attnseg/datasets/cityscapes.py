@@ -15,7 +15,7 @@ CLASSES = (
 )  # fmt: skip
 # official label id of each class, in the order of the train ids
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-# attn2mask's words (Dataset generation)
+# attn2mask, Dataset generation
 SYNONYMS = {"vegetation": "plant", "terrain": "sand"}
 PALETTE = (
     (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),

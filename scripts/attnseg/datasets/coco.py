@@ -1,15 +1,15 @@
-"""COCO: its instances are the labels, and semantic masks are made from them.
+"""COCO: labels come from its instances, and semantic masks are made from them.
 
     <root>/annotations/instances_<split>.json, captions_<split>.json
     <root>/<split>/<id>.jpg
     <root>/masks/<id>.png        made by build_coco_masks: 0 background, 1 to 80
     <root>/masks/<split>.json    the ids and classes of a split, made with them
 
-A split is train2014, or train where there is only one year's. An id is the photo's file name
-without its ending (COCO_train2014_000000000009).
+A split is train2014, or train if only one year is present. An id is the photo's file name without its
+suffix (COCO_train2014_000000000009).
 
-Class numbers follow the category ids of the annotation file in rising order, which leaves no gaps:
-1 is COCO's 1 (person), 80 its 90 (toothbrush).
+Classes are numbered without gaps in the order of the annotation file's category ids: 1 is COCO's 1
+(person), 80 its 90 (toothbrush).
 """
 
 import json
@@ -35,7 +35,7 @@ CLASSES = (
     "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
 
-# CLIP-ES's; it misspells snowboard, which is not followed.
+# CLIP-ES's synonyms, without its misspelling of snowboard.
 SYNONYMS = VOC_SYNONYMS | {
     "airplane": "aeroplane",
     "backpack": "backpack, bag",
@@ -52,7 +52,7 @@ SYNONYMS = VOC_SYNONYMS | {
 
 
 def full_split(root: Path, split: str) -> str:
-    """``train2014`` for train: the name with its year, of the one year that is there."""
+    """The name of a split with its year: ``train2014`` for train, if only that year is present."""
     folder = Path(root) / "annotations"
     prefix = "instances_"
     if (folder / f"{prefix}{split}.json").is_file():
@@ -63,14 +63,14 @@ def full_split(root: Path, split: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise UserError(f"{folder}: split {split!r} is {' or '.join(found)}: name the one you mean")
+        raise UserError(f"{folder}: split {split!r} is {' or '.join(found)}: choose one of them")
     raise UserError(
         f"{folder}/{prefix}{split}.json: no annotations of split {split!r}: check datasets.coco.root"
     )
 
 
 def read_annotations(root: Path, split: str) -> dict:
-    """The content of a split's annotation file."""
+    """Read a split's annotation file."""
     path = Path(root) / "annotations" / f"instances_{full_split(root, split)}.json"
     try:
         content = json.loads(path.read_bytes())
@@ -78,12 +78,14 @@ def read_annotations(root: Path, split: str) -> dict:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file: unpack COCO's annotations again") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no COCO annotation file ({error}): download it again") from None
+        raise UserError(
+            f"{path} is not a COCO annotation file ({error}): download it again"
+        ) from None
     return content
 
 
 def class_numbers(categories: Sequence[dict], classes: tuple[str, ...] = CLASSES) -> dict[int, int]:
-    """An annotation file's category id -> class number, from 1; of COCO's 1 to 80."""
+    """Map an annotation file's category ids to class numbers, which start at 1."""
     ordered = sorted(categories, key=lambda category: category["id"])
     names = tuple(category["name"] for category in ordered)
     if names != classes:
@@ -95,7 +97,7 @@ def class_numbers(categories: Sequence[dict], classes: tuple[str, ...] = CLASSES
 
 
 def index(content: dict, classes: tuple[str, ...] = CLASSES) -> list[dict]:
-    """[{id, classes}] of the images with at least one annotation, by id."""
+    """List {id, classes} of the images with at least one annotation, sorted by id."""
     numbers = class_numbers(content["categories"], classes)
     present: dict[int, set[int]] = {}
     for annotation in content["annotations"]:
@@ -113,35 +115,35 @@ def index(content: dict, classes: tuple[str, ...] = CLASSES) -> list[dict]:
 
 @lru_cache(maxsize=4)
 def split_items(root: Path, split: str, classes: tuple[str, ...]) -> dict[str, list[str]]:
-    """id -> classes, in the order of the ids."""
+    """The classes of each image of a split, by id, sorted."""
     made = Path(root) / "masks" / f"{split}.json"  # made with the masks
-    # the annotations of 2014's train are 450 MB, and every shard's job would read them
+    # The annotations of train2014 are 450 MB, and the job of every shard would read them.
     items = json.loads(made.read_text())["items"] if made.is_file() else None
     items = index(read_annotations(root, split), classes) if items is None else items
     return {item["id"]: item["classes"] for item in items}
 
 
 class Coco(Dataset):
-    """Photos lie in folders named for a split and a year, and annotations are one file a split."""
+    """COCO has one annotation file per split; folders of photos are named after split and year."""
 
     def list_path(self, root: Path, split: str) -> Path:
         return Path(root) / "annotations" / f"instances_{full_split(root, split)}.json"
 
     def read_split(self, root: Path, split: str) -> list[str]:
-        """The ids of the images that have at least one annotation, sorted."""
+        """Ids of the images with at least one annotation, sorted."""
         return list(split_items(Path(root), full_split(root, split), self.classes))
 
     def image_path(self, root: Path, image_id: str, split: str | None = None) -> Path:
         if self.photos:
             return super().image_path(root, image_id, split)
-        # 2014's names hold the split, 2017's do not
+        # file names contain the split in 2014, but not in 2017
         parts = image_id.split("_")
         folders = [parts[1]] if len(parts) == 3 else ["train2017", "val2017"]
         paths = [Path(root) / folder / f"{image_id}.jpg" for folder in folders]
         return next((path for path in paths if path.is_file()), paths[0])
 
     def labels_from_instances(self, root: Path, image_id: str, split: str | None) -> list[str]:
-        """The annotated categories, crowds included."""
+        """The annotated classes, including crowds."""
         parts = image_id.split("_")
         splits = [parts[1]] if len(parts) == 3 else ["train2017", "val2017"]
         if split:

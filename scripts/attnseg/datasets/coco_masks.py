@@ -1,7 +1,7 @@
-"""COCO's instances as semantic masks, and the index of a split.
+"""Convert COCO's instances to semantic masks, and index a split.
 
-Where instances overlap the smaller is on top; crowds lie below all others and count as their class.
-No pixel is ignored.
+Where instances overlap, the smaller one is on top; crowds are below all others and count as their
+class. No pixel is ignored.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,7 @@ from attnseg.io.files import write_json
 
 
 def rasterise(annotations: Sequence[dict], height: int, width: int, numbers: dict) -> np.ndarray:
-    """[H, W] uint8 class numbers of one image's instances."""
+    """Draw the instances of one image as class numbers: [H, W] uint8."""
     from pycocotools import mask as coco_mask
 
     drawn = []
@@ -46,7 +46,7 @@ def build_masks(
 ) -> dict:
     """Write the masks of a split, then its index; how many images and pixels.
 
-    Masks that are there are kept: each is complete or absent.
+    Existing masks are kept, since each is written atomically.
     """
     split = coco.full_split(root, split)
     content = coco.read_annotations(root, split)

@@ -1,4 +1,4 @@
-"""What the data sets of config/datasets.yaml must hold, and what of it is on the disk."""
+"""Check data sets on disk against config/datasets.yaml."""
 
 import hashlib
 import sys
@@ -17,17 +17,17 @@ REGISTRY = Path(__file__).parents[3] / "config" / "datasets.yaml"
 
 @dataclass
 class SplitState:
-    """What of a split is on the disk."""
+    """Numbers of ids, photos and masks of a split that are on disk."""
 
     listed: int = 0
     photos: int = 0
     masks: int = 0
-    problem: str = ""  # "" where it is complete
+    problem: str = ""  # empty if complete
     ids: list[str] = field(default_factory=list)
 
 
 def read_registry(path: Path = REGISTRY) -> dict:
-    """name -> its entry."""
+    """Read the entries of config/datasets.yaml, by name."""
     try:
         return yaml.safe_load(Path(path).read_text())
     except OSError as error:
@@ -35,13 +35,13 @@ def read_registry(path: Path = REGISTRY) -> dict:
             f"{path}: {error.strerror}; run from a clone of the repository or pass --registry"
         ) from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: invalid YAML ({str(error).splitlines()[0]})") from None
 
 
 def split_state(
     dataset: Dataset, root: Path, split: str, images: int, masks: bool = True
 ) -> SplitState:
-    """Whether a split has `images` ids, and each a photo and (with `masks`) a mask."""
+    """Check that a split has `images` ids, each with a photo and, if `masks`, a mask."""
     try:
         ids, *paths = dataset.files(root, split, masks)
     except UserError as error:
@@ -61,7 +61,7 @@ def split_state(
 
 
 def entry_of(dataset: Dataset, entries: dict) -> dict:
-    """The entry that says where a data set comes from; {} where none does."""
+    """The registry's entry of a data set's layout, {} if absent."""
     return entries.get(dataset.layout, {})
 
 
@@ -71,7 +71,7 @@ def ids_hash(ids: Iterable[str]) -> str:
 
 
 def part_problem(root: Path, part: dict) -> str:
-    """What a part lacks; "" where nothing."""
+    """The first file pattern with missing files in a part, "" if it is complete."""
     for pattern, count in part.get("holds", {}).items():
         found = _count(Path(root), pattern)
         if found < count:
@@ -80,7 +80,7 @@ def part_problem(root: Path, part: dict) -> str:
 
 
 def parts_of(entry: dict, splits: list[str]) -> dict[str, dict]:
-    """The parts that some of `splits` need."""
+    """The parts of an entry that any of `splits` needs."""
     return {
         name: part
         for name, part in entry.get("parts", {}).items()

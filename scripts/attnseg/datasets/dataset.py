@@ -1,12 +1,12 @@
-"""What a data set is: its classes, the words for them, where its files lie; and which there are.
+"""Data sets: their classes, the words for them, and the layout of their files.
 
-A data set is plain data, readable without numpy: rules ask it while the Snakefile is parsed. What
-reads pictures imports numpy and PIL when it is called. One of this package is the `DATASET` of its
-file beside this one; one of your own is an entry of `datasets` in the configuration, or a file of
-the same form that the entry names.
+A data set is plain data that can be read without numpy, because rules use it while the Snakefile is
+parsed. Methods that read images import numpy and PIL when called. This package's data sets are the
+`DATASET` of the files beside this one. A data set of your own is an entry of `datasets` in the
+configuration, or a file of the same form, named in that entry.
 
-Patterns of paths are below the data set's root. `{split}` and `{id}` stand for themselves, `*` for
-any folder, and `.*` at the end for any suffix of a picture; an id may hold folders.
+Path patterns are relative to the data set's root. `{split}` and `{id}` are placeholders, `*` matches
+any folder, and a final `.*` any image suffix; ids may contain folders.
 """
 
 import difflib
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 SHIPPED = ("voc", "coco", "imagenet_s", "cityscapes", "mug19")  # each a file of this folder
 DEFAULT = SHIPPED[0]
 HELP = "name of a data set of this package, or JSON of one of your own (its entry in the configuration, and `key`)"
-# what an entry of `datasets` in the configuration may say of the data set itself
+# keys of an entry of `datasets` in the configuration that describe the data set itself
 FACTS = (
     "layout", "file", "classes", "background", "palette", "photos", "masks", "mask_values", "lists",
     "annotations", "synonyms", "background_words", "prompt",
 )  # fmt: skip
-# those of Text2Mask, Section 3.3
+# Text2Mask, Section 3.3
 BACKGROUND_WORDS = (
     "tree", "river", "sea", "lake", "water", "railway", "railroad", "track", "stone", "rocks",
 )  # fmt: skip
@@ -56,38 +56,38 @@ def bit_colours() -> tuple[tuple[int, ...], ...]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The facts of a data set. `name` is its key in the configuration."""
+    """A data set; `name` is its key in the configuration."""
 
     name: str
     classes: tuple[str, ...] = ()
-    background: bool = True  # masks: 0 is the background, classes count from 1; else from 0
-    ignored: int = 255  # in masks that train and evaluate
-    palette: tuple[tuple[int, int, int], ...] = ()  # of a mask's numbers, from 0 on; () for VOC's
-    layout: str = ""  # the data set of this package that it is, or is laid out as
+    background: bool = True  # if true, 0 is the background in masks, and classes start at 1, else 0
+    ignored: int = 255  # in masks for training and evaluation
+    palette: tuple[tuple[int, int, int], ...] = ()  # colours of class numbers; () for VOC's
+    layout: str = ""  # the data set of this package whose layout it has
 
-    # where files lie
+    # file layout
     photos: str | None = "images/{split}/{id}.*"
     masks: str | None = "masks/{split}/{id}.png"
-    mask_values: tuple[int, ...] = ()  # of the classes in true masks, where not those that train
-    lists: str | None = None  # ids of a split, one a line; without, those of its photos
-    annotations: str | None = None  # VOC's XML, for labels of `xml`
-    label_sources: tuple[str, ...] = ("csv", "mask", "folders", "xml")  # the default first
+    mask_values: tuple[int, ...] = ()  # of the classes in ground-truth files, if not their numbers
+    lists: str | None = None  # ids of a split, one per line; None: the ids of its photos
+    annotations: str | None = None  # VOC's XML files, for the label source "xml"
+    label_sources: tuple[str, ...] = ("csv", "mask", "folders", "xml")  # the default comes first
 
-    # what real photos are asked for (Text2Mask)
+    # queries of real photos (Text2Mask)
     synonyms: Mapping[str, str] = field(default_factory=dict)
-    background_words: tuple[str, ...] | None = None  # None: Text2Mask's where there is a background
+    background_words: tuple[str, ...] | None = None  # None: Text2Mask's if there is a background
     official_background_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     official_box_threshold: float = 0.2
 
-    # what images are generated from (attn2mask): captions that name a class, or a template
-    captions: str | None = None  # COCO captions, below the root
+    # prompts for image generation (attn2mask): captions that name a class, or a template
+    captions: str | None = None  # file of COCO captions, relative to the root
     caption_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     literal_caption_words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    distractors: tuple[str, ...] = ()  # phrases that hold a class's word and do not mean it
+    distractors: tuple[str, ...] = ()  # phrases that contain a class's word but do not mean it
     prompt: str = "a photo of {}"
     adapted_prompt: str | None = None  # with a LoRA's domain token
-    prompt_classes: int = 1  # at most, in a prompt
-    names_below_root: bool = False  # what prompts call the classes is read from the root
+    prompt_classes: int = 1  # maximum per prompt
+    names_below_root: bool = False  # if true, class names for prompts are read from the root
 
     def __post_init__(self) -> None:
         if self.background_words is None:
@@ -98,27 +98,27 @@ class Dataset:
 
     @property
     def class_names(self) -> list[str]:
-        """What the numbers in masks mean, from 0 on."""
+        """Names of the class numbers in masks, from 0 on."""
         return ["background", *self.classes] if self.background else list(self.classes)
 
     @property
     def unclassed(self) -> int:
-        """The number in masks of what belongs to no class."""
+        """The number in masks of pixels without a class."""
         return 0 if self.background else self.ignored
 
     def number(self, name: str) -> int:
         """A class's number in masks."""
         if name not in self.classes:
-            raise UserError(f"class {name!r} is none of {self.name}: check --dataset")
+            raise UserError(f"class {name!r} is not a class of {self.name}: check --dataset")
         return self.background + self.classes.index(name)
 
     def identity(self) -> dict:
-        """What of it decides masks and may change: nothing of a data set of this package."""
+        """Settings that affect masks; {} if the classes are those of a data set of this package."""
         kept = self.layout and self.class_names == shipped(self.layout).class_names
         return {} if kept else {"classes": self.class_names}
 
     def vocabulary(self) -> str | dict:
-        """What of it decides queries; of a data set of this package its name."""
+        """Settings that affect queries; a name if they are those of a data set of this package."""
         if self.layout:
             other = shipped(self.layout)
             if (self.synonyms, self.background_words) == (other.synonyms, other.background_words):
@@ -132,21 +132,21 @@ class Dataset:
     # -- files
 
     def photo_folder(self, split: str) -> str | None:
-        """The folder, below the root, below which the photos of a split lie."""
+        """Folder that contains the photos of a split, relative to the root."""
         return self.photos and _folder(self.photos).format(split=split)
 
     def training_masks(self, split: str) -> str | None:
-        """The folder, below the root, of true masks that segmentors learn from as they are."""
+        """Folder, relative to the root, of ground-truth masks that need no conversion for training."""
         if self.mask_values or not self.masks or _folder(self.masks) + "/{id}.png" != self.masks:
             return None
         return _folder(self.masks).format(split=split)
 
     def list_path(self, root: Path, split: str) -> Path | None:
-        """The file that lists a split."""
+        """Path of the list of a split."""
         return Path(root) / self.lists.format(split=split) if self.lists else None
 
     def read_split(self, root: Path, split: str) -> list[str]:
-        """The ids of a split: in the order of its list, or sorted."""
+        """Ids of a split, in the order of its list, or sorted if there is no list."""
         path = self.list_path(root, split)
         if path is None:
             return self.found(root, self.photos, split)
@@ -184,24 +184,24 @@ class Dataset:
         ids.sort()
         twice = next((a for a, b in zip(ids, ids[1:], strict=False) if a == b), None)
         if twice:
-            raise UserError(f"{folder}: {twice!r} is there twice: give each file a name of its own")
+            raise UserError(f"{folder}: two files of {twice!r}: give each file its own name")
         return ids
 
     def image_path(self, root: Path, image_id: str, split: str | None = None) -> Path:
-        """The photo. Without a `split` it is looked for in all."""
+        """Path of a photo; without a `split` all splits are searched."""
         return self._place(root, self.photos, image_id, split)
 
     def mask_path(self, root: Path, image_id: str, split: str | None = None) -> Path:
-        """The true mask; `read_truth` reads it."""
+        """Path of a ground-truth mask; see `read_truth`."""
         return self._place(root, self.masks, image_id, split)
 
     def _place(self, root: Path, pattern: str | None, image_id: str, split: str | None) -> Path:
         if pattern is None:
-            raise UserError(f"datasets.{self.name}: no pattern of its files; set photos and masks")
+            raise UserError(f"datasets.{self.name}: no path patterns; set `photos` and `masks`")
         path = Path(root, pattern.format(split=split or "*", id=image_id))
         if "*" not in pattern and (split or "{split}" not in pattern):
             return path
-        if pattern.endswith(".*"):  # a look into a large folder would cost more
+        if pattern.endswith(".*"):  # cheaper than listing a large folder
             for suffix in USUAL_SUFFIXES:
                 if path.with_name(path.name[:-2] + suffix).is_file():
                     return path.with_name(path.name[:-2] + suffix)
@@ -214,7 +214,7 @@ class Dataset:
     def files(
         self, root: Path, split: str, masks: bool = True
     ) -> tuple[list[str], list[Path], list[Path]]:
-        """The ids of a split, its photos, and with `masks` its true masks."""
+        """Ids of a split, paths of its photos and, if `masks`, of its ground-truth masks."""
         ids = self.read_split(root, split)
         return (
             ids,
@@ -223,19 +223,19 @@ class Dataset:
         )
 
     def build(self, root: Path, splits: Mapping[str, int], processes: int) -> None:
-        """Make what config/datasets.yaml says is built; `splits`: name -> images."""
-        raise UserError(f"datasets.{self.name}: nothing is built of it")
+        """Build the files that config/datasets.yaml lists as built; `splits`: name -> images."""
+        raise UserError(f"datasets.{self.name}: nothing to build")
 
     # -- contents
 
     def labels(
         self, root: Path, image_id: str, source: str | None = None, split: str | None = None
     ) -> list[str]:
-        """The classes present, in the order of `classes`; empty where there is none.
+        """Classes present in a photo, in the order of `classes`; may be empty.
 
-        `source`: of `label_sources`: "csv", those of labels.csv; "mask", of the true mask (the
-        official code); "folders", the photo's folder is its class; "xml", the annotated objects,
-        difficult ones included. Another is read by a method `labels_from_<source>`.
+        `source`: one of `label_sources`, by default the first. "csv": labels.csv; "mask": the
+        ground-truth mask, as in the official code; "folders": the name of the photo's folder; "xml":
+        the annotated objects, including difficult ones. Each is a method `labels_from_<source>`.
         """
         source = source or next(iter(self.label_sources), None)
         if source not in self.label_sources:
@@ -246,8 +246,8 @@ class Dataset:
         present = getattr(self, f"labels_from_{source}")(root, image_id, split)
         if not present and not self.background:
             raise UserError(
-                f"{image_id}: no class, and {self.name} has no background: label it, or take it out "
-                "of the split"
+                f"{image_id}: no class, and {self.name} has no background: label it, or remove it "
+                "from the split"
             )
         return present
 
@@ -260,7 +260,9 @@ class Dataset:
         from attnseg.datasets.labels import xml_labels
 
         if not self.annotations:
-            raise UserError(f"datasets.{self.name}.annotations: where are the XML files? Set it")
+            raise UserError(
+                f"datasets.{self.name}.annotations: not set; give the pattern of the XML"
+            )
         return xml_labels(self._place(root, self.annotations, image_id, split), self)
 
     def labels_from_folders(self, root: Path, image_id: str, split: str | None) -> list[str]:
@@ -277,7 +279,7 @@ class Dataset:
         if wrong:
             raise UserError(
                 f"{self.mask_path(root, image_id, split)}: class number {wrong[-1]}: {self.name} has "
-                f"{int(self.background)} to {len(names) - 1}"
+                f"{int(self.background)} to {len(names) - 1}; correct the mask"
             )
         return [names[n] for n in numbers if n not in (self.ignored, self.unclassed)]
 
@@ -288,7 +290,7 @@ class Dataset:
         size: tuple[int, int] | None = None,
         split: str | None = None,
     ) -> "np.ndarray":
-        """The true mask in the numbers of `class_names`: [H, W] uint8. `size`: the (H, W) it must have."""
+        """Read a ground-truth mask as class numbers: [H, W] uint8. `size`: its expected (H, W)."""
         from attnseg.datasets.images import read_mask
 
         mask = read_mask(self.mask_path(root, image_id, split), size)
@@ -302,7 +304,7 @@ class Dataset:
         return mask
 
     def write_mask(self, path: Path, mask: "np.ndarray") -> None:
-        """A PNG in the data set's colours, atomically. `mask`: [H, W] class numbers."""
+        """Write class numbers [H, W] as a PNG in the data set's colours, atomically."""
         from attnseg.datasets.images import write_mask
 
         write_mask(path, mask, self.colours())
@@ -313,30 +315,32 @@ class Dataset:
 
         from attnseg.datasets.images import PALETTE
 
-        if not self.palette:  # black is the background's
+        if not self.palette:  # VOC's first colour, black, is for the background
             return PALETTE if self.background else np.r_[PALETTE[1:255], PALETTE[[0, 255]]]
         colours = np.zeros((256, 3), np.uint8)
         colours[: len(self.palette)] = self.palette
         return colours
 
     def prompt_names(self, root: Path | None) -> Mapping[str, tuple[str, ...]]:
-        """Class -> what a prompt from the template calls it, one of several."""
+        """Names of each class in prompts from the template; one of them is drawn."""
         return {name: (self.synonyms.get(name, name),) for name in self.classes}
 
     def caption_names(self, literal: bool) -> dict[str, tuple[str, ...]]:
-        """Class -> what a caption may call it. `literal`: with fewer words for some."""
+        """Names of each class in captions; `literal`: fewer names for some classes."""
         known = {**self.caption_words, **(self.literal_caption_words if literal else {})}
         return {name: known.get(name, (self.synonyms.get(name, name),)) for name in self.classes}
 
 
 def load(name: str, settings: Mapping | None = None) -> Dataset:
-    """The data set `name`; `settings` is its entry in the configuration.
+    """Load a data set.
 
-    `name` may be the JSON of an entry instead, its key in `key`, as `argument` makes it.
+    Args:
+        name: of this package's data sets or, with `settings`, any name. Or an entry as JSON with the
+            name in `key`, as made by `argument`.
+        settings: its entry in the configuration.
 
     Raises:
-        UserError: for a name without an entry's facts that this package does not know, and for
-            facts that contradict each other.
+        UserError: if the name is unknown, or the settings are invalid or contradictory.
     """
     if name.lstrip().startswith("{"):
         try:
@@ -368,14 +372,14 @@ def load(name: str, settings: Mapping | None = None) -> Dataset:
     if source is not None:
         if source not in dataset.label_sources:
             known = ", ".join(dataset.label_sources)
-            raise UserError(f"{where}.labels: {source!r} is none of {known or 'any'}")
+            raise UserError(f"{where}.labels: {source!r}: choose one of {known or 'none'}")
         others = tuple(other for other in dataset.label_sources if other != source)
         dataset = replace(dataset, label_sources=(source, *others))
     return dataset
 
 
 def argument(name: str, settings: Mapping) -> str | dict:
-    """What tells a program of a data set: its name, or a mapping for `load` where that is not all."""
+    """The `--dataset` argument of a program: a name or, if that is not enough, a mapping for `load`."""
     own = {key: settings[key] for key in FACTS if settings.get(key) is not None}
     return {"key": name, **own} if own else name
 
@@ -394,29 +398,29 @@ def _of_file(path: Path, where: str) -> Dataset:
     spec.loader.exec_module(module)
     dataset = getattr(module, "DATASET", None)
     if not isinstance(dataset, Dataset):
-        raise UserError(f"{where}.file: {path}: it exports no DATASET, a Dataset")
+        raise UserError(f"{where}.file: {path}: does not define DATASET, a Dataset")
     return dataset
 
 
 def _check(dataset: Dataset, where: str) -> None:
     classes = dataset.classes
     if len(set(classes)) < len(classes) or len(classes) + dataset.background > dataset.ignored:
-        raise UserError(f"{where}.classes: at most 254 names, each once")
+        raise UserError(f"{where}.classes: give at most 254 names, without repeats")
     values = dataset.mask_values
     if values and (len(values) != len(classes) or len(set(values)) < len(values)):
-        raise UserError(f"{where}.mask_values: one number a class, each once, in their order")
+        raise UserError(f"{where}.mask_values: give one number per class, without repeats")
     for key in ("photos", "masks", "annotations"):
         pattern = getattr(dataset, key)
         if pattern is not None and set(re.findall(r"\{(.*?)\}", pattern)) - {"split"} != {"id"}:
             raise UserError(
-                f"{where}.{key}: {pattern}: write {{id}} where a photo's name stands, and of other "
-                "braces {split} alone"
+                f"{where}.{key}: {pattern}: the pattern must contain {{id}}, and may contain {{split}} "
+                "but no other braces"
             )
     if "{}" not in dataset.prompt:
-        raise UserError(f"{where}.prompt: {dataset.prompt}: write {{}} where the class stands")
+        raise UserError(f"{where}.prompt: {dataset.prompt}: write {{}} in place of the class")
     unknown = [name for name in dataset.synonyms if classes and name not in classes]
     if unknown and not dataset.layout:
-        raise UserError(f"{where}.synonyms: {unknown[0]!r} is none of its classes")
+        raise UserError(f"{where}.synonyms: {unknown[0]!r} is not one of its classes")
 
 
 def _frozen(value: object) -> object:
@@ -426,14 +430,14 @@ def _frozen(value: object) -> object:
 
 
 def _folder(pattern: str) -> str:
-    """The folders of a pattern before the first that is not the same for all files of a split."""
+    """The leading folders of a pattern that are the same for all files of a split."""
     parts: Sequence[str] = pattern.split("/")[:-1]
     count = next((i for i, part in enumerate(parts) if "*" in part or "{id}" in part), len(parts))
     return "/".join(parts[:count])
 
 
 def _is_picture(path: Path) -> bool:
-    """Whether Pillow reads files of this suffix."""
+    """True if Pillow reads files with this suffix."""
     if path.suffix in USUAL_SUFFIXES:
         return True
     from PIL import Image

@@ -1,12 +1,12 @@
-"""ImageNet-S as foreground against background (attn2mask, Evaluation protocol).
+"""ImageNet-S as a foreground-background data set (attn2mask, Evaluation protocol).
 
     <root>/ImageNetS_categories_im<N>.txt            wnids; class number i is line i, from 1
     <root>/LOC_synset_mapping.txt                    "<wnid> <name>, <synonym>, ..." (ImageNet's)
     <root>/<split>/<wnid>/<name>.JPEG
     <root>/<split>-segmentation/<wnid>/<name>.png    RGB, class R + 256 G; 0 other, 1000 ignored
 
-The mask of an image's own class is the foreground, 1; everything else is 0. An image id is
-<wnid>/<name>. Splits with masks: train-semi and validation. Mini ImageNet-S has the same layout.
+The image's own class is the foreground, 1; all other pixels are 0. An image id is <wnid>/<name>.
+Splits with masks: train-semi and validation. Mini ImageNet-S has the same layout.
 """
 
 import functools
@@ -25,18 +25,18 @@ IGNORED_HERE = 1000  # in the official masks
 
 @functools.cache
 def wnids(root: Path) -> tuple[str, ...]:
-    """The categories in the order of the official list."""
+    """Categories, in the order of the official list."""
     lists = sorted(Path(root).glob("ImageNetS_categories_im*.txt"))
     if len(lists) != 1:
         raise UserError(
-            f"{root}: {len(lists)} lists named ImageNetS_categories_im<N>.txt: keep exactly the one "
-            "of the version that lies there"
+            f"{root}: {len(lists)} lists named ImageNetS_categories_im<N>.txt: keep only the one of "
+            "this version of ImageNet-S"
         )
     return tuple(lists[0].read_text().split())
 
 
 def synonyms(root: Path) -> dict[str, tuple[str, ...]]:
-    """wnid -> its names, for the categories of the list."""
+    """Names of the categories in the official list, by wnid."""
     path = Path(root) / "LOC_synset_mapping.txt"
     if not path.is_file():
         raise UserError(f"{path}: no such file: copy it from the ImageNet archive")
@@ -53,7 +53,7 @@ def synonyms(root: Path) -> dict[str, tuple[str, ...]]:
 
 
 class ImageNetS(Dataset):
-    """The classes of prompts are ImageNet's; those of masks are the image's own, and the rest."""
+    """Prompts have ImageNet's classes; masks separate the image's own class from the rest."""
 
     def number(self, name: str) -> int:
         return 1
@@ -62,7 +62,7 @@ class ImageNetS(Dataset):
         return None
 
     def read_split(self, root: Path, split: str) -> list[str]:
-        """The ids of a split's masks, sorted."""
+        """Ids of a split's masks, sorted."""
         return self.found(root, self.masks, split)
 
     def prompt_names(self, root: Path | None) -> Mapping[str, tuple[str, ...]]:
@@ -94,14 +94,14 @@ class ImageNetS(Dataset):
 
 
 def own_class_mask(numbers: "np.ndarray", own: int) -> "np.ndarray":
-    """Class numbers [H, W] -> [H, W] uint8: 1 the own class, 0 any other, 255 ignored."""
+    """Reduce class numbers [H, W] to 1 for the own class, 0 for others, 255 if ignored: uint8."""
     mask = (numbers == own).astype("uint8")
     mask[numbers == IGNORED_HERE] = DATASET.ignored
     return mask
 
 
 def write_official_mask(path: Path, numbers: "np.ndarray") -> None:
-    """Class numbers [H, W] as an official mask."""
+    """Write class numbers [H, W] in the official mask format."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Photos and masks as arrays, with errors that name the file."""
+"""Read and write photos and masks; errors name the file."""
 
 from pathlib import Path
 
@@ -13,24 +13,24 @@ PALETTE = np.array(bit_colours(), np.uint8)  # VOC's
 
 
 def read_image(path: Path) -> np.ndarray:
-    """[H, W, 3] uint8 RGB."""
+    """Read an image: [H, W, 3] uint8 RGB."""
     return np.asarray(_open(path).convert("RGB"))
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """[H, W] uint8 class numbers. `size`: the (H, W) it must have."""
+    """Read class numbers from a palette or grey PNG: [H, W] uint8. `size`: its expected (H, W)."""
     image = _open(path)
     if image.mode not in ("P", "L"):
-        raise UserError(f"{path}: a mask must be a palette or grey PNG, this is {image.mode}")
+        raise UserError(f"{path}: a mask must be a palette or grey PNG, not {image.mode}")
     return check_size(np.asarray(image), path, size)
 
 
 def check_size(mask: np.ndarray, path: Path, size: tuple[int, int] | None) -> np.ndarray:
-    """The mask read from `path`, where it is of (H, W) `size`, or that is None."""
+    """Return the mask read from `path` if its (H, W) is `size` or that is None."""
     if size is not None and mask.shape != tuple(size):
         raise UserError(
             f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels and its photo "
-            f"{size[1]}x{size[0]}: make them anew from one source"
+            f"{size[1]}x{size[0]}: make both again from one source"
         )
     return mask
 
@@ -49,7 +49,7 @@ def _open(path: Path) -> Image.Image:
 
 
 def write_mask(path: Path, mask: np.ndarray, palette: np.ndarray) -> None:
-    """A palette PNG of class numbers, atomically. `palette`: [256, 3] uint8."""
+    """Write class numbers as a palette PNG, atomically. `palette`: [256, 3] uint8."""
     image = Image.fromarray(mask.astype(np.uint8), "P")
     image.putpalette(palette.astype(np.uint8).tobytes())
     with write_atomically(path) as partial:

@@ -1,6 +1,6 @@
-"""Image labels from files: VOC's annotations, or a table, labels.csv in a data set's folder.
+"""Image-level labels from files: VOC's annotations, or labels.csv in the data set's root.
 
-The table is for photos without annotations. The classes of an image are parted by semicolons; it may have none::
+labels.csv is for photos without annotations. Classes are separated by semicolons and may be absent::
 
     id,classes
     2012_000001,dog;person
@@ -17,16 +17,16 @@ from attnseg.errors import UserError
 
 
 def listed_labels(root: Path, image_id: str, classes: tuple[str, ...]) -> list[str]:
-    """The classes present in an image, in the order of `classes`.
+    """Read an image's classes from labels.csv, in the order of `classes`.
 
     Raises:
-        UserError: names the file, and the line that is wrong or the image that is missing.
+        UserError: if the image is missing or a line is wrong; the message names it.
     """
     path = Path(root) / "labels.csv"
     labels = _read(path, classes)
     if image_id not in labels:
         raise UserError(
-            f"{path}: no line for image {image_id!r}; add one, with no class if it has none"
+            f"{path}: no line for image {image_id!r}; add one, without classes if there are none"
         )
     return labels[image_id]
 
@@ -38,7 +38,7 @@ def _read(path: Path, classes: tuple[str, ...]) -> dict[str, list[str]]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"{path}: cannot be read ({error}); it has the columns id and classes"
+            f"{path}: cannot be read ({error}); it must have the columns id and classes"
         ) from None
     labels: dict[str, list[str]] = {}
     for number, row in enumerate(rows, 2):
@@ -46,7 +46,7 @@ def _read(path: Path, classes: tuple[str, ...]) -> dict[str, list[str]]:
         if not image_id or text is None:
             raise UserError(f"{path}, line {number}: the columns must be id and classes")
         if image_id in labels:
-            raise UserError(f"{path}, line {number}: image {image_id!r} comes twice")
+            raise UserError(f"{path}, line {number}: repeated image {image_id!r}; remove one line")
         names = {name.strip() for name in text.split(";") if name.strip()}
         if unknown := names - set(classes):
             raise UserError(
@@ -57,7 +57,7 @@ def _read(path: Path, classes: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 def xml_labels(path: Path, dataset: Dataset) -> list[str]:
-    """The classes of the objects in one of VOC's annotations, difficult ones included, in order."""
+    """Classes of the objects in a VOC annotation, including difficult ones, in order."""
     try:
         elements = ElementTree.parse(path).findall("object/name")
         names = [element.text.strip() for element in elements]  # type: ignore[union-attr]  # below

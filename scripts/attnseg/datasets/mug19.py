@@ -1,6 +1,6 @@
-"""Mug19: mugs, scenes of mugs, and questions about them (Text2Mask, Section 4).
+"""Mug19: photos of mugs, scenes of mugs, and referring expressions (Text2Mask, Section 4).
 
-The layout that is read here; whatever archive the data comes in is brought into it::
+Data must be brought into this layout::
 
     mug19/
       subjects.json   {"<subject>": {"class": "mug", "series": "<name of its series>"}, ...}
@@ -10,15 +10,15 @@ The layout that is read here; whatever archive the data comes in is brought into
                         "instance": 1, "subject": "<subject>",
                         "description": "the mug filled with cola",
                         "splits": ["all", "semantic_distractor"]}, ...]
-      subjects/<subject>/*.jpg or *.png       photos, 5 to 10 a subject (640x640 in Mug19)
+      subjects/<subject>/*.jpg or *.png       5 to 10 photos per subject (640x640 in Mug19)
       scenes/<scene>/<view>.jpg or .png       photos of a scene (1137x640 in Mug19)
       masks/<scene>/<view>.png                grey or palette: 0 background, n the n-th of `instances`
       subject_masks/<subject>/<photo>.png     optional: 0 background, 1 the subject
 
-`instance` counts from 1 in the order of the scene's `instances`. `subject` is whose photos may be
-used: in the variant split a sibling of the series, in all other splits the instance's own. The
-description names the class by its word, in whose place a query puts "<new1> <class>". Further keys
-are allowed everywhere and not read here (the mini twin keeps each instance's traits).
+`instance` counts from 1 in the order of the scene's `instances`. `subject` is the mug whose photos
+may be used: the instance's own or, in the variant split, a sibling of the same series. The description
+contains the class word, which a query replaces by "<new1> <class>". Further keys are allowed
+everywhere and ignored here (the mini twin keeps each instance's traits).
 """
 
 import json
@@ -39,7 +39,7 @@ SPLITS = ("all", "semantic_distractor", "visual_distractor", "variant")
 
 @dataclass(frozen=True)
 class Triplet:
-    """A question: where in this view is the mug that the subject and the words mean?"""
+    """A referring expression (subject and description) and its target instance in a view."""
 
     id: str
     scene: str
@@ -51,13 +51,13 @@ class Triplet:
 
     @property
     def variant(self) -> bool:
-        """Whether it asks by a sibling's photos."""
+        """True if the subject is a sibling of the target instance."""
         return "variant" in self.splits
 
 
 @dataclass
 class Mug19:
-    """The index of a data set folder: photos are read when asked for."""
+    """The index of a Mug19 folder; images are read on demand."""
 
     root: Path
     subjects: dict[str, dict]
@@ -72,7 +72,7 @@ class Mug19:
         return images_in(self.root / "subjects" / subject)
 
     def instances(self, scene: str) -> list[str]:
-        """The subjects of a scene's instances 1, 2, ..."""
+        """Subjects of a scene's instances 1, 2, ..."""
         return [instance["subject"] for instance in self.scenes[scene]["instances"]]
 
     def views(self) -> list[tuple[str, str]]:
@@ -87,7 +87,7 @@ class Mug19:
         return found[0] if found else folder / f"{view}.jpg"
 
     def read_view(self, scene: str, view: str) -> "np.ndarray":
-        """[H, W, 3] uint8."""
+        """Read the photo of a view: [H, W, 3] uint8 RGB."""
         from attnseg.datasets.images import read_image
 
         return read_image(self.view_path(scene, view))
@@ -95,7 +95,7 @@ class Mug19:
     def read_masks(
         self, scene: str, view: str, size: tuple[int, int] | None = None
     ) -> "np.ndarray":
-        """[I, H, W] bool, the visible part of each instance of the scene."""
+        """Masks of the visible part of each instance of the scene: [I, H, W] bool."""
         import numpy as np
 
         from attnseg.datasets.images import read_mask
@@ -108,12 +108,12 @@ class Mug19:
         return self.root / "subject_masks" / photo.parent.name / f"{photo.stem}.png"
 
     def split_sizes(self) -> dict[str, int]:
-        """Split -> its triplets."""
+        """Number of triplets of each split."""
         counts = Counter(split for triplet in self.triplets for split in triplet.splits)
         return {split: counts[split] for split in SPLITS}
 
     def groups(self) -> dict[tuple[str, str, bool], list[Triplet]]:
-        """(scene, view, by variants?) -> its triplets: those assigned together for af_acc."""
+        """Triplets that are assigned jointly for af_acc, by (scene, view, variant)."""
         groups: dict[tuple[str, str, bool], list[Triplet]] = {}
         for triplet in self.triplets:
             groups.setdefault((triplet.scene, triplet.view, triplet.variant), []).append(triplet)
@@ -121,10 +121,10 @@ class Mug19:
 
 
 def read_mug19(root: str | Path) -> Mug19:
-    """The index of a Mug19 folder, checked.
+    """Read and check the index of a Mug19 folder.
 
     Raises:
-        UserError: one line that names the file and the entry which is missing or contradictory.
+        UserError: if an entry is missing or contradictory; the message names the file and the entry.
     """
     root = Path(root)
     data = Mug19(root, _read(root / "subjects.json", dict), _read(root / "scenes.json", dict))
@@ -155,12 +155,12 @@ def read_mug19(root: str | Path) -> Mug19:
         ) from None
     repeated = [name for name, count in Counter(t.id for t in data.triplets).items() if count > 1]
     if repeated:
-        raise UserError(f"{root / 'triplets.json'}: the id {repeated[0]!r} is there more than once")
+        raise UserError(f"{root / 'triplets.json'}: repeated id {repeated[0]!r}; make ids unique")
     for key, group in data.groups().items():
         if len({triplet.instance for triplet in group}) < len(group):
             raise UserError(
-                f"{root / 'triplets.json'}: scene {key[0]}, view {key[1]}: an instance is asked for "
-                "twice; keep one question an instance, and one by variants"
+                f"{root / 'triplets.json'}: scene {key[0]}, view {key[1]}: an instance has two "
+                "triplets; keep one per instance, and one in the variant split"
             )
     return data
 
@@ -175,17 +175,19 @@ def _check(triplet: Triplet, data: Mug19) -> None:
     subjects = data.instances(triplet.scene)
     if not 1 <= triplet.instance <= len(subjects):
         raise UserError(
-            f"{where}: its scene has instances 1 to {len(subjects)}, no {triplet.instance}"
+            f"{where}: its scene has instances 1 to {len(subjects)}, not {triplet.instance}"
         )
     if triplet.subject not in data.subjects:
-        raise UserError(f"{where}: {triplet.subject!r} is no subject of subjects.json")
+        raise UserError(f"{where}: {triplet.subject!r} is not a subject of subjects.json")
     unknown = set(triplet.splits) - set(SPLITS)
     if unknown or not triplet.splits:
         raise UserError(f"{where}: its splits must be some of {', '.join(SPLITS)}")
     target = subjects[triplet.instance - 1]
     if triplet.variant == (triplet.subject == target):
         whose = "a sibling's" if triplet.variant else "the instance's own"
-        raise UserError(f"{where}: asks by {triplet.subject!r} for {target!r}; it must be {whose}")
+        raise UserError(
+            f"{where}: the subject of {target!r} is {triplet.subject!r}; it must be {whose}"
+        )
     if data.class_of(triplet.subject) not in triplet.description.split():
         raise UserError(f"{where}: its description does not name the class")
 
@@ -195,33 +197,31 @@ Content = TypeVar("Content", dict, list)
 
 def _read(path: Path, kind: type[Content]) -> Content:
     if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; a Mug19 folder is laid out as attnseg.datasets.mug19 says"
-        )
+        raise UserError(f"{path}: no such file; the layout is described in attnseg.datasets.mug19")
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path}: damaged JSON ({error})") from None
     if not isinstance(content, kind):
-        raise UserError(f"{path}: holds a {type(content).__name__}, a {kind.__name__} is needed")
+        raise UserError(f"{path}: contains a {type(content).__name__}, not a {kind.__name__}")
     return content
 
 
-class Questions(Dataset):
-    """A split's images are questions, several of a photo."""
+class ReferringExpressions(Dataset):
+    """The items of a split are triplets, several per photo."""
 
     def files(
         self, root: Path, split: str, masks: bool = True
     ) -> tuple[list[str], list[Path], list[Path]]:
         data = read_mug19(root)
-        asked = [triplet for triplet in data.triplets if split in triplet.splits]
+        chosen = [triplet for triplet in data.triplets if split in triplet.splits]
         return (
-            [triplet.id for triplet in asked],
-            [data.view_path(triplet.scene, triplet.view) for triplet in asked],
-            [data.root / "masks" / t.scene / f"{t.view}.png" for t in asked] if masks else [],
+            [triplet.id for triplet in chosen],
+            [data.view_path(triplet.scene, triplet.view) for triplet in chosen],
+            [data.root / "masks" / t.scene / f"{t.view}.png" for t in chosen] if masks else [],
         )
 
 
-DATASET = Questions(
+DATASET = ReferringExpressions(
     name="mug19", layout="mug19", classes=("mug",), photos=None, masks=None, label_sources=()
 )

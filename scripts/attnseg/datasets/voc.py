@@ -1,9 +1,9 @@
-"""PASCAL VOC 2012, SBD's additional masks included.
+"""PASCAL VOC 2012, with the additional masks of SBD.
 
     <root>/JPEGImages/<id>.jpg
     <root>/Annotations/<id>.xml                  image-level labels
     <root>/SegmentationClassAug/<id>.png         0 background, 1 to 20, 255 ignored
-    <root>/ImageSets/Segmentation/<split>.txt    ids, one a line
+    <root>/ImageSets/Segmentation/<split>.txt    ids, one per line
 
 `root` is the folder VOCdevkit/VOC2012. Mini VOC has the same layout.
 """
@@ -29,7 +29,7 @@ SYNONYMS = {
     "tv": "tv monitor screen",
     "tvmonitor": "tv monitor screen",
 }
-# The authors' code has words of its own for these classes of VOC.
+# The official code has special background words for these classes.
 OFFICIAL_BACKGROUND_WORDS = {
     "boat": ("river", "sea", "lake", "water", "mountain"),
     "cow": ("grass", "stone", "rocks"),
@@ -37,8 +37,8 @@ OFFICIAL_BACKGROUND_WORDS = {
     "tvmonitor": ("keyboard", "wall"),
 }
 
-# The paper lists synonyms by hand and does not print them: these are ours. Singular forms; the
-# queries' synonyms and the mini world's words are among them.
+# Ours, in the singular: attn2mask's synonyms were listed by hand and are not published. They include
+# the queries' synonyms and the mini world's words.
 CAPTION_WORDS: dict[str, tuple[str, ...]] = {
     "aeroplane": (
         "aeroplane", "airplane", "air plane", "plane", "aircraft", "airliner", "jetliner",
@@ -87,11 +87,11 @@ CAPTION_WORDS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-# With these alone for person, 40.6 % of COCO's val2017 captions name a class; the paper kept 168,679
-# of train2014's 414,113, 40.7 %. With the words above it is 61 %.
+# With only these for person, 40.6 % of COCO's val2017 captions name a class; with the words above,
+# 61 %. attn2mask kept 168,679 of train2014's 414,113 captions, 40.7 %.
 LITERAL_PERSON = ("person", "person with clothes")
 
-# Phrases that hold a class's name and are none of it (or say little about the picture).
+# Phrases that contain a class's name but do not mean it (or say little about the image).
 DISTRACTORS: tuple[str, ...] = (
     "jet ski", "jet stream",
     "bike rack", "bike lane", "bike path", "bicycle rack", "bicycle lane", "exercise bike",
@@ -116,7 +116,7 @@ DISTRACTORS: tuple[str, ...] = (
 
 
 class Voc(Dataset):
-    """The masks and the list of trainaug are made from VOC's and SBD's own."""
+    """VOC 2012, whose trainaug list and masks are built from those of VOC and SBD."""
 
     def build(self, root: Path, splits: Mapping[str, int], processes: int) -> None:
         from attnseg.datasets import voc_aug

@@ -1,11 +1,11 @@
-"""VOC 2012's segmentation masks with those of SBD: SegmentationClassAug and its list trainaug.
+"""Build SegmentationClassAug and the list trainaug from the masks of VOC 2012 and SBD.
 
     <sbd>/cls/<id>.mat       GTcls.Segmentation: [H, W] uint8, 0 background, 1 to 20, nothing ignored
     <sbd>/train.txt, val.txt
 
-trainaug is what SBD or VOC's train has and VOC's val has not: 10,582 ids. VOC's own masks stand
-where VOC has one, because they are finer and have an ignored border; SBD's elsewhere. VOC's val
-masks are copied as well, so that one folder holds the masks of every split.
+trainaug has the 10,582 ids of SBD and VOC's train that are not in VOC's val. VOC's masks take
+precedence, because they are finer and have an ignored border. VOC's val masks are copied as well, so
+that one folder has the masks of all splits.
 """
 
 import shutil
@@ -27,7 +27,7 @@ from attnseg.errors import UserError
 from attnseg.io.files import write_atomically, write_json
 
 TRAINAUG = 10582
-# SHA-256 of the sorted ids, a newline between two: of the list train_aug that DeepLab made common
+# SHA-256 of the sorted ids, separated by newlines, of DeepLab's list train_aug
 TRAINAUG_SHA256 = "855dff350b7f447bf43cb98ea626a32e0d0b3b7c5786e03b2712a21355b635bf"
 
 
@@ -39,18 +39,18 @@ def build(
     processes: int = 1,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict:
-    """Write SegmentationClassAug/ and the list trainaug in `root`; what is in them.
+    """Write SegmentationClassAug/ and the list trainaug in `root`; return a summary.
 
-    Masks that are there are kept and checked with the new ones. The list is written last, when
-    every mask is right.
+    Existing masks are kept, but checked like new ones. The list is written last, when all masks are
+    valid.
 
     Args:
         root: the folder VOCdevkit/VOC2012.
         sbd: the folder benchmark_RELEASE/dataset.
-        images: how many ids trainaug must have.
+        images: expected number of ids in trainaug.
 
     Raises:
-        UserError: for a missing file, another number of ids, or a mask that is none.
+        UserError: if a file is missing, the number of ids differs, or a mask is invalid.
     """
     root, sbd = Path(root), Path(sbd)
     ids = trainaug_ids(root, sbd, images)
@@ -81,20 +81,20 @@ def build(
 
 
 def trainaug_ids(root: Path, sbd: Path, images: int = TRAINAUG) -> list[str]:
-    """The ids of trainaug, sorted."""
+    """Ids of trainaug, sorted."""
     listed: set[str] = set()
     for name in ("train", "val"):
         path = Path(sbd) / f"{name}.txt"
         if not path.is_file():
             raise UserError(
-                f"{path}: no list of SBD; --sbd is the folder benchmark_RELEASE/dataset"
+                f"{path}: no such file; set --sbd to the folder benchmark_RELEASE/dataset"
             )
         listed |= set(path.read_text().split())
     ids = sorted((listed | set(VOC.read_split(root, "train"))) - set(VOC.read_split(root, "val")))
     if len(ids) != images:
         raise UserError(
-            f"{sbd}: with VOC's train list and without its val list {len(ids)} ids, trainaug has "
-            f"{images}; get the official lists of SBD (train.txt, val.txt) and of VOC 2012"
+            f"{sbd}: with VOC's train list and without its val list there are {len(ids)} ids, "
+            f"trainaug has {images}; get the official lists of SBD (train.txt, val.txt) and VOC 2012"
         )
     if images == TRAINAUG and ids_hash(ids) != TRAINAUG_SHA256:
         raise UserError(f"{sbd}: {images} ids, but not trainaug's; get the official lists of SBD")
@@ -102,20 +102,20 @@ def trainaug_ids(root: Path, sbd: Path, images: int = TRAINAUG) -> list[str]:
 
 
 def read_sbd_mask(path: Path) -> np.ndarray:
-    """[H, W] uint8 class numbers of one of SBD's files."""
+    """Read class numbers from a file of SBD: [H, W] uint8."""
     try:
         mask = loadmat(path, simplify_cells=True)["GTcls"]["Segmentation"]
     except FileNotFoundError:
         raise UserError(f"{path}: no such mask; unpack SBD's archive again") from None
-    except Exception as error:  # scipy raises a dozen types for damaged files
+    except Exception as error:  # scipy raises many types for damaged files
         raise UserError(
-            f"{path}: no mask of SBD ({type(error).__name__}: {error}); unpack its archive again"
+            f"{path}: not a mask of SBD ({type(error).__name__}: {error}); unpack its archive again"
         ) from None
     return np.asarray(mask)
 
 
 def _make(root: Path, sbd: Path, own: set[str], image_id: str) -> tuple[str, int]:
-    """One mask; its source and the number of its ignored pixels."""
+    """Make and check one mask; return its source and the number of its ignored pixels."""
     path = VOC.mask_path(root, image_id)
     source = "voc" if image_id in own else "sbd"
     if not path.exists():
@@ -134,7 +134,7 @@ def _make(root: Path, sbd: Path, own: set[str], image_id: str) -> tuple[str, int
 
 
 def _ignored(root: Path, image_id: str) -> int:
-    """The ignored pixels of a mask, after it passed for one: palette, classes, size."""
+    """Check a mask's palette, classes and size; return the number of its ignored pixels."""
     path = VOC.mask_path(root, image_id)
     with Image.open(path) as image:
         colours = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
@@ -142,7 +142,9 @@ def _ignored(root: Path, image_id: str) -> int:
     counts = np.bincount(mask.ravel(), minlength=256)
     strange = [int(n) for n in np.nonzero(counts)[0] if n > len(VOC.classes) and n != VOC.ignored]
     if strange:
-        raise UserError(f"{path}: values {strange}; VOC has 0 to 20 and 255. Remove it, run again")
+        raise UserError(
+            f"{path}: values {strange}; VOC has 0 to 20 and 255; remove it and run again"
+        )
     used = np.nonzero(counts)[0]
     if len(colours) <= used.max() or (colours[used] != PALETTE[used]).any():
         raise UserError(f"{path}: its colours are not VOC's; remove it and run again")
@@ -152,6 +154,6 @@ def _ignored(root: Path, image_id: str) -> int:
             if image.size != mask.shape[::-1]:
                 raise UserError(
                     f"{path}: {mask.shape[1]}x{mask.shape[0]} pixels, its photo has "
-                    f"{image.width}x{image.height}; remove the wrong one and get it again"
+                    f"{image.width}x{image.height}; remove the wrong one and download it again"
                 )
     return int(counts[VOC.ignored])

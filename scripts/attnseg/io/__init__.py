@@ -1,1 +1,1 @@
-"""Files, shards, devices, downloads, costs: what touches the machine."""
+"""Access to the machine: files, shards, devices, downloads, costs."""

@@ -1,4 +1,4 @@
-"""Batches that become smaller where the device's memory does not hold them."""
+"""Batches that shrink when the device runs out of memory."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -23,8 +23,7 @@ Items = TypeVar("Items", bound=Samples)
 
 
 class Batches:
-    """Runs of samples that pass a network together: `size` at a time, halved, for good, whenever
-    memory runs out.
+    """A batch size, halved for good whenever memory runs out.
 
     `what` names one sample in messages.
     """
@@ -37,7 +36,7 @@ class Batches:
         """Each run of `items`, in order, and what `work` makes of it.
 
         Raises:
-            UserError: where memory does not hold a single one.
+            UserError: if a single item does not fit in memory.
         """
         start = 0
         while start < len(items):
@@ -50,9 +49,9 @@ class Batches:
     def together(
         self, items: Items, work: Callable[[Items], Result], undo: Callable[[], object]
     ) -> list[Result]:
-        """What `work` makes of every run; for parts that add up, as gradients do.
+        """Results of `work` on every batch, for side effects that add up, such as gradients.
 
-        Where memory runs out, `undo` is called and all of it begins again in smaller runs.
+        When memory runs out, `undo` is called and all items start again in smaller batches.
         """
         while True:
             results: list[Result] = []
@@ -71,16 +70,16 @@ class Batches:
         try:
             return True, work(part)
         except torch.OutOfMemoryError:
-            pass  # what the failed pass held is freed when the exception is gone
+            pass  # the failed pass's memory is freed only once the exception is gone
         if len(part) == 1:
             raise UserError(
                 f"the GPU's memory does not hold one {self.what} at a time: use a GPU with more "
-                "memory, or smaller images"
+                "memory or smaller images"
             )
         torch.cuda.empty_cache()
         self.size = len(part) // 2
         print(
-            f"out of memory with {len(part)} {self.what}s at a time: going on with {self.size}",
+            f"out of memory with {len(part)} {self.what}s at a time: continuing with {self.size}",
             file=sys.stderr,
             flush=True,
         )

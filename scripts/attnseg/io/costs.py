@@ -1,13 +1,13 @@
-"""What a job costs, measured: a record per job, beside its log, that tables add up.
+"""Measured costs: one record per job, beside its log; tables add them up.
 
 A job is a program whose stderr goes to a log, <work>/logs/<rule>/....log; its record is
 <work>/benchmarks/<rule>/....json::
 
     {"command": [...], "attempts": [{"seconds": 12.3, "cpu_seconds": 11.0, "peak_mib": 512.0}, ...],
-     "read": [files and folders that the command named and that were there], "wrote": [those it made]}
+     "read": [existing files and folders named by the command], "wrote": [those it changed]}
 
-An attempt that is killed counts, too, to a few seconds. Records are no outputs of a rule: they are
-neither hashed nor compared.
+Records are rewritten every few seconds, so that killed attempts count, too. They are not outputs of
+a rule, and are neither hashed nor compared.
 """
 
 import json
@@ -23,17 +23,18 @@ from pathlib import Path
 
 from attnseg.io.files import write_json
 
-EVERY = 5  # seconds between two looks at the memory
+INTERVAL = 5  # seconds between two measurements of memory
 
 
 def record_path() -> Path | None:
-    """Where this process's record belongs; None where its stderr is no log of a rule."""
+    """Path of this process's record; None if its stderr is not a rule's log."""
     try:
         log = Path(os.readlink("/proc/self/fd/2"))
     except OSError:
         return None
     places = [i for i, part in enumerate(log.parts) if part == "logs"]
-    if log.suffix != ".log" or not places or "LOCAL_RANK" in os.environ:  # a share of a training
+    # With LOCAL_RANK this is one of several processes of a training, which has a record already.
+    if log.suffix != ".log" or not places or "LOCAL_RANK" in os.environ:
         return None
     folders = [*log.parts[: places[-1]], "benchmarks", *log.parts[places[-1] + 1 :]]
     return Path(*folders).with_suffix(".json")
@@ -41,7 +42,7 @@ def record_path() -> Path | None:
 
 @contextmanager
 def recorded(command: Sequence[str], path: Path | None) -> Iterator[None]:
-    """Keep a record of this process at `path` while the block runs; nothing for None."""
+    """Record this process's cost at `path` while the block runs; do nothing if it is None."""
     if path is None:
         yield
         return
@@ -70,7 +71,7 @@ def recorded(command: Sequence[str], path: Path | None) -> Iterator[None]:
         write_json(path, record)
 
     def watch() -> None:
-        while not over.wait(EVERY):
+        while not over.wait(INTERVAL):
             write()
 
     threading.Thread(target=watch, daemon=True).start()
@@ -82,7 +83,7 @@ def recorded(command: Sequence[str], path: Path | None) -> Iterator[None]:
 
 
 def _paths(command: Sequence[str]) -> Iterator[str]:
-    """The words of a command that may be paths: plain, behind an equals sign, or inside JSON."""
+    """Words of a command that may be paths: plain, after an equals sign, or inside JSON."""
     for word in command[1:]:
         if word.startswith(("{", "[")):
             try:
@@ -104,7 +105,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _changed(name: str) -> int | None:
-    """When a file, or a folder's list of files, was last changed, in nanoseconds; None without."""
+    """Modification time of a file or folder in nanoseconds, None if it does not exist."""
     try:
         return os.stat(name).st_mtime_ns
     except (OSError, ValueError):
@@ -112,7 +113,7 @@ def _changed(name: str) -> int | None:
 
 
 def _earlier_attempts(path: Path, command: Sequence[str]) -> list[dict]:
-    """Those of the same command; another one begins a record of its own."""
+    """Recorded attempts of the same command; another command starts a new record."""
     try:
         record = json.loads(path.read_text())
         return record["attempts"] if record["command"] == list(command) else []
@@ -121,8 +122,10 @@ def _earlier_attempts(path: Path, command: Sequence[str]) -> list[dict]:
 
 
 def own_peak_mib() -> float:
-    """The most memory of this program, in MiB (Linux). `ru_maxrss` also counts what the process held
-    before it became this program, which is what started it: Snakemake, or a test."""
+    """Peak memory of this program in MiB (Linux).
+
+    `ru_maxrss` would also count what the process held before exec, as a copy of Snakemake or a test.
+    """
     status = Path("/proc/self/status").read_text()
     return int(re.findall(r"^VmHWM:\s*(\d+) kB", status, re.M)[0]) / 1024
 
@@ -150,7 +153,7 @@ def tree_mib() -> float:
 
 @dataclass(frozen=True)
 class Job:
-    """A record: what a job of `rule` took over all its attempts."""
+    """The cost of a job of `rule`, summed over its attempts."""
 
     rule: str
     seconds: float
@@ -161,7 +164,7 @@ class Job:
 
 
 def read_jobs(folder: str | os.PathLike) -> list[Job]:
-    """The records below a folder `benchmarks`; unreadable ones are left out."""
+    """Records below a folder `benchmarks`; unreadable ones are skipped."""
     jobs = []
     for path in sorted(Path(folder).rglob("*.json")):
         try:
@@ -183,9 +186,9 @@ def read_jobs(folder: str | os.PathLike) -> list[Job]:
 
 
 def jobs_behind(files: Iterable[str | os.PathLike], jobs: Sequence[Job]) -> list[Job]:
-    """The jobs that made `files`, those that made what these read, and so on, each once.
+    """Jobs that `files` depend on, directly or indirectly, each once.
 
-    A job that names a folder made, or read, the files directly in it.
+    A job that names a folder is taken to have read or written the files directly in it.
     """
     makers: dict[Path, set[int]] = {}
     inside: dict[Path, set[int]] = {}

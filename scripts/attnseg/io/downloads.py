@@ -1,4 +1,4 @@
-"""Files from the network and out of archives: resumed, checked, and never outside their folder."""
+"""Resumable, verified downloads, and archives unpacked only within their folder."""
 
 import contextlib
 import datetime
@@ -40,7 +40,7 @@ DAMAGED = (
     gzip.BadGzipFile,
     RuntimeError,
 )
-RETRIED = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may pass
+RETRIED = {408, 425, 429, 500, 502, 503, 504}  # transient HTTP statuses
 
 
 def download(
@@ -54,20 +54,22 @@ def download(
     wait: float = 2.0,
     timeout: float = 60.0,
 ) -> Path:
-    """`url` as the file `path`, which is there when this returns and not before.
+    """Download `url` to `path`, which exists only once it is complete and verified.
 
-    What has arrived is kept as ``<name>.part`` and asked for no second time, after a cut as after
-    an interrupted run. A file with a wrong checksum is kept aside as ``<name>.bad``.
+    Partial downloads are kept as ``<name>.part`` and resumed, also by a later run. A file with a
+    wrong checksum is moved to ``<name>.bad``.
 
     Args:
-        sha256, md5: hexadecimal checksums, or the first digits of one; both are checked.
+        sha256, md5: hexadecimal checksums, or their first digits; both are checked.
         lock: a JSON file of checksums. Without `sha256` and `md5` the first download writes its
             SHA-256 there, and every later one of the same address must agree.
-        retries: attempts in a row that bring nothing before this gives up.
+        retries: successive attempts without new data after which to give up.
         wait: seconds before the second attempt, doubled with each further one.
+        timeout: seconds to wait for the server.
 
     Raises:
-        UserError: not found, no answer, no room on the disk, or another checksum.
+        UserError: if the file is not found, the server does not respond, the disk is full or a
+            checksum differs.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,9 +97,9 @@ def verify(
     lock: Path | None = None,
     aside: Path | None = None,
 ) -> None:
-    """Raise a `UserError` where the checksums of `file` are not those given or in `lock`.
+    """Raise a `UserError` if the checksums of `file` differ from those given or in `lock`.
 
-    A wrong file is moved to `aside` where that is given.
+    A wrong file is moved to `aside`, if given. `origin` is its address: its key in `lock`.
     """
     locked = read_lock(lock) if lock is not None and not (sha256 or md5) else None
     if locked is not None:
@@ -117,7 +119,7 @@ def verify(
         source = f" in {lock}" if locked is not None else ""
         raise UserError(
             f"{origin}: {name} is {found}, expected {expected}{source}; the file is kept as {kept}: "
-            "download it again, and if it stays so, do not use it"
+            "download it again, and if it still differs, do not use it"
         )
     if lock is not None and locked is not None and sha256 is None:
         entry = {
@@ -131,25 +133,25 @@ def verify(
 
 
 def read_lock(lock: Path) -> dict:
-    """address -> {sha256, bytes, first_seen}: what was seen where no checksum is published."""
+    """Checksums of first downloads, by address: {sha256, bytes, first_seen}."""
     try:
         return json.loads(Path(lock).read_text())
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise UserError(f"{lock}: not valid JSON ({error}); repair or remove it") from None
+        raise UserError(f"{lock}: invalid JSON ({error}); repair or remove it") from None
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """Raise a `UserError` where the disk of `folder` has less than `needed` bytes free."""
+    """Raise a `UserError` if the disk of `folder` has fewer than `needed` bytes free."""
     folder = Path(folder)
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
-            f"{folder}: {what} needs {size(needed)} and {size(free)} are free; make room, or set "
-            "the data set's root to another disk"
+            f"{folder}: {what} needs {size(needed)} and {size(free)} are free; free some space, or "
+            "set the data set's root to another disk"
         )
 
 
@@ -166,7 +168,7 @@ def size(count: float) -> str:
 
 
 def _fetch(url: str, part: Path, retries: int, wait: float, timeout: float) -> None:
-    """All of `url` in `part`, from wherever it ends now."""
+    """Complete `part`, a partial download of `url`."""
     failures = 0
     while True:
         before = _length(part)
@@ -177,36 +179,36 @@ def _fetch(url: str, part: Path, retries: int, wait: float, timeout: float) -> N
         except urllib.error.HTTPError as error:
             reason = f"{error.code} {error.reason}"
             if error.code not in RETRIED:
-                raise UserError(f"{url}: {reason}; see whether the address has moved") from None
+                raise UserError(f"{url}: {reason}; see whether it has moved") from None
         except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(
-                    f"{part}: the disk is full; what has arrived is kept: make room and run again"
+                    f"{part}: the disk is full; what has arrived is kept: free some space and run again"
                 ) from None
             if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
-                raise UserError(f"{part}: {error.strerror}; choose a folder to write in") from None
+                raise UserError(f"{part}: {error.strerror}; choose a writable folder") from None
             reason = str(getattr(error, "reason", None) or error) or type(error).__name__
         except ValueError as error:
-            raise UserError(f"{url}: no address ({error})") from None
+            raise UserError(f"{url}: not a valid address ({error})") from None
         failures = 0 if _length(part) > before else failures + 1
         if failures >= retries:
             raise UserError(
                 f"{url}: {reason}, {retries} times in a row; {size(_length(part))} are kept in {part}: "
-                f"run again to go on, or put {part.name.removesuffix('.part')} beside it by hand"
+                f"run again to continue, or put {part.name.removesuffix('.part')} beside it by hand"
             )
         pause = wait * 2 ** max(failures - 1, 0)
-        print(f"{url}: {reason}; again in {pause:.0f} s", file=sys.stderr, flush=True)
+        print(f"{url}: {reason}; retrying in {pause:.0f} s", file=sys.stderr, flush=True)
         time.sleep(pause)
 
 
 def _fetch_once(url: str, part: Path, timeout: float) -> bool:
-    """One request for what is missing. Whether `part` is complete now."""
+    """Request the missing bytes; True if `part` is now complete."""
     start = _length(part)
     request = urllib.request.Request(url, headers={"User-Agent": "attnseg"})
     tag = _read_tag(part)
     if start:
         request.add_header("Range", f"bytes={start}-")
-        if tag:  # answers with the whole file, should it have changed since
+        if tag:  # if the file has changed since, the server sends all of it
             request.add_header("If-Range", tag)
     try:
         response = urllib.request.urlopen(request, timeout=timeout)
@@ -216,20 +218,20 @@ def _fetch_once(url: str, part: Path, timeout: float) -> bool:
         total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
         if total == str(start):
             return True
-        part.unlink()  # longer than the file: not a part of it
+        part.unlink()  # longer than the file: of another version
         return False
     with response:
         given = response.headers.get("Content-Range", "")
         resumed = response.status == 206 and given.startswith(f"bytes {start}-")
         if response.status == 206 and not resumed:
-            raise OSError(f"asked for bytes from {start}, got {given!r}")
+            raise OSError(f"requested bytes from {start}, got {given!r}")
         start = start if resumed else 0
         length = response.headers.get("Content-Length")
         missing = int(length) if length is not None and length.isdigit() else None
         if missing is not None:
             check_space(part.parent, missing, f"downloading {Path(url).name}")
         new_tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-        if not new_tag.startswith("W/"):  # a weak tag does not vouch for the bytes
+        if not new_tag.startswith("W/"):  # weak tags do not guarantee identical bytes
             _tag_file(part).write_text(new_tag)
         with (
             open(part, "ab" if resumed else "wb", buffering=0) as file,
@@ -257,21 +259,21 @@ def _read_tag(part: Path) -> str:
 
 @contextlib.contextmanager
 def _progress(name: str, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a line every 10 per cent in a log."""
+    """Show progress: a bar on a terminal, a line every 10 per cent in a log."""
     if sys.stderr.isatty():
         with tqdm(
             desc=name, initial=start, total=total, unit="B", unit_scale=True, leave=False
         ) as bar:
             yield bar.update
         return
-    done, told = start, 10 * start // total if total else 0
+    done, tenths = start, 10 * start // total if total else 0
 
     def update(count: int) -> None:
-        nonlocal done, told
+        nonlocal done, tenths
         done += count
-        if total and 10 * done // total > told:
-            told = 10 * done // total
-            print(f"{name}: {10 * told} % of {size(total)}", file=sys.stderr, flush=True)
+        if total and 10 * done // total > tenths:
+            tenths = 10 * done // total
+            print(f"{name}: {10 * tenths} % of {size(total)}", file=sys.stderr, flush=True)
 
     yield update
 
@@ -282,15 +284,15 @@ def _progress(name: str, start: int, total: int | None) -> Iterator[Callable[[in
 def extract(
     archive: Path, folder: Path, *, strip: str = "", only: tuple[str, ...] | list[str] = ()
 ) -> int:
-    """The files of a tar or zip archive in `folder`; how many.
+    """Unpack a tar or zip archive into `folder`; return the number of files.
 
-    Everything is unpacked beside its place first and moved when all of it is there; existing files
-    are replaced. An archive in which one wanted entry is a link or a device, or any entry leads out
-    of the folder, is refused as a whole.
+    Files are moved into place, replacing existing ones, only once all are unpacked. The whole
+    archive is refused if a wanted entry is a link or a device, or if any entry leads out of the
+    folder.
 
     Args:
-        strip: the folder in the archive whose content is wanted; what lies elsewhere is left.
-        only: patterns (``cls/*``, matching across /) of the files wanted, below `strip`.
+        strip: the folder in the archive to unpack; other entries are skipped.
+        only: patterns (``cls/*``, matching across /) of the files to unpack, below `strip`.
     """
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -313,15 +315,15 @@ def extract(
                 count += 1
         except DAMAGED as error:
             raise UserError(
-                f"{archive}: damaged or no archive ({error}); download it again"
+                f"{archive}: damaged or not an archive ({error}); download it again"
             ) from None
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise UserError(f"{folder}: the disk is full; make room and run again") from None
+            raise UserError(f"{folder}: the disk is full; free some space and run again") from None
         if not count:
             wanted = f" below {strip}" if strip else ""
-            raise UserError(f"{archive}: no file wanted{wanted}; is it another archive?")
+            raise UserError(f"{archive}: no matching file{wanted}; is it another archive?")
         for file in sorted(partial.rglob("*")):
             place = folder / file.relative_to(partial)
             if file.is_dir():
@@ -336,7 +338,7 @@ def extract(
 def _target(
     archive: Path, member: str, kind: str, strip: str, only: tuple[str, ...] | list[str]
 ) -> PurePosixPath | None:
-    """Where a member goes, below the folder; None where it is not wanted."""
+    """A member's path below the folder, None if it is not wanted."""
     path = PurePosixPath(member.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
         raise UserError(
@@ -355,12 +357,12 @@ def _target(
 
 def _is_zip(archive: Path) -> bool:
     if not archive.is_file():
-        raise UserError(f"{archive}: no such file; name an archive that is there")
+        raise UserError(f"{archive}: no such file; name an existing archive")
     return zipfile.is_zipfile(archive)
 
 
 def _read_tar(archive: Path) -> Iterator[tuple[str, str, int, Callable]]:
-    """Name, kind, size of each member and a function that writes its content to a file."""
+    """Yield each member's name, kind, size and a function that copies its content to a file."""
     with tarfile.open(archive, "r|*") as tar:  # a stream: one pass over a compressed archive
         for member in tar:
             if member.isdir():
@@ -378,7 +380,7 @@ def _read_tar(archive: Path) -> Iterator[tuple[str, str, int, Callable]]:
 
 
 def _read_zip(archive: Path) -> Iterator[tuple[str, str, int, Callable]]:
-    """The same for a zip archive."""
+    """Yield the members of a zip archive, as `_read_tar` does."""
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
             mode = member.external_attr >> 16

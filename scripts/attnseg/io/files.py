@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @contextlib.contextmanager
 def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside `path`, with its suffix; renamed to `path` when the block succeeds."""
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
@@ -31,17 +31,17 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
-    """`content` as indented JSON, atomically."""
+    """Write `content` as indented JSON, atomically."""
     with write_atomically(path) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.png",)) -> None:
-    """Remove the files of a folder that were made with other parameters, and remember these.
+    """Remove a folder's files if they were made with other parameters, and record these.
 
     Raises:
-        UserError: where it holds files of these patterns and no parameters.json: they are no
-            program's of ours, and are left alone.
+        UserError: if the folder has files of these patterns but no parameters.json: these may be
+            the user's, and are left alone.
     """
     kept, wanted = folder / "parameters.json", parameters_hash(made_with)
     files = [path for pattern in patterns for path in folder.glob(pattern)]
@@ -69,10 +69,10 @@ def images_in(folder: Path, below: bool = False) -> list[Path]:
 
 
 def safe_name(name: str, where: object) -> str:
-    """A name that data gave us, which is to be part of a path.
+    """Return a name found in data if it is safe as part of a path.
 
     Raises:
-        UserError: where it would lead elsewhere.
+        UserError: if it has characters, such as a slash, that could lead out of a folder.
     """
     if not re.fullmatch(r"\w[\w .+-]*", name):
         raise UserError(f"{where}: the name {name!r} cannot be part of a file's name")
@@ -86,6 +86,6 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def parameters_hash(parameters: dict) -> str:
-    """A short name for a set of parameters: equal for equal values, whatever their order."""
+    """A hash of parameters, 16 hexadecimal digits, that does not depend on their order."""
     text = json.dumps(parameters, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

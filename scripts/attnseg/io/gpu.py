@@ -1,8 +1,8 @@
-"""Which device a program computes on, and a GPU of its own for each process of one machine.
+"""Choice of the device, and exclusive GPUs for the processes of one machine.
 
-`snakemake --resources gpu=2` runs two jobs at a time and tells neither which GPU is its own. A lease
-does: one lock file a device, held by `flock` and so given up when its process dies, however it dies.
-A scheduler that has set CUDA_VISIBLE_DEVICES (SLURM) is obeyed and nothing is locked.
+`snakemake --resources gpu=2` runs two jobs at a time but assigns them no GPU. A lease does: there is
+one lock file per device, held by `flock`, so that the kernel releases it however the process dies.
+If a scheduler such as SLURM has set CUDA_VISIBLE_DEVICES, that is used and nothing is locked.
 """
 
 import fcntl
@@ -21,20 +21,20 @@ import torch
 from attnseg.errors import UserError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-# The same for every process of the machine: TMPDIR may differ from job to job.
+# Not in TMPDIR, which may differ from job to job.
 LOCKS = "/tmp/attnseg-gpus"
-_claimed = ExitStack()  # never closed: the locks go with the process
+_claimed = ExitStack()  # never closed: the locks end with the process
 HOW_WITHOUT = "configure `device: cpu` and `resources: {gpu_per_job: 0}` to compute without a GPU"
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device called `name`: auto (a GPU where there is one), cpu or cuda.
+    """The device called `name`: auto (a GPU if there is one), cpu or cuda.
 
     Raises:
-        UserError: for cuda where PyTorch sees no GPU.
+        UserError: for cuda if PyTorch sees no GPU, and for another name.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"no device {name!r}: choose auto, cpu or cuda")
+        raise UserError(f"unknown device {name!r}: choose auto, cpu or cuda")
     if name == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
@@ -45,7 +45,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_dtype(device: torch.device | str) -> torch.dtype:
-    """bfloat16 where the GPU computes in it, else float16; float32 on a CPU."""
+    """bfloat16 where the GPU supports it, else float16; float32 on a CPU."""
     if torch.device(device).type != "cuda":
         return torch.float32
     # Older GPUs emulate bfloat16, slower than float32.
@@ -54,15 +54,15 @@ def pick_dtype(device: torch.device | str) -> torch.dtype:
 
 
 def training_dtype(device: torch.device | str) -> torch.dtype:
-    """bfloat16 where the GPU computes in it, else float32: float16 would need a loss scaler."""
+    """bfloat16 where the GPU supports it, else float32, since float16 would need a loss scaler."""
     dtype = pick_dtype(device)
     return torch.float32 if dtype == torch.float16 else dtype
 
 
 def claim_device(name: str = "auto", count: int = 1) -> torch.device:
-    """`pick_device`, with `count` GPUs that are this process's alone until it ends.
+    """Like `pick_device`, with `count` GPUs reserved for this process until it ends.
 
-    Call it before CUDA is first used.
+    Call this before CUDA is first used.
     """
     wanted = 0 if name == "cpu" or (name == "auto" and not devices()) else count
     _claimed.enter_context(lease(wanted))
@@ -71,20 +71,20 @@ def claim_device(name: str = "auto", count: int = 1) -> torch.device:
 
 @contextmanager
 def lease(count: int = 1, *, wait: float = 0.2) -> Iterator[list[str]]:
-    """`count` GPUs for this process alone, in CUDA_VISIBLE_DEVICES while the block runs.
+    """Reserve `count` GPUs and list them in CUDA_VISIBLE_DEVICES while the block runs.
 
-    Enter it before CUDA is first used: a process reads the variable once. Where the variable is
-    already set, its devices are yielded as they are. Waits, looking every `wait` seconds, while too
-    few devices are free; takes all or none, so that two processes never wait for each other.
+    Enter it before CUDA is first used: a process reads the variable once. If the variable is already
+    set, its devices are yielded unchanged. While too few devices are free, this retries about every
+    `wait` seconds. It takes all or none, so that two processes never wait for each other.
 
     Raises:
-        UserError: where the machine has fewer than `count` GPUs.
+        UserError: if the machine has fewer than `count` GPUs.
     """
     if VISIBLE in os.environ:
         given = [device for device in os.environ[VISIBLE].split(",") if device]
         if 1 < count != len(given):
             raise UserError(
-                f"{count} GPUs asked for and {VISIBLE} lists {len(given)}; {HOW_WITHOUT}"
+                f"{count} GPUs requested and {VISIBLE} lists {len(given)}; {HOW_WITHOUT}"
             )
         yield given
         return
@@ -94,7 +94,7 @@ def lease(count: int = 1, *, wait: float = 0.2) -> Iterator[list[str]]:
     every = devices()
     if len(every) < count:
         have = f"this machine has {len(every)}" if every else _why_none()
-        raise UserError(f"{count} GPU{'s' * (count > 1)} asked for and {have}; {HOW_WITHOUT}")
+        raise UserError(f"{count} GPU{'s' * (count > 1)} requested and {have}; {HOW_WITHOUT}")
     with ExitStack() as held:
         mine = _try_lease(every, count, held)
         if not mine:
@@ -112,14 +112,14 @@ def lease(count: int = 1, *, wait: float = 0.2) -> Iterator[list[str]]:
 
 
 def devices() -> list[str]:
-    """Names of this machine's GPUs as CUDA_VISIBLE_DEVICES takes them; CUDA is not initialised.
+    """Names of this machine's GPUs as CUDA_VISIBLE_DEVICES takes them; does not initialise CUDA.
 
-    ATTNSEG_GPUS, a number or names between commas, stands in for the machine's own.
+    The variable ATTNSEG_GPUS, a number or comma-separated names, overrides them.
     """
-    told = os.environ.get("ATTNSEG_GPUS")
-    if told is not None:
-        names = [name.strip() for name in told.split(",") if name.strip()]
-        return [str(i) for i in range(int(told))] if told.strip().isdigit() else names
+    override = os.environ.get("ATTNSEG_GPUS")
+    if override is not None:
+        names = [name.strip() for name in override.split(",") if name.strip()]
+        return [str(i) for i in range(int(override))] if override.strip().isdigit() else names
     try:
         listing = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True
@@ -130,9 +130,9 @@ def devices() -> list[str]:
 
 
 def parse_listing(listing: str) -> list[str]:
-    """UUIDs in the output of ``nvidia-smi -L``; of a partitioned GPU those of its MIG parts.
+    """UUIDs in the output of ``nvidia-smi -L``; for a partitioned GPU those of its MIG instances.
 
-    UUIDs and not numbers: CUDA counts from the fastest GPU, nvidia-smi along the bus.
+    Not numbers: CUDA orders GPUs by speed, nvidia-smi by bus.
     """
     found: list[list[str]] = []
     for line in listing.splitlines():
@@ -149,9 +149,9 @@ def parse_listing(listing: str) -> list[str]:
 
 
 def _try_lease(every: list[str], count: int, held: ExitStack) -> list[str]:
-    """`count` devices, locked until `held` closes; none where fewer are free."""
+    """`count` devices, locked until `held` closes; none if fewer are free."""
     with ExitStack() as attempt:
-        # One process at a time looks for devices, so that none takes some of what another needs.
+        # One process at a time, so that two never each hold part of what the other needs.
         if not _lock("choosing", attempt, block=True):
             return []
         taken: list[str] = []
@@ -167,13 +167,13 @@ def _try_lease(every: list[str], count: int, held: ExitStack) -> list[str]:
 
 
 def _lock(name: str, stack: ExitStack, block: bool = False) -> bool:
-    """Whether this process now holds the lock file called `name`, until `stack` closes."""
+    """Try to hold the lock file called `name` until `stack` closes; True on success."""
     folder = Path(os.environ.get("ATTNSEG_GPU_LOCKS", LOCKS))
     path = folder / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.lock"
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o1777)  # other users of the machine lock here as well
+            folder.chmod(0o1777)  # shared with the machine's other users
         try:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -192,7 +192,7 @@ def _lock(name: str, stack: ExitStack, block: bool = False) -> bool:
 
 def _why_none() -> str:
     if os.environ.get(VISIBLE) == "":
-        return f"{VISIBLE} is set to none"
+        return f"{VISIBLE} is empty"
     if devices() and not torch.cuda.is_available():
         build = torch.version.cuda or "none (a CPU build)"
         return f"PyTorch cannot use this machine's (its CUDA: {build})"

@@ -19,7 +19,7 @@ from attnseg.io.files import sha256
 
 
 def _output(command: Sequence[str]) -> str | None:
-    """What a program prints, None where it is absent or fails."""
+    """Standard output of a command, None if it is absent or fails."""
     if shutil.which(command[0]) is None:
         return None
     try:
@@ -30,7 +30,7 @@ def _output(command: Sequence[str]) -> str | None:
 
 
 def git_state(folder: str | os.PathLike | None = None) -> dict[str, str | bool | None]:
-    """{revision, dirty} of the working tree at `folder` (the code's own); null outside of one."""
+    """{revision, dirty} of the git working tree at `folder`, by default the code's; else None."""
     git = ["git", "-C", str(folder or Path(__file__).resolve().parent)]
     revision = _output([*git, "rev-parse", "--verify", "HEAD"])
     changes = _output([*git, "status", "--porcelain"])
@@ -41,13 +41,13 @@ def git_state(folder: str | os.PathLike | None = None) -> dict[str, str | bool |
 
 
 def package_versions() -> dict[str, str]:
-    """Every installed distribution and its version."""
+    """Versions of all installed distributions, sorted by name."""
     found = {d.metadata["Name"]: d.version for d in metadata.distributions() if d.metadata["Name"]}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def device(name: str | None = None) -> dict[str, object]:
-    """The machine: `name` as configured, processor, cores, and GPUs where nvidia-smi is there."""
+    """Description of the machine: processor, cores and GPUs; `name` is the configured device."""
     processor = platform.processor() or platform.machine()
     try:
         information = Path("/proc/cpuinfo").read_text()
@@ -65,9 +65,9 @@ def device(name: str | None = None) -> dict[str, object]:
 
 
 def digest(path: str | os.PathLike) -> str:
-    """The SHA-256 of a file, or of a folder's relative names and contents, in sorted order.
+    """SHA-256 of a file, or of a folder's relative names and contents in sorted order.
 
-    Hidden files, such as a download's own records, do not count.
+    Hidden files, such as a download's records, are ignored.
     """
     path = Path(path)
     if path.is_file():
@@ -83,7 +83,7 @@ def digest(path: str | os.PathLike) -> str:
 
 
 def hashes(named: Mapping[str, str]) -> dict[str, str]:
-    """Values that are no SHA-256 already are taken as paths and replaced by their digest."""
+    """Replace paths by their digest; values that are already a SHA-256 are kept."""
     return {
         name: value if re.fullmatch(r"[0-9a-f]{64}", value) else digest(value)
         for name, value in named.items()
@@ -91,7 +91,7 @@ def hashes(named: Mapping[str, str]) -> dict[str, str]:
 
 
 def cost(files: Sequence[str | os.PathLike], folder: str | os.PathLike | None) -> dict:
-    """Seconds of all jobs behind `files` and the largest memory of one; `folder`: their records."""
+    """Number, total seconds and peak memory of the jobs behind `files`; `folder`: their records."""
     jobs = costs.jobs_behind(files, costs.read_jobs(folder)) if folder else []
     return {
         "jobs": len(jobs),
@@ -101,18 +101,16 @@ def cost(files: Sequence[str | os.PathLike], folder: str | os.PathLike | None) -
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What a program is told for the provenance of its table or figure."""
+    """Add the options that describe a table's or figure's provenance."""
     parser.add_argument(
         "--config", type=Path, help="the resolved configuration as JSON, for the provenance"
     )
     parser.add_argument("--device", help="the device of the run, for the provenance")
-    parser.add_argument(
-        "--benchmarks", type=Path, help="folder of the jobs' records, which say what they cost"
-    )
+    parser.add_argument("--benchmarks", type=Path, help="folder of the jobs' cost records")
 
 
 def read_config(path: Path | None) -> object:
-    """The resolved configuration in a JSON file, None for None."""
+    """Read the resolved configuration from a JSON file; None for None."""
     try:
         return None if path is None else json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -129,9 +127,13 @@ def record(
 ) -> dict[str, object]:
     """The content of <target>.provenance.json.
 
-    args: of `add_flags`. files: the evaluations by name, and the metrics.json of each of their runs.
-    `data` and `models` are {name: SHA-256 or path}; `more` is added as it is. wall_time_s and
-    peak_memory_mib are those of all jobs behind the files, null where no records are there.
+    Args:
+        args: parsed options of `add_flags`.
+        files: metrics.json of each run, by evaluation.
+        data, models: {name: SHA-256 or path}.
+        more: further entries.
+
+    wall_time_s and peak_memory_mib cover all jobs behind `files`; they are null without records.
     """
     used = [path for paths in files.values() for path in paths]
     return {

@@ -1,9 +1,9 @@
-"""A run of the workflow: alone in its work folder, and its jobs end with it, however it ends.
+"""One run of the workflow per work folder; its jobs end when it does, however it ends.
 
-Snakemake's own lock stays behind when Snakemake is killed, and its jobs go on. Here the lock is
-`flock`'s, which the kernel gives up with the process; and a helper process, whose standard input ends
-when Snakemake does, kills what is left of the jobs. It knows them by a variable of their environment,
-which whatever they start has, too.
+If Snakemake is killed, its own lock stays behind and its jobs go on. This lock is `flock`'s, which
+the kernel releases with the process. A helper process, whose standard input closes when Snakemake
+ends, kills the remaining jobs. It finds them by an environment variable, which their children
+inherit.
 """
 
 import fcntl
@@ -25,10 +25,10 @@ VARIABLE = "ATTNSEG_RUN"
 def guard(workflow: Any, work: str) -> None:
     """Let Snakemake's `workflow` make files in the folder `work` under the lock alone.
 
-    Plans, graphs, summaries, --unlock and the processes of single jobs take no lock. Jobs that a
-    cluster runs do not end with the run.
+    Dry runs, graphs, summaries, --unlock and the processes of single jobs take no lock. A cluster's
+    jobs do not end with the run.
     """
-    execute = workflow.execute  # --lint, --rulegraph, --summary, ... do not come by here
+    execute = workflow.execute  # --lint, --rulegraph, --summary, ... do not call it
 
     def execute_alone(executor_plugin: Any, **settings: Any) -> Any:
         executor = executor_plugin.common_settings
@@ -43,19 +43,19 @@ def guard(workflow: Any, work: str) -> None:
 
 @contextmanager
 def alone(work: Path, run: str) -> Iterator[None]:
-    """Hold the lock of a work folder; while another process does, say so and wait."""
+    """Hold the lock of a work folder; wait, with a message, while another process holds it."""
     work.mkdir(parents=True, exist_ok=True)
-    with open(work / ".running", "a+") as file:  # no job inherits it: Python closes it on exec
+    with open(work / ".running", "a+") as file:  # closed on exec, so jobs do not inherit the lock
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(
-                f"another run is at work in {work} ({_holder(file)}): waiting for it to end",
+                f"another run is using {work} ({_holder(file)}): waiting for it to end",
                 file=sys.stderr,
                 flush=True,
             )
             fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:  # some file systems of clusters
+        except OSError as error:  # some cluster file systems have no locks
             print(
                 f"note: {work} cannot be locked ({error.strerror}): start no second run in it",
                 file=sys.stderr,
@@ -63,7 +63,7 @@ def alone(work: Path, run: str) -> Iterator[None]:
             )
         file.seek(0)
         for previous in file.read().split()[2:]:
-            kill_jobs(previous)  # should its helper have been killed, too
+            kill_jobs(previous)  # in case its helper was killed, too
         file.truncate(0)
         print(os.getpid(), socket.gethostname(), run, file=file, flush=True)
         yield
@@ -78,8 +78,8 @@ def _holder(file: TextIO) -> str:
 
 @contextmanager
 def jobs_end(run: str) -> Iterator[None]:
-    """Mark every process started in the block; when it is left or this process dies, they die."""
-    # of a session of its own, for Ctrl-C to spare it
+    """Kill every process started in the block when it ends or this process dies."""
+    # In its own session, so that Ctrl-C does not end it.
     helper = subprocess.Popen(
         [sys.executable, "-I", "-S", str(Path(__file__).resolve()), run],
         stdin=subprocess.PIPE,
@@ -95,17 +95,17 @@ def jobs_end(run: str) -> Iterator[None]:
 
 
 def kill_jobs(run: str) -> None:
-    """End every process of this user and machine that was started in a run."""
+    """Kill every process that was started in a run, by this user on this machine."""
     mark = f"{VARIABLE}={run}".encode()
     found = True
-    while found:  # one may have started another meanwhile
+    while found:  # a job may have started another meanwhile
         found = False
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if mark in (process / "environ").read_bytes().split(b"\0"):
                     os.kill(int(process.name), signal.SIGKILL)
                     found = True
-            except OSError:  # ended meanwhile, or of another user
+            except OSError:  # already ended, or another user's
                 continue
         time.sleep(0.05 * found)
 

@@ -1,4 +1,4 @@
-"""A shard made batch by batch: what is finished is kept, so that an interruption costs one batch."""
+"""Shards built batch by batch and resumable: an interruption costs one batch."""
 
 import json
 import shutil
@@ -16,13 +16,13 @@ from attnseg.io.batches import Batches
 from attnseg.io.files import parameters_hash, write_atomically, write_json
 from attnseg.io.shards import manifest_path, problem_with, write_shard
 
-Batch = tuple[dict[str, torch.Tensor], list[dict]]  # tensors by name, manifest items
+ShardPart = tuple[dict[str, torch.Tensor], list[dict]]  # tensors by name, manifest items
 
 
 def make_shard(
     output: Path,
     samples: Sequence,
-    work: Callable[[Sequence], Batch],
+    work: Callable[[Sequence], ShardPart],
     parameters: dict,
     batch_size: int,
     still_valid: Callable[[list[dict]], bool] = lambda items: True,
@@ -57,28 +57,33 @@ def make_shard(
 def build_shard(
     output: Path,
     samples: Sequence,
-    work: Callable[[Sequence], Batch],
+    work: Callable[[Sequence], ShardPart],
     parameters: dict,
     batch_size: int,
     still_valid: Callable[[list[dict]], bool] = lambda items: True,
     progress: Callable[[int], object] = lambda count: None,
     **more: object,
 ) -> tuple[list[dict], int]:
-    """Write the shard of `samples`; returns its items and how many of them were made just now.
+    """Write the shard of `samples`; return its items and how many of them are new.
 
-    `work` makes a batch. Finished batches lie in a hidden folder beside `output`, named after the
-    parameters, until the shard is complete; those whose items are not `still_valid` are made again.
-    `more` is added to the manifest as it is.
+    Finished batches are kept in a hidden folder beside `output`, named after the parameters, until
+    the shard is complete.
+
+    Args:
+        work: processes a batch of samples.
+        still_valid: given a kept batch's items, False if it must be made again.
+        progress: called with the size of each batch.
+        more: further entries of the manifest.
     """
     folder = output.with_name(f".{output.stem}-{parameters_hash(parameters)}")
     for other in output.parent.glob(f".{output.stem}-*"):
         if other.is_dir() and other != folder:
-            shutil.rmtree(other)  # its images are overwritten now
+            shutil.rmtree(other)  # of other parameters: its images are about to be overwritten
     tensors: dict[str, torch.Tensor] = {}
     items: list[dict] = []
     fresh = 0
 
-    def finished(part: Sequence) -> Batch:
+    def finished(part: Sequence) -> ShardPart:
         nonlocal fresh
         kept = folder / f"{len(items):08d}-{len(part)}"
         batch = _kept(kept)
@@ -87,7 +92,7 @@ def build_shard(
             fresh += len(part)
             with write_atomically(kept.with_suffix(".safetensors")) as partial:
                 save_file({k: t.contiguous() for k, t in batch[0].items()}, partial)
-            write_json(kept.with_suffix(".json"), batch[1])  # last: it makes the batch count
+            write_json(kept.with_suffix(".json"), batch[1])  # last: it marks the batch as complete
         return batch
 
     for part, batch in Batches(batch_size, "image").over(samples, finished):
@@ -99,8 +104,8 @@ def build_shard(
     return items, fresh
 
 
-def _kept(path: Path) -> Batch | None:
-    """A batch that an earlier run has finished."""
+def _kept(path: Path) -> ShardPart | None:
+    """A batch that an earlier run finished; None if absent or damaged."""
     try:
         items = json.loads(path.with_suffix(".json").read_text())
         return load_file(path.with_suffix(".safetensors")), items

@@ -1,7 +1,7 @@
-"""Shards: fixed runs of a split's list, each a safetensors file with a JSON manifest.
+"""Shards: consecutive samples of a split, in a safetensors file with a JSON manifest.
 
-A shard is complete when its manifest exists, names the same parameters and holds the file's
-SHA-256. Everything else is made again.
+A shard is complete if its manifest exists and has the same parameters and the file's SHA-256.
+Otherwise it is made again.
 """
 
 import json
@@ -18,7 +18,7 @@ from attnseg.io.files import parameters_hash, sha256, write_atomically, write_js
 
 
 def members(items: list, shard: int, size: int) -> list:
-    """The items of a shard: positions shard * size to (shard + 1) * size of the list."""
+    """Items of a shard: positions [shard * size, (shard + 1) * size) of the list."""
     if size < 1 or shard < 0 or shard * size >= len(items):
         raise UserError(
             f"shard {shard} of size {size}: the list has {len(items)} items; "
@@ -38,7 +38,7 @@ def write_shard(
     parameters: dict,
     **more: object,
 ) -> None:
-    """The tensors, then the manifest that makes them count. `more` is added to it as it is."""
+    """Write the tensors, then the manifest, which marks them as complete; `more` goes into it."""
     manifest_path(path).unlink(missing_ok=True)
     with write_atomically(path) as partial:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
@@ -53,7 +53,7 @@ def write_shard(
 
 
 def problem_with(path: Path, parameters: dict | None = None) -> str | None:
-    """Why a shard is not complete, or None. `parameters`: those it must have been made with."""
+    """The reason why a shard is not complete, or None; `parameters`: those it should have."""
     try:
         manifest = json.loads(manifest_path(path).read_text())
         if not path.is_file():
@@ -70,7 +70,7 @@ def problem_with(path: Path, parameters: dict | None = None) -> str | None:
 
 
 def listed_shards(folder: Path) -> list[Path]:
-    """The shards that the folder's manifest.json (verify_shards) names; all where there is none."""
+    """Shards named in the folder's manifest.json (by verify_shards), or all without one."""
     manifest = folder / "manifest.json"
     if manifest.exists():
         paths = [folder / name for name in json.loads(manifest.read_text())["shards"]]
@@ -82,7 +82,7 @@ def listed_shards(folder: Path) -> list[Path]:
 
 
 def read_shards(folder: Path) -> Iterator[tuple[dict, dict[str, torch.Tensor]]]:
-    """Each item's manifest entry and its tensors by kind ("cross", "selfcross"), in order."""
+    """Yield each item's manifest entry and its tensors by kind ("cross", "selfcross"), in order."""
     for path in listed_shards(folder):
         problem = problem_with(path)
         if problem:

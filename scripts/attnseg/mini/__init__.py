@@ -1,1 +1,1 @@
-"""The miniature Stable Diffusion that ships."""
+"""The miniature Stable Diffusion that ships with attnseg, and its world of drawn scenes."""

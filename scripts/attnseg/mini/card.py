@@ -1,4 +1,4 @@
-"""The miniature's model card: its training in a plot, samples of fixed prompts, and a text."""
+"""The miniature's model card: text, a plot of its training, and samples for fixed prompts."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the miniature's attention is worth while it trains: Cross and SelfCross on mini dev."""
+"""Evaluate Cross and SelfCross on mini dev while the miniature is trained."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def dev_evaluation(
 ) -> Callable[[], dict[str, float]]:
     """A function that returns {"cross": mIoU, "selfcross_7": mIoU, ...}, per cent over 21 classes.
 
-    One noise, no CRF, the paper's query; the same Cross blocks for all.
+    Over 21 classes, with one noise, no CRF, the paper's query, and the same Cross blocks for all.
     """
     scenes = [voc_scene(seed, "dev", i) for i in range(VOC_SPLITS["dev"][1])]
     scenes = [scene for scene in scenes if scene.things]
@@ -39,7 +39,8 @@ def dev_evaluation(
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
         backbone.unet.eval(), backbone.text_encoder.eval()
-        processors = backbone.unet.attn_processors  # of the training, which compute by hand
+        # The training's processors bypass the attention function that is recorded.
+        processors = backbone.unet.attn_processors
         backbone.unet.set_attn_processor(AttnProcessor2_0())
         text = backbone.encode_text([query.text for query in queries])
         scores = {}
@@ -59,7 +60,7 @@ def dev_evaluation(
 
 
 def miou(maps: list[torch.Tensor], scenes: list, truths: list[np.ndarray]) -> float:
-    """Mean IoU, per cent, of the arg max of the maps and their background."""
+    """Mean IoU, in per cent, of the arg max of maps and background."""
     classes = len(VOC_CLASSES) + 1
     confusion = np.zeros((classes, classes), np.int64)
     for attention, scene, truth in zip(maps, scenes, truths, strict=True):

@@ -1,7 +1,7 @@
-"""The parts of the miniature Stable Diffusion: the real classes, at a small size.
+"""Components of the miniature Stable Diffusion: the original classes with small dimensions.
 
-Against Stable Diffusion 1.x: 64x64 images, an autoencoder that halves twice, 8 latent channels,
-three levels of 16, 8 and 4 cells a side, a text encoder of one layer and a window of 64 tokens.
+Unlike Stable Diffusion 1.x it has 64x64 images, an autoencoder that halves twice, 8 latent channels,
+three levels of 16, 8 and 4 cells per side, a text encoder of one layer and a window of 64 tokens.
 The transformer blocks, in forward order: 0 (8x8), 1 and 2 (4x4, 2 in the middle), 3 and 4 (4x4),
 5 and 6 (8x8), 7 and 8 (16x16).
 """
@@ -25,9 +25,9 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 
 def train_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
-    """A CLIP tokenizer whose byte-pair merges are learnt from `captions`, saved in `folder`.
+    """Train a CLIP tokenizer's byte-pair merges on `captions`, and save it in `folder`.
 
-    The vocabulary is so small that rarer words take several tokens, as in CLIP's.
+    The vocabulary is small enough that rare words take several tokens, as in CLIP's.
     """
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Lowercase()
@@ -61,9 +61,9 @@ def train_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """One causal layer that starts as the identity on unit-variance word embeddings.
+    """One causal layer, initialised as the identity on unit-variance word embeddings.
 
-    A deeper encoder trained from nothing slows the learning of the words threefold.
+    With a deeper encoder, trained from scratch, learning the words takes three times as long.
     """
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),

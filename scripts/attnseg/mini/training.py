@@ -1,7 +1,6 @@
-"""Training the miniature Stable Diffusion: autoencoder first, then U-Net and text encoder.
+"""Train the miniature Stable Diffusion: first the autoencoder, then U-Net and text encoder.
 
-Both loops are resumable: they save everything they need, random state included, and go on from
-the last checkpoint.
+Both loops can be resumed: their checkpoints contain all state, including that of the generator.
 """
 
 import contextlib
@@ -24,7 +23,7 @@ VAE_LEARNING_RATE = 1e-3
 VAE_BATCH = 16
 LEARNING_RATE = 1e-3
 BATCH = 32
-UNCONDITIONAL = 0.1  # share of captions left out, for classifier-free guidance
+UNCONDITIONAL = 0.1  # fraction of captions left out, for classifier-free guidance
 EMA = 0.9995
 SNR_CAP = 5.0  # Min-SNR weighting of the noise prediction (Hang et al. 2023)
 
@@ -37,20 +36,21 @@ def save_checkpoint(state: dict, path: Path) -> None:
 def learning_rate(
     step: int, steps: int, peak: float, warmup: int = 200, tail: float = 0.3
 ) -> float:
-    """Linear warm-up, a plateau, and a linear fall over the last `tail` of the steps."""
+    """Linear warm-up, a plateau, and a linear decay over the last fraction `tail` of the steps."""
     fall = min(1.0, max(0.02, (steps - step) / (tail * steps)))
     return peak * min(1.0, (step + 1) / warmup) * fall
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:
-    """[B, 64, 64, 3] uint8 -> [B, 3, 64, 64] float32 in [-1, 1]."""
+    """Scale images: [B, 64, 64, 3] uint8 -> [B, 3, 64, 64] float32 in [-1, 1]."""
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class PlainAttention:
-    """Attention as two matrix products at the autocast precision.
+    """Attention as two matrix products in autocast's precision.
 
-    On the CPU, PyTorch 2.13's fused attention has a bfloat16 backward slower than all the rest.
+    On a CPU, the bfloat16 backward pass of PyTorch 2.13's fused attention takes longer than the rest
+    of a step.
     """
 
     def __call__(
@@ -77,7 +77,7 @@ class PlainAttention:
 def train_autoencoder(
     vae: AutoencoderKL, images: np.ndarray, steps: int, folder: Path, device: str, log: Callable
 ) -> None:
-    """Fit `vae` in place to images [N, 64, 64, 3] uint8, and set its scaling factor."""
+    """Train `vae` in place on images [N, 64, 64, 3] uint8, and set its scaling factor."""
     checkpoint = folder / "vae.pt"
     optimizer = torch.optim.AdamW(
         vae.parameters(), VAE_LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0
@@ -148,11 +148,16 @@ def train_denoiser(
     evaluate_every: int = 1000,
     checkpoint_every: int = 250,
 ) -> list[dict]:
-    """Fit a model's U-Net and text encoder in place to captioned latents.
+    """Train a model's U-Net and text encoder in place on captioned latents.
 
-    `latents`: [V, N, 8, 16, 16] scaled, V views of N scenes. `tokens`: [N, C, L] int64, captions of
-    each scene. `empty`: [L], the empty caption's. Returns the history, one record an evaluation;
-    hours count every run of it. The weights left in the model are the moving average.
+    Args:
+        latents: [V, N, 8, 16, 16] scaled, V views of N scenes.
+        tokens: [N, C, L] int64, C captions of each scene.
+        empty: [L], the tokens of the empty caption.
+
+    Returns:
+        The history, one record per evaluation; its hours include those of interrupted runs. The
+        model is left with the moving average of the weights.
     """
     unet, encoder = backbone.unet.to(device).train(), backbone.text_encoder.to(device).train()
     unet.set_attn_processor(PlainAttention())
@@ -162,8 +167,9 @@ def train_denoiser(
         weights, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
     )
     generator = torch.Generator().manual_seed(0)
-    abar = backbone.noising.alphas_cumprod
-    importance = ((abar / (1 - abar)).clamp(max=SNR_CAP) / (abar / (1 - abar))).to(device)
+    alpha_bar = backbone.noising.alphas_cumprod
+    snr = alpha_bar / (1 - alpha_bar)
+    importance = (snr.clamp(max=SNR_CAP) / snr).to(device)
     history, first, spent, checkpoint = [], 0, 0.0, folder / "denoiser.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -172,17 +178,17 @@ def train_denoiser(
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"].cpu())
         history, first, spent = state["history"], state["step"], state["seconds"]
-        log(f"going on from step {first}")
+        log(f"resumed after step {first}")
     views, scenes, captions = latents.shape[0], latents.shape[1], tokens.shape[1]
     started, running, counted = time.time(), 0.0, 0
     for step in range(first, steps):
         optimizer.param_groups[0]["lr"] = learning_rate(step, steps, LEARNING_RATE)
         which = torch.randint(scenes, (BATCH,), generator=generator)
         view = torch.randint(views, (BATCH,), generator=generator)
-        said = torch.randint(captions, (BATCH,), generator=generator)
-        words = tokens[which, said]
-        silent = torch.rand(BATCH, generator=generator) < UNCONDITIONAL
-        words = torch.where(silent[:, None], empty, words).to(device)
+        caption = torch.randint(captions, (BATCH,), generator=generator)
+        words = tokens[which, caption]
+        unconditional = torch.rand(BATCH, generator=generator) < UNCONDITIONAL
+        words = torch.where(unconditional[:, None], empty, words).to(device)
         clean = latents[view, which].float().to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
         t = torch.randint(1000, (BATCH,), generator=generator).to(device)
@@ -229,7 +235,7 @@ def train_denoiser(
 
 @contextlib.contextmanager
 def swapped(weights: list[torch.Tensor], average: list[torch.Tensor]) -> Iterator[None]:
-    """The moving average in place of the weights, for an evaluation."""
+    """Replace the weights by their moving average while the block runs."""
     kept = [w.detach().clone() for w in weights]
     for mine, mean in zip(weights, average, strict=True):
         mine.data.copy_(mean)

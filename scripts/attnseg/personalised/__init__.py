@@ -1,1 +1,1 @@
-"""Text2Mask, Section 5.3: a subject learnt from a few photos, found among others of its class."""
+"""Personalised segmentation (Text2Mask, Section 5.3): find a subject among others of its class."""

@@ -1,7 +1,7 @@
-"""Which segment is whose: alone, all together, and in truth (Text2Mask, Section 5.3).
+"""Assign segments to queries: independently, jointly, by ground truth (Text2Mask, Section 5.3).
 
-`correlation`: [I, S], how much each of I queries has to do with each of S segments. Assignments are
-[I] int64 segment numbers, `NONE` for a query that gets none (S < I).
+`correlation`: [I, S], of I queries with S segments. Assignments are [I] int64 segment numbers,
+`NONE` for a query without a segment (S < I).
 """
 
 import numpy as np
@@ -11,23 +11,22 @@ NONE = -1
 
 
 def alone(correlation: np.ndarray) -> np.ndarray:
-    """Each query takes its best segment, whatever the others take."""
+    """Assign to each query its best segment, independently of the other queries."""
     if correlation.shape[1] == 0:
         return np.full(len(correlation), NONE)
     return correlation.argmax(1)
 
 
 def together(correlation: np.ndarray) -> np.ndarray:
-    """Every segment goes to one query at most, so that the sum of the correlations is largest."""
+    """Assign each segment to at most one query, maximising the sum of correlations."""
     rows, columns = linear_sum_assignment(correlation, maximize=True)
     return _filled(len(correlation), rows, columns)
 
 
 def true_segments(segments: np.ndarray, instances: np.ndarray) -> np.ndarray:
-    """The segment of each instance, by the positions of their centres.
+    """Match ground-truth instances with segments, minimising the sum of distances of their centres.
 
-    `segments`: [S, H, W] bool, `instances`: [I, H, W] bool. Segments and instances are paired so
-    that the sum of the distances between their centres is smallest. An empty segment is nobody's.
+    `segments`: [S, H, W] bool, `instances`: [I, H, W] bool. Empty segments are not assigned.
     """
     kept = np.flatnonzero(segments.any((1, 2)))
     distances = np.linalg.norm(centres(instances)[:, None] - centres(segments[kept])[None], axis=-1)

@@ -1,12 +1,13 @@
-"""Custom Diffusion: a new word, and cross-attention that knows it (Kumari et al. 2023).
+"""Custom Diffusion: teach a model a new word for a subject (Kumari et al. 2023).
 
-Trained are the embedding of the identifier, such as ``<new1>``, and the projections of the text to
-keys and values in every cross-attention; the prior of the class is preserved on images of it. What
-was learnt is a `Personal`.
+The embedding of the identifier, such as ``<new1>``, and the key and value projections of every
+cross-attention are trained, with prior preservation on images of the class. The result is a
+`Personal`.
 """
 
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from attnseg.core.geometry import central_square
 from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
+from attnseg.io import provenance
 from attnseg.io.batches import Batches
 from attnseg.io.files import images_in, parameters_hash, sha256, start_folder, write_atomically
 from attnseg.personalised.personal import (
@@ -36,6 +38,7 @@ from attnseg.personalised.personal import (
     installed,
     processors_with,
     read_personal,
+    save_personal,
     text_projections,
     with_tokens,
 )
@@ -44,7 +47,7 @@ from attnseg.settings import SubjectTrainingJob
 
 @dataclass(frozen=True)
 class Concept:
-    """A subject: its identifier, the word of its class, photos, and images of the class."""
+    """A subject: its identifier, its class word, photos of it, and images of its class."""
 
     token: str
     class_word: str
@@ -55,7 +58,7 @@ class Concept:
 def concepts_from(
     photos: Sequence[Path], classes: Sequence[str], tokens: Sequence[str]
 ) -> list[Concept]:
-    """One concept a folder of photos, checked: two readable photos each, at least."""
+    """Make one concept per folder of photos; check that each has at least two readable photos."""
     concepts = []
     for folder, word, token in zip(photos, classes, tokens, strict=True):
         found = images_in(Path(folder))
@@ -73,10 +76,11 @@ def concepts_from(
 def augmented(
     image: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, str]:
-    """Custom Diffusion's augmentation: two photos in three are shrunk, one is enlarged.
+    """Custom Diffusion's augmentation: shrink a photo with probability 0.66, otherwise enlarge it.
 
-    [3, S, S] in [-1, 1] -> the photo [3, S, S], where it is valid [S, S] bool, and the words that
-    say so: a small one lies on grey, which the loss leaves out.
+    `image`: [3, S, S] in [-1, 1]. Returns the photo [3, S, S]; the pixels that it covers [S, S] bool,
+    since a shrunk photo has a grey margin that the loss leaves out; and words for the prompt, such as
+    "close up ".
     """
 
     def whole(low: float, high: float) -> int:
@@ -105,7 +109,7 @@ def augmented(
 
 
 class _Photos:
-    """Posteriors of photos, encoded once where they are not augmented."""
+    """Photos and their posteriors, encoded once unless augmented."""
 
     def __init__(self, backbone: StableDiffusion, size: int):
         self.backbone, self.size = backbone, size
@@ -129,7 +133,7 @@ class _Photos:
 def plan_of(
     backbone: StableDiffusion, concepts: Sequence[Concept], settings: SubjectTrainingJob
 ) -> dict:
-    """All that decides what is learnt."""
+    """Everything that determines the trained weights, as JSON-compatible values."""
     return {
         "settings": settings.identity(),
         "base": fingerprint(backbone),
@@ -144,8 +148,8 @@ def plan_of(
     }
 
 
-def is_learnt(folder: Path, plan: dict) -> bool:
-    """Whether a folder holds the finished weights of this plan."""
+def is_trained(folder: Path, plan: dict) -> bool:
+    """True if a folder holds the finished weights of `plan`."""
     path = folder / INFO
     return path.is_file() and read_personal(folder).info.get("plan") == parameters_hash(plan)
 
@@ -158,11 +162,18 @@ def train(
     checkpoint_every: int = 50,
     log: Callable[[str], None] = print,
 ) -> Personal:
-    """Learn the concepts, together. Interrupted, the same call goes on from `checkpoint`.
+    """Train the concepts jointly; the model is left unchanged.
 
-    A checkpoint of other settings, photos or of another model is not used, and replaced. The model
-    is left as it was. Every random number depends on the seed and the step alone, so a resumed run
-    ends with the weights of an uninterrupted one.
+    Random numbers depend only on the seed and the step, so that a training resumed from `checkpoint`
+    ends with the same weights as an uninterrupted one.
+
+    Args:
+        checkpoint: file to resume from, written every `checkpoint_every` steps. It is replaced if it
+            is of other settings, photos or another model.
+        log: called with lines of text.
+
+    Raises:
+        UserError: if a prompt or an identifier is invalid, or the loss is not finite.
     """
     tokens = [concept.token for concept in concepts]
     changed = replace(backbone, tokenizer=with_tokens(backbone.tokenizer, tokens))
@@ -182,16 +193,16 @@ def train(
     photos = _Photos(backbone, settings.size or min(backbone.size))
     recent: list[float] = []
 
-    def told(step: int, loss: float) -> None:
+    def report(step: int, loss: float) -> None:
         if not recent and step > 1:
-            log(f"going on from step {step - 1}")
+            log(f"resumed after step {step - 1}")
         recent.append(loss)
         if step % checkpoint_every == 0 and step < settings.steps:
             mean = np.mean(recent[-checkpoint_every:])
             log(f"step {step}/{settings.steps} loss {mean:.4f}")
 
     with installed(backbone, embedding, processors):
-        losses = finetuning.train(
+        losses = finetuning.train_weights(
             changed,
             weights,
             optimizer,
@@ -200,7 +211,7 @@ def train(
             checkpoint,
             parameters_hash(plan),
             checkpoint_every,
-            told,
+            report,
         )
     projections = {
         f"{name}.{part}.weight": getattr(
@@ -228,7 +239,7 @@ def check_prompts(
 ) -> None:
     """Raise where the prompt has no place for the subject, or is too long for it."""
     if settings.prompt.count("{}") != 1:
-        raise UserError(f"the prompt {settings.prompt!r} must hold one {{}}, the subject's place")
+        raise UserError(f"the prompt {settings.prompt!r} must contain {{}} once, for the subject")
     for concept in concepts:
         text = settings.prompt.format(f"{concept.token} {concept.class_word}")
         if len(tokenizer(text).input_ids) > tokenizer.model_max_length:
@@ -241,14 +252,14 @@ def step_batch(
     settings: SubjectTrainingJob,
     photos: _Photos,
     step: int,
-) -> finetuning.Batch:
-    """Photos of the subjects, then images of their classes; by the seed and the step alone."""
+) -> finetuning.TrainingBatch:
+    """Draw photos of the subjects, then images of their classes, by the seed and the step alone."""
     generator = generator_of(settings.seed, "step", step)
 
     def below(count: int) -> int:
         return int(torch.randint(count, (), generator=generator))
 
-    found: list[tuple[Posterior, torch.Tensor, str]] = []  # with where it is valid [1, h, w]
+    found: list[tuple[Posterior, torch.Tensor, str]] = []  # with its valid cells [1, h, w]
 
     def add(posterior: Posterior, valid: torch.Tensor | None, text: str) -> None:
         grid = posterior.mean.shape[2:]
@@ -302,11 +313,10 @@ def regularisation_images(
     batch_size: int = 4,
     log: Callable[[str], None] = print,
 ) -> tuple[Path, ...]:
-    """`count` images of a class: those in `folder`, and the missing ones generated there.
+    """Return `count` images of a class; missing ones are generated in `folder`.
 
-    A folder of one's own images is used as it is; images that other settings generated are made
-    again. Each image has its own noise, so that an
-    interrupted call ends with the same ones.
+    A folder of the user's own images is used unchanged. Images generated with other settings are
+    replaced. Each image has its own noise, so that resuming yields the same images.
     """
     folder.mkdir(parents=True, exist_ok=True)
     given = [p for p in images_in(folder) if not re.fullmatch(r"generated-\d{5}\.png", p.name)]
@@ -346,7 +356,36 @@ def regularisation_images(
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """A finished training's checkpoint, and its folder where nothing else is in it."""
+    """Delete a finished training's checkpoint, and its folder if that is then empty."""
     checkpoint.unlink(missing_ok=True)
     if checkpoint.parent.is_dir() and not os.listdir(checkpoint.parent):
         checkpoint.parent.rmdir()
+
+
+def learn(
+    backbone: StableDiffusion,
+    concepts: list[Concept],
+    settings: SubjectTrainingJob,
+    output: Path,
+    workdir: Path,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Write the weights in `output`, unless those of the same plan are there already."""
+    if is_trained(output, plan_of(backbone, concepts, settings)):
+        log(f"{output} is there already")
+        return
+    started = time.time()
+    checkpoint = workdir / "checkpoint.pt"
+    personal = train(backbone, concepts, settings, checkpoint, settings.checkpoint_interval, log)
+    personal.info["seconds"] = round(time.time() - started, 1)
+    personal.info["device"] = provenance.device(str(backbone.device))
+    save_personal(output, personal)
+    remove_checkpoint(checkpoint)
+    log(f"{', '.join(concept.token for concept in concepts)} learnt in {output}")
+
+
+def check_size(backbone: StableDiffusion, size: int) -> None:
+    """Raise where the U-Net cannot halve the latents of such a photo as often as it does."""
+    multiple = backbone.multiple
+    if size < multiple or size % multiple:
+        raise UserError(f"size {size}: it must be a multiple of {multiple} for this model")

@@ -1,6 +1,6 @@
-"""Baselines that compare pictures: features of a subject's photos against those of a scene.
+"""Image-matching baselines: compare features of a subject's photos with those of a scene.
 
-They know nothing of words. Features are [D, h, w]; a similarity is a cosine.
+They use no text. Features are [D, h, w]; similarities are cosines.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,24 +22,21 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalised(image: np.ndarray) -> torch.Tensor:
-    """[H, W, 3] uint8 -> [1, 3, H, W], as ImageNet's networks take it."""
+    """Normalise with ImageNet's mean and deviation: [H, W, 3] uint8 -> [1, 3, H, W] float32."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (pixels - mean) / std
 
 
 def segmentor_features(weights: Path) -> tuple[Features, str]:
-    """Features of the second stage of the backbone of a segmentor that this workflow trained.
-
-    Returns them and their name.
-    """
+    """Second-stage backbone features of a segmentor trained by this workflow, and their name."""
     from attnseg.segmentation.model import load_segmentor
 
     model, about = load_segmentor(weights)
 
     @torch.no_grad()
     def features(image: np.ndarray) -> torch.Tensor:
-        # small photos are enlarged: a mug of 20 pixels would have few cells
+        # enlarged, because a mug of 20 pixels would have few cells
         pixels = F.interpolate(normalised(image), scale_factor=2, mode="bilinear")
         return F.normalize(model.backbone(pixels)[1][0].float(), dim=0)
 
@@ -51,17 +48,17 @@ def segmentor_features(weights: Path) -> tuple[Features, str]:
 
 
 class DinoFeatures:
-    """Keys of a layer of a self-supervised ViT (Amir et al. 2021: layer 9 of DINO ViT-S/8)."""
+    """Keys of one layer of a self-supervised ViT (Amir et al. 2021: layer 9 of DINO ViT-S/8)."""
 
     def __init__(self, model: "ViTModel", layer: int = 9, side: int = 448):
         if not 0 <= layer < len(model.layers):
-            raise UserError(f"the ViT has layers 0 to {len(model.layers) - 1}, no {layer}")
+            raise UserError(f"the ViT has layers 0 to {len(model.layers) - 1}, not {layer}")
         self.model, self.layer, self.side = model.eval(), layer, side
         self.saliency: torch.Tensor | None = None  # [h, w], of the last photo
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> torch.Tensor:
-        """The photo's short side becomes `side`; also sets `saliency`, the class token's attention."""
+        """Resize the short side to `side`; also set `saliency` to the class token's attention."""
         patch = self.model.config.patch_size
         scale = self.side / min(image.shape[:2])
         size = [max(1, round(n * scale / patch)) * patch for n in image.shape[:2]]
@@ -112,7 +109,7 @@ def inside(features: torch.Tensor, mask: np.ndarray) -> torch.Tensor:
 
 
 def box_of(mask: np.ndarray) -> np.ndarray:
-    """The bounding box of a mask, filled: [H, W] bool -> [H, W] bool."""
+    """Filled bounding box of a mask: [H, W] bool -> [H, W] bool."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = np.zeros_like(mask)
     if len(rows):
@@ -121,12 +118,12 @@ def box_of(mask: np.ndarray) -> np.ndarray:
 
 
 def pooled_similarity(subject: Sequence[torch.Tensor], region: torch.Tensor) -> float:
-    """Cosine of the means of a subject's photos, each [D, n], and of a region [D, m]; their mean."""
-    seen = F.normalize(region.mean(1), dim=0)
-    return float(np.mean([float(F.normalize(cells.mean(1), dim=0) @ seen) for cells in subject]))
+    """Cosine of a region's mean feature and each photo's, averaged over photos; [D, m], [D, n] each."""
+    mean = F.normalize(region.mean(1), dim=0)
+    return float(np.mean([float(F.normalize(cells.mean(1), dim=0) @ mean) for cells in subject]))
 
 
 def dense_similarity(subject: Sequence[torch.Tensor], region: torch.Tensor) -> float:
-    """How well the cells of a region [D, m] are found among those of the photos: mean best cosine."""
+    """Best cosine of each cell of a region among the photos' cells, averaged; [D, m], [D, n] each."""
     known = torch.cat(list(subject), 1)  # [D, n]
     return float((known.T @ region).amax(0).mean())

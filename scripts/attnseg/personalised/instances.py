@@ -1,7 +1,8 @@
-"""Instances of one class in a scene: segments, and what queries have to do with them.
+"""Segment the instances of one class in a scene, and correlate queries with them.
 
-Section 5.3 of Text2Mask: "A photo including <class>." gives the foreground; spectral clustering of
-the self-attention inside it, the segments; the mean SelfCross of a query over each, its correlation.
+Text2Mask, Section 5.3: the query "A photo including <class>." yields the foreground, spectral
+clustering of the self-attention inside it the segments. A query's correlation with a segment is its
+mean SelfCross there.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -31,15 +32,15 @@ from attnseg.text2mask.queries import text_query
 
 @dataclass
 class Segments:
-    """`labels` [h, w] int64, `OUTSIDE` beyond the foreground; `foreground` [h, w] in [0, 1]."""
+    """The segments of a scene, on the attention's grid."""
 
-    labels: torch.Tensor
-    foreground: torch.Tensor
+    labels: torch.Tensor  # [h, w] int64, `OUTSIDE` beyond the foreground
+    foreground: torch.Tensor  # [h, w] in [0, 1]
     fit: Fit
-    size: tuple[int, int]
+    size: tuple[int, int]  # height, width of the photo
 
     def masks(self, threshold: float | None = None) -> np.ndarray:
-        """[S, *size] bool, apart from each other: the segments in the photo's pixels."""
+        """Disjoint masks of the segments in the photo's pixels: [S, *size] bool."""
         count = int(self.labels.max()) + 1
         if count == 0:
             return np.zeros((0, *self.size), bool)
@@ -52,14 +53,14 @@ class Segments:
 
 
 def is_foreground(foreground: torch.Tensor, threshold: float | None = None) -> torch.Tensor:
-    """[...] in [0, 1] -> bool: at least the threshold, or more than the background's (1 - x)^2."""
+    """True where x >= threshold or, without one, x exceeds the background's score (1 - x)^2."""
     if threshold is None:
         return foreground > (1 - foreground) ** 2
     return foreground >= threshold
 
 
 def word_positions(backbone: Backbone, text: str, word: str) -> list[int]:
-    """Positions of the tokens of the word's first occurrence in the text."""
+    """Token positions of a word's first occurrence in a text."""
     start = text.index(word)
     return backbone.token_positions(Query(text, ((start, start + len(word)),)))[0]
 
@@ -76,19 +77,19 @@ def scene_segments(
     batch_size: int = 16,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[Segments]:
-    """The foreground of each scene in as many segments as it has instances.
+    """Segment the foreground of each scene; `counts`: the number of instances in each.
 
     `locality`: see `attnseg.core.clusters.spectral_segments`.
     """
     query = text_query([class_word], synonyms=False, background=False)
     found = []
-    # An affinity is as large as a small image: keep those of one batch.
+    # Affinities are [N, N]: keep only those of one batch.
     for start in progress(range(0, len(scenes), batch_size)):
         part = list(zip(scenes, counts, strict=True))[start : start + batch_size]
-        asks = [(scene, query) for scene, _ in part]
+        pairs = [(scene, query) for scene, _ in part]
         passes = Batches(batch_size, "U-Net pass")
-        answers = query_maps(backbone, asks, options, passes, with_affinity=True)
-        for (scene, count), maps in zip(part, answers, strict=True):
+        results = query_maps(backbone, pairs, options, passes, with_affinity=True)
+        for (scene, count), maps in zip(part, results, strict=True):
             seen = in_photo(maps.kinds["selfcross"].shape[1:], scene.fit)
             foreground = min_max(maps.kinds["selfcross"], seen)[0]
             inside = is_foreground(foreground, threshold) & seen
@@ -118,13 +119,16 @@ def locate(
     threshold: float | None = None,
     locality: float | None = None,
 ) -> np.ndarray:
-    """Where the subject of a query is in a photo, on its own: [H, W] bool.
+    """Segment the subject of a query in a photo, independently of other queries: [H, W] bool.
 
-    `query`: as in ``the <new1> mug filled with cola``; `instances`: how many objects of the class
-    are in the photo, about.
+    Args:
+        image: [H, W, 3] uint8, RGB.
+        query: contains the identifier, as in ``the <new1> mug filled with cola``.
+        instances: approximate number of objects of the class in the photo.
+        threshold, locality: see `is_foreground` and `spectral_segments`.
 
     Raises:
-        UserError: a query without the identifier, or a photo in which nothing of the class is found.
+        UserError: if the query lacks the identifier, or no object of the class is found.
     """
     check_identifier(query, personal)
     if instances < 1:

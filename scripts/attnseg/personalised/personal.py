@@ -1,12 +1,12 @@
-"""What Custom Diffusion learnt: the weights of a subject, how they are asked, applied and kept.
+"""Personal weights, the result of Custom Diffusion: queries, application, files.
 
-A folder of weights is in diffusers' own formats, for a stock pipeline::
+A folder of weights is in diffusers' formats, and can be loaded into a stock pipeline::
 
     name = "pytorch_custom_diffusion_weights.safetensors"
     pipe.unet.load_attn_procs(folder, weight_name=name, _pipeline=pipe)
     pipe.load_textual_inversion(folder, weight_name="token_1.safetensors")
 
-(diffusers 0.42 loads nothing, silently, without `_pipeline`.) Here as there the projections live in
+(diffusers 0.42 silently loads nothing without `_pipeline`.) Here, too, the projections are in
 diffusers' attention processors.
 """
 
@@ -38,7 +38,7 @@ INFO = "personal.json"
 
 @dataclass
 class Personal:
-    """What was learnt. `info`: classes {identifier: class word}, base, model, settings, losses."""
+    """Trained weights of subjects; `info`: classes {identifier: class word}, base, settings, ..."""
 
     embeddings: dict[str, torch.Tensor]  # identifier -> [D] float32
     projections: dict[str, torch.Tensor]  # "<attention>.to_k.weight" -> its weight, float32
@@ -50,7 +50,7 @@ class Personal:
 
 
 def personal_description(description: str, class_word: str, token: str) -> str:
-    """``the mug with tea`` -> ``the <new1> mug with tea`` (Section 5.3)."""
+    """Insert the identifier: ``the mug with tea`` -> ``the <new1> mug with tea`` (Section 5.3)."""
     named = re.sub(rf"\b{re.escape(class_word)}\b", f"{token} {class_word}", description, count=1)
     if named == description:
         raise UserError(f"{description!r} does not name the class {class_word!r}")
@@ -58,15 +58,13 @@ def personal_description(description: str, class_word: str, token: str) -> str:
 
 
 def phrase_query(description: str, template: str = "{}") -> Query:
-    """A query whose one class is all words of the description but a leading article.
+    """A query whose only class is the whole description, without a leading article.
 
-    The text encoder is causal: what is said after the class's word ("filled with cola") is seen
-    in the attention of its own tokens alone, so they count too.
+    The text encoder is causal: words after the class word ("filled with cola") do not affect its
+    token, so their tokens' attention must be included.
     """
     if template.count("{}") != 1:
-        raise UserError(
-            f"the template {template!r} must hold one {{}}, the place of the description"
-        )
+        raise UserError(f"the template {template!r} must contain {{}} once, for the description")
     description = description.strip().rstrip(".")
     start = template.index("{}")
     article = re.match(r"(?:the|an?) ", description)
@@ -75,7 +73,7 @@ def phrase_query(description: str, template: str = "{}") -> Query:
 
 
 def check_identifier(query: str, personal: Personal) -> None:
-    """Raise where a query by a personalised model has none of its identifiers."""
+    """Raise a `UserError` if a query contains none of the identifiers."""
     if not any(token in query for token in personal.embeddings):
         tokens, (token, word) = ", ".join(personal.embeddings), next(iter(personal.classes.items()))
         raise UserError(
@@ -84,7 +82,7 @@ def check_identifier(query: str, personal: Personal) -> None:
 
 
 class PersonalEmbedding(torch.nn.Module):
-    """Token embeddings with new rows after the old ones, which alone may be trained."""
+    """Token embeddings with new, trainable rows after the old, frozen ones."""
 
     def __init__(self, old: torch.nn.Embedding, new: torch.Tensor):
         super().__init__()
@@ -128,7 +126,7 @@ def cross_attentions(unet: UNet2DConditionModel) -> list[str]:
 def processors_with(
     unet: UNet2DConditionModel, projections: dict[str, torch.Tensor]
 ) -> dict[str, CustomDiffusionAttnProcessor2_0]:
-    """diffusers' processors with their own keys and values for every cross-attention, by its name."""
+    """Attention processors of diffusers with these projections, by name of the cross-attention."""
     processors = {}
     for name in cross_attentions(unet):
         width, text = projections[f"{name}.to_k.weight"].shape
@@ -147,7 +145,7 @@ def installed(
     embedding: "PersonalEmbedding",
     processors: dict[str, CustomDiffusionAttnProcessor2_0],
 ) -> Iterator[None]:
-    """New words and cross-attentions in the networks of a model, for the block."""
+    """Install new token embeddings and attention processors in a model while the block runs."""
     old, before = backbone.text_encoder.get_input_embeddings(), backbone.unet.attn_processors
     try:
         backbone.text_encoder.set_input_embeddings(embedding)
@@ -160,7 +158,7 @@ def installed(
 
 
 def fingerprint(backbone: StableDiffusion) -> str:
-    """Names the model that weights are for: a hash of its projections, the same in any dtype."""
+    """A hash of a model's projections that identifies it, regardless of its dtype."""
     table = backbone.text_encoder.get_input_embeddings().weight
     digest = hashlib.sha256(str(table.shape[1]).encode())
     for name, weight in sorted(text_projections(backbone.unet).items()):
@@ -173,7 +171,7 @@ def fingerprint(backbone: StableDiffusion) -> str:
 def check_base(
     backbone: StableDiffusion, personal: Personal, where: str = "the personal weights"
 ) -> None:
-    """Raise where this is not the model that the weights were trained on."""
+    """Raise a `UserError` if the weights were trained on another base model."""
     base, own = personal.info.get("base"), fingerprint(backbone)
     if base != own:
         raise UserError(
@@ -203,9 +201,9 @@ def with_tokens(tokenizer: CLIPTokenizer, tokens: Sequence[str]) -> CLIPTokenize
 def personalised(
     backbone: StableDiffusion, personal: Personal, where: str = "the personal weights"
 ) -> Iterator[StableDiffusion]:
-    """The model with what was learnt, for the block; afterwards it is as before.
+    """Yield the model with personal weights applied.
 
-    Yields a new one; its networks are those of `backbone`, changed in place meanwhile.
+    Its networks are those of `backbone`, changed in place and restored after the block.
     """
     tokenizer = with_tokens(backbone.tokenizer, list(personal.embeddings))
     check_base(backbone, personal, where)
@@ -220,13 +218,13 @@ def personalised(
 
 
 def save_personal(folder: Path, personal: Personal) -> None:
-    """Write diffusers' files, then personal.json: where that is, the folder is complete."""
+    """Write diffusers' files, then personal.json, which marks the folder as complete."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {}
     for name, weight in personal.projections.items():
         attention, part = name.removesuffix(".weight").rsplit(".", 1)
         state[f"{attention}.processor.{part}_custom_diffusion.weight"] = weight.contiguous()
-        # diffusers wants an entry for every processor; an empty one leaves it as it is
+        # diffusers needs an entry for every processor; an empty one leaves it unchanged
         state[f"{attention.removesuffix('attn2')}attn1.processor"] = torch.empty(0)
     with write_atomically(folder / PROJECTIONS) as partial:
         save_file(state, partial, metadata={"format": "pt"})
@@ -237,7 +235,7 @@ def save_personal(folder: Path, personal: Personal) -> None:
 
 
 def read_personal(folder: str | Path) -> Personal:
-    """The weights of a folder."""
+    """Read the personal weights in a folder."""
     folder = Path(folder)
     if not (folder / INFO).is_file():
         raise UserError(

@@ -1,4 +1,4 @@
-"""Subject, scene and every method's answer side by side (Text2Mask, Figure 5)."""
+"""Show subject, scene and each method's prediction side by side (Text2Mask, Figure 5)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +10,9 @@ from attnseg.datasets.images import read_image
 from attnseg.datasets.mug19 import SPLITS, Mug19, Triplet, read_mug19
 from attnseg.evaluations import MUG19_METHODS
 from attnseg.io.files import write_atomically
-from attnseg.personalised.answers import read_predictions, read_rows
 from attnseg.personalised.assignment import NONE, together
 from attnseg.personalised.personal import personal_description
+from attnseg.personalised.predictions import read_predictions, read_rows
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -22,7 +22,7 @@ TOKEN = "<new1>"
 
 
 def chosen_triplets(data: Mug19, count: int) -> list[Triplet]:
-    """About `count` questions: of each special split as many, evenly spread over it."""
+    """Select about `count` triplets, equally many per special split, evenly spaced in each."""
     picked: dict[str, Triplet] = {}
     for split in SPLITS[1:]:
         those = [triplet for triplet in data.triplets if split in triplet.splits]
@@ -32,12 +32,12 @@ def chosen_triplets(data: Mug19, count: int) -> list[Triplet]:
     return list(picked.values())
 
 
-def answer(
+def prediction(
     data: Mug19, triplet: Triplet, masks: np.ndarray, rows: dict[str, np.ndarray]
 ) -> np.ndarray:
-    """The segment that a question gets when all of its view are answered together: [H, W] bool.
+    """The segment of a triplet when all triplets of its view are assigned jointly: [H, W] bool.
 
-    `masks`: [S, H, W] bool; `rows`: id of a triplet -> its correlation with each segment, [S].
+    `masks`: [S, H, W] bool; `rows`: triplet id -> its correlation with each segment, [S].
     """
     group = data.groups()[triplet.scene, triplet.view, triplet.variant]
     group = [other for other in group if other.id in rows]
@@ -46,13 +46,13 @@ def answer(
 
 
 def highlighted(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The photo, faded where the mask is not: [H, W, 3] uint8."""
+    """Fade a photo outside the mask: [H, W, 3] uint8."""
     faded = 0.25 * photo.mean(2, keepdims=True) + 0.7 * 255
     return np.where(mask[..., None], photo, faded).astype(np.uint8)
 
 
 def draw(root: Path, predictions: Path, count: int, path: Path) -> None:
-    """About `count` questions, one a row, written to `path` (PNG or SVG)."""
+    """Draw about `count` triplets, one per row, and write the figure to `path` (PNG or SVG)."""
     data = read_mug19(root)
     manifest, segments = read_predictions(predictions)
     threshold = manifest["parameters"]["foreground_threshold"]
@@ -63,7 +63,7 @@ def draw(root: Path, predictions: Path, count: int, path: Path) -> None:
     }
     rows = {name: read_rows(predictions / f"{name}.safetensors") for name in methods.values()}
     picked = chosen_triplets(data, count)
-    heads = [*["subject"] * PHOTOS, "scene", *methods, "truth"]
+    heads = [*["subject"] * PHOTOS, "scene", *methods, "ground truth"]
     plot, axes = plt.subplots(
         len(picked), len(heads), figsize=(1.5 * len(heads), 1.75 * len(picked)), squeeze=False
     )
@@ -75,7 +75,7 @@ def draw(root: Path, predictions: Path, count: int, path: Path) -> None:
         shown = [*photos, *[np.full_like(scene, 255)] * (PHOTOS - len(photos)), scene]
         for name in methods.values():
             masks = truth if manifest["methods"][name].get("true_masks") else own
-            shown.append(highlighted(scene, answer(data, triplet, masks, rows[name])))
+            shown.append(highlighted(scene, prediction(data, triplet, masks, rows[name])))
         shown.append(highlighted(scene, truth[triplet.instance - 1]))
         fill(line, shown)
         word = data.class_of(triplet.subject)
@@ -84,7 +84,7 @@ def draw(root: Path, predictions: Path, count: int, path: Path) -> None:
         line[0].set_title(f"{query}   ({kind.replace('_', ' ')})", fontsize=9, loc="left")
     for axis, head in zip(axes[-1], heads, strict=True):
         axis.set_xlabel(head, fontsize=9)
-    # not tight_layout, which makes room for the queries above the first column alone
+    # not tight_layout, which would widen the first column to fit the queries above it
     edge = 0.3 / len(picked)
     plot.subplots_adjust(0.01, 0.5 * edge, 0.99, 1 - 0.5 * edge, wspace=0.06, hspace=0.15)
     with write_atomically(path) as partial:
@@ -93,7 +93,7 @@ def draw(root: Path, predictions: Path, count: int, path: Path) -> None:
 
 
 def fill(axes: Sequence, pictures: Sequence[np.ndarray]) -> None:
-    """A picture an axis, without ticks."""
+    """Show one picture per axis, without ticks."""
     for axis, picture in zip(axes, pictures, strict=True):
         axis.imshow(picture)
         axis.set_xticks([])

@@ -1,7 +1,7 @@
-"""The methods of Table 7: what each correlates with the instances of a scene (Section 5.3).
+"""The methods of Table 7 (Text2Mask, Section 5.3).
 
-Ours and its ablations ask Stable Diffusion; the baselines of other papers compare pictures. Each
-fills, a triplet, the correlation of its query with every segment of its view.
+Each computes, for every triplet, the correlation of its query with the segments of its view. Ours
+and its ablations use Stable Diffusion; the baselines match images.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -44,7 +44,7 @@ NO_DINO = "no DINO ViT: give --dino, a folder or hub id"
 
 @dataclass
 class Work:
-    """What all methods share."""
+    """Inputs shared by all methods, and their results."""
 
     data: Mug19
     triplets: list[Triplet]
@@ -60,24 +60,24 @@ class Work:
     rows: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)  # method -> id -> [S]
     about: dict[str, dict] = field(default_factory=dict)
 
-    def answer(
+    def predict(
         self,
         method: str,
         backbone: StableDiffusion,
-        asked: Sequence[tuple[Triplet, str]],
+        texts: Sequence[tuple[Triplet, str]],
         edit: Edit | None = None,
     ) -> None:
-        """Correlations of the triplets' queries; equal queries of a view are computed once."""
+        """Fill `rows[method]` for triplets and their texts; equal queries of a view run once."""
         queries: dict[tuple[str, str, str], Query] = {}
-        for triplet, text in asked:
+        for triplet, text in texts:
             key = (triplet.scene, triplet.view, text)
             queries.setdefault(key, phrase_query(text, self.template))
-        asks = [(self.scenes[scene, view], query) for (scene, view, _), query in queries.items()]
+        pairs = [(self.scenes[scene, view], query) for (scene, view, _), query in queries.items()]
         passes = Batches(self.batch_size, "U-Net pass")
-        maps = query_maps(backbone, asks, self.options, passes, edit=edit, progress=self.progress)
+        maps = query_maps(backbone, pairs, self.options, passes, edit=edit, progress=self.progress)
         found = {key: m.kinds["selfcross"][0] for key, m in zip(queries, maps, strict=True)}
         rows = self.rows.setdefault(method, {})
-        for triplet, text in asked:
+        for triplet, text in texts:
             view = (triplet.scene, triplet.view)
             rows[triplet.id] = correlations([found[*view, text]], self.segments[view])[0]
 
@@ -95,18 +95,18 @@ def run_method(
     dino: str | None = None,
     features: Path | None = None,
 ) -> str | None:
-    """Fill `work.rows[method]` and `work.about[method]`; a reason where it cannot be done.
+    """Fill `work.rows[method]` and `work.about[method]`; return the reason if that is impossible.
 
     `clip`, `dino`: folder or hub id; `features`: weights of a segmentor of this workflow.
     """
     name = work.backbone.name
     if method == "context_only":
         work.about[method] = {"model": name}
-        work.answer(method, work.backbone, [(t, t.description) for t in work.triplets])
+        work.predict(method, work.backbone, [(t, t.description) for t in work.triplets])
     elif method in ("custom_selfcross", "subject_only"):
         work.about[method] = {
             "model": f"{name}, Custom Diffusion",
-            "seconds_an_instance": seconds_an_instance(work),
+            "seconds_per_instance": seconds_per_instance(work),
         }
         for subject, triplets in work.by_subject().items():
             personal = read_personal(work.personal / subject)
@@ -118,7 +118,7 @@ def run_method(
                 for t in triplets
             }
             with personalised(work.backbone, personal, str(work.personal / subject)) as changed:
-                work.answer(method, changed, [(t, texts[t.id]) for t in triplets])
+                work.predict(method, changed, [(t, texts[t.id]) for t in triplets])
     elif method == "arithmetic" and clip:
         work.about[method] = {"model": f"{name}, {clip}"}
         arithmetic_clip(work, clip)
@@ -126,7 +126,7 @@ def run_method(
         work.about[method] = {
             "model": f"{name}; in place of CLIP's image embedding the learnt embedding of the identifier"
         }
-        arithmetic_learnt(work)
+        arithmetic_identifier(work)
     elif method == "dino_vit" and dino:
         work.about[method] = {"model": dino}
         matched(work, dino)
@@ -142,14 +142,14 @@ def run_method(
     return None
 
 
-def seconds_an_instance(work: Work) -> float:
-    """How long the learning of a subject took, on average."""
+def seconds_per_instance(work: Work) -> float:
+    """Mean training time of a subject, in seconds."""
     folders = [work.personal / subject for subject in work.by_subject()]
     return float(np.mean([read_personal(folder).info.get("seconds", 0) for folder in folders]))
 
 
-def arithmetic_learnt(work: Work) -> None:
-    """The class's word becomes the mean of its own and the identifier's learnt embedding."""
+def arithmetic_identifier(work: Work) -> None:
+    """Replace the class word's embedding by its mean with the identifier's trained embedding."""
     base = {
         name: weight.detach().float().cpu()
         for name, weight in text_projections(work.backbone.unet).items()
@@ -163,15 +163,15 @@ def arithmetic_learnt(work: Work) -> None:
         texts = [personal_description(t.description, word, token) for t in triplets]
         texts = [text.replace(f"{token} {word}", token, 1) for text in texts]
         with personalised(work.backbone, mixed, str(work.personal / subject)) as changed:
-            work.answer("arithmetic", changed, list(zip(triplets, texts, strict=True)))
+            work.predict("arithmetic", changed, list(zip(triplets, texts, strict=True)))
 
 
 @torch.no_grad()
 def arithmetic_clip(work: Work, path: str) -> None:
-    """The class's hidden states become the mean of CLIP's embeddings of the photos and the class.
+    """Replace the class word's hidden states by the mean of CLIP's embeddings of photos and word.
 
     CLIP's joint space has the width of the text encoder's hidden states (768 for Stable Diffusion
-    1.x), though not its scale: the mean is brought to the length of what it replaces.
+    1.x), but not their scale: the mean is rescaled to the norm of the state that it replaces.
     """
     from transformers import CLIPModel
 
@@ -184,7 +184,7 @@ def arithmetic_clip(work: Work, path: str) -> None:
     if clip.config.projection_dim != width:
         raise UserError(
             f"--clip {path}: embeddings of {clip.config.projection_dim} numbers, the model's text "
-            f"encoder has {width}: give the CLIP that the model's text encoder is of"
+            f"encoder has {width}: give the CLIP whose text encoder the model uses"
         )
     for subject, triplets in work.by_subject().items():
         word = work.data.class_of(subject)
@@ -199,8 +199,8 @@ def arithmetic_clip(work: Work, path: str) -> None:
             hidden[positions] = mixed.to(hidden) * length
             return hidden
 
-        asked = [(triplet, triplet.description) for triplet in triplets]
-        work.answer("arithmetic", work.backbone, asked, edit)
+        texts = [(triplet, triplet.description) for triplet in triplets]
+        work.predict("arithmetic", work.backbone, texts, edit)
 
 
 def clip_mean(
@@ -212,16 +212,16 @@ def clip_mean(
     std = torch.tensor((0.26862954, 0.26130258, 0.27577711)).view(3, 1, 1)
     pixels = torch.stack([((central_square(photo, size) + 1) / 2 - mean) / std for photo in photos])
     device = next(clip.parameters()).device
-    seen = clip.visual_projection(clip.vision_model(pixels.to(device)).pooler_output)
+    images = clip.visual_projection(clip.vision_model(pixels.to(device)).pooler_output)
     ids = tokenizer([word], return_tensors="pt").input_ids.to(device)
-    said = clip.text_projection(clip.text_model(ids).pooler_output)[0]
+    text = clip.text_projection(clip.text_model(ids).pooler_output)[0]
     unit = F.normalize
-    image = unit(unit(seen, dim=-1).mean(0), dim=0)
-    return unit(image + unit(said, dim=0), dim=0)
+    image = unit(unit(images, dim=-1).mean(0), dim=0)
+    return unit(image + unit(text, dim=0), dim=0)
 
 
 def compared(work: Work, method: str, features: descriptors.Features) -> None:
-    """Features of the photos against those inside the true box of every instance."""
+    """Compare features of the subject's photos with those in each instance's ground-truth box."""
     similarity = {
         "dino_vit": descriptors.dense_similarity,
         "mask_rcnn": descriptors.pooled_similarity,
@@ -241,7 +241,7 @@ def compared(work: Work, method: str, features: descriptors.Features) -> None:
 
 
 def subject_cells(data: Mug19, subject: str, features: descriptors.Features) -> list[torch.Tensor]:
-    """A subject's cells in each photo [D, n]: inside its true box, or all where no mask is given."""
+    """A subject's features in each photo, [D, n]: inside its ground-truth box, or all without one."""
     cells = []
     for photo in data.photos(subject):
         image, path = read_image(photo), data.subject_mask_path(photo)
@@ -253,7 +253,7 @@ def subject_cells(data: Mug19, subject: str, features: descriptors.Features) -> 
 
 
 def matched(work: Work, path: str) -> None:
-    """The best match of each of a scene's cells among the subject's salient ones, a segment's mean."""
+    """Match each cell of a scene with the subject's salient cells; average the best per segment."""
     features = descriptors.load_dino(path, work.backbone.device)
     known = {}
     for subject in work.by_subject():

@@ -1,7 +1,7 @@
 """mIoU, bf_acc and af_acc of personalised segmentation (Text2Mask, Section 5.3).
 
-The mask of an instance is the segment it gets when all of its scene are assigned together: with
-true segments mIoU is then af_acc, as the paper's Mask R-CNN row shows.
+The predicted mask of an instance is its segment in the joint assignment of its view. With
+ground-truth segments mIoU therefore equals af_acc, as in the paper's Mask R-CNN row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,16 @@ from attnseg.personalised.instances import Segments
 
 @dataclass
 class Scores:
-    """One entry a triplet: [N] each."""
+    """Scores per triplet: [N] each."""
 
     ids: list[str]
     iou: np.ndarray  # in [0, 1]
     found_alone: np.ndarray  # bool
     found_together: np.ndarray  # bool
-    chance: np.ndarray  # 1 over the mugs of the scene
+    chance: np.ndarray  # 1 / number of mugs in the view
 
     def part(self, ids: Sequence[str]) -> "Scores":
-        """The entries of some triplets, in their order."""
+        """Select triplets, in the order of `ids`."""
         place = {name: i for i, name in enumerate(self.ids)}
         rows = [place[name] for name in ids]
         arrays = (self.iou, self.found_alone, self.found_together, self.chance)
@@ -49,9 +49,10 @@ def score(
     threshold: float | None = None,
     true_masks: bool = False,
 ) -> Scores:
-    """Score the triplets of `rows`: id -> its correlation with each segment of its view, [S].
+    """Score the triplets of `rows`, which maps their ids to their correlations with segments, [S].
 
-    `segments`: (scene, view) -> its segments. With `true_masks` the segments are the instances' own.
+    `segments`: those of each (scene, view). With `true_masks` the ground-truth instances take their
+    place.
     """
     asked = [triplet for triplet in data.triplets if triplet.id in rows]
     found: dict[str, tuple[float, bool, bool, float]] = {}
@@ -68,8 +69,8 @@ def score(
         missing = [t.instance for t in group if not instances[t.instance - 1].any()]
         if missing:
             raise UserError(
-                f"{data.root}/masks/{scene}/{view}.png: no pixel of instance {missing[0]}, which a "
-                "triplet asks for"
+                f"{data.root}/masks/{scene}/{view}.png: no pixel of instance {missing[0]}, to which a "
+                "triplet refers"
             )
         values = np.stack([rows[triplet.id] for triplet in group])
         if values.shape[1] != len(masks):
@@ -101,7 +102,7 @@ def score(
 def _prepare(
     data: Mug19, scene: str, view: str, segments: Segments | None, threshold: float | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Instance masks [I, H, W], segment masks [S, H, W], and each instance's true segment [I]."""
+    """Instance masks [I, H, W], segment masks [S, H, W], and the segment of each instance [I]."""
     instances = data.read_masks(scene, view, None if segments is None else segments.size)
     if segments is None:
         return instances, instances, np.arange(len(instances))
@@ -113,7 +114,7 @@ def _prepare(
 
 
 def split_metrics(data: Mug19, scores: Scores, split: str) -> tuple[dict, Scores]:
-    """{n_triplets, n_images, miou, bf_acc, af_acc, chance} in per cent, and the split's scores."""
+    """Metrics of a split, in per cent except n_triplets and n_images, and its scores."""
     chosen = [t for t in data.triplets if split in t.splits]
     part = scores.part([triplet.id for triplet in chosen])
     metrics: dict = {
@@ -129,10 +130,10 @@ def split_metrics(data: Mug19, scores: Scores, split: str) -> tuple[dict, Scores
 def order_notes(
     measured: Mapping[str, Mapping[str, dict]], ours: str = "custom_selfcross"
 ) -> list[str]:
-    """Where `ours` is not ahead of a method that knows the subject or the words alone.
+    """Describe where the order of `ours` and the subject-only or context-only ablation differs.
 
-    `measured`: split -> method -> metrics. In the paper ours is ahead everywhere, but for bf_acc of
-    the semantic distractors, where the subject alone is.
+    `measured`: split -> method -> metrics. In the paper ours is ahead everywhere except in bf_acc of
+    the semantic distractors, where subject-only is.
     """
     notes = []
     for split in SPLITS:
@@ -147,9 +148,9 @@ def order_notes(
                 )  # fmt: skip
                 if own is None or its is None or (own > its) != exception:
                     continue
-                said = "the subject alone is ahead" if exception else "ours is ahead"
+                paper = "subject_only is ahead" if exception else "ours is ahead"
                 notes.append(
-                    f"{split} {measure}: ours {own:.1f}, {other} {its:.1f} (in the paper {said})"
+                    f"{split} {measure}: ours {own:.1f}, {other} {its:.1f} (in the paper {paper})"
                 )
     return notes
 
@@ -164,9 +165,9 @@ def remarks(split: str, metrics: dict, about: dict, parameters: dict) -> list[st
             f"segments: the affinity times a Gaussian of {parameters['locality']:g} cells, unlike the "
             "paper's"
         )
-    if "seconds_an_instance" in about:
+    if "seconds_per_instance" in about:
         parts.append(
-            f"learnt in {about['seconds_an_instance']:.0f} s an instance on average (published: "
+            f"learnt in {about['seconds_per_instance']:.0f} s per instance on average (published: "
             "6 minutes on two A100s)"
         )
     return parts

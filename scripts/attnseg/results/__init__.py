@@ -1,6 +1,6 @@
-"""Every table of both papers: its layout, its published values and where ours come from.
+"""The tables, figures and claims of both papers: layout, published values, sources of our values.
 
-Standard library only: the Snakemake rules import it to know a table's inputs.
+Standard library only: the Snakemake rules import this package to know a table's inputs.
 """
 
 from attnseg.errors import UserError
@@ -8,7 +8,7 @@ from attnseg.results import attn2mask, text2mask
 from attnseg.results.description import Row, Source, Table
 
 TABLES: dict[str, Table] = {table.target: table for table in (*text2mask.TABLES, *attn2mask.TABLES)}
-FIGURES = {  # target -> (where it stands, title)
+FIGURES = {  # target -> (number in the paper, title)
     "voc_figure_b8": (
         "Text2Mask, Figure B.8",
         "One setting at a time: pseudo masks of VOC 2012 train, one noise, mIoU",
@@ -21,14 +21,14 @@ FIGURES = {  # target -> (where it stands, title)
 PICTURES = {
     "voc_figure_2": ("Text2Mask, Figure 2", "What attention can be turned into"),
     "voc_figure_4": ("Text2Mask, Figure 4", "Pseudo masks of VOC"),
-    "mug19_figure_5": ("Text2Mask, Figure 5", "One subject among its like"),
+    "mug19_figure_5": ("Text2Mask, Figure 5", "One subject among others of its class"),
     "voc_figure_6": ("Text2Mask, Figure 6", "Failures: classes that are alike to the text encoder"),
     "voc_figure_b7": ("Text2Mask, Figure B.7, VOC", "More pseudo masks of VOC"),
     "coco_figure_b7": ("Text2Mask, Figure B.7, COCO", "Pseudo masks of COCO"),
     "attn2mask_figure_5": ("attn2mask, Figures 4 and 5", "Generated images, attention and labels"),
     "attn2mask_figure_6": ("attn2mask, Figure 6", "Before and after adaptation to a domain"),
 }
-# pictures of generated images -> the sets that they show
+# pictures of generated images -> the syntheses that they show
 GENERATED_PICTURES = {
     "attn2mask_figure_5": ["voc"],
     "attn2mask_figure_6": ["cityscapes", "cityscapes_lora"],
@@ -42,22 +42,22 @@ __all__ = [
 
 
 def check_target(target: str) -> None:
-    """Raises UserError for a name that is no table, figure or picture and not `claims`."""
+    """Raise a `UserError` unless `target` is a table, figure or picture, or `claims`."""
     if target not in TARGETS:
-        raise UserError(f"{target} is no target; the targets are: {', '.join(TARGETS)}")
+        raise UserError(f"{target} is not a target; the targets are: {', '.join(TARGETS)}")
 
 
 def find(target: str) -> Table:
-    """The description of a target. Raises UserError for a name that is none."""
+    """The description of a table. Raises a `UserError` for an unknown name."""
     if target not in TABLES:
-        raise UserError(f"{target} is no table; the tables are: {', '.join(TABLES)}")
+        raise UserError(f"{target} is not a table; the tables are: {', '.join(TABLES)}")
     return TABLES[target]
 
 
 def evaluations_needed(target: str | Table, pending: bool = False) -> list[str]:
     """The evaluations whose metrics.json fill the table, in the table's order, each once.
 
-    What the workflow cannot make yet is left out; `pending=True` adds it.
+    `pending`: include those that the workflow cannot run yet.
     """
     table = target if isinstance(target, Table) else find(target)
     names: dict[str, None] = {}

@@ -1,10 +1,10 @@
 """The tables of attn2mask: rows, columns, and the evaluations that fill `ours`.
 
 Names of evaluations (folders of work/[mini/]evaluation/). The number of images in a name is that of
-the paper's row, at every scale; what was really used stands in metrics.json.
-    segmentors/real_voc/val                           DeepLabv3+ trained on true masks
+the paper's row, at every scale; the number used is in metrics.json.
+    segmentors/real_voc/val                           DeepLabv3+ trained on ground truth
     segmentors/attn2mask_voc_<images>/val             DeepLabv3+ trained on generated images
-    segmentors/attn2mask_beco_voc_<images>/val        the same under BECO
+    segmentors/attn2mask_beco_voc_<images>/val        the same with BECO
     segmentors/attn2mask_voc_10000_<post>/val         threshold_64, threshold_128, otsu, beta_0
     segmentors/nti_voc_train/val                      trained on masks of null-text inversion
     masks/voc/val/nti/crf                             null-text inversion of the val images themselves

@@ -1,4 +1,4 @@
-"""What a picture shows of many samples: not the best, not the worst."""
+"""Select samples to show in a picture, evenly spaced rather than by score."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ import numpy as np
 
 
 def spread(items: Sequence, count: int) -> list:
-    """`count` of the items, evenly spread."""
+    """Select `count` items, evenly spaced."""
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[place] for place in places]
 
 
 def with_several_classes(samples: Sequence[tuple[dict, object]], count: int) -> list:
-    """`count` samples, evenly spread over those with several classes, or over all where none has.
+    """Select `count` samples, evenly spaced among those with several classes, or all if none has.
 
     `samples`: manifest entries, each with its maps.
     """

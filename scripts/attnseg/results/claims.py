@@ -1,9 +1,9 @@
-"""The claims of both papers that a run can check: what is compared, and what the paper says of it.
+"""The claims of both papers that a run can check.
 
-Standard library only: the Snakemake rules import it to know the inputs. A quality is a cell of a
-table, so that the published difference and ours come from the same place; those of Figure B.8, which
-prints no numbers, are named by their masks (``voc_figure_b8/<variant>/<refinement>``), on the data set
-and split of the figure.
+Standard library only: the Snakemake rules import this module to know the inputs. A measurement is a
+cell of a table, so that the published difference and ours refer to the same cells. Figure B.8 prints
+no numbers; its points are named by their masks (``voc_figure_b8/<variant>/<refinement>``), on the data
+set and split of the figure.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from attnseg.results import TABLES
 
-RUNS_NEEDED = 3  # trainings with seeds of their own, for a claim about a trained segmentor
+RUNS_NEEDED = 3  # trainings with different seeds, for a claim about a trained segmentor
 FIGURE = "voc_figure_b8/"
 SIMILARITY = "voc_figure_d9"
 
 
 @dataclass(frozen=True)
-class Quality:
-    """`metric` of an evaluation; `cell` is its place in a table: (target, method, metric label)."""
+class Measurement:
+    """A metric of an evaluation; `cell`: its place in a table, (target, method, metric label)."""
 
     label: str
     evaluation: str
@@ -27,69 +27,74 @@ class Quality:
 
     @property
     def trained(self) -> bool:
-        """Whether it is that of a trained segmentor."""
+        """True if it is a trained segmentor's."""
         return self.evaluation.startswith("segmentors/")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """`ours` exceeds each of `others`; with another `test`:
+    """A claim that `ours` exceeds each of `others` or, with another `test`, that
 
-    spread        the qualities of `ours` differ by less than `limit`, which is our choice
-    correlation   similarity and quality of images correlate negatively (Figure D.9)
+    spread        the values of `ours` differ by less than `limit`, which we chose
+    correlation   similarity and mean IoU of images correlate negatively (Figure D.9)
     """
 
     id: str
     paper: str
     where: str
     claim: str
-    ours: tuple[Quality, ...]
-    others: tuple[Quality, ...] = ()
+    ours: tuple[Measurement, ...]
+    others: tuple[Measurement, ...] = ()
     test: str = "greater"
     limit: float = 0.0
-    published: float | None = None  # the paper's difference, where it is in no table
+    published: float | None = None  # the paper's difference, if it is not in a table
 
     @property
-    def qualities(self) -> tuple[Quality, ...]:
+    def measurements(self) -> tuple[Measurement, ...]:
         return self.ours + self.others
 
     @property
     def below(self) -> bool:
-        """Whether the claim is that a value lies below `limit`, not above it."""
+        """True if the claim is that a value is below `limit`, not above it."""
         return self.test != "greater"
 
 
-def cell(target: str, method: str, metric: str) -> Quality:
-    """The quality in a cell of a table."""
+def cell(target: str, method: str, metric: str) -> Measurement:
+    """The measurement in a cell of a table."""
     source = TABLES[target].ours[method, metric]
     (evaluation,) = source.evaluations
     label = method if metric in ("mIoU", "mean") else f"{method}, {metric}"
-    return Quality(label, evaluation, source.metric, (target, method, metric))
+    return Measurement(label, evaluation, source.metric, (target, method, metric))
 
 
-def figure(masks: str) -> Quality:
+def figure(masks: str) -> Measurement:
     """The mean IoU of a point of Figure B.8, `<variant>/<refinement>`."""
-    return Quality(masks, f"{FIGURE}{masks}")
+    return Measurement(masks, f"{FIGURE}{masks}")
 
 
 def _greater(
-    id: str, where: str, claim: str, ours: Quality, *others: Quality, published: float | None = None
+    id: str,
+    where: str,
+    claim: str,
+    ours: Measurement,
+    *others: Measurement,
+    published: float | None = None,
 ) -> Claim:
     paper = "attn2mask" if (ours.cell or ("",))[0].startswith("attn2mask") else "Text2Mask"
     return Claim(id, paper, where, claim, (ours,), others, published=published)
 
 
 def _text2mask() -> list[Claim]:
-    def t1(method: str, metric: str = "dCRF") -> Quality:
+    def t1(method: str, metric: str = "dCRF") -> Measurement:
         return cell("voc_table1", method, metric)
 
-    def t5(method: str, metric: str = "Initial") -> Quality:
+    def t5(method: str, metric: str = "Initial") -> Measurement:
         return cell("voc_table5", method, metric)
 
-    def t6(method: str, metric: str = "mIoU") -> Quality:
+    def t6(method: str, metric: str = "mIoU") -> Measurement:
         return cell("voc_table6", method, metric)
 
-    def spread(id: str, where: str, claim: str, ours: Sequence[Quality], limit: float) -> Claim:
+    def spread(id: str, where: str, claim: str, ours: Sequence[Measurement], limit: float) -> Claim:
         return Claim(id, "Text2Mask", where, claim, tuple(ours), test="spread", limit=limit)
 
     default = figure("one_noise/crf")
@@ -160,7 +165,7 @@ def _text2mask() -> list[Claim]:
         _greater(
             "composed_is_faster",
             "Section 5.2, Prompt",
-            "The composed sentence is faster than separate ones (labels a second)",
+            "The composed sentence is faster than separate ones (labels per second)",
             t6("Comp.", "labels/s"),
             t6("none", "labels/s"),
             published=1.6 - 1.0,
@@ -254,7 +259,7 @@ def _text2mask() -> list[Claim]:
             "Text2Mask",
             "Figure D.9",
             "The more similar the classes of an image, the worse its masks",
-            (Quality("r of similarity and mIoU of images", SIMILARITY, "r"),),
+            (Measurement("r of similarity and mIoU of images", SIMILARITY, "r"),),
             test="correlation",
             published=-0.73,
         ),
@@ -269,7 +274,7 @@ def _text2mask() -> list[Claim]:
 
 
 def _mug19() -> list[Claim]:
-    def t7(method: str, metric: str) -> Quality:
+    def t7(method: str, metric: str) -> Measurement:
         return cell("mug19_table7", method, metric)
 
     return [
@@ -340,22 +345,22 @@ def _mug19() -> list[Claim]:
 
 
 def _attn2mask() -> list[Claim]:
-    def t1(method: str, label: str = "mean") -> Quality:
+    def t1(method: str, label: str = "mean") -> Measurement:
         return cell("attn2mask_voc_table1", method, label)
 
-    def t2(method: str) -> Quality:
+    def t2(method: str) -> Measurement:
         return cell("attn2mask_voc_table2", method, "mIoU")
 
-    def t3(method: str, images: str) -> Quality:
+    def t3(method: str, images: str) -> Measurement:
         return cell("attn2mask_imagenet_s_table3", method, images)
 
-    def t4(method: str, metric: str) -> Quality:
+    def t4(method: str, metric: str) -> Measurement:
         return cell("attn2mask_cityscapes_table4", method, metric)
 
-    def t5(method: str) -> Quality:
+    def t5(method: str) -> Measurement:
         return cell("attn2mask_voc_table5", method, "mIoU")
 
-    def t6(method: str) -> Quality:
+    def t6(method: str) -> Measurement:
         return cell("attn2mask_voc_table6", method, "mIoU")
 
     lora, plain = "Attn2mask-LoRA (ours) (adapt.)", "Attn2mask (ours)"
@@ -460,6 +465,5 @@ CLAIMS = (*_text2mask(), *_mug19(), *_attn2mask())
 
 
 def evaluations_needed() -> list[str]:
-    """The evaluations behind the claims, each once."""
-    qualities = (quality for claim in CLAIMS for quality in claim.qualities)
-    return list(dict.fromkeys(quality.evaluation for quality in qualities))
+    """Evaluations behind the claims, without repeats."""
+    return list(dict.fromkeys(m.evaluation for claim in CLAIMS for m in claim.measurements))

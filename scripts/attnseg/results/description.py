@@ -1,4 +1,4 @@
-"""What a table is: its layout in the paper, and where our value of each cell comes from."""
+"""Descriptions of tables: their layout in the paper, and the source of our value of each cell."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,10 +10,10 @@ NOT_EVALUATED = "not evaluated in this run"
 
 @dataclass(frozen=True)
 class Source:
-    """Where our value of a cell comes from: the mean of `metric` over `evaluations`.
+    """The source of our value of a cell: the mean of `metric` over `evaluations`.
 
-    `metric` is a key of metrics.json, or `iou/<class>` for one class.
-    `pending` marks what the workflow cannot make yet; `missing` is the reason printed for it.
+    `metric`: a key of metrics.json, or `iou/<class>` for one class. `missing`: the reason printed if
+    there is no value. `pending`: true if the workflow cannot run the evaluations yet.
     """
 
     evaluations: tuple[str, ...]
@@ -25,7 +25,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Row:
-    """A printed row: the cells at its head, then one (method, metric) a column, None for a gap."""
+    """A printed row: its heads, then one (method, metric) per column, None for a gap."""
 
     heads: tuple[str, ...]
     cells: tuple[Cell | None, ...]
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the paper reads from its table: `better` has a higher value than `worse`."""
+    """A conclusion of the paper from its table: `better` has a higher value than `worse`."""
 
     better: Cell
     worse: Cell
@@ -42,23 +42,23 @@ class Finding:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as the paper prints it, and the source of each value that is measured here.
+    """A table as printed in the paper, and the source of each value that is measured here.
 
-    findings: comparisons whose outcome here is said in the note of their better cell.
+    findings: comparisons; the note of the better cell says how they come out here.
     """
 
     target: str
     number: str  # "Text2Mask, Table 1"
     title: str
     heads: tuple[str, ...]  # over the heads of the rows
-    columns: tuple[tuple[str, str], ...]  # (group or "", label)
+    columns: tuple[tuple[str, str], ...]  # (group, "" for none; label)
     rows: tuple[Row, ...]
     ours: Mapping[Cell, Source] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     @property
     def cells(self) -> list[Cell]:
-        """Every (method, metric) of the table, in the order of the print."""
+        """All (method, metric) of the table, in printed order."""
         return [cell for row in self.rows for cell in row.cells if cell is not None]
 
 
@@ -68,7 +68,7 @@ def rows_by_method(
     heads: Sequence[tuple[str, ...]] | None = None,
     sections: Sequence[str] | None = None,
 ) -> tuple[Row, ...]:
-    """One row a method; `heads` are printed in place of its label, `sections` above it."""
+    """One row per method; `heads` are printed in place of its label, `sections` above it."""
     return tuple(
         Row(
             heads[i] if heads else (method,),
@@ -80,7 +80,7 @@ def rows_by_method(
 
 
 def rows_by_metric(methods: Sequence[str], metrics: Sequence[str]) -> tuple[Row, ...]:
-    """One row a metric, one column a method."""
+    """One row per metric, one column per method."""
     return tuple(
         Row((metric,), tuple((method, metric) for method in methods)) for metric in metrics
     )

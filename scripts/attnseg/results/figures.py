@@ -4,6 +4,7 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -38,25 +39,23 @@ def write_figure(
     pages.write_page(args.output)
 
 
+def line_of(metrics: Mapping[str, Any]) -> Line:
+    """A line of the CSV with what a metrics.json says of its data and model, and nothing else."""
+    columns = ("dataset", "split", "n_images", "model", "seed")
+    said = {key: "" if metrics.get(key) is None else str(metrics[key]) for key in columns}
+    return cast(Line, dict.fromkeys(COLUMNS, "") | said)
+
+
 def curve_rows(curves: dict, measured: dict) -> list[Line]:
     """The lines of the CSV: method is the curve, metric the point on it."""
-    rows = []
+    rows: list[Line] = []
     for curve, at in curves.items():
         for point in at:
             found = measured[point["masks"]]
-            columns = {key: found.get(key) for key in COLUMNS}
-            row = {key: "" if value is None else str(value) for key, value in columns.items()}
-            rows.append(
-                row
-                | {
-                    "method": curve,
-                    "metric": str(point["at"]),
-                    "paper": "",
-                    "ours": f"{found['miou']:.1f}",
-                    "status": "measured",
-                    "note": Note(detail=[point["masks"]]),
-                }
-            )
+            row = line_of(found)
+            row |= {"method": curve, "metric": str(point["at"]), "status": "measured"}
+            row |= {"ours": f"{found['miou']:.1f}", "note": Note(detail=[point["masks"]])}
+            rows.append(row)
     return rows
 
 
@@ -116,14 +115,10 @@ def similarity_rows(
     for number, (similarity, quality) in enumerate(zip(*groups, strict=True), 1):
         cells.append((f"Group {number}", "similarity", f"{similarity:.3f}", "cosine"))
         cells.append((f"Group {number}", "mIoU", f"{quality:.1f}", "of an image, on average"))
-    columns = {
-        key: "" if about.get(key) is None else str(about[key])
-        for key in ("dataset", "split", "n_images", "model", "seed")
-    }
-    rows = []
+    rows: list[Line] = []
     for method, metric, ours, note in cells:
         paper, remark = published.get(metric, ("", "")) if method == "Ours" else ("", "")
-        row: Line = {**dict.fromkeys(COLUMNS, ""), **columns}
+        row = line_of(about)
         row |= {"method": method, "metric": metric, "paper": paper, "ours": ours}
         row |= {"status": "measured", "note": Note(detail=[note] if note else [], paper=remark)}
         rows.append(row)

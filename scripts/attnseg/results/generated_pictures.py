@@ -1,4 +1,4 @@
-"""Generated images beside their attention and labels (attn2mask, Figures 4, 5 and 6)."""
+"""Figures of generated images, their attention and labels (attn2mask, Figures 4, 5 and 6)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from attnseg.io.files import write_atomically
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-# Okabe and Ito's colours, told apart by the colour-blind; black for the background
+# Okabe and Ito's colour-blind-safe palette; black for the background
 COLOURS = ListedColormap(
     ["#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]
 )
@@ -35,7 +35,7 @@ def words(item: dict) -> str:
 
 
 def local_labels(mask: np.ndarray) -> np.ndarray:
-    """Class numbers as the colours' numbers: 0 the background, then the classes in turn; 255 is 0."""
+    """Renumber classes by colour: 0 for the background and 255, then the classes in turn."""
     numbers = [n for n in np.unique(mask) if n not in (0, 255)]
     shown = np.zeros(mask.shape, int)
     for place, number in enumerate(numbers):
@@ -58,7 +58,7 @@ def save(plot: Figure, axes: np.ndarray, path: Path) -> None:
 def attention_figure(
     items: Sequence[tuple[dict, torch.Tensor]], images: Path, masks: Path, path: Path
 ) -> None:
-    """One row a sample: its image, the map of each class's words, mask and reliability.
+    """Draw one row per sample: image, attention map of each class, mask, reliability map.
 
     `items`: manifest entries with their maps [K, h, w]; `images`, `masks`: folders.
     """
@@ -77,8 +77,8 @@ def attention_figure(
         mask = local_labels(read_mask(masks / f"{item['id']}.png"))
         row[-2].imshow(mask, cmap=COLOURS, vmin=0, vmax=COLOURS.N - 1, interpolation="nearest")
         row[-2].set_title("mask", fontsize=9)
-        sure = read_mask(masks / "reliability" / f"{item['id']}.png")
-        row[-1].imshow(sure, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        reliable = read_mask(masks / "reliability" / f"{item['id']}.png")
+        row[-1].imshow(reliable, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         row[-1].set_title("reliable", fontsize=9)
     save(plot, axes, path)
 
@@ -89,9 +89,9 @@ def adaptation_figure(
     after: Sequence[tuple[Path, torch.Tensor]],
     path: Path,
 ) -> None:
-    """Rows: photos of the target domain; generated images and their attention, without and with LoRA.
+    """Draw photos of the target domain, and images with their attention, without and with LoRA.
 
-    `before`, `after`: images and their maps [K, h, w]; what is shown is the strongest of the classes.
+    `before`, `after`: images and their maps [K, h, w], of which the maximum over classes is shown.
     """
     count = max(len(targets), len(before), len(after))
     plot, axes = plt.subplots(5, count, figsize=(1.9 * count, 10), squeeze=False)

@@ -1,7 +1,7 @@
-"""Intersection over union, from counts that are kept an image.
+"""Intersection over union, from per-image counts.
 
-Counts of images add up, so any subset of the images can be scored later from per_image.npz.
-Pixels whose truth is `ignore` count nowhere.
+Counts add up over images, so any subset can be scored later from per_image.npz. Pixels whose ground
+truth is `ignore` are left out.
 """
 
 import json
@@ -19,10 +19,12 @@ from attnseg.io.files import write_atomically, write_json
 def counts(
     prediction: np.ndarray, truth: np.ndarray, classes: int, ignore: int = 255
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True positives, false positives and false negatives a class, each int64 [C].
+    """True positives, false positives and false negatives per class, [C] int64 each.
 
-    prediction: HW integers in [0, classes); truth: HW integers in [0, classes) or `ignore`.
-    Raises ValueError for other shapes or values: nothing in a prediction is ignored.
+    prediction: [H, W] integers in [0, classes); truth: [H, W] integers in [0, classes) or `ignore`.
+
+    Raises:
+        ValueError: for other shapes or values; a prediction must not contain `ignore`.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"shapes differ: prediction {prediction.shape}, truth {truth.shape}")
@@ -41,25 +43,25 @@ def counts(
 
 
 def iou(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
-    """Per cent a class, [C] -> [C] float64; nan where a class is neither true nor predicted."""
+    """IoU per class in per cent, [C] float64; nan for a class neither present nor predicted."""
     union = np.asarray(tp + fp + fn, np.float64)
     return np.divide(100.0 * tp, union, out=np.full(union.shape, np.nan), where=union > 0)
 
 
 def class_iou(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
-    """Per cent a class over all images, [N, C] -> [C]: counts are added before they are divided."""
+    """IoU per class over all images in per cent, [N, C] -> [C]; counts are summed before dividing."""
     return iou(tp.sum(axis=0), fp.sum(axis=0), fn.sum(axis=0))
 
 
 def miou(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> float:
-    """Per cent over all images, [N, C]: the mean over the classes that occur."""
+    """Mean IoU over all images in per cent, over the classes present or predicted; from [N, C]."""
     present = class_iou(tp, fp, fn)
     present = present[~np.isnan(present)]
     return float(present.mean()) if present.size else float("nan")
 
 
 def pixel_accuracy(tp: np.ndarray, fn: np.ndarray) -> float:
-    """Per cent of the pixels with a truth that are right, [N, C]."""
+    """Percentage of labelled pixels that are predicted correctly, from [N, C]."""
     pixels = int(tp.sum() + fn.sum())
     return 100.0 * int(tp.sum()) / pixels if pixels else float("nan")
 
@@ -85,8 +87,8 @@ def write_metrics(
 ) -> dict:
     """Write per_image.npz (ids [N]; tp, fp, fn [N, C] int64), then metrics.json, each atomically.
 
-    classes: C names, the background first. Returns the content of metrics.json: values in per
-    cent, null for a class that is neither true nor predicted. `more` is added as it is.
+    classes: C names, the background first. more: further entries. Returns the content of
+    metrics.json: values in per cent, null for a class neither present nor predicted.
     """
     shape = (len(ids), len(classes))
     arrays: dict[str, Any] = {
@@ -94,7 +96,7 @@ def write_metrics(
     }
     for name, array in arrays.items():
         if array.shape != shape:
-            raise ValueError(f"{name} has shape {array.shape}; {shape} is needed")
+            raise ValueError(f"{name} has shape {array.shape}, not {shape}")
     tp, fp, fn = arrays.values()
     metrics = {
         "dataset": dataset,
@@ -117,7 +119,7 @@ def write_metrics(
 
 
 def read_metrics(folder: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
-    """metrics.json and per_image.npz ({ids, tp, fp, fn}) of an evaluation's folder."""
+    """Read metrics.json and per_image.npz ({ids, tp, fp, fn}) of an evaluation."""
     folder = Path(folder)
     try:
         metrics = json.loads((folder / "metrics.json").read_text())
@@ -125,6 +127,6 @@ def read_metrics(folder: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]
             per_image = {name: file[name] for name in ("ids", "tp", "fp", "fn")}
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing: evaluate again") from error
-    except Exception as error:  # numpy raises several kinds for a damaged archive
+    except Exception as error:  # numpy raises many types for damaged archives
         raise UserError(f"{folder}: damaged evaluation ({error}); evaluate again") from error
     return metrics, per_image

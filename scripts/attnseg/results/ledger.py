@@ -18,7 +18,7 @@ Row = Mapping[str, str]
 
 
 def write_ledger(path: str | os.PathLike, rows: Sequence[Row]) -> None:
-    """The ledger as CSV, atomically."""
+    """Write the ledger as CSV, atomically."""
     with (
         write_atomically(path) as partial,
         open(partial, "w", newline="", encoding="utf-8") as file,
@@ -29,24 +29,24 @@ def write_ledger(path: str | os.PathLike, rows: Sequence[Row]) -> None:
 
 
 def read_ledger(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The rows of a ledger."""
+    """Read the rows of a ledger."""
     return read_csv(path, COLUMNS)
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """How many claims have which verdict, in words."""
+    """Number of claims per verdict, in words."""
     counted = Counter(row["verdict"] for row in rows)
     words = dict(zip(VERDICTS, ("hold", "do not hold", *VERDICTS[2:]), strict=True))
     return f"{len(rows)} claims: " + ", ".join(f"{counted[v]} {words[v]}" for v in VERDICTS)
 
 
 def interval(row: Row) -> str:
-    """Ours with its interval, "" where it was not run."""
+    """Our value with its interval, "" if not run."""
     return f"{row['ours']} [{row['low']}, {row['high']}]" if row["ours"] else ""
 
 
 def text(path: str | os.PathLike, width: int = 100) -> str:
-    """For a terminal: the summary, then a line or two a claim."""
+    """Format the ledger for a terminal: the summary, then a line or two per claim."""
     rows = read_ledger(path)
     lines = [f"Claims of the papers   [{summary(rows)}]", ""]
     values = [

@@ -1,4 +1,4 @@
-"""A folder of predicted masks against the ground truth."""
+"""Evaluate a folder of predicted masks against the ground truth."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,15 +16,15 @@ from attnseg.results.iou import counts
 
 @dataclass(frozen=True)
 class Truth:
-    """The ground truth of a split: ids in order, what its numbers mean, from 0 on, and a reader."""
+    """The ground truth of a split."""
 
     ids: Sequence[str]
-    classes: Sequence[str]
-    read: Callable[[str], np.ndarray]  # id -> HW uint8, 255 is ignored
+    classes: Sequence[str]  # names of the class numbers, from 0 on
+    read: Callable[[str], np.ndarray]  # id -> [H, W] uint8, 255 is ignored
 
 
 def truth_of(dataset: Dataset, root: Path, split: str) -> Truth:
-    """The ids, classes and true masks of a split."""
+    """The ground truth of a split of a data set."""
     return Truth(
         dataset.read_split(root, split),
         dataset.class_names,
@@ -33,7 +33,11 @@ def truth_of(dataset: Dataset, root: Path, split: str) -> Truth:
 
 
 def read_prediction(path: str | os.PathLike) -> np.ndarray:
-    """A mask as class ids, HW uint8. Raises UserError for a missing, damaged or coloured file."""
+    """Read a mask of class numbers: [H, W] uint8.
+
+    Raises:
+        UserError: if the file is missing, damaged or not a P or L image.
+    """
     try:
         with Image.open(path) as image:
             if image.mode not in ("P", "L"):
@@ -50,10 +54,10 @@ def read_prediction(path: str | os.PathLike) -> np.ndarray:
 def evaluate_masks(
     folder: str | os.PathLike, truth: Truth
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """tp, fp, fn [N, C] int64 of `folder`/<id>.png against the truth, in the order of its ids.
+    """Count tp, fp, fn [N, C] int64 of `folder`/<id>.png, in the order of the ground truth's ids.
 
-    The truth's 255 is ignored; a prediction must hold a class at every pixel (the copy of the
-    masks that trains a segmentor, with its 255, is not what the papers evaluate).
+    The ground truth's 255 is ignored. A prediction must have a class at every pixel; the copy of
+    pseudo masks with 255 that trains segmentors is not what the papers evaluate.
     """
     if not truth.ids:
         raise UserError("the split lists no images")
@@ -63,12 +67,14 @@ def evaluate_masks(
         prediction, expected = read_prediction(path), truth.read(image_id)
         if prediction.shape != expected.shape:
             sizes = [f"{s[1]}x{s[0]}" for s in (prediction.shape, expected.shape)]
-            raise UserError(f"{path} is {sizes[0]} pixels, the true mask {sizes[1]}: make it again")
+            raise UserError(
+                f"{path} is {sizes[0]} pixels, the ground truth {sizes[1]}: make it again"
+            )
         try:
             found.append(counts(prediction, expected, len(truth.classes)))
         except ValueError as error:
             raise UserError(f"{path}: {error}; evaluate complete masks of these classes") from error
     tp, fp, fn = (np.stack(arrays) for arrays in zip(*found, strict=True))
     if not (tp + fn).any():
-        raise UserError("the true masks of the split hold no labelled pixel")
+        raise UserError("the ground truth of the split has no labelled pixel; check the masks")
     return tp, fp, fn

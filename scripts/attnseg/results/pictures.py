@@ -1,4 +1,4 @@
-"""Photo, Cross, SelfCross, pseudo mask and truth side by side (Text2Mask, Figures 2, 4, 6 and B.7)."""
+"""Figures of photos, attention maps, pseudo masks and ground truth (Text2Mask: 2, 4, 6 and B.7)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-HEADS = ("photo", "Cross", "SelfCross", "pseudo mask", "true mask")
-UNCERTAIN = 0.05  # of the decision's score (Section 5.1)
-# Okabe and Ito's colours, told apart by the colour-blind; the classes of a photo take them in turn
+HEADS = ("photo", "Cross", "SelfCross", "pseudo mask", "ground truth")
+UNCERTAIN = 0.05  # lead in score below which a pixel is uncertain (Section 5.1)
+# Okabe and Ito's colour-blind-safe palette, assigned to the classes of a photo in turn
 COLOURS = np.array(
     [
         (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66),
@@ -35,9 +35,9 @@ BLACK, WHITE, GREY = (0, 0, 0), (255, 255, 255), (128, 128, 128)
 
 
 def uncertain(maps: torch.Tensor, width: float = UNCERTAIN, background: bool = True) -> np.ndarray:
-    """Where the best score leads the second, the background's included, by less: [H, W] bool.
+    """Pixels whose best score leads the second best by less than `width`: [H, W] bool.
 
-    `maps`: [K, H, W], a class's scores in [0, 1] at the photo's size.
+    `maps`: [K, H, W] in [0, 1], scores of the classes. `background`: include the background's score.
     """
     scores = with_background(maps) if background else maps
     if len(scores) == 1:
@@ -47,7 +47,7 @@ def uncertain(maps: torch.Tensor, width: float = UNCERTAIN, background: bool = T
 
 
 def coloured(mask: np.ndarray, numbers: list[int]) -> np.ndarray:
-    """[H, W, 3] uint8: `numbers` in colours, grey where the truth is unknown, another 0 black."""
+    """Colour the classes `numbers` of a mask, 0 black, all others grey: [H, W, 3] uint8."""
     palette = np.full((256, 3), GREY, np.uint8)
     palette[0] = BLACK
     for place, number in enumerate(numbers):
@@ -64,11 +64,11 @@ def figure(
     names: list[str] | None = None,
     split: str | None = None,
 ) -> None:
-    """One row a photo, written to `path` (PNG or SVG).
+    """Draw one row per photo and write the figure to `path` (PNG or SVG).
 
-    `items` are manifest entries with their maps, as
-    ``attnseg.io.shards.read_shards`` yields them; `names` stand beside the rows, else the photos' ids. A
-    map shown is the strongest over the classes; pixels of the pseudo mask that are uncertain are white.
+    `items`: manifest entries with their maps, as `attnseg.io.shards.read_shards` yields them. `names`:
+    labels of the rows, by default the photos' ids. Maps are shown as their maximum over classes;
+    uncertain pixels of the pseudo mask are white.
     """
     rows = len(items)
     plot, axes = plt.subplots(rows, 5, figsize=(11, 1.9 * rows), squeeze=False)
@@ -104,7 +104,7 @@ def figure(
             fontsize=9,
             frameon=False,
         )
-        # COCO's ids are longer than a row is high
+        # COCO's ids would not fit the height of a row
         row[0].set_ylabel(names[line] if names else item["id"][-12:], fontsize=8)
     save(plot, axes, path)
 

@@ -1,4 +1,4 @@
-"""How alike the classes of an image are, and how good its mask is (Text2Mask, Figures 6 and D.9)."""
+"""Similarity of an image's classes against its mean IoU (Text2Mask, Figures 6 and D.9)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,29 +13,29 @@ GROUPS = 13  # the published r and p belong together for about 13 points only
 
 
 def image_miou(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
-    """Per cent an image, [N, C] -> [N]: the mean over the classes, background included, of each."""
+    """Mean IoU of each image in per cent, over its classes and the background: [N, C] -> [N]."""
     union = (tp + fp + fn).astype(np.float64)
     ratios = np.divide(tp, union, out=np.zeros_like(union), where=union > 0)
     return 100 * ratios.sum(1) / np.maximum((union > 0).sum(1), 1)
 
 
 def cosines(embeddings: np.ndarray) -> np.ndarray:
-    """[K, D] -> [K, K], the cosine of each pair."""
+    """Pairwise cosines: [K, D] -> [K, K]."""
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     return unit @ unit.T
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The classes of one image: the mean similarity of its pairs, and the most similar pair."""
+    """Similarity of the pairs of classes of one image."""
 
     mean: float
-    closest: float
-    names: tuple[str, str]
+    closest: float  # of the most similar pair
+    names: tuple[str, str]  # the most similar pair
 
 
 def pairs_of(present: Sequence[str], classes: Sequence[str], similarity: np.ndarray) -> Pairs:
-    """The pairs of two or more classes of an image, by the [K, K] similarity of `classes`."""
+    """Similarity of an image's classes `present`, two or more; `similarity`: [K, K] of `classes`."""
     numbers = [classes.index(name) for name in present]
     rows, columns = np.triu_indices(len(numbers), 1)
     found = similarity[np.ix_(numbers, numbers)][rows, columns]
@@ -45,7 +45,7 @@ def pairs_of(present: Sequence[str], classes: Sequence[str], similarity: np.ndar
 
 
 def grouped(x: np.ndarray, y: np.ndarray, groups: int = GROUPS) -> tuple[np.ndarray, np.ndarray]:
-    """The means of groups of equal count in the order of `x`: [groups] each."""
+    """Means of x and y over groups of equal size, in the order of x: [groups] each."""
     order = np.argsort(x, kind="stable")
     parts = np.array_split(order, groups)
     return np.array([x[part].mean() for part in parts]), np.array(
@@ -54,21 +54,22 @@ def grouped(x: np.ndarray, y: np.ndarray, groups: int = GROUPS) -> tuple[np.ndar
 
 
 def regression(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
-    """(slope, intercept, r, p of a slope of zero)."""
+    """Linear regression: slope, intercept, r, and p of the hypothesis that the slope is zero."""
     line = stats.linregress(x, y)
     return float(line.slope), float(line.intercept), float(line.rvalue), float(line.pvalue)
 
 
 def failures(
-    similarity: Sequence[float], quality: Sequence[float], names: Sequence[str], count: int
+    similarity: Sequence[float], scores: Sequence[float], names: Sequence[str], count: int
 ) -> list[int]:
-    """The images to show as failures: of the most similar pairs of classes the worst image each.
+    """Select images as failures: the worst one of each of the most similar pairs of classes.
 
-    `similarity`: of an image's most similar pair; `names`: that pair. Pairs are not repeated.
+    `similarity`: of an image's most similar pair; `scores`: its mean IoU; `names`: that pair. Each
+    pair is shown once.
     """
     worst: dict[str, int] = {}
     for i, name in enumerate(names):
-        if name not in worst or quality[i] < quality[worst[name]]:
+        if name not in worst or scores[i] < scores[worst[name]]:
             worst[name] = i
     return sorted(worst.values(), key=lambda i: -similarity[i])[:count]
 

@@ -135,7 +135,7 @@ class Targets:
         for evaluation in self.measured(target):
             name = evaluation.data(self.config)
             data[f"{name}={resources}/{name}.json"] = None
-            if evaluation.postprocessing == GIVEN:
+            if name and evaluation.postprocessing == GIVEN:
                 folder = self.jobs.masks.given(name, evaluation.split, evaluation.method)
                 data[f"{evaluation}={folder}"] = None
         if not data:
@@ -236,6 +236,8 @@ class Targets:
         for target in filter(self.tables.get, self.wanted):
             for evaluation in self.measured(target):
                 dataset, split = evaluation.data(self.config), evaluation.split
+                if dataset is None:  # measured evaluations have one
+                    continue
                 facts = self.jobs.data.facts[dataset]
                 if evaluation.trained:
                     architecture = segmentors[evaluation.method]["architecture"]

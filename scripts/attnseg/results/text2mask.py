@@ -1,7 +1,7 @@
 """The tables of Text2Mask: rows, columns, and the evaluations that fill `ours`.
 
 Names of evaluations (folders of work/[mini/]evaluation/):
-    masks/<dataset>/<split>/<variant>/<refinement>    pseudo masks against the true masks
+    masks/<dataset>/<split>/<variant>/<refinement>    pseudo masks against the ground truth
     segmentors/<name>/<split>                         a trained segmentor
     mug19/<split>/<method>                            personalised segmentation; the splits are
                                                       all, semantic_distractor, visual_distractor, variant
@@ -34,7 +34,7 @@ NO_COCO_WEIGHTS = "no DeepLabV2 is configured that is pre-trained on COCO"
 IMAGE_LEVEL = "Image-level supervision only"
 LANGUAGE = "Image-level + language supervision"
 
-RATE = "labels/s"  # classes of photos whose attention is extracted in a second
+RATE = "labels/s"  # classes per second whose attention is extracted
 
 REFINEMENTS = {"Initial": "none", "dCRF": "crf"}
 
@@ -219,7 +219,7 @@ MUG19_METRICS = {"mIoU": "miou", "bf_acc": "bf_acc", "af_acc": "af_acc"}
 def _mug19(
     target: str, number: str, title: str, methods: dict, splits: dict, not_run: dict | None = None
 ) -> Table:
-    """`methods`: label -> the last part of the evaluation's name; `not_run`: that name -> why."""
+    """`methods`: label -> method in the evaluation's name; `not_run`: method -> reason."""
     not_run = {"mask_rcnn": NO_MASK_RCNN} if not_run is None else not_run
     columns = [(split, metric) for split in splits for metric in MUG19_METRICS]
     return Table(
@@ -251,7 +251,7 @@ def _mug19(
 
 
 def _ahead(ours: str, other: str, metric: str) -> Finding:
-    """Ours is ahead of what knows the subject or the words alone, but for one cell of the print."""
+    """Ours is ahead of the subject-only and context-only ablations, except in one printed cell."""
     if (other, metric) == ("Subject Only", "Semantic Distractor bf_acc"):
         ours, other = other, ours
     return Finding((ours, metric), (other, metric))

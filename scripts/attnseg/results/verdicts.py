@@ -1,4 +1,4 @@
-"""The ledger: each claim of the papers against what was measured, image by image."""
+"""Judge each claim of the papers by per-image measurements."""
 
 import json
 import zlib
@@ -27,15 +27,15 @@ Published = Mapping[tuple[str, str, str], float]  # (target, method, metric)
 
 @dataclass(frozen=True)
 class Run:
-    """What one evaluation says, a unit (an image, a view of a scene, a batch) a row."""
+    """A metric of one evaluation, as counts per unit (image, view of a scene, or batch)."""
 
     units: list[str]
     counts: Counts
-    kind: str  # what a unit is
+    kind: str  # of the units, in the plural
     metrics: dict
 
     def on(self, units: Sequence[str]) -> Counts:
-        """The counts of these units, in their order."""
+        """Select the counts of `units`, in their order."""
         place = {unit: i for i, unit in enumerate(self.units)}
         rows = [place[unit] for unit in units]
         counts = self.counts
@@ -43,9 +43,10 @@ class Run:
 
 
 def read_run(path: Path, metric: str) -> Run | None:
-    """`metric` of the evaluation whose metrics.json is `path`; None where it was not measured.
+    """Read `metric` of the evaluation whose metrics.json is `path`; None if it was not measured.
 
-    Raises UserError where the counts beside it do not give the value it states.
+    Raises:
+        UserError: if the file is damaged, or the counts beside it contradict its value.
     """
     metrics = _read_json(path)
     if metric not in metrics and not metric.startswith("iou/"):
@@ -62,11 +63,11 @@ def read_run(path: Path, metric: str) -> Run | None:
     if run is None:
         return None
     stated = metrics.get(metric)
-    found = run.counts.qualities(np.ones((1, len(run.units))))[0]
+    found = run.counts.values(np.ones((1, len(run.units))))[0]
     # metrics.json may be rounded
     if stated is not None and not np.isclose(found, stated, rtol=1e-3, atol=1e-3):
         raise UserError(
-            f"{path}: {metric} is {stated}, its images give {found:.4f}; evaluate again"
+            f"{path}: {metric} is {stated}, but {found:.4f} by its counts; evaluate again"
         )
     return run
 
@@ -99,7 +100,7 @@ def _images(folder: Path, metric: str) -> Run | None:
 
 
 def _views(folder: Path, metrics: dict, metric: str) -> Run:
-    """Questions about one photo share its segments: the photo is what is drawn."""
+    """Triplets of one view share its segments, so views are resampled, not triplets."""
     try:
         with np.load(folder / "per_triplet.npz", allow_pickle=False) as file:
             views, values = file["views"], file[MEASURES[metric]].astype(np.float64)
@@ -120,9 +121,9 @@ def _batches(metrics: dict) -> Run:
 
 
 def judge(claim: Claim, evaluations: Mapping[str, Sequence[Path]], resamples: int = 2000) -> dict:
-    """A row of the ledger, without the paper's difference.
+    """Judge a claim; return its row of the ledger, without the paper's difference.
 
-    `evaluations`: name -> the metrics.json of each run; what is absent was not run.
+    `evaluations`: metrics.json of each run by name; absent if not run.
     """
     row = dict.fromkeys(COLUMNS, "") | {
         "id": claim.id,
@@ -131,7 +132,7 @@ def judge(claim: Claim, evaluations: Mapping[str, Sequence[Path]], resamples: in
         "claim": claim.claim,
         "test": description(claim),
     }
-    missing = [q.evaluation for q in claim.qualities if not evaluations.get(q.evaluation)]
+    missing = [q.evaluation for q in claim.measurements if not evaluations.get(q.evaluation)]
     if missing:
         reason = f"not evaluated in this run: {', '.join(dict.fromkeys(missing))}"
         return row | {"verdict": "not run", "note": reason}
@@ -139,7 +140,8 @@ def judge(claim: Claim, evaluations: Mapping[str, Sequence[Path]], resamples: in
     if claim.test == "correlation":
         return row | _correlation(evaluations[SIMILARITY][0], claim, resamples, seed)
     measured = {
-        q: [read_run(path, q.metric) for path in evaluations[q.evaluation]] for q in claim.qualities
+        q: [read_run(path, q.metric) for path in evaluations[q.evaluation]]
+        for q in claim.measurements
     }
     unmeasured = [q.label for q, found in measured.items() if None in found]
     if unmeasured:
@@ -166,10 +168,10 @@ def judge(claim: Claim, evaluations: Mapping[str, Sequence[Path]], resamples: in
     ]
     if few:
         notes.append(
-            f"a trained network needs {RUNS_NEEDED} seeds: the interval knows images alone"
+            f"a trained network needs {RUNS_NEEDED} seeds: the interval covers images only"
         )
     if len(units) < max(len(run.units) for run in every):
-        notes.append(f"the {len(units)} {every[0].kind} that all have")
+        notes.append(f"the {len(units)} {every[0].kind} common to all")
     return row | _numbers(found) | {
         "n": str(len(units)),
         "seeds": str(min(trained, default=1)),
@@ -208,7 +210,7 @@ def _measured_on(runs: Sequence[Run]) -> str:
 
 
 def verdict(found: Interval, claim: Claim) -> str:
-    """Where the interval lies: on the claimed side, on the other, or on both."""
+    """`holds` or `does not hold` if the interval is on one side of the limit, else `undecided`."""
     low, high = found.low - claim.limit, found.high - claim.limit
     if claim.below:
         low, high = -high, -low
@@ -218,7 +220,7 @@ def verdict(found: Interval, claim: Claim) -> str:
 
 
 def description(claim: Claim) -> str:
-    """What is tested, in a line."""
+    """The tested inequality, in one line."""
     if claim.test == "spread":
         return f"spread of {', '.join(q.label for q in claim.ours)} < {claim.limit:g}"
     if claim.test == "correlation":
@@ -230,11 +232,11 @@ def description(claim: Claim) -> str:
 
 
 def paper_difference(claim: Claim, published: Published) -> str:
-    """The same of the published values, one decimal; "" where the paper prints none."""
+    """The published difference with one decimal; "" if the paper prints none."""
     if claim.published is not None:
         decimals = 2 if claim.test == "correlation" else 1
         return f"{claim.published:.{decimals}f}"
-    printed = [q.cell and published.get(q.cell) for q in claim.qualities]
+    printed = [q.cell and published.get(q.cell) for q in claim.measurements]
     cells = [value for value in printed if value is not None]
     if len(cells) < len(printed):
         return ""

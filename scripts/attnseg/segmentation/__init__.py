@@ -1,6 +1,6 @@
-"""Segmentors trained on masks: DeepLab through mmengine's Runner and mmseg's parts."""
+"""Segmentors trained on masks: DeepLab and BECO, with mmengine and mmseg."""
 
 import warnings
 
-# mmcv-lite says so at every start; no part used here needs compiled operators
+# mmcv-lite warns at every start; nothing used here needs compiled operators
 warnings.filterwarnings("ignore", "Fail to import ``MultiScaleDeformableAttention``")

@@ -1,4 +1,4 @@
-"""BECO as a model of mmseg: two networks that teach each other where the labels are unsure."""
+"""BECO as an mmseg model: two networks that supervise each other where labels are unreliable."""
 
 import copy
 from pathlib import Path
@@ -17,24 +17,25 @@ from PIL import Image
 from torch import Tensor
 
 from attnseg.errors import UserError
+from attnseg.segmentation.components import GradientAccumulation
 from attnseg.segmentation.cotraining import (
     NOTHING,
-    Batch,
+    LabelledPhotos,
     boundary_weights,
     cotraining_loss,
     mixed,
     online,
     strong_colours,
 )
-from attnseg.segmentation.parts import InPartsOfABatch
 
 
 @MODELS.register_module()
-class Beco(InPartsOfABatch, BaseSegmentor):
-    """Two networks of one architecture; a prediction is the mean of their logits.
+class Beco(GradientAccumulation, BaseSegmentor):
+    """Two networks of one architecture; the prediction is the mean of their logits.
 
-    network: mmseg's configuration of each; they begin with different random weights.
-    warmup_iterations: before that many, pseudo labels say what is pasted, then the networks do.
+    network: mmseg's configuration of each; their random initial weights differ.
+    warmup_iterations: until then pseudo labels select the pasted regions, afterwards the networks'
+        predictions do.
     """
 
     align_corners = False
@@ -63,10 +64,10 @@ class Beco(InPartsOfABatch, BaseSegmentor):
         self.strong_colour = strong_colour
         self.warmup_iterations = warmup_iterations
         self.first_foreground = first_foreground
-        self.iteration = 0  # of the training, by CountIterations
+        self.iteration = 0  # set by CountIterations
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Normalised photos [B, 3, H, W] -> the mean of both networks' logits [B, C, h, w]."""
+        """Mean of both networks' logits: normalised photos [B, 3, H, W] -> [B, C, h, w]."""
         return torch.stack([network.logits(inputs) for network in self.networks]).mean(0)
 
     def _each(self, inputs: Tensor) -> list[Tensor]:
@@ -77,20 +78,20 @@ class Beco(InPartsOfABatch, BaseSegmentor):
         ]
 
     @torch.no_grad()
-    def _online(self, batch: Batch) -> Batch:
+    def _online(self, batch: LabelledPhotos) -> LabelledPhotos:
         self.eval()
         predicted = online(batch, self._each(batch.photos), self.confidence)
         self.train()
         return predicted
 
     def _strong(self, photos: Tensor) -> Tensor:
-        """Strong colours for normalised photos."""
+        """Apply the strong colour augmentation to normalised photos."""
         mean, std = self.data_preprocessor.mean, self.data_preprocessor.std
         pixels = (photos * std + mean) / 255
         return (255 * strong_colours(pixels.clamp(0, 1)) - mean) / std
 
-    def prepared(self, batch: Batch) -> tuple[Batch, Tensor]:
-        """(the batch that the networks learn, weights [B, H, W] of its supervised terms)."""
+    def prepared(self, batch: LabelledPhotos) -> tuple[LabelledPhotos, Tensor]:
+        """The batch to train on, and the weights [B, H, W] of its supervised terms."""
         predicted = self._online(batch) if self.iteration >= self.warmup_iterations else None
         batch, pasted = mixed(
             batch,
@@ -106,7 +107,7 @@ class Beco(InPartsOfABatch, BaseSegmentor):
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         known = torch.stack([sample.gt_sem_seg.data for sample in data_samples])  # [B, 2, H, W]
-        batch, weights = self.prepared(Batch(inputs, known[:, 0], known[:, 1]))
+        batch, weights = self.prepared(LabelledPhotos(inputs, known[:, 0], known[:, 1]))
         one, two = self._each(batch.photos)
         return {
             "loss_0": cotraining_loss(one, two, batch.labels, batch.reliability, weights),
@@ -128,7 +129,7 @@ class Beco(InPartsOfABatch, BaseSegmentor):
 
 @TRANSFORMS.register_module()
 class LoadReliability(BaseTransform):
-    """R beside the label: the file's pixels above 0; without a file, where the label is a class."""
+    """Load the reliability map: a file's pixels above 0, or without a file all labelled pixels."""
 
     def transform(self, results: dict) -> dict:
         labels, path = results["gt_seg_map"], results.get("reliability_path")
@@ -139,7 +140,7 @@ class LoadReliability(BaseTransform):
             if reliable.shape != labels.shape:
                 raise UserError(
                     f"{path}: {reliable.shape[1]}x{reliable.shape[0]} pixels, its mask has "
-                    f"{labels.shape[1]}x{labels.shape[0]}; name the folder that belongs to the masks"
+                    f"{labels.shape[1]}x{labels.shape[0]}; give the folder of these masks' maps"
                 )
         results["gt_reliability"] = reliable.astype(np.uint8)
         results["seg_fields"].append("gt_reliability")
@@ -147,32 +148,32 @@ class LoadReliability(BaseTransform):
 
 
 def read_reliability(path: str | Path) -> np.ndarray:
-    """HW bool of a PNG: whatever is above 0 is reliable."""
+    """Read a reliability map from a grey PNG: [H, W] bool, true for values above 0."""
     try:
         with Image.open(path) as image:
             pixels = np.asarray(image)
     except OSError as problem:
         raise UserError(f"{path}: not readable ({problem}); make the masks again") from None
     if pixels.ndim != 2:
-        raise UserError(f"{path}: has colours; a reliability map is a grey PNG, 0 where unsure")
+        raise UserError(f"{path}: has colours; a reliability map is a grey PNG, 0 where unreliable")
     return pixels > 0
 
 
 @TRANSFORMS.register_module()
 class PackWithReliability(PackSegInputs):
-    """Reliability as a second channel of the labels, so that both are padded with NOTHING."""
+    """Pack reliability as a second channel of the labels, so that both are padded with NOTHING."""
 
     def transform(self, results: dict) -> dict:
         packed = super().transform(results)
-        truth = packed["data_samples"].gt_sem_seg
+        labels = packed["data_samples"].gt_sem_seg
         reliability = torch.from_numpy(np.ascontiguousarray(results["gt_reliability"])).long()
-        truth.data = torch.cat([truth.data, reliability[None]])
+        labels.data = torch.cat([labels.data, reliability[None]])
         return packed
 
 
 @HOOKS.register_module()
 class CountIterations(Hook):
-    """Tells the model which iteration it is in, also of a resumed training."""
+    """Set the model's iteration, also when training is resumed."""
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         getattr(runner.model, "module", runner.model).iteration = batch_idx

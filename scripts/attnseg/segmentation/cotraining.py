@@ -1,8 +1,8 @@
-"""What BECO's co-training is made of: online labels, mixing, boundaries, the loss, colours.
+"""Components of BECO's co-training: online labels, mixing, boundaries, loss, colours.
 
-BECO is Rong et al. 2023, "Boundary-enhanced Co-training for Weakly Supervised Semantic
-Segmentation", which attn2mask trains its second learner with. Random numbers are torch's global
-ones unless a generator is given, drawn on the CPU, so that a seed means the same on every device.
+BECO (Rong et al. 2023, "Boundary-enhanced Co-training for Weakly Supervised Semantic Segmentation")
+is attn2mask's second learner. Random numbers come from torch's global generator unless one is given.
+They are drawn on the CPU, so that a seed gives the same numbers on every device.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-NOTHING = 255  # as a label: no class; as a reliability: no photo there (padding)
+NOTHING = 255  # in labels: no class; in reliability: padding
 
 
-class Batch(NamedTuple):
-    """Photos and what is known of their pixels.
+class LabelledPhotos(NamedTuple):
+    """A batch of photos with labels and their reliability.
 
     photos: [B, 3, H, W] float32
     labels: [B, H, W] int64, NOTHING where no class is known
-    reliability: [B, H, W] int64, 1 where the label is learnt, 0 where the other network is asked,
-        NOTHING in padding, where nothing is learnt
+    reliability: [B, H, W] int64, 1 where the label supervises, 0 where the other network does,
+        NOTHING in padding, which has no loss
     """
 
     photos: Tensor
@@ -29,15 +29,18 @@ class Batch(NamedTuple):
     reliability: Tensor
 
 
-def online(batch: Batch, logits: Sequence[Tensor], confidence: float = 0.95) -> Batch:
-    """The same photos with the networks' labels: arg max of the mean softmax.
+def online(
+    batch: LabelledPhotos, logits: Sequence[Tensor], confidence: float = 0.95
+) -> LabelledPhotos:
+    """Replace the labels by the networks' predictions, the arg max of their mean softmax.
 
-    logits: [B, C, H, W] of each network. Reliable where that softmax is above `confidence`.
+    logits: [B, C, H, W] of each network. Reliable where the mean softmax exceeds `confidence`.
     """
     scores = torch.stack([one.softmax(1) for one in logits]).mean(0)
     highest, labels = scores.max(1)
     reliability = (highest > confidence).long()
-    return Batch(batch.photos, labels, reliability.masked_fill(batch.reliability == NOTHING, NOTHING))  # fmt: skip
+    reliability = reliability.masked_fill(batch.reliability == NOTHING, NOTHING)
+    return LabelledPhotos(batch.photos, labels, reliability)
 
 
 def pasted_region(
@@ -46,9 +49,9 @@ def pasted_region(
     first_foreground: int = 1,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Reliable pixels of half of a photo's foreground classes, rounded up, drawn at random.
+    """Reliable pixels of a random half, rounded up, of a photo's foreground classes: [H, W] bool.
 
-    labels, reliability: [H, W] -> [H, W] bool
+    labels, reliability: [H, W]
     """
     foreground = (labels >= first_foreground) & (labels != NOTHING) & (reliability == 1)
     classes = labels[foreground].unique()
@@ -57,20 +60,20 @@ def pasted_region(
 
 
 def mixed(
-    batch: Batch,
-    predicted: Batch | None = None,
+    batch: LabelledPhotos,
+    predicted: LabelledPhotos | None = None,
     *,
     probability: float = 0.5,
     first_foreground: int = 1,
     online_labels: str = "mixed",
     generator: Generator | None = None,
-) -> tuple[Batch, Tensor]:
-    """(the batch with content of other photos pasted in, which pixels are pasted [B, H, W] bool).
+) -> tuple[LabelledPhotos, Tensor]:
+    """Paste regions of photos into others; return the batch and the pasted pixels [B, H, W] bool.
 
-    Photo i gets with `probability` a region of photo i + B // 2, counted around. During the warm-up
-    `predicted` is None and the pseudo labels say what is pasted; later the networks' own labels,
-    `predicted`, do. Then a mixed photo's other pixels have the networks' labels as well
-    (online_labels "mixed", as the authors' code does) or keep their pseudo labels ("pasted").
+    With `probability`, photo i gets a region of photo (i + B // 2) mod B. During the warm-up
+    `predicted` is None, and regions come from pseudo labels. Later they come from the networks'
+    labels, `predicted`. The other pixels of a mixed photo then get the networks' labels, too
+    (online_labels "mixed", as in the official code), or keep their pseudo labels ("pasted").
     """
     source = batch if predicted is None else predicted
     base = predicted if predicted is not None and online_labels == "mixed" else batch
@@ -84,18 +87,18 @@ def mixed(
             source.labels[other], source.reliability[other], first_foreground, generator
         )
         if not region.any():
-            continue  # no foreground to paste: a photo as any other
+            continue  # no foreground to paste
         pasted[i] = region
         photos[i] = torch.where(region, batch.photos[other], batch.photos[i])
         labels[i] = torch.where(region, source.labels[other], base.labels[i])
         reliability[i] = torch.where(region, source.reliability[other], base.reliability[i])
-    return Batch(photos, labels, reliability), pasted
+    return LabelledPhotos(photos, labels, reliability), pasted
 
 
 def boundary(region: Tensor, size: int = 1) -> Tensor:
-    """Pixels at most `size` away from a pixel across the region's edge: [B, H, W] bool, as `region`.
+    """Pixels within Chebyshev distance `size` of the other side of the region's edge.
 
-    Distances are counted along the longer axis. The photo's own edge is no boundary.
+    `region`: [B, H, W] bool, like the result. The photo's own edge is not a boundary.
     """
     inside = region[:, None].float()
     window: dict[str, Any] = {"kernel_size": 2 * size + 1, "stride": 1, "padding": size}
@@ -105,17 +108,17 @@ def boundary(region: Tensor, size: int = 1) -> Tensor:
 
 
 def boundary_weights(region: Tensor, size: int = 1, extra: float = 0.2) -> Tensor:
-    """Weights of the supervised terms: 1 + extra at the region's boundary, else 1; [B, H, W]."""
+    """Weights of the supervised terms, [B, H, W]: 1 + `extra` at the region's boundary, 1 elsewhere."""
     return 1 + extra * boundary(region, size).float()
 
 
 def cotraining_loss(
     logits: Tensor, other_logits: Tensor, labels: Tensor, reliability: Tensor, weights: Tensor
 ) -> Tensor:
-    """One network's loss: the label where it is reliable, the other network's arg max elsewhere.
+    """Cross-entropy with reliable labels, and elsewhere with the other network's arg max.
 
-    logits, other_logits: [B, C, H, W]; labels, reliability: as in Batch; weights: [B, H, W], of the
-    supervised terms alone. The mean is over all pixels, those without a term included.
+    logits, other_logits: [B, C, H, W]; labels, reliability: as in LabelledPhotos; weights: [B, H, W],
+    of the supervised terms only. The mean is over all pixels, including padding, whose loss is 0.
     """
     reliable = reliability == 1
     target = torch.where(reliable, labels, other_logits.detach().argmax(1))
@@ -128,11 +131,11 @@ def cotraining_loss(
 
 
 def strong_colours(photos: Tensor, generator: Generator | None = None) -> Tensor:
-    """Each photo with colours, saturation and sharpness of its own: [B, 3, H, W] RGB in [0, 1].
+    """Augment the colours and sharpness of each photo independently: [B, 3, H, W] RGB in [0, 1].
 
-    With probability 0.8 brightness, contrast, hue, saturation and value change together, as much as
-    albumentations' defaults, which the authors' code uses; with 0.2 the photo is grey, with 0.5
-    blurred.
+    With probability 0.8, brightness, contrast, hue, saturation and value change together, within the
+    defaults of albumentations, as in the official code. With 0.2 the photo becomes grey, with 0.5 it
+    is blurred.
     """
     count = len(photos)
 
@@ -149,13 +152,13 @@ def strong_colours(photos: Tensor, generator: Generator | None = None) -> Tensor
     weights = photos.new_tensor([0.299, 0.587, 0.114])[:, None, None]
     grey = (photos * weights).sum(1, keepdim=True).expand_as(photos)
     photos = torch.where(draw(0, 1) < 0.2, grey, photos)
-    # widths 3 and 5, with the deviations that OpenCV gives them
+    # OpenCV's deviations for kernels of width 3 and 5
     sigma = torch.where(draw(0, 1) < 0.5, 0.8, 1.1)
     return torch.where(draw(0, 1) < 0.5, blurred(photos, sigma), photos)
 
 
 def to_hsv(photos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hue, saturation and value in [0, 1], [B, H, W] each, of RGB photos [B, 3, H, W] in [0, 1]."""
+    """RGB [B, 3, H, W] in [0, 1] -> hue, saturation and value, [B, H, W] in [0, 1] each."""
     red, green, blue = photos.unbind(1)
     value, spread = photos.amax(1), photos.amax(1) - photos.amin(1)
     some = spread.clamp_min(1e-12)
@@ -168,7 +171,7 @@ def to_hsv(photos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """The inverse of `to_hsv`."""
+    """Hue, saturation and value [B, H, W] -> RGB [B, 3, H, W]: the inverse of `to_hsv`."""
     channels = []
     for place in (5, 3, 1):
         k = (place + 6 * hue) % 6
@@ -177,7 +180,7 @@ def to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def blurred(photos: Tensor, sigma: Tensor) -> Tensor:
-    """Each photo under a Gaussian of five pixels and its own deviation [B, 1, 1, 1]."""
+    """Blur each photo with a 5-pixel Gaussian; `sigma`: deviation per photo, [B, 1, 1, 1]."""
     count, channels, height, width = photos.shape
     steps = torch.arange(-2, 3, device=photos.device)
     line = torch.exp(-(steps**2) / (2 * sigma.view(-1, 1) ** 2))  # [B, 5]

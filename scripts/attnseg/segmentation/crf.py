@@ -1,4 +1,4 @@
-"""What the CRF's processes run: they import this module, and it must not import torch."""
+"""CRF worker; keep torch out of its imports."""
 
 import numpy as np
 
@@ -7,5 +7,5 @@ from attnseg.settings import Crf
 
 
 def crf_labels(photo: np.ndarray, scores: np.ndarray, crf: Crf) -> np.ndarray:
-    """Arg max after the CRF: photo HWC uint8 RGB, scores [C, H, W] -> HW uint8."""
+    """Arg max after the CRF: photo [H, W, 3] uint8 RGB, scores [C, H, W] -> [H, W] uint8."""
     return crf_probabilities(photo, scores, crf).argmax(0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Which photos and masks a segmentor is trained and tested on."""
+"""Lists of the photos and masks on which a segmentor is trained and tested."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from attnseg.errors import UserError
 
 @dataclass(frozen=True)
 class Pairs:
-    """Photos and masks of a split: ids, and as many paths of each; of reliability maps, or none."""
+    """Photos, masks and optionally reliability maps of a split, as paths in the order of `ids`."""
 
     ids: Sequence[str]
     photos: Sequence[Path]
@@ -20,11 +20,11 @@ class Pairs:
     reliabilities: Sequence[Path] = ()
 
     def check(self, hint: str, masks: bool = True) -> None:
-        """Raise UserError unless every file is there; `hint` says what to do without the masks."""
+        """Raise a `UserError` if a file is missing; `hint`: what to do if it is a mask."""
         for paths, what in (
             (self.photos, "check the data set"),
             (self.masks, hint),
-            (self.reliabilities, "name the folder of the masks' reliability maps"),
+            (self.reliabilities, "give the folder of the masks' reliability maps"),
         ):
             if paths is self.masks and not masks:
                 continue
@@ -34,7 +34,7 @@ class Pairs:
                 raise UserError(f"{missing[0]}{more}: no such file; {what}")
 
     def fingerprint(self) -> str:
-        """Changes with the list, with the files' sizes in bytes, and with the masks' manifest."""
+        """Hash of the ids, the files' sizes and the masks' manifest."""
         digest = hashlib.sha256()
         for image_id, photo, mask in zip(self.ids, self.photos, self.masks, strict=True):
             digest.update(f"{image_id} {photo.stat().st_size} {mask.stat().st_size}\n".encode())
@@ -53,24 +53,24 @@ def split_pairs(
     masks: Path | None = None,
     reliability: Path | None = None,
 ) -> tuple[list[str], Pairs]:
-    """(what the masks' numbers mean; the split's files).
+    """The class names of `dataset`, and the files of a split.
 
-    masks: a folder instead of the truth. reliability: a folder of their reliability maps.
+    masks: a folder to use instead of the ground truth. reliability: folder of their reliability maps.
     """
     ids, photos, paths = dataset.files(root, split, masks=masks is None)
     if masks is not None:
         paths = [Path(masks) / f"{image_id}.png" for image_id in ids]
-    sure = [] if reliability is None else [Path(reliability) / f"{i}.png" for i in ids]
-    return dataset.class_names, Pairs(ids, photos, paths, sure)
+    reliabilities = [] if reliability is None else [Path(reliability) / f"{i}.png" for i in ids]
+    return dataset.class_names, Pairs(ids, photos, paths, reliabilities)
 
 
 def listed_pairs(
     dataset: Dataset, photos: Path, masks: Path, reliability: Path | None = None
 ) -> tuple[list[str], Pairs]:
-    """(class names of `dataset`; the files that the manifest of the folder `masks` lists).
+    """The class names of `dataset`, and the files listed in the manifest of the folder `masks`.
 
-    Of refine_synthetic: generated images, or inverted photos. Skipped ones are left out.
-    `reliability`: the folder of the masks' reliability maps.
+    The folder is refine_synthetic's, for generated images or inverted photos; skipped ones are left
+    out. `reliability`: folder of the masks' reliability maps.
     """
     path = Path(masks) / "manifest.json"
     try:
@@ -78,10 +78,11 @@ def listed_pairs(
         ids, names = [item["id"] for item in items], [item["image"] for item in items]
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise UserError(
-            f"{path}: no list of masks ({problem}); run refine_synthetic first"
+            f"{path}: not a list of masks ({problem}); run refine_synthetic first"
         ) from None
     if not ids:
         raise UserError(f"{path}: every image was skipped; check the prompts")
     paths = [Path(masks) / f"{i}.png" for i in ids]
-    sure = [] if reliability is None else [Path(reliability) / f"{i}.png" for i in ids]
-    return dataset.class_names, Pairs(ids, [Path(photos) / name for name in names], paths, sure)
+    reliabilities = [] if reliability is None else [Path(reliability) / f"{i}.png" for i in ids]
+    images = [Path(photos) / name for name in names]
+    return dataset.class_names, Pairs(ids, images, paths, reliabilities)

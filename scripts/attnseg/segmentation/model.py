@@ -1,4 +1,4 @@
-"""Building a segmentor, and its weights on disk."""
+"""Build segmentors; save and load their weights."""
 
 import json
 import struct
@@ -16,15 +16,15 @@ from torch import nn
 
 from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
-from attnseg.segmentation import beco, parts  # noqa: F401  registers them
+from attnseg.segmentation import beco, components  # noqa: F401  registers them
 from attnseg.settings import Segmentor, read_segmentor
 
-MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB in [0, 255]
+MEAN = (123.675, 116.28, 103.53)  # ImageNet's, RGB in [0, 255]
 STD = (58.395, 57.12, 57.375)
 
 
 def model_config(settings: Segmentor, classes: int) -> dict:
-    """mmseg's configuration of the network; input is BGR uint8, as mmcv reads it."""
+    """mmseg's configuration of the model; its input is BGR uint8, as mmcv reads it."""
     s = settings
     stem = 4 if s.stem == "imagenet" else 2
     strides, dilations, reached, dilation = [], [], stem, 1
@@ -82,7 +82,7 @@ def model_config(settings: Segmentor, classes: int) -> dict:
         "std": STD,
         "bgr_to_rgb": True,
         "pad_val": 0,
-        "seg_pad_val": parts.IGNORED,
+        "seg_pad_val": components.IGNORED,
         "size": (s.crop, s.crop),
     }
     network = {
@@ -119,17 +119,17 @@ def model_config(settings: Segmentor, classes: int) -> dict:
     }
 
 
-def build_model(settings: Segmentor, classes: int) -> parts.Segmentor:
+def build_model(settings: Segmentor, classes: int) -> components.Segmentor:
     """The network without weights of its own yet."""
     with DefaultScope.overwrite_default_scope("mmseg"):
         return MODELS.build(model_config(settings, classes))
 
 
 def load_pretrained(model: nn.Module, source: str) -> None:
-    """Weights of the backbone, or of a whole segmentor, from a file or an address.
+    """Load weights of a backbone, or of a whole segmentor, from a file or an address.
 
-    A head of other classes is left out; the backbone must be complete. Both networks of BECO get
-    the same.
+    The backbone must be complete; a head of another shape is skipped. Both networks of BECO get the
+    same weights.
     """
     if isinstance(model, beco.Beco):
         for network in model.networks:
@@ -148,7 +148,7 @@ def load_pretrained(model: nn.Module, source: str) -> None:
     if missing:
         raise UserError(
             f"pretrained weights {source}: {missing[0]} and {len(missing) - 1} more of the backbone "
-            "are absent or of another shape; name weights of the same backbone"
+            "are absent or of another shape; give weights of the same backbone"
         )
     model.load_state_dict(fitting, strict=False)
 
@@ -161,7 +161,7 @@ def _read_weights(source: str) -> Mapping[str, torch.Tensor]:
             )
         except (OSError, RuntimeError) as problem:
             raise UserError(
-                f"pretrained weights {source}: {problem}; download them and name the file"
+                f"pretrained weights {source}: {problem}; download them and give the file"
             ) from None
     else:
         path = Path(source)
@@ -172,15 +172,15 @@ def _read_weights(source: str) -> Mapping[str, torch.Tensor]:
                 state = load_file(path)
             else:
                 state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as problem:  # torch and safetensors raise several kinds
+        except Exception as problem:  # torch and safetensors raise many types
             raise UserError(f"pretrained weights {source}: not readable ({problem})") from None
     return state.get("state_dict", state)
 
 
 def save_segmentor(path: Path, model: nn.Module, settings: Segmentor, **about: object) -> None:
-    """The final weights as safetensors; its metadata hold all that a prediction needs.
+    """Write the final weights as safetensors, with all that a prediction needs as metadata.
 
-    about: JSON values: `dataset`, `classes` (background first), and what it was trained on.
+    about: JSON-compatible values: `dataset`, `classes` (background first), and the training data.
     """
     metadata = {"settings": settings.dump(), **about}
     with write_atomically(path) as partial:
@@ -192,7 +192,7 @@ def save_segmentor(path: Path, model: nn.Module, settings: Segmentor, **about: o
 
 
 def read_about(path: Path) -> dict:
-    """What `save_segmentor` wrote beside the weights: settings, dataset, classes, ..."""
+    """Read the metadata written by `save_segmentor`: settings, dataset, classes, ..."""
     try:
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -206,7 +206,9 @@ def read_about(path: Path) -> dict:
         raise UserError(f"{path}: not a segmentor of train_segmentor.py; train it again") from None
 
 
-def load_segmentor(path: Path, device: str | torch.device = "cpu") -> tuple[parts.Segmentor, dict]:
+def load_segmentor(
+    path: Path, device: str | torch.device = "cpu"
+) -> tuple[components.Segmentor, dict]:
     """(network in evaluation mode, what `read_about` returns) of a file of `save_segmentor`."""
     about = read_about(path)
     settings = read_segmentor(about["settings"], str(path))

@@ -1,7 +1,7 @@
-"""mmengine, imported without transformers. Import this before anything else of OpenMMLab.
+"""Import mmengine without transformers; import this before anything else of OpenMMLab.
 
-mmengine imports transformers and with it peft, only to offer its optimisers by name, which nothing
-here asks for: two of the four seconds that a job spends on imports.
+mmengine imports transformers, and with it peft, only to register optimisers that are not used here.
+That would take two of the four seconds that a job spends on imports.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Predictions of a trained segmentor: probabilities over scales and mirrors, CRF, files."""
+"""Predict with a trained segmentor: test-time augmentation, CRF, VOC submission."""
 
 import io
 import itertools
@@ -22,7 +22,7 @@ from attnseg.segmentation.crf import crf_labels
 from attnseg.settings import Crf
 
 if TYPE_CHECKING:
-    from attnseg.segmentation.parts import Segmentor
+    from attnseg.segmentation.components import Segmentor
 
 # consecutive photos of one size pass the network together: so many, of so many pixels in all
 TOGETHER, PIXELS = 8, 2**20
@@ -36,9 +36,9 @@ def probabilities(
     flip: bool,
     passes: Batches | None = None,
 ) -> np.ndarray:
-    """Mean softmax over the scales and, with `flip`, the mirrored photos.
+    """Mean softmax over scales and, with `flip`, mirrored photos: [B, C, H, W] float32.
 
-    photos: [B, H, W, 3] uint8 RGB -> [B, C, H, W] float32.
+    photos: [B, H, W, 3] uint8 RGB.
     """
     passes = passes or Batches(2 * len(photos), "photo")
     preprocessor = model.data_preprocessor
@@ -64,7 +64,7 @@ def probabilities(
 def same_size(
     photos: Iterable[tuple[str, np.ndarray]],
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """(ids, [B, H, W, 3]) of (id, photo) in their order: short runs of one size."""
+    """Batch consecutive (id, photo) of one size as (ids, [B, H, W, 3]), in order."""
     for (height, width, _), run in itertools.groupby(photos, key=lambda item: item[1].shape):
         most = min(TOGETHER, max(1, PIXELS // (height * width)))
         while part := list(itertools.islice(run, most)):
@@ -80,9 +80,9 @@ def predictions(
     crf: Crf | None = None,
     processes: int = 1,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(id, HW uint8 classes) of (id, HWC uint8 RGB) photos, in their order.
+    """Yield (id, classes [H, W] uint8) for (id, photo [H, W, 3] uint8 RGB), in order.
 
-    Photos of one size pass the network together. The CRF's processes work while it sees the next.
+    Photos of one size are batched. The CRF's processes work while the network predicts the next ones.
     """
     passes = Batches(2 * TOGETHER, "photo")
     scored = (
@@ -108,7 +108,7 @@ def predictions(
 
 
 def _pool(processes: int) -> Executor:
-    # spawn: a fork of a process whose torch has threads or a GPU may hang
+    # spawn: forking a process in which torch has threads or a GPU may hang
     return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
 
 
@@ -117,7 +117,7 @@ def usable_cores() -> int:
 
 
 class Submission:
-    """An archive in the form that VOC's evaluation server takes."""
+    """An archive in the format of VOC's evaluation server."""
 
     folder = "results/VOC2012/Segmentation/comp6_test_cls"
 

@@ -1,4 +1,4 @@
-"""Backbones that learn to classify before they learn to segment."""
+"""Pretrain backbones on image classification."""
 
 import math
 from pathlib import Path
@@ -17,9 +17,9 @@ from attnseg.settings import Segmentor
 def augmented(
     images: np.ndarray, chosen: np.ndarray, rng: np.random.Generator, pad: int = 6
 ) -> torch.Tensor:
-    """Mirrored and shifted images of a batch, normalised: [B, 3, H, W] float32.
+    """Randomly mirrored and shifted images of a batch, normalised: [B, 3, H, W] float32.
 
-    images: [N, H, W, 3] uint8 RGB. chosen: [B], the batch's places in it.
+    images: [N, H, W, 3] uint8 RGB. chosen: [B], the batch's indices.
     """
     side_y, side_x = images.shape[1:3]
     batch = np.pad(images[chosen], ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
@@ -43,7 +43,7 @@ def train_classifier(
 ) -> float:
     """Train a backbone with a linear classifier on its mean feature; write the backbone's weights.
 
-    images: [N, H, W, 3] uint8 RGB. labels: [N] of [0, classes). AdamW under a one-cycle schedule.
+    AdamW with a one-cycle schedule. images: [N, H, W, 3] uint8 RGB. labels: [N] in [0, classes).
 
     Returns:
         The accuracy in [0, 1] over the last tenth of the iterations' batches.

@@ -1,4 +1,4 @@
-"""Training a segmentor on a folder of masks, through mmengine's Runner."""
+"""Train a segmentor on masks with mmengine's Runner."""
 
 import os
 import shutil
@@ -37,20 +37,29 @@ def train(
     validation: Pairs | None = None,
     about: dict | None = None,
 ) -> None:
-    """Train, and write the final weights to `output` with `about` in their metadata.
+    """Train a segmentor and write its final weights.
 
-    `settings` have their number of iterations (`with_iterations`), whatever the epochs.
+    Checkpoints are kept, until the weights are written, in a folder beside `output` whose name is a
+    hash of everything that affects the result. The same call thus resumes an interrupted training
+    and yields the same weights; another one starts from scratch.
 
-    Checkpoints lie in a folder beside `output` whose name depends on all that shapes the result: the
-    same call resumes an interrupted training and arrives at the same weights, another one begins
-    anew. The folder goes when the weights are written. `validation` is only printed: nothing is
-    chosen by it.
+    The processes of torchrun share each batch: an iteration has the same images and augmentations for
+    any number of processes.
 
-    Started by torchrun, the processes share each batch, and with it the result: the same images
-    with the same augmentations make up an iteration, whatever the number of processes.
+    Args:
+        settings: with `iterations` resolved (`with_iterations`).
+        pairs: the training photos and masks.
+        classes: names, background first where there is one.
+        output: a safetensors file.
+        device: cpu or cuda.
+        validation: evaluated and printed during the training; does not affect the result.
+        about: further metadata of the weights.
+
+    Raises:
+        UserError: if the loss is not finite or memory runs out.
     """
     output = Path(output)
-    # mmengine takes the device from here and nowhere else
+    # mmengine reads the device only from here
     mmengine.device.utils.DEVICE = device
     processes = _join_processes(device)
     identity = {
@@ -64,7 +73,7 @@ def train(
     runner = Runner(**options)
     model = runner.model.module if processes > 1 else runner.model
     if settings.pretrained is not None:
-        model.init_weights()  # the Runner's own call then does nothing
+        model.init_weights()  # makes the Runner's later call a no-op, which would overwrite them
         load_pretrained(model, settings.pretrained)
     try:
         runner.train()
@@ -83,12 +92,12 @@ def train(
 
 
 def pretrained_hash(weights: str | None) -> str | None:
-    """What is in a file of weights, whatever its name; None for an address or without one."""
+    """SHA-256 of a file of weights; None for an address or without weights."""
     return sha256(weights) if weights is not None and os.path.isfile(weights) else None
 
 
 def _join_processes(device: str) -> int:
-    """How many processes train together; those of torchrun find each other."""
+    """Join the processes of torchrun, if any; return their number."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
         if device == "cuda":
@@ -106,9 +115,9 @@ def runner_options(
     validation: Pairs | None,
     processes: int = 1,
 ) -> dict:
-    """The arguments of mmengine's Runner for the whole training, shared by so many processes.
+    """Arguments of mmengine's Runner.
 
-    They are no Config: mmengine would spend seconds on pretty-printing every path in it.
+    A dict, not a Config, in which mmengine would spend seconds on pretty-printing every path.
     """
     s = settings
     load = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
@@ -141,7 +150,7 @@ def runner_options(
             "power": s.poly_power,
             "eta_min": s.min_lr,
             "begin": s.warmup,
-            "end": s.iterations + 1,  # mmengine reaches min_lr one iteration early
+            "end": s.iterations + 1,  # otherwise mmengine reaches min_lr one iteration early
             "by_epoch": False,
         }
     ]
@@ -151,7 +160,7 @@ def runner_options(
     options = {
         "default_scope": "mmseg",
         "work_dir": str(folder),
-        "experiment_name": uuid.uuid4().hex,  # mmengine keeps globals by this name
+        "experiment_name": uuid.uuid4().hex,  # mmengine has globals by this name
         "model": model,
         "train_dataloader": {
             "batch_size": s.batch // processes,
@@ -182,7 +191,7 @@ def runner_options(
                 "type": "CheckpointHook",
                 "by_epoch": False,
                 "interval": s.checkpoint_interval,
-                "max_keep_ckpts": 2,  # the older one is still whole while the newer is written
+                "max_keep_ckpts": 2,  # so that one is complete while the other is written
                 "save_last": False,
             },
         },
@@ -195,7 +204,7 @@ def runner_options(
         options["cfg"] = Config(
             {
                 "model_wrapper_cfg": {"broadcast_buffers": False, "device_ids": local},
-                # over the whole batch; not to be had on a CPU
+                # normalises over the whole batch; not available on a CPU
                 "sync_bn": "torch" if device == "cuda" else None,
             }
         )

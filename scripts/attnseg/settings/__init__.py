@@ -1,8 +1,8 @@
-"""Every key of the configuration, once: its type, default, bounds and meaning, a class a stage.
+"""All keys of the configuration: type, default, bounds and meaning, in one class per stage.
 
-From these classes come the checks of a configuration, the JSON schema, config/README.md, the help of
-the programs, what a job is told, and what decides whether finished work is made again. A class whose
-name ends in Job is what a program is told: its stage with what other keys of the configuration add.
+The checks of a configuration, the JSON schema, config/README.md, the programs' help, the settings of
+jobs and the identity of finished work are all derived from these classes. A class whose name ends in
+Job has the settings of a program: those of its stage and those from other keys of the configuration.
 Standard library and pydantic only.
 """
 

@@ -1,4 +1,4 @@
-"""Attention of real images, and the masks that are made of it (Text2Mask)."""
+"""Settings of the attention of real images, and of masks made from it (Text2Mask)."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
@@ -23,11 +23,11 @@ from attnseg.settings.base import (
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the method as the paper describes it and its authors' published code part."""
+    """Differences between the paper (the defaults) and the official code."""
 
-    labels_from_masks: bool = False  # image labels are those of the true masks
-    box_mask: bool = False  # maps are masked by the box of their high values before propagation
-    labels_at_grid: bool = False  # arg max before upsampling where there is no CRF
+    labels_from_masks: bool = False  # image-level labels are those of the ground-truth masks
+    box_mask: bool = False  # maps are masked by boxes around their high values before propagation
+    labels_at_grid: bool = False  # arg max before upsampling if there is no CRF
     wrapped_crf_image: bool = False  # the CRF sees mean-subtracted BGR, cast to uint8
 
 
@@ -39,16 +39,16 @@ BLOCKS = [4, 5, 6, 7, 8]
 
 
 class Model(Settings):
-    """The text-to-image model whose attention is read."""
+    """The text-to-image model whose attention is used."""
 
     path: str = key(
         "CompVis/stable-diffusion-v1-4",
-        "A folder in the layout of diffusers, or with a revision an id on the Hugging Face hub.",
+        "A folder in diffusers' layout or, with a revision, an id on the Hugging Face hub.",
         papers="Stable Diffusion v1.4, both",
     )
     revision: str | None = key(
         "133a221b8aa7292a167afc5127cb63fb5005638b",
-        "The commit on the hub; null where path is a local folder.",
+        "The commit on the hub; null if path is a local folder.",
     )
     file: str | None = key(
         None,
@@ -75,26 +75,26 @@ class Model(Settings):
 
 
 class Query(Settings):
-    """The text that the model is given."""
+    """The text query."""
 
     composed: bool = key(
         True,
-        "One sentence with every class of the image, rather than one sentence a class.",
+        "One sentence with all classes of the image, rather than one sentence per class.",
         papers="Text2Mask: true",
     )
     synonyms: bool = key(
         True, "Less ambiguous words in place of some class names.", papers="Text2Mask: true"
     )
     background_words: bool = key(
-        True, "Words for typical backgrounds at the end of the sentence.", papers="Text2Mask: true"
+        True, "Append words for typical backgrounds to the sentence.", papers="Text2Mask: true"
     )
 
 
 class Extraction(Settings):
-    """How attention maps are taken from real images."""
+    """The extraction of attention maps from real images."""
 
     timestep: Timestep = key(
-        150, "The diffusion step t of the noise that is added, of 1000.", papers="Text2Mask: 150"
+        150, "The timestep t of 1000 at which noise is added.", papers="Text2Mask: 150"
     )
     iterations: Natural = key(
         2,
@@ -103,33 +103,29 @@ class Extraction(Settings):
     )
     noises: Count = key(
         10,
-        "Maps of this many noises are averaged.",
+        "Number of noises over which maps are averaged.",
         papers="Text2Mask: 10 on VOC, 1 on COCO and in ablations",
     )
     resize: Resize = key(
         "official",
-        "The authors' choice of the working size (long side 704 to 1024), the model's own (native), "
-        "or none to keep the photo's.",
+        "The size of the model's input: official (the official code's, long side 704 to 1024), native "
+        "(the model's training size) or none (the photo's size).",
         papers='Text2Mask: "to meet the model requirements"; its code: official',
     )
-    shard_size: Count = key(200, "Images a job. Changing it makes every shard again.")
-    batch_size: Count = key(
-        8,
-        "Images and noises that pass the network together.",
-        speed=True,
-    )
+    shard_size: Count = key(200, "Images per job. If changed, all shards are made again.")
+    batch_size: Count = key(8, "Batch size, counting each noise of an image.", speed=True)
     cbp: bool = key(
-        False, "Also store the maps of Table 5's CBP, which cluster the self-attention."
+        False, "Also store the maps of Table 5's CBP, which clusters the self-attention."
     )
     query: Query = part(Query)
 
 
 class ExtractionJob(Extraction):
-    """Extraction under a variant, as a job is told it."""
+    """Settings of an extraction job, in a variant."""
 
     profile: ProfileName = key(
         "paper",
-        "The method as the paper describes it, or as its authors' published code runs it.",
+        "The method as in the paper, or as in the official code.",
     )
     cross_blocks: Blocks = same_as(Model, "cross_blocks")
     self_block: Natural = same_as(Model, "self_block")
@@ -175,7 +171,7 @@ class Bilateral(Settings):
 
 
 class Crf(Settings):
-    """The dense CRF of pseudo masks and of segmentors at test, in pixels and grey levels."""
+    """The dense CRF for pseudo masks and for predictions of segmentors."""
 
     iterations: Count = key(
         10,
@@ -191,33 +187,33 @@ class Background(Settings):
 
     threshold: float = key(
         1.0,
-        "What the largest class score is subtracted from.",
+        "The value from which the largest class score is subtracted.",
         papers="Text2Mask: 1; its code for COCO: 0.7",
     )
     power: Positive | None = key(
         2.0,
-        "The exponent; null where the threshold itself is the background's score.",
+        "The exponent; null to use the threshold itself as the background's score.",
         papers="Text2Mask: 2",
     )
 
 
 class Refinement(Settings):
-    """From attention maps to masks."""
+    """Refinement of attention maps to masks."""
 
     source: Literal["selfcross", "cross", "cbp", "cross+selfcross"] = key(
-        "selfcross", "The maps that become masks; a sum of two is their mean."
+        "selfcross", "The maps to refine; a sum of two is their mean."
     )
-    crf: bool = key(True, "Whether the dense CRF configured under `crf` is applied.")
+    crf: bool = key(True, "Apply the dense CRF configured in `crf`.")
     background: Background = part(Background)
     confidence: Share = key(
         0.95,
-        "Pixels whose best CRF probability is lower are ignored when a segmentor is trained.",
+        "Pixels with a lower CRF probability are ignored in the training of segmentors.",
         papers="Text2Mask's code: 0.95",
     )
 
 
 class RefinementJob(Refinement):
-    """A refinement, as a job is told it."""
+    """Settings of a refinement job."""
 
     crf: Crf | None = key(Crf(), "The dense CRF; null for none.")  # type: ignore[assignment]  # what the switch is for
     profile: ProfileName = same_as(ExtractionJob, "profile")

@@ -1,4 +1,4 @@
-"""What every settings class can do: be checked, be dumped, tell what shapes a result."""
+"""The base class of settings: checks, one-line errors, and the identity that decides on reruns."""
 
 import difflib
 import functools
@@ -39,7 +39,8 @@ MaskPath = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
 def key(default: Any, meaning: str, *, papers: str = "", speed: bool = False, **bounds: Any) -> Any:
     """A key with its default (... where it must be given) and its meaning in one sentence.
 
-    `papers`: what the papers used. `speed`: it cannot change a result, and so reruns nothing.
+    `papers`: values in the papers. `speed`: true if the key cannot change a result, so that changing
+    it reruns nothing.
     """
     if isinstance(default, list | dict):
         bounds["default_factory"] = functools.partial(type(default), default)
@@ -52,7 +53,7 @@ def key(default: Any, meaning: str, *, papers: str = "", speed: bool = False, **
 
 
 def part(cls: type["Settings"], meaning: str | None = None) -> Any:
-    """A key that is a mapping of its own; its meaning is the docstring of its class."""
+    """Define a key that is a mapping; its meaning is by default the docstring of its class."""
     return Field(default_factory=cls, description=meaning or cls.__doc__)
 
 
@@ -68,23 +69,26 @@ def notes(field: FieldInfo) -> dict:
 
 
 class Settings(BaseModel):
-    """Settings of a stage. A subclass is the one place where its keys are written down."""
+    """Settings of a stage; a subclass is the only definition of its keys."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    # raised by hand when a default, or code that shapes the stage's results, changes
+    # to be raised whenever a default, or code that affects the stage's results, changes
     version: ClassVar[int] = 1
 
     def dump(self) -> dict:
-        """Every key, as plain values."""
+        """All keys, as plain values."""
         return self.model_dump()
 
     def identity(self) -> dict:
-        """What decides whether finished work is made again: the stage's version, and the keys that
-        differ from their defaults and can change a result. `read_settings` takes it back."""
+        """The settings on which a result depends; if they change, it is made again.
+
+        These are the stage's version, and the keys that differ from their defaults and can change a
+        result. `read_settings` is the inverse.
+        """
         return {"version": self.version} | differing(self, speed=False)
 
     def speed(self) -> dict:
-        """The keys that differ from their defaults and cannot change a result."""
+        """Keys that differ from their defaults and cannot change a result."""
         return differing(self, speed=True)
 
     def but(self, **values: Any) -> Self:
@@ -93,7 +97,7 @@ class Settings(BaseModel):
 
 
 def differing(settings: Settings, speed: bool) -> dict:
-    """The keys that differ from their defaults, of those that can change a result or the others."""
+    """Keys that differ from their defaults: with `speed` those that cannot change a result."""
     found = {}
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
@@ -108,9 +112,9 @@ def differing(settings: Settings, speed: bool) -> dict:
 
 
 def overrides_of(name: str, cls: type[Settings], where: Mapping[str, str], at: str) -> type:
-    """The class `name` with the keys of `cls`, all optional, that dumps only those that are given.
+    """Create the class `name` with the keys of `cls`, all optional; it dumps only those given.
 
-    `where` a key is that is overridden; `at`, with the key after it, for the rest.
+    `where`: the overridden key of each key; by default `at` followed by the key.
     """
     fields: dict[str, Any] = {}
     for key_, field in cls.model_fields.items():
@@ -128,36 +132,37 @@ def overrides_of(name: str, cls: type[Settings], where: Mapping[str, str], at: s
         }
         fields[key_] = annotation, Field(None, **about)
     made = create_model(name, __base__=Overrides, **fields)
-    made.__doc__ = f"Overrides of {at}; what is absent is as there."
+    made.__doc__ = f"Overrides of {at}; absent keys have its values."
     return made
 
 
 class Overrides(Settings):
-    """Keys over those of another class; what is not given is not there."""
+    """Overrides of another class's keys; only the given ones are dumped."""
 
     @model_serializer(mode="wrap")
     def only_given(self, dump: SerializerFunctionWrapHandler) -> dict:
         return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
 
 
-# -- one line for a mistake
+# -- one-line errors
 
 
 def read_settings(cls: type[Stage], values: object, where: str = "") -> Stage:
     """`cls` of a plain mapping, such as an identity, checked.
 
     Raises:
-        UserError: one line that names the key and what would do; `where` begins it.
+        UserError: if a key or value is invalid; the message starts with `where`, and names the key
+            and valid values.
     """
     at = f"{where}." if where else ""
     if not isinstance(values, Mapping):
-        raise UserError(f"{where or 'settings'}: a mapping is needed, not {values!r}")
+        raise UserError(f"{where or 'settings'}: must be a mapping, not {values!r}")
     values = dict(values)
     made_for = values.pop("version", cls.version)
     if made_for != cls.version:
         raise UserError(
             f"{at}version: made for version {made_for} of these settings, this is {cls.version}; "
-            "make them with this release"
+            "make them again with this release"
         )
     for keys, valid in unknown_keys(cls, values):
         raise UserError(f"{at}{dotted(keys)}: no such key{nearest_or_all(keys, valid)}")
@@ -170,7 +175,7 @@ def read_settings(cls: type[Stage], values: object, where: str = "") -> Stage:
 
 
 def unknown_keys(annotation: object, value: object, at: Keys = ()) -> Iterator[tuple[Keys, list]]:
-    """Each key of `value` that its class does not know, and the keys valid in its place."""
+    """Yield each unknown key of `value` and the keys valid in its place."""
     for option in options_of(annotation):
         origin, arguments = typing.get_origin(option), typing.get_args(option)
         if isinstance(option, type) and issubclass(option, Settings) and isinstance(value, Mapping):
@@ -189,7 +194,7 @@ def unknown_keys(annotation: object, value: object, at: Keys = ()) -> Iterator[t
 
 
 def options_of(annotation: object) -> list:
-    """The alternatives of a union, without Annotated around them."""
+    """The alternatives of a union, without Annotated."""
     while typing.get_origin(annotation) is Annotated:
         annotation = typing.get_args(annotation)[0]
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
@@ -198,7 +203,7 @@ def options_of(annotation: object) -> list:
 
 
 def words(annotation: object) -> str:
-    """The types of a key: "integer or null"."""
+    """Describe the types of a key: "integer or null"."""
     plain = {
         int: "integer",
         float: "number",
@@ -232,7 +237,7 @@ def annotation_at(annotation: object, keys: Keys) -> object:
 
 
 def explain(error: ValidationError, cls: type[Settings], values: object) -> tuple[Keys, str]:
-    """Where the first mistake is, and what it is, in words."""
+    """The keys of the first invalid value, and the reason."""
     first = error.errors(include_url=False)[0]
     kind, value, bounds = first["type"], first["input"], first.get("ctx", {})
     keys: Keys = ()
@@ -248,19 +253,19 @@ def explain(error: ValidationError, cls: type[Settings], values: object) -> tupl
         return keys, f"{keys[-1]!r} cannot be a name; write letters, digits and _ ({pattern})"
     match kind:
         case "missing":
-            return keys, f"`{first['loc'][-1]}` is missing; write it"
+            return keys, f"`{first['loc'][-1]}` is missing; set it"
         case "literal_error":
             choices = re.findall(r"'([^']*)'|(\d+)", bounds["expected"])
             choices = [text or number for text, number in choices]
-            return keys, f"{shown} is none of {', '.join(choices)}{nearest(str(value), choices)}"
+            return keys, f"{shown} is not one of {', '.join(choices)}{nearest(str(value), choices)}"
         case "greater_than":
-            return keys, f"{shown} is too small; more than {plain_number(bounds['gt'])}"
+            return keys, f"{shown} is too small; must be more than {plain_number(bounds['gt'])}"
         case "greater_than_equal":
-            return keys, f"{shown} is too small; at least {plain_number(bounds['ge'])}"
+            return keys, f"{shown} is too small; must be at least {plain_number(bounds['ge'])}"
         case "less_than_equal":
-            return keys, f"{shown} is too large; at most {plain_number(bounds['le'])}"
+            return keys, f"{shown} is too large; must be at most {plain_number(bounds['le'])}"
         case "too_short":
-            return keys, f"{shown} is empty; at least {bounds['min_length']}"
+            return keys, f"{shown} is too short; must have at least {bounds['min_length']}"
         case "value_error":
             return (*keys, *bounds["error"].args[1:]), str(bounds["error"].args[0])
         case "string_pattern_mismatch":
@@ -268,24 +273,24 @@ def explain(error: ValidationError, cls: type[Settings], values: object) -> tupl
     if keys == ("targets",):
         return keys, f"{shown}: write `all` or a list (--config targets='[voc_table1]')"
     if kind.endswith("_type") or kind == "int_from_float":
-        return keys, f"{shown} is no {words(annotation_at(cls, keys))}"
+        return keys, f"expected {words(annotation_at(cls, keys))}, not {shown}"
     return keys, f"{shown}: {first['msg']}"
 
 
 def plain_number(value: float) -> str:
-    """0.0 as 0."""
+    """Format a number, 0.0 as 0."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def nearest(name: str, valid: Iterable[str], above: Iterable[str | int] = ()) -> str:
-    """'; did you mean ...' where something similar is valid, else ''. `above` is put before it."""
+    """'; did you mean ...' if a similar name is valid, else ''; `above` is prepended to it."""
     names = [str(key) for key in valid]
     match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean `{dotted((*above, match[0]))}`?" if match else ""
 
 
 def nearest_or_all(keys: Keys, valid: list[str]) -> str:
-    """The nearest valid key; all of them where none is near."""
+    """A hint with the nearest valid key, or with all if none is similar."""
     *above, name = keys
     return nearest(str(name), valid, above) or f"; valid are {', '.join(sorted(valid))}"
 

@@ -1,7 +1,7 @@
-"""How a program is given the settings of its stage: --settings and --set, and their help.
+"""The options --settings and --set, by which programs get the settings of their stage.
 
-The rules hand over an identity (what differs from the defaults and can change a result) with
---settings, and by --set what cannot. A person writes --set key=value.
+Rules pass an identity (see `Settings.identity`) with --settings, and with --set the keys that cannot
+change a result. Users write --set key=value.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from attnseg.settings.base import Settings, Stage, differing, options_of, read_s
 
 
 def add_settings(parser: argparse.ArgumentParser, cls: type[Settings]) -> None:
-    """The two flags, and every key of `cls` below the help."""
+    """Add both options to a parser, and list the keys of `cls` in its help."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "--settings",
         metavar="JSON",
-        help="keys as below that are not the default: a JSON file, or JSON itself",
+        help="keys that differ from the defaults below: a JSON file, or JSON itself",
     )
     parser.add_argument(
         "--set",
@@ -28,13 +28,13 @@ def add_settings(parser: argparse.ArgumentParser, cls: type[Settings]) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="keys over those of --settings; values are JSON or plain text",
+        help="keys that override --settings; values are JSON or plain text",
     )
     parser.epilog = "settings, each with its default:\n" + "\n".join(described(cls))
 
 
 def described(cls: type[Settings], above: str = "") -> Iterator[str]:
-    """Lines of help on every key of a class."""
+    """Yield lines of help for the keys of a class."""
     for name, field in cls.model_fields.items():
         options = options_of(field.annotation)
         nested = [o for o in options if isinstance(o, type) and issubclass(o, Settings)]
@@ -49,16 +49,16 @@ def described(cls: type[Settings], above: str = "") -> Iterator[str]:
 
 
 def given_settings(args: argparse.Namespace, cls: type[Stage], where: str = "settings") -> Stage:
-    """The settings that the command line gives, checked.
+    """Read the settings from the command line and check them.
 
     Raises:
-        UserError: one line, for what is no JSON, an unknown key, or a value that cannot be.
+        UserError: for invalid JSON, an unknown key or an invalid value.
     """
     return read_settings(cls, given_values(args), where)
 
 
 def given_values(args: argparse.Namespace) -> dict:
-    """The mapping of --settings with the values of --set over it."""
+    """The mapping of --settings, overridden by --set."""
     values: dict = {}
     if args.settings is not None:
         literal = args.settings.lstrip().startswith("{")
@@ -70,7 +70,7 @@ def given_values(args: argparse.Namespace) -> dict:
         except ValueError as problem:
             raise UserError(f"{name}: not JSON ({problem}); correct it") from None
         if not isinstance(values, dict):
-            raise UserError(f'{name}: a mapping is needed; write {{"key": value}}')
+            raise UserError(f'{name}: must be a mapping; write {{"key": value}}')
     for assignment in args.set:
         path, equals, text = assignment.partition("=")
         if not equals:

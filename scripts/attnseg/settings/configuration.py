@@ -20,20 +20,18 @@ PictureName = Literal["voc_figure_4", "voc_figure_6", "voc_figure_b7", "coco_fig
 
 
 class Paths(Settings):
-    """Where files go, relative to the working directory."""
+    """Output folders, relative to the working directory."""
 
     results: str = key("results", "Tables, figures and the report.")
-    work: str = key(
-        "work", "Everything between the data and the results, logs and benchmarks included."
-    )
+    work: str = key("work", "Intermediate results, logs and benchmarks.")
     resources: str = key(
         "resources",
-        "Downloads, published weights and the manifests of data sets; where one lies is its `root`.",
+        "Downloads, published weights and the manifests of data sets (their folders are `root`).",
     )
 
 
 class Threads(Settings):
-    """CPU threads of the jobs that use several, at most; fewer where the machine has fewer."""
+    """Maximum number of CPU threads of jobs that use several; fewer if the machine has fewer."""
 
     extract_attention: Count = key(4, "Of a shard's extraction.", speed=True)
     refine_masks: Count = key(16, "Processes of the dense CRF.", speed=True)
@@ -44,47 +42,47 @@ class Threads(Settings):
     train_dreambooth_lora: Count = key(4, "Of a LoRA's training.", speed=True)
     invert_image: Count = key(4, "Of the null-text inversion of a shard of photos.", speed=True)
     train_custom_diffusion: Count = key(
-        4, "Of learning subjects, or of generating the images of their class.", speed=True
+        4, "Of training subjects, or of generating images of their class.", speed=True
     )
-    segment_instances: Count = key(4, "Of finding subjects in scenes.", speed=True)
+    segment_instances: Count = key(4, "Of segmenting subjects in scenes.", speed=True)
     train_segmentor: Count = key(16, "Of a segmentor's training.", speed=True)
     evaluate_segmentor: Count = key(
-        16, "Of a segmentor's evaluation, processes of its dense CRF included.", speed=True
+        16, "Of a segmentor's evaluation, including processes of its dense CRF.", speed=True
     )
 
 
 class Resources(Settings):
-    """What jobs ask of the machine or the cluster."""
+    """Resources that jobs request from the machine or cluster."""
 
     gpu_per_job: Natural = key(
-        1, "GPUs of each extraction and each training job; 0 on a machine without.", speed=True
+        1, "GPUs per job that runs networks; 0 on a machine without GPUs.", speed=True
     )
     gpu_per_training: Natural | None = key(
         None,
-        "GPUs of a segmentor's training, which share each of its batches; null for gpu_per_job.",
+        "GPUs per training of a segmentor, among which each batch is split; null for gpu_per_job.",
         speed=True,
     )
     threads: Threads = part(Threads)
 
 
 class Config(Settings):
-    """Every key of config/config.yaml. A file given with --configfile overrides single keys of it."""
+    """All keys of config/config.yaml. A file given with --configfile overrides single keys."""
 
     paths: Paths = part(Paths)
     targets: Literal["all"] | list[str] = key(
         ["voc_table1", "voc_coco_table2", "voc_table3", "voc_table5", "voc_figure_4"],
-        "The tables, figures and pictures that a run without a named target makes, besides the "
-        "report that shows them; `all` for every one that this configuration can make.",
+        "The tables, figures and pictures to make, with a report, if no target is named; `all` for "
+        "all that this configuration can make.",
     )
     leave_out: dict[Name, str] = key(
         {},
-        "Segmentors that tables do without unless `targets` is `all` or their evaluation is there "
-        "already, and the command that makes them, which their rows then name.",
+        "Segmentors left out of tables unless `targets` is `all` or their evaluation exists, with the "
+        "command that makes them, which is printed in their rows.",
     )
     claims: Claims = part(Claims)
     figures: Figures = part(Figures)
     pictures: dict[PictureName, Picture] = key(
-        {}, "Figures 4, 6 and B.7, photo, attention, pseudo mask and true mask side by side."
+        {}, "Figures 4, 6 and B.7: photo, attention, pseudo mask and ground truth side by side."
     )
     seed: Natural = key(
         0,
@@ -93,21 +91,21 @@ class Config(Settings):
     )
     device: Literal["auto", "cpu", "cuda"] = key(
         "auto",
-        "Where networks run: cuda, cpu, or auto: CUDA for jobs that are given a GPU "
-        "(resources.gpu_per_job), elsewhere whatever there is.",
+        "Device of the networks: cuda, cpu, or auto: CUDA for jobs with a GPU "
+        "(resources.gpu_per_job), otherwise a GPU if there is one.",
         speed=True,
     )
     resources: Resources = part(Resources)
     model: Model = part(Model)
     profile: ProfileName = key(
         "paper",
-        "The method as the paper describes it, or as its authors' published code runs it.",
+        "The method as in the paper, or as in the official code.",
     )
     datasets: dict[Name, Dataset] = key(
         ...,
-        "The data sets. Those of this package are voc, coco, imagenet_s, cityscapes and mug19; another "
-        "has `classes`, or the `layout` of one of these, or a `file`. A pattern of paths is below the "
-        "root; {split} and {id} stand for the split's name and the photo's, * for any folder.",
+        "The data sets. Those of this package are voc, coco, imagenet_s, cityscapes and mug19; others "
+        "need `classes`, the `layout` of one of these, or a `file`. Path patterns are relative to the "
+        "root; {split} and {id} stand for the names of split and photo, * for any folder.",
     )
     methods: dict[Name, Method] = key(
         {},
@@ -117,29 +115,29 @@ class Config(Settings):
     extraction: Extraction = part(Extraction)
     variants: dict[Name, Variant | None] = key(
         {"base": Variant()},
-        "Named variants of the extraction. Each overrides some of its keys; {} overrides none.",
+        "Named variants of the extraction. Each overrides some of its keys, {} none.",
     )
     crf: Crf = part(Crf)
     refinements: dict[Name, Refinement] = key(
         {"none": Refinement(crf=False), "crf": Refinement()},
-        "Named ways from attention maps to masks.",
+        "Named refinements of attention maps to masks.",
     )
     personalised: Personalised = part(Personalised)
     generation: Generation = part(Generation)
     synthesis: dict[Name, Synthesis] = key(
-        {}, "Named sets of images generated from prompts. Segmentors are trained on their heads."
+        {}, "Named sets of images generated from prompts. Segmentors use their first images."
     )
     loras: dict[Name, Lora] = key(
         {}, "Adapters of the model to the look of a data set (DreamBooth-LoRA), by name."
     )
     inversions: dict[Name, Inversion] = key(
         {},
-        "Named null-text inversions of photos; such a name stands in a mask's path where a variant "
-        "does, and a labelling after it where a refinement does.",
+        "Named null-text inversions of photos; in the paths of masks the name takes the place of a "
+        "variant, and is followed by a labelling in place of a refinement.",
     )
     labellings: dict[Name, Labelling] = key(
         {"crf": Labelling()},
-        "Named ways from the attention of generated images and inverted photos to masks (attn2mask).",
+        "Named post-processings of the attention of generated images and inverted photos (attn2mask).",
     )
     labelling_crf: SimpleCrf = part(SimpleCrf)
     segmentors: dict[Name, NamedSegmentor] = key(..., "Networks trained on masks, by name.")

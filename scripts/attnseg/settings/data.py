@@ -13,10 +13,10 @@ class Split(Settings):
 
     images: Count = key(
         ...,
-        "Number of images that its list holds, so that jobs are planned before the data is there.",
+        "Number of images in its list, so that jobs can be planned without the data.",
     )
     truth: bool = key(
-        True, "Whether its true masks are published. Where not, a submission archive is made."
+        True, "Whether its ground truth is published; if not, a submission archive is made."
     )
 
 
@@ -26,74 +26,72 @@ Colour = Annotated[list[Byte], Field(min_length=3, max_length=3)]
 
 
 class Dataset(Settings):
-    """A data set; what it does not say, the file of its name or `layout` says."""
+    """A data set; other settings come from the file of its name or `layout`."""
 
     name: str | None = key(
         None,
-        "The name printed in tables, so that no number is taken for another data set's; null for "
-        "the key itself.",
+        "The name printed in tables; null for the key itself.",
     )
     source: Literal["download", "mini_world", "folder"] = key(
         "download",
-        "How it comes to be: `download` (or the refusal that says what is missing), `mini_world` "
-        "(composed from the shipped sprites), or `folder` (it already lies at root).",
+        "Its source: `download` (if it cannot be downloaded, an error says what to do), `mini_world` "
+        "(composed from the included sprites), or `folder` (it is already at root).",
     )
     root: str = key(..., "Its folder.")
     labels: str | None = key(
         None,
-        "Where image-level labels are read. VOC's annotations (xml), COCO's (instances), the true "
-        "masks, as in the official profile (mask), labels.csv in the root (csv; id,classes; classes "
-        "parted by semicolons), or the photo's folder is its class (folders). Null for xml of VOC, "
-        "instances of COCO, csv of others.",
+        "Source of image-level labels: VOC's annotations (xml), COCO's annotations (instances), the "
+        "ground-truth masks, as in the official profile (mask), labels.csv in the root (csv; columns "
+        "id and classes, the latter separated by semicolons), or the name of the photo's folder "
+        "(folders). Null for xml of VOC, instances of COCO, csv of others.",
     )
     vocabulary: str | None = key(
         None,
-        "Another data set, whose synonyms and background words are used in queries; null for its own.",
+        "Another data set whose synonyms and background words are used in queries; null for its own.",
         papers="Text2Mask: each data set's own",
     )
     layout: str | None = key(
         None,
-        "The data set of this package that it is laid out as, and has the classes of; null for its "
-        "own key.",
+        "The data set of this package whose layout and, by default, classes it has; null for its own "
+        "key.",
     )
     file: str | None = key(
         None,
-        "A Python file that exports it, `DATASET = Dataset(...)`, for an unusual layout.",
+        "A Python file that defines it, `DATASET = Dataset(...)`, for an unusual layout.",
     )
     classes: Names | None = key(None, "Its classes, in the order of the numbers in its masks.")
     background: bool | None = key(
         None,
-        "Whether 0 in its masks is background, and classes count from 1; else they count from 0.",
+        "Whether 0 in its masks is background and classes start at 1; otherwise they start at 0.",
     )
     palette: list[Colour] | None = key(
         None,
-        "The colour of each number in masks, [red, green, blue], from 0 on; null for VOC's.",
+        "Colours of the numbers in masks, [red, green, blue], from 0 on; null for VOC's.",
     )
     photos: str | None = key(
         None,
-        "Pattern of its photos. With .* at the end, of any suffix. Null for `images/{split}/{id}.*`.",
+        "Pattern of its photos; .* at the end is any suffix. Null for `images/{split}/{id}.*`.",
     )
     masks: str | None = key(
         None,
-        "Pattern of its true masks, grey or palette PNG files, 255 ignored. Null for "
+        "Pattern of its ground-truth masks, grey or palette PNG files, 255 ignored. Null for "
         "`masks/{split}/{id}.png`.",
     )
     mask_values: list[Byte] | None = key(
         None,
-        "The number of each class in the true masks, where they are others; further numbers are "
-        "ignored.",
+        "The number of each class in the ground-truth files, if it differs; other numbers are ignored.",
     )
     lists: str | None = key(
         None,
-        "Pattern of the files that list a split's ids, one a line; null for all photos of the pattern.",
+        "Pattern of the files that list a split's ids, one per line; null for all photos of the split.",
     )
-    annotations: str | None = key(None, "Pattern of VOC's XML files, for labels of xml.")
-    synonyms: dict[str, str] | None = key(None, "What a query calls some of its classes.")
+    annotations: str | None = key(None, "Pattern of VOC's XML files, for `labels: xml`.")
+    synonyms: dict[str, str] | None = key(None, "Words for some of its classes in queries.")
     background_words: Names | None = key(
         None,
-        "Words at the end of a query; null for Text2Mask's, or none where it has no background.",
+        "Words at the end of a query; null for Text2Mask's, or none if it has no background.",
     )
-    prompt: str | None = key(None, "What images are generated from, with {} for the class.")
+    prompt: str | None = key(None, "Prompt for image generation, with {} for the class.")
     splits: dict[str, Split] = key(..., "Its splits, by their official names.")
 
 
@@ -128,22 +126,23 @@ class Method(Settings):
 
 
 class Picture(Settings):
-    """A picture: photo, attention, pseudo mask and true mask side by side."""
+    """A picture: photo, attention, pseudo mask and ground truth side by side."""
 
     dataset: str = key(..., "The data set of the masks shown.")
     split: str = key(..., "The split of the masks shown.")
     masks: MaskPath = key(..., "The masks shown, `<variant>/<refinement>`.")
-    count: Count = key(6, "How many photos, evenly spread over those with several classes.")
+    count: Count = key(6, "Number of photos, evenly spaced among those with several classes.")
     failures: bool = key(
         False,
-        "Rather, of the pairs of classes most alike to the text encoder, the worst mask each.",
+        "Instead show the worst mask of each of the pairs of classes that are most similar to the "
+        "text encoder.",
     )
 
 
 class Point(Settings):
     """A point of a curve."""
 
-    at: str | float = key(..., "What stands below the point, a number or words.")
+    at: str | float = key(..., "The label below the point, a number or text.")
     masks: MaskPath = key(..., "The masks of the point, `<variant>/<refinement>`.")
 
 
@@ -151,11 +150,11 @@ Curve = Annotated[list[Point], Field(min_length=1, description="The points of a 
 
 
 class FigureB8(Settings):
-    """Mean IoU along one setting at a time; a curve's points are masks of named variants."""
+    """Mean IoU as a function of one setting at a time; points are masks of named variants."""
 
-    dataset: str = key("voc", "The data set of the masks scored.")
-    split: str = key("train", "The split of the masks scored.")
-    curves: dict[str, Curve] = key({}, "A curve's title, and its points in order.")
+    dataset: str = key("voc", "The data set of the masks.")
+    split: str = key("train", "The split of the masks.")
+    curves: dict[str, Curve] = key({}, "Points of each curve, by its title.")
 
 
 class Figure2(Settings):
@@ -163,20 +162,20 @@ class Figure2(Settings):
 
     dataset: str = key("voc", "The data set of the photos, voc or coco.")
     split: str = key("train", "The split of the photos.")
-    variant: str = key("base", "The extraction, of which the first noise is shown.")
-    count: Count = key(4, "How many photos.")
+    variant: str = key("base", "The variant of the extraction; its first noise is shown.")
+    count: Count = key(4, "Number of photos.")
 
 
 class FigureD9(Settings):
-    """The quality of masks against how alike the classes of their images are."""
+    """Mean IoU of images against the similarity of their classes."""
 
-    dataset: str = key("voc", "The data set of the masks scored.")
-    split: str = key("train", "The split of the masks scored.")
-    masks: MaskPath = key("base/crf", "The masks scored, `<variant>/<refinement>`.")
+    dataset: str = key("voc", "The data set of the masks.")
+    split: str = key("train", "The split of the masks.")
+    masks: MaskPath = key("base/crf", "The masks, `<variant>/<refinement>`.")
 
 
 class Figures(Settings):
-    """What the figures are drawn from."""
+    """The contents of the figures."""
 
     voc_figure_b8: FigureB8 = part(FigureB8)
     voc_figure_2: Figure2 = part(Figure2)
@@ -184,11 +183,11 @@ class Figures(Settings):
 
 
 class Claims(Settings):
-    """How the ledger tests the papers' claims."""
+    """The ledger's tests of the papers' claims."""
 
     training_runs: Count = key(
         1,
-        "Trainings, each with a seed of its own, of every segmentor that a claim is about; with "
-        'fewer than 3 the verdict is "one run".',
+        "Trainings, with different seeds, of each segmentor in a claim; with fewer than 3 the verdict "
+        'is "one run".',
     )
     resamples: int = key(2000, "Resamples of the bootstrap over images.", ge=100)

@@ -1,4 +1,4 @@
-"""Networks that are trained on masks."""
+"""Settings of segmentors, which are trained on masks."""
 
 import math
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class Segmentor(Settings):
 
     learner: Literal["supervised", "beco"] = key(
         "supervised",
-        "How it is trained, supervised, or beco, the co-training of two networks on reliable masks.",
+        "The training method: supervised, or beco, the co-training of two networks on reliable masks.",
     )
     architecture: Literal["deeplabv2", "deeplabv3plus"] = key(
         "deeplabv2", "The head.", papers="Text2Mask: deeplabv2; attn2mask: deeplabv3plus"
@@ -45,8 +45,8 @@ class Segmentor(Settings):
     width: Count = key(64, "Channels of the backbone's first stage; 64 is the usual ResNet.")
     stem: Literal["imagenet", "small"] = key(
         "imagenet",
-        "The backbone's beginning, imagenet (7x7 and pooling, stride 4) or small (3x3, stride 2) for "
-        "small images.",
+        "The backbone's stem: imagenet (7x7 and pooling, stride 4) or, for small images, small (3x3, "
+        "stride 2).",
     )
     output_stride: Literal[2, 4, 8, 16, 32] = key(
         8, "Input pixels per feature cell; later stages are dilated rather than strided."
@@ -57,11 +57,11 @@ class Segmentor(Settings):
     pretrained: str | None = key(
         None,
         "Weights of the backbone, as an address or a local file; null for random ones. The mini "
-        "scale trains `<work>/backbones/<backbone>_<width>.safetensors` on scenes of its own world.",
+        "scale trains `<work>/backbones/<backbone>_<width>.safetensors` on scenes of its world.",
         papers="ImageNet, both; Text2Mask also COCO",
     )
     frozen_norm: bool | None = key(
-        None, "Whether batch norm stays as pretrained; null where DeepLabV2 is pretrained."
+        None, "Freeze batch norm; null to freeze it if the architecture is a pretrained DeepLabV2."
     )
     crop: int = key(
         321,
@@ -70,7 +70,7 @@ class Segmentor(Settings):
         ge=16,
     )
     batch: Count = key(
-        10, "Images an iteration, over all devices.", papers="Text2Mask: 10; attn2mask: 32"
+        10, "Images per iteration, over all devices.", papers="Text2Mask: 10; attn2mask: 32"
     )
     iterations: Count = key(
         20000,
@@ -79,7 +79,7 @@ class Segmentor(Settings):
     )
     epochs: Count | None = key(
         None,
-        "Passes over the training images, in place of iterations; null for these.",
+        "Passes over the training images, in place of iterations; null to use iterations.",
         papers="attn2mask, BECO: 80",
     )
     optimizer: Literal["sgd", "adamw"] = key("sgd", "The optimizer.")
@@ -90,11 +90,10 @@ class Segmentor(Settings):
     )
     classifier_lr_factor: Positive = key(
         10.0,
-        "How many times larger the classifier's learning rate is; DeepLabV2's biases get twice that "
-        "and no decay.",
+        "Factor of the classifier's learning rate; DeepLabV2's biases get twice that and no decay.",
         papers="Text2Mask: 10",
     )
-    min_lr: NotNegative = key(0.0, "The learning rate that the decay ends at.")
+    min_lr: NotNegative = key(0.0, "The final learning rate of the decay.")
     warmup: Natural = key(0, "Iterations of linear increase before the decay.")
     poly_power: NotNegative = key(
         0.9, "The exponent of the learning rate's decay.", papers="Text2Mask, BECO: 0.9"
@@ -104,34 +103,34 @@ class Segmentor(Settings):
         0.0005, "Weight decay.", papers="Text2Mask: 0.0005; attn2mask: 0.0001"
     )
     scales: Scales = key(
-        [0.5, 0.75, 1.0, 1.25, 1.5], "Training images are resized by one of these."
+        [0.5, 0.75, 1.0, 1.25, 1.5], "Training images are resized by one of these factors."
     )
     loss_scales: Scales = key(
         [0.5, 0.75, 1.0],
-        "The loss is the sum over the images at these scales and their maximum (the multi-scale "
-        "loss); [1] for none.",
+        "Scales of the multi-scale loss, the sum over these scales and their maximum; [1] for the "
+        "usual loss.",
     )
     photometric: bool = key(
-        False, "Random brightness, contrast, saturation and hue of training images."
+        False, "Randomly change brightness, contrast, saturation and hue of training images."
     )
     auxiliary: NotNegative = key(
         0.0, "Weight of DeepLabv3+'s second loss, on the third stage; 0 for none."
     )
     precision: Literal["auto", "float32", "bfloat16"] = key(
         "float32",
-        "Number format of the training; auto is bfloat16 where the processor or GPU computes in it, "
-        "else float32. It is recorded, and no reason to train again.",
+        "Number format of the training; auto is bfloat16 if the processor or GPU supports it, else "
+        "float32. It is recorded, but changing it does not cause another training.",
         speed=True,
     )
     workers: Natural = key(4, "Processes that read training images.", speed=True)
     checkpoint_interval: Count = key(
         1000,
-        "Iterations between the checkpoints that an interrupted training resumes from.",
+        "Iterations between checkpoints.",
         speed=True,
     )
     beco_warmup: NotNegative = key(
         1.0,
-        "With learner beco, epochs before pasted content comes from the networks' own predictions.",
+        "With learner beco, epochs until pasted regions come from the networks' predictions.",
         papers="BECO: 1",
     )
     beco_confidence: Share = key(
@@ -141,32 +140,32 @@ class Segmentor(Settings):
     )
     beco_mix: Share = key(
         0.5,
-        "With learner beco, the probability that content of another image is pasted.",
+        "With learner beco, the probability that a region of another image is pasted.",
         papers="BECO: 0.5",
     )
     beco_boundary_size: Count = key(
         1,
-        "With learner beco, pixels to each side of the paste's edge that weigh more.",
+        "With learner beco, width in pixels, on each side of a pasted region's edge, of the boundary.",
         papers="BECO: 1",
     )
     beco_boundary_weight: NotNegative = key(
         0.2,
-        "With learner beco, what is added to the weight of the supervised loss at the paste's edge.",
+        "With learner beco, the additional weight of the supervised loss at that boundary.",
         papers="BECO: 0.2",
     )
     beco_online_labels: Literal["mixed", "pasted"] = key(
         "mixed",
-        "With learner beco, after the warm-up, which pixels of a mixed image have online labels: "
-        "all, `mixed`, as in the authors' code, or the `pasted` ones.",
+        "With learner beco, after the warm-up, the pixels of a mixed image that have online labels: "
+        "all (`mixed`, as in the official code) or the pasted ones (`pasted`).",
     )
     beco_strong_colour: bool = key(
-        True, "With learner beco, whether colours are strongly augmented after the mix."
+        True, "With learner beco, strongly augment colours after mixing."
     )
     seed: Natural = key(0, "Seed of weights and batches.")
 
     @model_validator(mode="after")
     def check(self) -> Self:
-        """What keys ask of each other. An error is (what is wrong, the key)."""
+        """Check keys that depend on each other. Errors have the arguments (reason, key)."""
 
         def need(right: bool, name: str, what: str) -> None:
             if not right:
@@ -201,7 +200,7 @@ class Segmentor(Settings):
 
     @property
     def dilations(self) -> list[int]:
-        """Of the head's branches."""
+        """Dilations of the head's branches."""
         if self.rates is not None:
             return self.rates
         return RATES[self.architecture, self.output_stride]
@@ -214,45 +213,45 @@ class Segmentor(Settings):
 
     @property
     def name(self) -> str:
-        """As tables print it: DeepLabV2 ResNet-101."""
+        """Name in tables, such as DeepLabV2 ResNet-101."""
         width = "" if self.width == 64 else f" ({self.width} channels)"
         learner = "BECO " if self.learner == "beco" else ""
         return f"{learner}{ARCHITECTURES[self.architecture]} ResNet-{self.depth}{width}"
 
     def with_iterations(self, images: int) -> Self:
-        """`iterations` as `epochs` of that many images ask for, where these are set."""
+        """Resolve `epochs`, if set, to `iterations` for that many images."""
         if self.epochs is None:
             return self
         return self.but(iterations=max(1, round(self.epochs * images / self.batch)))
 
     def warmup_iterations(self, images: int) -> int:
-        """BECO's warm-up, which is in epochs."""
+        """BECO's warm-up in iterations, for that many images."""
         return math.ceil(self.beco_warmup * images / self.batch)
 
 
 class Train(Settings):
-    """What a segmentor is trained on."""
+    """The training data of a segmentor."""
 
     dataset: str = key(
-        ..., "An entry of datasets, whose classes it knows and on which it is tested."
+        ..., "An entry of datasets, which has its classes and on which it is tested."
     )
     split: str | None = key(None, "One of its splits; null with generated images.")
     synthesis: str | None = key(
-        None, "An entry of synthesis, for generated images in place of a split."
+        None, "An entry of synthesis, to train on generated images in place of a split."
     )
-    images: Count | None = key(None, "Generated images used, from the first on; null for all.")
+    images: Count | None = key(None, "Number of generated images, from the first on; null for all.")
     masks: Annotated[str, Field(pattern=r"^[^/]+(/[^/]+)?$")] = key(
         ...,
-        "`<variant>/<refinement>` for pseudo masks, `truth` for the true masks, "
-        "`<inversion>/<labelling>` for those of inverted photos, `<labelling>` for those of "
-        "generated images.",
+        "`<variant>/<refinement>` for pseudo masks, `truth` for ground truth, "
+        "`<inversion>/<labelling>` for masks of inverted photos, `<labelling>` for masks of generated "
+        "images.",
     )
 
 
 class Test(Settings):
-    """How a segmentor is evaluated."""
+    """The evaluation of a segmentor."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # keeps pytest from collecting it
 
     scales: Scales = key(
         [0.5, 0.75, 1.0, 1.25, 1.5],
@@ -260,36 +259,36 @@ class Test(Settings):
         papers="Text2Mask: 0.5 to 1.5; attn2mask: 1",
     )
     flip: bool = key(
-        True, "Predictions are averaged over the mirror image, too.", papers="Text2Mask: true"
+        True, "Predictions are also averaged over the mirrored image.", papers="Text2Mask: true"
     )
     crf: bool = key(
         True,
-        "Whether the dense CRF configured under `crf` is applied.",
+        "Apply the dense CRF configured in `crf`.",
         papers="Text2Mask: true",
     )
 
 
 class TestJob(Test):
-    """The evaluation of a segmentor, as a job is told it."""
+    """Settings of a job that evaluates a segmentor."""
 
     crf: Crf | None = key(Crf(), "The dense CRF; null for none.")  # type: ignore[assignment]  # what the switch is for
 
 
 class NamedSegmentor(Segmentor):
-    """A network, its training masks and its training."""
+    """A network, its training and its training data."""
 
     seed: Natural | None = key(  # type: ignore[assignment]  # read_segmentor takes no null over
         None, "Seed of weights and batches; null for that of the run."
     )
     extends: str | None = key(
-        None, "Another segmentor, whose keys hold where this one has none; null for none."
+        None, "Another segmentor, from which missing keys are taken; null for none."
     )
-    train: Train = key(..., "What it is trained on.")
-    test: Test = part(Test, "How it is evaluated.")
+    train: Train = key(..., "Its training data.")
+    test: Test = part(Test, "Its evaluation.")
 
 
 def read_segmentor(values: Mapping, where: str = "segmentor") -> Segmentor:
-    """A segmentor's own settings, from an entry of the configuration or from a file of weights."""
+    """Read a segmentor's settings from an entry of the configuration or the metadata of weights."""
     if isinstance(values, Mapping):
         values = {
             name: value

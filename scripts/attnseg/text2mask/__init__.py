@@ -1,1 +1,1 @@
-"""Text2Mask: pseudo masks of real photos from their image labels."""
+"""Text2Mask: pseudo masks of real photos from image-level labels."""

@@ -1,7 +1,4 @@
-"""Cross- and self-attention of one pass of a denoiser (Text2Mask, Section 3.2).
-
-Only the blocks asked for are recorded, and the pass is stopped after the last of them.
-"""
+"""Cross- and self-attention of one pass of a denoiser (Text2Mask, Section 3.2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +15,10 @@ from attnseg.core.maps import min_max
 
 @dataclass
 class AttentionMaps:
-    """Maps of one sample: [K, h', w'] float32 on the CPU, before min-max.
+    """Attention maps of one sample: [K, h', w'] float32 on the CPU, before min-max normalisation.
 
-    `affinity` is the self-attention averaged over heads, [N, N] with N = h' w', where asked for.
-    `unboxed` are the classes, by index, that the box mask would have left without a pixel.
+    `affinity`: self-attention averaged over heads, [N, N] with N = h' w', if requested. `unboxed`:
+    indices of the classes whose boxes were empty, which the box mask therefore left unchanged.
     """
 
     cross: torch.Tensor
@@ -44,24 +41,30 @@ def attention_maps(
     box_threshold: float | None = None,
     with_affinity: bool = False,
 ) -> list[AttentionMaps]:
-    """Cross and SelfCross of each sample (Equations 2 and 3).
+    """Compute Cross and SelfCross of each sample (Equations 2 and 3).
+
+    The forward pass is stopped after the last block that is needed.
 
     Args:
         unet: a diffusers UNet2DConditionModel of Stable Diffusion 1.x or 2.x, or a backbone.
         noisy_latents: [B, C, h, w].
-        timesteps: [B], or one for all.
-        text_embeddings: [B, L, D], or what a backbone's `encode_text` returns.
-        token_positions: per sample a list, per class a list of positions in the L tokens
-            (the beginning-of-text token is 0). Samples may have different numbers of classes.
-        cross_blocks: blocks whose cross-attention is averaged on the grid of `self_block`. Blocks
-            are numbered in forward order; a backbone's `default_blocks` suit it.
-        self_block: block whose self-attention propagates.
-        iterations: how often it does.
-        box_threshold: with it, the official code's min-max and box mask before propagation.
+        timesteps: [B], or one for all; in [0, 999].
+        text_embeddings: [B, L, D], or the result of a backbone's `encode_text`.
+        token_positions: per sample, per class, a list of positions in [0, L), where 0 is the
+            beginning-of-text token. Samples may differ in their number of classes.
+        cross_blocks: blocks whose cross-attention is averaged, on the grid of `self_block`. Blocks
+            are numbered in forward order; see a backbone's `default_blocks`.
+        self_block: block whose self-attention propagates the maps.
+        iterations: number of propagations.
+        box_threshold: in [0, 1]; if given, maps are min-max normalised and masked by boxes before
+            the propagation, as in the official code.
         with_affinity: also return the self-attention matrices.
 
+    Returns:
+        One `AttentionMaps` per sample.
+
     Raises:
-        UserError: for a block that the model does not have.
+        UserError: if the model lacks a block.
     """
     model = unet if isinstance(unet, Denoiser) else UNet(unet)
     text = text_embeddings if isinstance(text_embeddings, Text) else Text(text_embeddings)

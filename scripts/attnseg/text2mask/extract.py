@@ -1,4 +1,4 @@
-"""Attention of real photos: from a photo and its labels to low-resolution maps (Section 3.4)."""
+"""Extract low-resolution attention maps from photos and their labels (Text2Mask, Section 3.4)."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -26,16 +26,15 @@ from attnseg.settings import ExtractionJob
 from attnseg.text2mask.attention import attention_maps
 from attnseg.text2mask.queries import USUAL, text_query
 
-Positions = list[list[int]]  # per class, the places of its tokens
-# changes a query's hidden states [L, D]
-Edit = Callable[[torch.Tensor, Query], torch.Tensor]
+Positions = list[list[int]]  # token positions per class
+Edit = Callable[[torch.Tensor, Query], torch.Tensor]  # a query's hidden states [L, D] -> the same
 
 
 class Options(ExtractionJob):
-    """How attention is extracted: the settings, and what the data set adds."""
+    """Settings of the extraction, and those that depend on the data set."""
 
-    vocabulary: Any = USUAL  # a Dataset, whose synonyms and background words are used
-    box_threshold: float | None = None  # of the official profile
+    vocabulary: Any = USUAL  # a Dataset: its synonyms and background words are used
+    box_threshold: float | None = None  # only in the official profile
 
     def identity(self) -> dict:
         return super().identity() | {"vocabulary": self.vocabulary.vocabulary()}
@@ -52,7 +51,7 @@ class Sample:
 
 @dataclass
 class View:
-    """A photo as the model sees it: latents [C, h, w], and how the photo lies in them."""
+    """An encoded photo: latents [C, h, w], and the transform to the model's input."""
 
     id: str
     size: tuple[int, int]  # height, width of the photo
@@ -62,13 +61,14 @@ class View:
 
 @dataclass
 class QueryMaps:
-    """One query's maps in one photo, means over noises of min-max maps: [K, h', w'] float32.
+    """Maps of one query in one photo: min-max normalised, averaged over noises.
 
-    `constant` and `unboxed`: classes, by index, whose map was constant, or whose boxes were empty,
-    in some noise, the latter once a noise. `affinity` [N, N]: the first noise's.
+    `kinds`: [K, h', w'] float32 each: cross, selfcross, and cbp if enabled. `affinity`: [N, N], of
+    the first noise. `constant`: indices of the classes whose map was constant for some noise.
+    `unboxed`: indices of the classes whose boxes were empty, once per noise.
     """
 
-    kinds: dict[str, torch.Tensor]  # cross, selfcross, and cbp where the options ask for it
+    kinds: dict[str, torch.Tensor]
     affinity: torch.Tensor | None
     constant: set[int]
     unboxed: list[int]
@@ -80,10 +80,10 @@ def options_for(
     self_block: int | None = None,
     **others: Any,
 ) -> Options:
-    """Options with what is usual for the model where nothing is given.
+    """Options, by default those that suit the model.
 
     Raises:
-        UserError: for a block that the model does not have.
+        UserError: if the model lacks a block.
     """
     usual = backbone.default_blocks
     given: dict[str, Any] = {
@@ -98,7 +98,7 @@ def options_for(
 
 
 def sample_noise(shape: Sequence[int], *names: object) -> torch.Tensor:
-    """Standard normal noise that depends on the names alone: run seed, image id, noise index."""
+    """Standard normal noise seeded by names alone, such as run seed, image id and noise index."""
     return torch.randn(tuple(shape), generator=generator_of(*names))
 
 
@@ -112,7 +112,7 @@ def fit_of(image: np.ndarray, backbone: Backbone, options: Options) -> Fit:
 
 
 def queries_of(classes: list[str], options: Options) -> list[tuple[list[int], Query]]:
-    """The queries of an image: the columns (indices in `classes`) each asks for, and its text."""
+    """The queries of an image, each with the indices in `classes` that it covers."""
 
     def ask(columns: list[int]) -> Query:
         return text_query(
@@ -136,14 +136,16 @@ def extract(
     batch_size: int = 16,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> tuple[dict[str, torch.Tensor], list[dict]]:
-    """Maps "<id>/cross", "<id>/selfcross" [K, h', w'] float16, and a manifest entry a sample.
+    """Extract attention maps of photos.
 
-    The maps are means over noises of min-max maps. A sample without classes has none. `skipped`
-    names, a sample, the classes whose map was constant in some noise: there it counts as 0. `unboxed`
-    counts the maps that the official box mask would have emptied.
+    Returns:
+        The maps "<id>/cross" and "<id>/selfcross", [K, h', w'] float16 in [0, 1]: min-max
+        normalised, averaged over noises, absent for a sample without classes. And one manifest entry
+        per sample: `skipped` lists the classes whose map was constant for some noise, where it
+        counts as 0; `unboxed` counts the maps that the official box mask would have emptied.
 
     Raises:
-        UserError: names the sample where a query does not fit the text encoder's window.
+        UserError: if a query does not fit the text encoder's window; the message names the sample.
     """
     fits = [fit_of(sample.image, backbone, options) for sample in samples]
     groups: dict[tuple[int, int], list[int]] = {}
@@ -200,7 +202,7 @@ def views_of(
     options: Options,
     batches: Batches | None = None,
 ) -> list[View]:
-    """Photos that become equally large, encoded: one posterior sample each."""
+    """Encode photos of one input size, one posterior sample each."""
 
     def encode(part: Sequence[Sample]) -> torch.Tensor:
         fits = [fit_of(sample.image, backbone, options) for sample in part]
@@ -221,7 +223,7 @@ def views_of(
 @torch.no_grad()
 def query_maps(
     backbone: Backbone,
-    asks: Sequence[tuple[View, Query]],
+    pairs: Sequence[tuple[View, Query]],
     options: Options,
     passes: Batches | None = None,
     *,
@@ -229,31 +231,31 @@ def query_maps(
     with_affinity: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[QueryMaps]:
-    """The maps of each query in its photo.
+    """Compute the maps of each query in its photo.
 
-    The minimum and maximum of a map are those inside the photo; in the official profile padding
-    counts, as in the authors' code. The noise of a photo depends on the seed and its id alone.
+    A map's minimum and maximum are taken inside the photo; in the official profile over the padding,
+    too, as in the official code. The noise depends only on the seed and the photo's id.
 
     Raises:
-        UserError: names the photo where a query does not fit the text encoder's window.
+        UserError: if a query does not fit the text encoder's window; the message names the photo.
     """
     passes = passes or Batches(16, "U-Net pass")
-    positions = [positions_in(backbone, view, query) for view, query in asks]
-    texts = encoded(backbone, [query for _, query in asks], edit)
+    positions = [positions_in(backbone, view, query) for view, query in pairs]
+    texts = encoded(backbone, [query for _, query in pairs], edit)
     shapes: dict[tuple[int, ...], list[int]] = {}
-    for i, (view, _) in enumerate(asks):
+    for i, (view, _) in enumerate(pairs):
         shapes.setdefault(tuple(view.latents.shape), []).append(i)
-    size = passes.size  # of a step of the progress; passes may become smaller
+    size = passes.size  # fixed here: passes may shrink
     steps = [
         members[start : start + size]
         for members in shapes.values()
         for start in range(0, len(members), size)
     ]
-    results = [QueryMaps({}, None, set(), []) for _ in asks]
+    results = [QueryMaps({}, None, set(), []) for _ in pairs]
 
     def maps_of(part: Sequence[tuple[int, int]]) -> list:
-        latents = torch.stack([asks[i][0].latents for i, _ in part])
-        noise = [sample_noise(latents.shape[1:], options.seed, asks[i][0].id, n) for i, n in part]
+        latents = torch.stack([pairs[i][0].latents for i, _ in part])
+        noise = [sample_noise(latents.shape[1:], options.seed, pairs[i][0].id, n) for i, n in part]
         return attention_maps(
             backbone,
             backbone.add_noise(latents, torch.stack(noise), options.timestep),
@@ -271,7 +273,7 @@ def query_maps(
         jobs = [(i, n) for i in step for n in range(options.noises)]
         for part, found in passes.over(jobs, maps_of):
             for (i, n), maps in zip(part, found, strict=True):
-                result, fit = results[i], asks[i][0].fit
+                result, fit = results[i], pairs[i][0].fit
                 paper = options.profile == "paper"
                 inside = in_photo(maps.cross.shape[1:], fit) if paper else None
                 kinds = {

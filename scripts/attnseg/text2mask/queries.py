@@ -1,4 +1,4 @@
-"""The sentence that asks for the classes of a photo (Text2Mask, Section 3.3)."""
+"""The text query of a photo's classes (Text2Mask, Section 3.3)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 from attnseg.backbones.text import Query, encode_text, token_positions
 from attnseg.datasets import Dataset
-from attnseg.datasets.voc import DATASET as USUAL  # whose words serve where no data set is named
+from attnseg.datasets.voc import DATASET as USUAL  # the default vocabulary
 from attnseg.errors import UserError
 
 
@@ -33,7 +33,8 @@ def text_query(
 ) -> Query:
     """``a photo including <class>, <class>, <background>, ..., and <background>.``
 
-    `vocabulary`: whose synonyms the classes are asked for by, and whose background words follow.
+    `synonyms`: replace classes by their synonyms in `vocabulary`. `background`: append its background
+    words.
     """
     if not classes:
         raise UserError("a query needs at least one class: none was given")

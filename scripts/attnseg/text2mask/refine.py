@@ -1,4 +1,4 @@
-"""From stored attention to a mask at the photo's size (Section 3.2, last paragraph)."""
+"""Refine stored attention maps to masks at the photo's size (Text2Mask, Section 3.2)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from attnseg.settings import PROFILES, RefinementJob
 
 
 def source_maps(kinds: dict[str, torch.Tensor], source: str) -> torch.Tensor:
-    """The maps of a source, [K, h, w] float32; a sum of two is their mean (Table 5)."""
+    """Maps of a source, [K, h, w] float32; "a+b" is the mean of two kinds (Table 5)."""
     return torch.stack([kinds[kind].float() for kind in source.split("+")]).mean(0)
 
 
@@ -27,11 +27,19 @@ def refine(
     options: RefinementJob,
     background: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and their confidence at the photo's size, both [H, W].
+    """Refine attention maps to labels at the photo's size.
 
-    `image`: [H, W, 3] uint8. `maps`: [K, h, w] in [0, 1]. Labels are uint8: 0 is the background,
-    k the k-th map; without a `background` every pixel is the best map's, which count from 0. Without
-    a CRF the confidence is 1.
+    Args:
+        image: [H, W, 3] uint8, RGB.
+        maps: [K, h, w] in [0, 1].
+        fit: the transform of the photo to the model's input.
+        options: background score, CRF and profile.
+        background: False for data sets without a background class.
+
+    Returns:
+        Labels [H, W] uint8: 0 is the background and k the k-th map, counted from 1; without a
+        background, maps are counted from 0. And their confidence [H, W] float32 in [0, 1]: the
+        CRF's probability, or 1 without a CRF.
     """
     scores = refined_scores(image, maps, fit, options, background)
     certain = np.ones(image.shape[:2], np.float32) if options.crf is None else scores.max(0)
@@ -45,7 +53,7 @@ def refined_scores(
     options: RefinementJob,
     background: bool = True,
 ) -> np.ndarray:
-    """Scores of the background, where there is one, and the classes: [K + 1, H, W] float32."""
+    """Scores of the background, if there is one, and the classes: [K + 1, H, W] float32."""
     size, profile = image.shape[:2], PROFILES[options.profile]
 
     def scored(maps: torch.Tensor) -> torch.Tensor:
@@ -61,7 +69,7 @@ def refined_scores(
         scores = scored(maps)
         labels = scores.argmax(0, keepdim=True)
         indicator = torch.zeros_like(scores).scatter_(0, labels, 1.0)
-        # nearest neighbour: the cell that a pixel's centre lies in
+        # nearest neighbour, by pixel centres
         grown = torch.nn.functional.interpolate(indicator[None], scale_factor=16)[0]
         scores = to_photo(grown, fit, size)
     if options.crf is None:

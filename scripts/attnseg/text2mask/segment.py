@@ -1,4 +1,4 @@
-"""One photo from its pixels and the names of what is in it to labels."""
+"""Segment one photo, given the names of its classes."""
 
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from attnseg.settings import Bilateral, Crf, RefinementJob
 from attnseg.text2mask.extract import Options, Sample, extract, options_for
 from attnseg.text2mask.refine import refined_scores
 
-DIAGONAL = 625  # of a VOC photo, pixels, where the CRF's bilateral width is 67
+DIAGONAL = 625  # of a VOC photo in pixels: the CRF's bilateral width of 67 is for that size
 
 
 def segment(
@@ -25,28 +25,32 @@ def segment(
     options: Options | None = None,
     name: str = "photo",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the named classes are in a photo.
+    """Segment a photo into the named classes and the background.
 
     Args:
-        backbone: of `load_backbone`.
+        backbone: from `load_backbone`.
         image: [H, W, 3] uint8, RGB.
-        classes: what is in it, each once.
-        noises: maps that are averaged; more are steadier, and take longer.
-        crf: refine the edges.
-        options: all that can be set about the attention, `noises` included; by default what is
-            usual for the model.
-        name: the photo's noise depends on it.
+        classes: names of the classes in the photo, without repeats.
+        noises: number of noise samples to average over; more are less noisy, and take longer.
+        crf: refine edges with a dense CRF.
+        options: all settings of the attention, including `noises`, which they override; by default
+            those that suit the model.
+        name: seeds the photo's noise.
 
     Returns:
-        The labels [H, W] uint8, 0 the background and k the k-th class, and the scores
-        [K + 1, H, W] float32 that they are the largest of: probabilities after the CRF.
+        Labels [H, W] uint8, 0 for the background and k for the k-th class, counted from 1; and
+        scores [K + 1, H, W] float32, whose arg max the labels are: probabilities with the CRF.
+
+    Raises:
+        UserError: if no class is given, or one twice, or a class does not fit the text encoder's
+            window.
     """
     if not classes or len(set(classes)) != len(classes):
         raise UserError("name each class once, as in dog,sofa")
     options = options or options_for(backbone, noises=noises)
     tensors, (item,) = extract(backbone, [Sample(name, image, list(classes))], options)
     if item["skipped"]:
-        print(f"no attention at all for: {', '.join(item['skipped'])}", file=sys.stderr)
+        print(f"constant attention map for: {', '.join(item['skipped'])}", file=sys.stderr)
     scale = np.hypot(*image.shape[:2]) / DIAGONAL
     bilateral = Bilateral(sxy=max(1.0, Bilateral().sxy * float(scale)))
     refinement = RefinementJob(crf=Crf(bilateral=bilateral) if crf else None)

@@ -1,4 +1,4 @@
-"""A scene in words, as a careless author of alt texts would put it."""
+"""Captions of scenes, as varied and incomplete as alt texts."""
 
 from collections.abc import Iterable
 
@@ -25,7 +25,7 @@ def article(noun: str) -> str:
 
 
 def listed(nouns: list[str]) -> str:
-    """``x``, ``x and y``, ``x, y, and z``."""
+    """Join nouns: ``x``, ``x and y``, ``x, y, and z``."""
     if len(nouns) < 3:
         return " and ".join(nouns)
     return ", ".join(nouns[:-1]) + ", and " + nouns[-1]
@@ -52,7 +52,7 @@ def mug_noun(rng: np.random.Generator, traits: dict) -> str:
 
 
 def caption(rng: np.random.Generator, scene: Scene) -> str:
-    """A caption that names the things of the scene, and often what stands behind them."""
+    """A caption that names the things of a scene, and often its background."""
     clothed = {thing.name for thing in scene.things if thing.traits.get("clothed")}
     if scene.things and scene.things[0].name == "mug":
         nouns = [mug_noun(rng, thing.traits) for thing in scene.things]
@@ -76,7 +76,7 @@ def caption(rng: np.random.Generator, scene: Scene) -> str:
 
 
 def street_caption(rng: np.random.Generator, scene: Scene) -> str:
-    """attn2mask's template for driving scenes (Dataset generation), over what is in view."""
+    """attn2mask's template for driving scenes (Dataset generation), with all classes in view."""
     names = [STREET_WORDS.get(name, name) for name in scene.classes()]
     rng.shuffle(names)
     return f"a photo of {', '.join(names)} in cityscape by a dashboard camera"

@@ -1,4 +1,4 @@
-"""Mini Cityscapes on disk: street scenes at dusk, a style that the mini model has not seen."""
+"""Write mini Cityscapes: street scenes at dusk, a style that the mini model was not trained on."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from PIL import Image
 from attnseg.datasets.cityscapes import DATASET, LABEL_IDS
 from attnseg.mini.world.scenes import Scene, street_labels, street_scene
 
-# split -> (stream of random numbers, scenes, city); the scenes of train are LoRA's unlabelled images
+# split -> (random stream, scenes, city); the scenes of train are LoRA's unlabelled images
 CITYSCAPES_SPLITS = {"train": (21, 200, "dawnville"), "val": (22, 200, "duskburg")}
 
 
@@ -16,13 +16,13 @@ def cityscapes_scene(seed: int, split: str, index: int) -> Scene:
     """Scene number `index` of a split."""
     stream, count, _ = CITYSCAPES_SPLITS[split]
     if not 0 <= index < count:
-        raise IndexError(f"{split} has {count} scenes, no number {index}")
+        raise IndexError(f"{split} has {count} scenes, there is no scene {index}")
     return street_scene(np.random.default_rng([seed, stream, index]), "dusk")
 
 
 def write_cityscapes(root: Path, seed: int) -> None:
-    """Photos and official label ids of all splits under `root`."""
-    official = np.zeros(256, np.uint8)  # what has no train id is "unlabeled", 0
+    """Write photos and official label ids of all splits to `root`."""
+    official = np.zeros(256, np.uint8)  # 0 is "unlabeled"
     official[: len(LABEL_IDS)] = LABEL_IDS
     official[DATASET.ignored] = 0
     for split, (_, count, city) in CITYSCAPES_SPLITS.items():

@@ -1,4 +1,4 @@
-"""Scenes of one thing and its name: what ImageNet is to the segmentors of the mini scale."""
+"""Scenes of one thing and its class, for pretraining: the mini scale's stand-in for ImageNet."""
 
 import multiprocessing
 
@@ -9,11 +9,11 @@ from attnseg.mini.world.scenes import SIDE, object_scene
 from attnseg.mini.world.vocabulary import COCO_EXTRA_CLASSES
 
 CLASSES = VOC_CLASSES + COCO_EXTRA_CLASSES
-STREAM = 2_000_000  # keeps these scenes apart from those of every split and of the model's training
+STREAM = 2_000_000  # differs from the random streams of all splits and of the model's training
 
 
 def named_scene(seed: int, index: int) -> tuple[np.ndarray, int]:
-    """Scene number `index`: its image [64, 64, 3] uint8 and its class; the classes take turns."""
+    """Scene number `index`: image [64, 64, 3] uint8 and class number; classes take turns."""
     label = index % len(CLASSES)
     rng = np.random.default_rng([seed, STREAM, index])
     return object_scene(rng, (CLASSES[label],), kinds=1).image, label

@@ -1,4 +1,4 @@
-"""Mini COCO on disk: scenes of twice as many classes as mini VOC's, in COCO 2014's layout."""
+"""Write mini COCO: scenes of twice as many classes as mini VOC, in COCO 2014's layout."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from attnseg.mini.world.captions import caption
 from attnseg.mini.world.scenes import Scene, Thing, object_scene
 from attnseg.mini.world.vocabulary import COCO_EXTRA_CLASSES
 
-# split -> (stream of random numbers, scenes, name on disk)
+# split -> (random stream, scenes, name on disk)
 COCO_SPLITS = {"train": (31, 1000, "train2014"), "val": (32, 200, "val2014")}
-# what COCO calls VOC's classes
+# VOC's class -> its name in COCO
 COCO_NAMES = {
     "aeroplane": "airplane",
     "diningtable": "dining table",
@@ -23,7 +23,7 @@ COCO_NAMES = {
     "sofa": "couch",
     "tvmonitor": "tv",
 }
-GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # numbers that are no category of COCO
+GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # numbers without a COCO category
 CATEGORY_IDS = [number for number in range(1, 91) if number not in GAPS]
 
 
@@ -31,19 +31,19 @@ def coco_scene(seed: int, split: str, index: int) -> tuple[Scene, str]:
     """Scene number `index` of a split, and a caption."""
     stream, count, _ = COCO_SPLITS[split]
     if not 0 <= index < count:
-        raise IndexError(f"{split} has {count} scenes, no number {index}")
+        raise IndexError(f"{split} has {count} scenes, there is no scene {index}")
     rng = np.random.default_rng([seed, stream, index])
     scene = object_scene(rng, VOC_CLASSES + COCO_EXTRA_CLASSES)
     return scene, caption(rng, scene)
 
 
 def category_id(name: str) -> int:
-    """COCO's number of one of the world's classes."""
+    """COCO's category id of one of the mini world's classes."""
     return CATEGORY_IDS[coco.CLASSES.index(COCO_NAMES.get(name, name))]
 
 
 def annotation(thing: Thing) -> dict:
-    """The visible part of a thing as COCO has it, in run lengths."""
+    """COCO's annotation of the visible part of a thing, as run lengths."""
     rows, columns = np.nonzero(thing.mask)
     corner = (int(columns.min()), int(rows.min()))
     size = (int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
@@ -57,14 +57,14 @@ def annotation(thing: Thing) -> dict:
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """Lengths of the runs of a mask [H, W] bool down its columns, one of zeros first."""
+    """Run lengths of a mask [H, W] bool in column-major order, starting with zeros."""
     flat = np.concatenate([[False], mask.T.ravel()])
     ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), mask.size)
     return np.diff(ends, prepend=0).tolist()
 
 
 def write_coco(root: Path, seed: int) -> None:
-    """Photos, instances, captions and masks of all splits under `root`."""
+    """Write photos, instances, captions and masks of all splits to `root`."""
     categories = [
         {"id": number, "name": name, "supercategory": "thing"}
         for number, name in zip(CATEGORY_IDS, coco.CLASSES, strict=True)

@@ -1,6 +1,6 @@
-"""Backgrounds and mugs, drawn by code.
+"""Draw backgrounds and mugs.
 
-All sizes are in pixels of the canvas that scenes are composed on (twice the scene's side).
+All sizes are in pixels of the canvas on which scenes are composed, twice the scene's side.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ PALETTES = {
 
 
 def texture(rng: np.random.Generator, kind: str, height: int, width: int) -> np.ndarray:
-    """Smooth noise between the two colours of a kind, jittered; [height, width, 3] float32."""
+    """Smooth noise between a kind's two colours, jittered: [height, width, 3] float32."""
     low, high = (np.array(c, np.float32) * rng.uniform(0.85, 1.12, 3) for c in PALETTES[kind])
     noise = np.zeros((height, width), np.float32)
     for cells in (3, 7, 15):
@@ -37,7 +37,7 @@ def texture(rng: np.random.Generator, kind: str, height: int, width: int) -> np.
 
 
 def background(rng: np.random.Generator, kind: str, side: int) -> tuple[Image.Image, list[str]]:
-    """An RGBA background of one kind, and what else is seen on it (``sky``, ``building``, ...)."""
+    """An RGBA background of a kind, and the other kinds visible on it (``sky``, ``building``, ...)."""
     pixels = texture(rng, kind, side, side)
     seen: list[str] = []
     horizon = 0
@@ -98,7 +98,7 @@ def road_marks(im: Image.Image, rng: np.random.Generator, horizon: int) -> None:
 
 
 def rails(im: Image.Image, rng: np.random.Generator, horizon: int) -> None:
-    """One or two tracks that run across, with their sleepers."""
+    """Draw one or two horizontal railway tracks."""
     w, h = im.size
     draw = ImageDraw.Draw(im)
     for centre in rng.uniform(horizon / h + 0.25, 0.92, rng.integers(1, 3)) * h:
@@ -134,7 +134,7 @@ def buildings(
 
 
 def mug(colour: tuple, pattern: str, handle: str, content: tuple | None, side: int) -> Image.Image:
-    """A mug, seen a little from above, so that its content shows; RGBA, `side` pixels high."""
+    """Draw a mug from slightly above, so that its content is visible: RGBA, `side` pixels high."""
     scale = 4
     s = side * scale
     w, rim = int(s * 0.72), int(s * 0.34)

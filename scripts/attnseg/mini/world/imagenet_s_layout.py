@@ -1,4 +1,4 @@
-"""Mini ImageNet-S on disk: scenes of one class, in ImageNet-S's layout."""
+"""Write mini ImageNet-S: scenes of one class, in ImageNet-S's layout."""
 
 from pathlib import Path
 
@@ -10,27 +10,27 @@ from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.mini.world.scenes import Scene, object_scene
 from attnseg.mini.world.vocabulary import COCO_EXTRA_CLASSES, WORDS
 
-# split -> (stream of random numbers, scenes)
+# split -> (random stream, scenes)
 IMAGENET_S_SPLITS = {"train-semi": (11, 150), "validation": (12, 200)}
 IMAGENET_S_CLASSES = VOC_CLASSES + COCO_EXTRA_CLASSES
 
 
 def wnid_of(name: str) -> str:
-    """A made-up synset number: ImageNet's have eight digits and none begins with 9."""
+    """A fictitious wnid; none of ImageNet's starts with n9."""
     return f"n9{IMAGENET_S_CLASSES.index(name) + 1:07d}"
 
 
 def imagenet_s_scene(seed: int, split: str, index: int) -> tuple[str, Scene]:
-    """Scene number `index` of a split and its class; the classes take turns."""
+    """Class and scene number `index` of a split; classes take turns."""
     stream, count = IMAGENET_S_SPLITS[split]
     if not 0 <= index < count:
-        raise IndexError(f"{split} has {count} scenes, no number {index}")
+        raise IndexError(f"{split} has {count} scenes, there is no scene {index}")
     name = IMAGENET_S_CLASSES[index % len(IMAGENET_S_CLASSES)]
     return name, object_scene(np.random.default_rng([seed, stream, index]), (name,), kinds=1)
 
 
 def write_imagenet_s(root: Path, seed: int) -> None:
-    """Lists, photos and masks of all splits under `root`."""
+    """Write lists, photos and masks of all splits to `root`."""
     root.mkdir(parents=True, exist_ok=True)
     categories = [wnid_of(name) for name in IMAGENET_S_CLASSES]
     (root / f"ImageNetS_categories_im{len(categories)}.txt").write_text(

@@ -1,11 +1,11 @@
-"""Mini Mug19: the held-out mugs, in the layout of ``attnseg.datasets.mug19``.
+"""Write mini Mug19: the held-out mugs, in the layout of ``attnseg.datasets.mug19``.
 
-A mug's design is its pattern, colour and handle; what is in it belongs to the scene. Mugs of one
-pattern and handle in other colours are a series. Scenes come in four kinds:
+A mug's design is its pattern, colour and handle; its content may change from scene to scene. Mugs
+that differ only in colour form a series. There are four kinds of scenes:
 
-semantic  different designs, contents in pairs: the words fit several mugs, the looks one;
-visual    two copies of a design, contents all different: the looks fit several mugs, the words one;
-both      copies and shared contents at once: only looks and words together say which;
+semantic  different designs, contents shared by pairs: the words fit several mugs, the look only one;
+visual    two copies of a design, different contents: the look fits several mugs, the words only one;
+both      copies and shared contents: only look and words together identify a mug;
 series    siblings, and mugs of the same colour from other series.
 """
 
@@ -20,11 +20,11 @@ from attnseg.io.files import write_json
 from attnseg.mini.world.scenes import Scene, arrange_mugs
 from attnseg.mini.world.vocabulary import HELD_OUT_MUGS, MUG_CONTENTS
 
-STREAM = 19  # keeps these random numbers apart from those of the other splits
+STREAM = 19  # differs from the random streams of other splits
 SCENES = {"semantic": 14, "visual": 10, "both": 9, "series": 14}
-VIEWS = 6  # of a scene
-PHOTOS = (5, 10)  # of a subject, least and most
-MOST_HIDDEN = 0.4  # of a mug, in any photo
+VIEWS = 6  # per scene
+PHOTOS = (5, 10)  # per subject, minimum and maximum
+MOST_HIDDEN = 0.4  # maximum occluded fraction of a mug
 
 
 def subject_id(design: int) -> str:
@@ -42,7 +42,7 @@ def series_of(design: int) -> str:
 
 
 def siblings(design: int) -> list[int]:
-    """The other mugs of its series."""
+    """The other designs of a design's series."""
     others = range(len(HELD_OUT_MUGS))
     return [i for i in others if i != design and series_of(i) == series_of(design)]
 
@@ -62,10 +62,10 @@ def choose(rng: np.random.Generator, options: Iterable[Any], count: int) -> list
 
 
 def scene_mugs(rng: np.random.Generator, kind: str) -> list[tuple[int, str | None]]:
-    """The mugs of a scene: (design, content), three to five."""
+    """Draw the three to five mugs of a scene, as (design, content)."""
     count = int(rng.choice([3, 4, 5], p=[0.35, 0.45, 0.2]))
     every = range(len(HELD_OUT_MUGS))
-    # Cola in a dark mug looks like nothing in it: a scene has the one or the other.
+    # Cola in a dark mug looks like an empty one: a scene has either cola or empty mugs.
     dark = "cola" if rng.random() < 0.5 else None
     contents = choose(rng, [dark, *(c for c in MUG_CONTENTS if c != "cola")], len(MUG_CONTENTS))
     if kind == "semantic":
@@ -87,14 +87,13 @@ def scene_mugs(rng: np.random.Generator, kind: str) -> list[tuple[int, str | Non
     return list(zip(designs, contents[:count], strict=True))
 
 
-def questions(rng: np.random.Generator, mugs: list[tuple[int, str | None]]) -> list[dict]:
-    """What is asked about a scene, for every instance: by its own photos, and by a sibling's.
+def expressions(rng: np.random.Generator, mugs: list[tuple[int, str | None]]) -> list[dict]:
+    """Referring expressions for the instances of a scene, by their own and by siblings' photos.
 
-    Nothing is asked by variants in a scene that holds two copies of a design: no words and no
-    sibling could tell them apart.
+    Scenes with two copies of a design have none by siblings, which could not tell the copies apart.
     """
     designs, contents = [design for design, _ in mugs], [content for _, content in mugs]
-    asked = []
+    described = []
     for i, (design, content) in enumerate(mugs):
         alike, fitting = designs.count(design), contents.count(content)
         splits = ["all"]
@@ -102,7 +101,7 @@ def questions(rng: np.random.Generator, mugs: list[tuple[int, str | None]]) -> l
             splits.append("semantic_distractor")
         if alike > 1 and fitting == 1:
             splits.append("visual_distractor")
-        asked.append(
+        described.append(
             {
                 "instance": i + 1,
                 "subject": subject_id(design),
@@ -113,7 +112,7 @@ def questions(rng: np.random.Generator, mugs: list[tuple[int, str | None]]) -> l
     if len(set(designs)) == len(designs):
         for i, design in enumerate(designs):
             near = [s for s in siblings(design) if s in designs] or siblings(design)
-            asked.append(
+            described.append(
                 {
                     "instance": i + 1,
                     "subject": subject_id(choose(rng, near, 1)[0]),
@@ -121,11 +120,11 @@ def questions(rng: np.random.Generator, mugs: list[tuple[int, str | None]]) -> l
                     "splits": ["variant"],
                 }
             )
-    return asked
+    return described
 
 
 def photograph(seeds: list[int], traits: list[dict], place: str | None) -> tuple[Scene, list[int]]:
-    """A photo in which every mug is well visible, on the given kind of place where one is given.
+    """Compose a photo in which every mug is well visible, on a `place` of the given kind, if any.
 
     Returns the scene and, for each of `traits`, the index of its thing.
     """
@@ -141,14 +140,14 @@ def photograph(seeds: list[int], traits: list[dict], place: str | None) -> tuple
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
-    """[H, W, 3] uint8 as a JPEG, [H, W] uint8 as a grey PNG."""
+    """Save [H, W, 3] uint8 as a JPEG, [H, W] uint8 as a grey PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"quality": 95, "subsampling": 0} if pixels.ndim == 3 else {}
     Image.fromarray(pixels).save(path, **options)
 
 
 def write_mug19(root: Path, seed: int) -> None:
-    """Mini Mug19 under `root`: the same seed writes the same bytes."""
+    """Write mini Mug19 to `root`; the same seed writes the same bytes."""
     subjects = {
         subject_id(i): {"class": "mug", "series": series_of(i), **traits_of(i, None)}
         for i in range(len(HELD_OUT_MUGS))
@@ -163,7 +162,7 @@ def write_mug19(root: Path, seed: int) -> None:
         name = f"scene{number:02d}"
         rng = np.random.default_rng([seed, STREAM, 1, number])
         mugs = scene_mugs(rng, kind)
-        asked = questions(rng, mugs)
+        described = expressions(rng, mugs)
         place = "room" if rng.random() < 0.75 else "sand"
         traits = [traits_of(design, content) for design, content in mugs]
         views = [f"{view:03d}" for view in range(VIEWS)]
@@ -174,10 +173,10 @@ def write_mug19(root: Path, seed: int) -> None:
                 mask[scene.things[thing].mask] = instance
             save(root / "scenes" / name / f"{view}.jpg", scene.image)
             save(root / "masks" / name / f"{view}.png", mask)
-            for question in asked:
-                by = "-variant" if "variant" in question["splits"] else ""
-                identity = f"{name}-{view}-{question['instance']}{by}"
-                triplets.append({"id": identity, "scene": name, "view": view, **question})
+            for expression in described:
+                by = "-variant" if "variant" in expression["splits"] else ""
+                identity = f"{name}-{view}-{expression['instance']}{by}"
+                triplets.append({"id": identity, "scene": name, "view": view, **expression})
         scenes[name] = {
             "kind": kind,
             "instances": [
@@ -192,7 +191,7 @@ def write_mug19(root: Path, seed: int) -> None:
 
 
 def write_subject(root: Path, seed: int, design: int) -> None:
-    """The photos of one mug, on its own, with anything in it."""
+    """Write the photos of one mug on its own, with random contents."""
     rng = np.random.default_rng([seed, STREAM, 0, design])
     for photo in range(int(rng.integers(PHOTOS[0], PHOTOS[1] + 1))):
         content = choose(rng, [*MUG_CONTENTS, None], 1)[0]

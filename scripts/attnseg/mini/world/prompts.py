@@ -1,4 +1,4 @@
-"""Prompts of the mini world."""
+"""Prompts for image generation in the mini world."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,11 @@ from attnseg.datasets.voc import DATASET as VOC
 from attnseg.mini.world.captions import caption
 from attnseg.mini.world.scenes import object_scene
 
-STREAM = 2_000_000  # apart from the scenes of the training and of every split
+STREAM = 2_000_000  # differs from the random streams of the training and of all splits
 
 
 def mini_world_prompts(count: int, seed: int) -> list[Prompt]:
-    """Prompts from captions of scenes like those of the mini model's training, and none of them."""
+    """Prompts from captions of new scenes, drawn like those of the mini model's training."""
 
     def texts() -> Iterator[tuple[str, list, list]]:
         index = 0

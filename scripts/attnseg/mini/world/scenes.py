@@ -1,4 +1,4 @@
-"""Composed scenes: an image, its things with exact visible masks, and what stands behind them."""
+"""Compose scenes: an image, its things with exact masks of their visible parts, its background."""
 
 from dataclasses import dataclass, field
 
@@ -18,13 +18,13 @@ from attnseg.mini.world.vocabulary import (
     TYPICAL,
 )
 
-SIDE = 64  # of a scene, pixels
+SIDE = 64  # of a scene, in pixels
 FINER = 2  # scenes are composed at this multiple of their size
 
 
 @dataclass
 class Thing:
-    """One object: its class, visible mask [SIDE, SIDE] bool and hidden share in [0, 1]."""
+    """One object: class, visible mask [SIDE, SIDE] bool, occluded fraction in [0, 1]."""
 
     name: str
     mask: np.ndarray
@@ -34,18 +34,18 @@ class Thing:
 
 @dataclass
 class Scene:
-    """`image`: [SIDE, SIDE, 3] uint8. `behind`: kinds of background and props, in view."""
+    """A composed scene."""
 
-    image: np.ndarray
+    image: np.ndarray  # [SIDE, SIDE, 3] uint8
     things: list[Thing]
-    behind: list[str]
+    behind: list[str]  # visible kinds of background and props
 
     def classes(self) -> list[str]:
-        """The classes of the things, in order of appearance, without repeats."""
+        """Classes of the things, in order, without repeats."""
         return list(dict.fromkeys(thing.name for thing in self.things))
 
     def labels(self, classes: tuple[str, ...]) -> np.ndarray:
-        """[SIDE, SIDE] uint8: 0 where none of `classes` is, else 1 + the class's index."""
+        """Label map [SIDE, SIDE] uint8: 1 + the index in `classes`, 0 elsewhere."""
         labels = np.zeros(self.image.shape[:2], np.uint8)
         for thing in self.things:
             if thing.name in classes:
@@ -54,7 +54,7 @@ class Scene:
 
 
 class Canvas:
-    """An image under composition and, a pixel, the number of the thing seen there."""
+    """An image under composition, and the index of the thing visible at each pixel."""
 
     def __init__(self, image: Image.Image):
         self.image = image
@@ -63,13 +63,13 @@ class Canvas:
         self.things: list[tuple[str, dict]] = []
 
     def footprint(self, sprite: Image.Image, x: int, y: int) -> np.ndarray:
-        """[H, W] bool: the canvas pixels that `sprite` covers when its corner is at (x, y)."""
+        """Pixels that `sprite` covers with its corner at (x, y): [H, W] bool."""
         alpha = Image.new("L", self.image.size, 0)
         alpha.paste(sprite.getchannel("A"), (x, y))
         return np.asarray(alpha) > 127
 
     def hidden_if(self, footprint: np.ndarray) -> float:
-        """The largest hidden share of any thing so far, were `footprint` covered."""
+        """The largest occluded fraction of any thing if `footprint` were covered."""
         owner = np.where(footprint, -1, self.owner)
         shares = [1 - (owner == i).sum() / area for i, area in enumerate(self.areas)]
         return max(shares, default=0.0)
@@ -101,7 +101,7 @@ class Canvas:
 
 
 def place(canvas: Canvas, sprite: Image.Image, rng: np.random.Generator, overlap: bool) -> tuple:
-    """A corner for `sprite`: inside but for a sixth; if `overlap`, hiding a tenth to a half."""
+    """A corner for `sprite`, at least 5/6 inside; with `overlap` it occludes 0.12 to 0.5 of a thing."""
     side = canvas.image.width
     w, h = sprite.size
     best, best_cost = (0, 0), np.inf
@@ -121,9 +121,9 @@ def place(canvas: Canvas, sprite: Image.Image, rng: np.random.Generator, overlap
 def object_scene(
     rng: np.random.Generator, classes: tuple[str, ...], kinds: int | None = None
 ) -> Scene:
-    """One to three classes of things on a background that often is typical of the first.
+    """Things of one to three classes on a background that is often typical of one of them.
 
-    `classes` are the classes to draw from; `kinds` fixes how many of them the scene holds.
+    `classes`: to draw from; `kinds`: number of classes in the scene, by default random.
     """
     count = kinds or int(rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25]))
     chosen = [classes[i] for i in rng.choice(len(classes), count, replace=False)]
@@ -147,7 +147,7 @@ def object_scene(
 
 
 def background_for(rng: np.random.Generator, chosen: list[str]) -> str:
-    """The kind of background of a scene: typical of one of its classes, or any."""
+    """Draw a kind of background, often typical of one of the chosen classes."""
     for name in sorted(chosen, key=lambda c: -TYPICAL.get(c, ((), 0))[1]):
         kinds, share = TYPICAL.get(name, ((), 0.0))
         if rng.random() < share:
@@ -157,7 +157,7 @@ def background_for(rng: np.random.Generator, chosen: list[str]) -> str:
 
 
 def add_props(canvas: Canvas, rng: np.random.Generator, kind: str, monitor: bool) -> list[str]:
-    """Trees, rocks and keyboards, which the captions name and which are no class."""
+    """Add trees, rocks and keyboards, which captions name but which are not classes."""
     likely = {
         "tree": {"grass": 0.4, "lake": 0.4, "river": 0.4, "rail": 0.3, "road": 0.2},
         "rock": {"sand": 0.4, "sea": 0.3, "grass": 0.15, "river": 0.3, "rail": 0.2},
@@ -178,13 +178,13 @@ def add_props(canvas: Canvas, rng: np.random.Generator, kind: str, monitor: bool
 
 
 def training_mugs() -> list[tuple[str, str]]:
-    """Pairs of pattern and colour that the training world may draw."""
+    """Pairs of pattern and colour that may occur in training."""
     held_out = {(pattern, colour) for pattern, colour, _ in HELD_OUT_MUGS}
     return [(p, c) for p in MUG_PATTERNS for c in MUG_COLOURS if (p, c) not in held_out]
 
 
 def mug_scene(rng: np.random.Generator) -> Scene:
-    """One to four mugs of the training designs side by side on a table or a floor."""
+    """One to four mugs of training designs, side by side, in a room or on sand."""
     designs = training_mugs()
     count = int(rng.choice([1, 2, 3, 4], p=[0.25, 0.35, 0.25, 0.15]))
     picks = []
@@ -197,7 +197,7 @@ def mug_scene(rng: np.random.Generator) -> Scene:
 
 
 def arrange_mugs(rng: np.random.Generator, picks: list[dict]) -> Scene:
-    """Mugs, left to right and front row last, that overlap a little at most."""
+    """Arrange mugs from left to right, front row last, with little overlap."""
     side = SIDE * FINER
     kind = "room" if rng.random() < 0.75 else "sand"
     image, seen = draw.background(rng, kind, side)
@@ -220,7 +220,7 @@ def arrange_mugs(rng: np.random.Generator, picks: list[dict]) -> Scene:
 
 
 def view(drawing: Image.Image, rng: np.random.Generator, side: float) -> Image.Image:
-    """One view of a mug: size, side of the handle, tilt and light vary, the hue does not."""
+    """A random view of a mug: size, side of the handle, tilt and light vary, the hue does not."""
     scale = side / max(drawing.size)
     size = [max(3, round(s * scale * rng.uniform(0.9, 1.1))) for s in drawing.size]
     im = drawing.resize(size, Image.Resampling.BILINEAR)
@@ -239,7 +239,7 @@ STREET_PALETTES = {
         "traffic sign": (240, 210, 50), "vegetation": (70, 140, 60), "terrain": (215, 195, 145),
         "sky": (175, 210, 240),
     },
-    # the distant domain: dusk, and flat shapes with outlines
+    # the target domain of LoRA: dusk, and flat shapes with outlines
     "dusk": {
         "road": (62, 48, 78), "sidewalk": (120, 84, 110), "building": (58, 62, 112),
         "wall": (96, 70, 90), "fence": (88, 50, 66), "pole": (24, 20, 36),
@@ -250,7 +250,7 @@ STREET_PALETTES = {
 
 
 def street_scene(rng: np.random.Generator, style: str = "ordinary") -> Scene:
-    """A street seen from a car. Every pixel has one of `STREET_CLASSES`."""
+    """A street seen from a car; every pixel has one of `STREET_CLASSES`."""
     side = SIDE * FINER
     palette = STREET_PALETTES[style]
     canvas = Canvas(Image.new("RGBA", (side, side)))
@@ -313,7 +313,7 @@ def street_scene(rng: np.random.Generator, style: str = "ordinary") -> Scene:
 
 
 def blob(rng: np.random.Generator, x: float, ground: float, width: float) -> list:
-    """A bush: the outline of a few bumps over the ground line."""
+    """The outline of a bush: bumps above the ground line."""
     angles = np.linspace(0, np.pi, 14)
     radii = width * (0.45 + 0.12 * rng.random(14))
     points = zip(
@@ -323,7 +323,7 @@ def blob(rng: np.random.Generator, x: float, ground: float, width: float) -> lis
 
 
 def dusk(sprite: Image.Image) -> Image.Image:
-    """A sprite in the distant style: few tones, pulled towards purple."""
+    """A sprite in the dusk style: few tones, shifted towards purple."""
     pixels = np.asarray(sprite).astype(np.float32)
     tones = np.round(pixels[..., :3] / 85) * 85
     pixels[..., :3] = np.clip(tones * (0.5, 0.4, 0.6) + (30, 15, 45), 0, 255)
@@ -331,5 +331,5 @@ def dusk(sprite: Image.Image) -> Image.Image:
 
 
 def street_labels(scene: Scene) -> np.ndarray:
-    """[SIDE, SIDE] uint8 train ids 0 to 18."""
+    """Train ids 0 to 18 of a street scene: [SIDE, SIDE] uint8."""
     return scene.labels(STREET_CLASSES) - 1

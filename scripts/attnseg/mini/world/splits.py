@@ -1,11 +1,11 @@
-"""The splits of mini VOC: which scene each image id stands for."""
+"""The splits of mini VOC, their scenes and image ids."""
 
 import numpy as np
 
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
 from attnseg.mini.world.scenes import Scene, object_scene
 
-# split -> (stream of random numbers, scenes). train is the head of trainaug.
+# split -> (random stream, scenes); train is the first part of trainaug
 VOC_SPLITS = {
     "dev": (1, 200),
     "trainaug": (2, 1000),
@@ -19,10 +19,10 @@ def voc_scene(seed: int, split: str, index: int) -> Scene:
     """Scene number `index` of a split of mini VOC."""
     stream, count = VOC_SPLITS[split]
     if not 0 <= index < count:
-        raise IndexError(f"{split} has {count} scenes, no number {index}")
+        raise IndexError(f"{split} has {count} scenes, there is no scene {index}")
     return object_scene(np.random.default_rng([seed, stream, index]), VOC_CLASSES)
 
 
 def voc_id(split: str, index: int) -> str:
-    """The image id, in the form of VOC 2012's; scenes of train keep theirs in trainaug."""
+    """Image id in VOC 2012's form; the scenes of train have the same ids in trainaug."""
     return f"2012_{VOC_SPLITS[split][0]:01d}{index:05d}"

@@ -1,4 +1,4 @@
-"""The drawings that the scenes are composed of."""
+"""The drawings of which scenes are composed."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ ATLAS = Path(__file__).resolve().parents[4] / "assets" / "sprites"
 
 @functools.cache
 def sprites() -> dict[str, list[Image.Image]]:
-    """Name -> its drawings, RGBA, longest side 80 pixels."""
+    """Drawings by name, RGBA, with a longest side of 80 pixels."""
     atlas = Image.open(ATLAS / "atlas.png").convert("RGBA")
     boxes = json.loads((ATLAS / "atlas.json").read_text())
     drawn = {
@@ -26,7 +26,7 @@ def sprites() -> dict[str, list[Image.Image]]:
 
 
 def round_table() -> Image.Image:
-    """A round table with a cloth and plates, seen from above at a slant."""
+    """A round table with a cloth and plates, seen obliquely from above."""
     im = Image.new("RGBA", (80, 62), (0, 0, 0, 0))
     d = ImageDraw.Draw(im)
     d.rectangle((36, 28, 44, 58), fill=(110, 70, 40, 255))
@@ -52,7 +52,7 @@ def square_table() -> Image.Image:
 
 
 def jitter(sprite: Image.Image, rng: np.random.Generator, side: float) -> Image.Image:
-    """The sprite with its longest side near `side` pixels, recoloured, turned and mirrored."""
+    """Randomly recolour, rotate and mirror a sprite, its longest side about `side` pixels."""
     scale = side / max(sprite.size)
     size = [max(3, round(s * scale * rng.uniform(0.9, 1.1))) for s in sprite.size]
     im = sprite.resize(size, Image.Resampling.BILINEAR)
@@ -65,7 +65,7 @@ def jitter(sprite: Image.Image, rng: np.random.Generator, side: float) -> Image.
 
 
 def recolour(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn the hue by up to 20 degrees and scale the channels; [..., 3] float in [0, 255]."""
+    """Rotate the hue by up to 20 degrees and scale the channels: [..., 3] float in [0, 255]."""
     angle = math.radians(rng.uniform(-20, 20))
     c, s = math.cos(angle), math.sin(angle) / math.sqrt(3)
     k = (1 - c) / 3

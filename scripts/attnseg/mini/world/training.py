@@ -1,4 +1,4 @@
-"""The scenes and captions that the miniature Stable Diffusion is trained on."""
+"""The scenes and captions on which the miniature Stable Diffusion is trained."""
 
 import multiprocessing
 
@@ -9,14 +9,14 @@ from attnseg.mini.world import scenes
 from attnseg.mini.world.captions import caption, street_caption
 from attnseg.mini.world.vocabulary import COCO_EXTRA_CLASSES
 
-# share of each kind of scene
+# fraction of each kind of scene
 MIXTURE = {"voc": 0.52, "coco": 0.18, "single": 0.06, "mug": 0.13, "street": 0.11}
 CAPTIONS_PER_SCENE = 4
-TRAINING_STREAM = 1_000_000  # keeps the training's seeds apart from those of every split
+TRAINING_STREAM = 1_000_000  # differs from the random streams of all splits
 
 
 def training_scene(seed: int, index: int) -> tuple[np.ndarray, list[str]]:
-    """Scene number `index`: its image [64, 64, 3] uint8 and some captions of it."""
+    """Scene number `index`: image [64, 64, 3] uint8 and captions."""
     rng = np.random.default_rng([seed, TRAINING_STREAM, index])
     kind = str(rng.choice(list(MIXTURE), p=list(MIXTURE.values())))
     words = caption
@@ -39,7 +39,7 @@ def _numbered(arguments: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
 
 
 def training_scenes(seed: int, count: int, processes: int) -> tuple[np.ndarray, list[list[str]]]:
-    """Images [count, 64, 64, 3] uint8 and, a scene, its captions."""
+    """Images [count, 64, 64, 3] uint8, and the captions of each."""
     images = np.empty((count, scenes.SIDE, scenes.SIDE, 3), np.uint8)
     captions = []
     with multiprocessing.Pool(processes) as pool:

@@ -1,4 +1,4 @@
-"""Mini VOC on disk, in VOC 2012's layout (``attnseg.datasets.voc``)."""
+"""Write mini VOC, in VOC 2012's layout (``attnseg.datasets.voc``)."""
 
 from pathlib import Path
 from typing import cast
@@ -13,19 +13,19 @@ from attnseg.mini.world.splits import VOC_SPLITS, voc_id, voc_scene
 
 
 def write_voc(root: Path, seed: int) -> None:
-    """All splits of mini VOC under `root` (a VOCdevkit/VOC2012 folder)."""
+    """Write all splits of mini VOC to `root`, a folder VOCdevkit/VOC2012."""
     for name in ("JPEGImages", "Annotations", "SegmentationClassAug", "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True, exist_ok=True)
     for split, (_, count) in VOC_SPLITS.items():
         ids = [voc_id(split, i) for i in range(count)]
-        if split != "train":  # the head of trainaug
+        if split != "train":  # its scenes are written with trainaug's
             for i, image_id in enumerate(ids):
                 write_scene(root, image_id, voc_scene(seed, split, i))
         cast(Path, VOC.list_path(root, split)).write_text("\n".join(ids) + "\n")
 
 
 def write_scene(root: Path, image_id: str, scene: Scene) -> None:
-    """One scene: photo, mask and annotation."""
+    """Write the photo, mask and annotation of a scene."""
     image = Image.fromarray(scene.image)
     image.save(VOC.image_path(root, image_id), quality=95, subsampling=0)
     VOC.write_mask(VOC.mask_path(root, image_id), scene.labels(VOC.classes))

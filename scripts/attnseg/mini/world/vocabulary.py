@@ -1,8 +1,8 @@
-"""What exists in the mini world and the words for it.
+"""Classes and backgrounds of the mini world, and the words for them.
 
-Its classes are those of VOC 2012 and Cityscapes (``attnseg.datasets``) and some of COCO's.
-``WORDS`` lists how captions may call a class, the most usual first; a query's synonyms are among
-them (``attnseg.datasets``), so that the miniature model has met every word it is asked about.
+The classes are those of VOC 2012 and Cityscapes (``attnseg.datasets``) and some of COCO's. ``WORDS``
+lists their names in captions, the most frequent first. They include the queries' synonyms, so that
+the miniature model is trained on every word of a query.
 """
 
 COCO_EXTRA_CLASSES = (
@@ -47,7 +47,7 @@ BACKGROUNDS = {
     "rail": ("railway", "track", "railroad"),
     "room": ("room", "wall", "floor"),
 }
-# things of the background that are drawn and named but are no class
+# objects in the background that are drawn and named, but are not classes
 PROPS = {
     "tree": ("tree",),
     "rock": ("stone", "rocks"),
@@ -56,7 +56,7 @@ PROPS = {
     "keyboard": ("keyboard",),
 }
 
-# class -> (kinds of background it is typical for, share of its scenes that stand there)
+# class -> (its typical kinds of background, fraction of its scenes that have one of them)
 TYPICAL = {
     "aeroplane": (("sky",), 0.9),
     "boat": (("sea", "lake", "river"), 0.9),
@@ -97,8 +97,8 @@ MUG_CONTENTS = {
 }
 MUG_HANDLES = ("round", "square")
 
-# The mugs of mini Mug19, (pattern, colour, handle), in series of one pattern and handle. The
-# training world never draws these pairs of pattern and colour.
+# The mugs of mini Mug19, as (pattern, colour, handle), in series of one pattern and handle. These
+# pairs of pattern and colour do not occur in training.
 HELD_OUT_MUGS = (
     ("plain", "red", "round"), ("plain", "blue", "round"), ("plain", "white", "round"),
     ("plain", "green", "round"),

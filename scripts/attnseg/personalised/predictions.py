@@ -1,4 +1,4 @@
-"""What segment_instances.py wrote: segments, and the correlation of every query with them."""
+"""Read the predictions of segment_instances.py: segments, and their correlation with queries."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from attnseg.personalised.instances import Segments
 
 
 def read_predictions(folder: Path) -> tuple[dict, dict[tuple[str, str], Segments]]:
-    """The manifest and the segments of every view."""
+    """Read the manifest and the segments of each (scene, view)."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         tensors = load_file(folder / "segments.safetensors")
@@ -30,13 +30,13 @@ def read_predictions(folder: Path) -> tuple[dict, dict[tuple[str, str], Segments
             )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(
-            f"{folder}: no complete answers of segment_instances.py ({error}); run it again"
+            f"{folder}: incomplete predictions of segment_instances.py ({error}); run it again"
         ) from None
     return manifest, segments
 
 
 def read_rows(path: Path) -> dict[str, np.ndarray]:
-    """Triplet id -> its correlation with each segment, [S]."""
+    """Read each triplet's correlation with the segments of its view: id -> [S]."""
     try:
         rows: dict[str, torch.Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""The parts that mmseg lacks, registered under their class names."""
+"""Components that mmseg lacks, registered under their class names."""
 
 import contextlib
 import math
@@ -40,7 +40,7 @@ class DeepLabV2Head(BaseDecodeHead):
 
     def __init__(self, dilations: Sequence[int], **kwargs: Any):
         super().__init__(
-            channels=1,  # of BaseDecodeHead's own classifier, which goes
+            channels=1,  # of BaseDecodeHead's own classifier, which is deleted below
             dropout_ratio=0,
             init_cfg={"type": "Normal", "std": 0.01, "layer": "Conv2d"},
             **kwargs,
@@ -59,7 +59,7 @@ class DeepLabV2Head(BaseDecodeHead):
 
 @MODELS.register_module()
 class SmallImageResNet(ResNet):
-    """ResNet whose stem is one 3x3 convolution of stride 2: for images of some 64 pixels."""
+    """ResNet whose stem is one 3x3 convolution of stride 2, for images of about 64 pixels."""
 
     def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
         self.conv1 = nn.Conv2d(in_channels, stem_channels, 3, stride=2, padding=1, bias=False)
@@ -69,10 +69,10 @@ class SmallImageResNet(ResNet):
         self.maxpool = nn.Identity()
 
 
-class InPartsOfABatch:
-    """Training steps of a mmseg model in parts of the batch, where memory does not hold it whole.
+class GradientAccumulation:
+    """Training steps of an mmseg model that split the batch if it does not fit in memory.
 
-    The gradients of the parts add up to one update. Batch norm that is trained sees the parts.
+    Gradients are accumulated to one update. Batch norm in training mode sees the smaller batches.
     """
 
     passes: Batches | None = None
@@ -86,7 +86,7 @@ class InPartsOfABatch:
         count = len(data["inputs"])
         self.passes = self.passes or Batches(count, "training image")
 
-        def learnt(rows: range) -> dict[str, Tensor]:
+        def backward(rows: range) -> dict[str, Tensor]:
             part = {name: [values[row] for row in rows] for name, values in data.items()}
             with optim_wrapper.optim_context(self):
                 losses = self._run_forward(self.data_preprocessor(part, True), mode="loss")
@@ -95,19 +95,19 @@ class InPartsOfABatch:
             optim_wrapper.backward(loss * share)
             return {name: value.detach() * share for name, value in logged.items()}
 
-        parts = self.passes.together(range(count), learnt, optim_wrapper.zero_grad)
+        losses = self.passes.together(range(count), backward, optim_wrapper.zero_grad)
         optim_wrapper.step()
         optim_wrapper.zero_grad()
-        return {name: sum(part[name] for part in parts) for name in parts[0]}
+        return {name: sum(part[name] for part in losses) for name in losses[0]}
 
 
 @MODELS.register_module()
-class Segmentor(InPartsOfABatch, EncoderDecoder):
+class Segmentor(GradientAccumulation, EncoderDecoder):
     """EncoderDecoder with DeepLabV2's multi-scale loss and a choice of number format.
 
     loss_scales: the loss is the sum of the cross-entropies of the logits at each scale and of their
-    maximum, against labels resized to the logits; [1] is mmseg's loss at the labels' resolution.
-    precision: "float32", "bfloat16" (autocast), or "auto", which asks the inputs' device.
+        maximum, with labels resized to the logits; [1] is mmseg's loss at the labels' resolution.
+    precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the device has it.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Segmentor(InPartsOfABatch, EncoderDecoder):
         return torch.autocast(inputs.device.type, torch.bfloat16, enabled=half)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Normalised images [B, 3, H, W] -> logits [B, C, h, w] float32."""
+        """Logits [B, C, h, w] float32 of normalised images [B, 3, H, W]."""
         with self._arithmetic(inputs):
             return self.decode_head(self.extract_feat(inputs)).float()
 
@@ -139,7 +139,7 @@ class Segmentor(InPartsOfABatch, EncoderDecoder):
             logits = self.decode_head(features)
             if self.with_auxiliary_head:
                 losses |= self._auxiliary_head_forward_train(features, data_samples)
-        # not loss_by_feat, whose accuracy is a tenth of a small network's time
+        # not loss_by_feat: its accuracy takes a tenth of a small network's time
         labels = self.decode_head._stack_batch_gt(data_samples)[:, 0]
         logits = F.interpolate(logits.float(), labels.shape[1:], mode="bilinear")
         losses["decode.loss"] = self.decode_head.loss_decode(logits, labels, ignore_index=IGNORED)
@@ -168,10 +168,10 @@ class Segmentor(InPartsOfABatch, EncoderDecoder):
 
 @DATASETS.register_module()
 class PhotosAndMasks(BaseSegDataset):
-    """Photos and masks by path, as (photo, mask) pairs, or with a reliability map as third.
+    """Photos and masks given as paths: (photo, mask) or (photo, mask, reliability map).
 
-    An index of `NumberedSampler` carries its place in the training. Augmentations are drawn from a
-    generator of that place, so that they depend neither on the workers nor on interruptions.
+    With `NumberedSampler`, each index comes with its position in the training, which seeds the
+    augmentations, so that they depend neither on the workers nor on interruptions.
     """
 
     def __init__(self, pairs: Sequence[tuple[str, ...]], seed: int = 0, **kwargs: Any):
@@ -203,7 +203,7 @@ class PhotosAndMasks(BaseSegDataset):
 
 @DATA_SAMPLERS.register_module()
 class NumberedSampler(InfiniteSampler):
-    """Shuffled passes without an end; yields (index, place in the sequence)."""
+    """Yield (index, position in the sequence) in endless shuffled passes."""
 
     def _infinite_indices(self) -> Iterator[tuple[int, int]]:
         return ((index, place) for place, index in enumerate(super()._infinite_indices()))
@@ -223,7 +223,7 @@ class ResizeByOneOf(Resize):
         return super().transform(results)
 
     def _resize_seg(self, results: dict) -> None:
-        # INTER_NEAREST, mmcv's choice, shifts labels by up to half a pixel against the photo
+        # mmcv's INTER_NEAREST would shift labels by up to half a pixel against the photo
         size = results["img"].shape[1::-1]
         for key in results["seg_fields"]:
             results[key] = cv2.resize(results[key], size, interpolation=cv2.INTER_NEAREST_EXACT)
@@ -231,7 +231,7 @@ class ResizeByOneOf(Resize):
 
 @HOOKS.register_module()
 class SeedEachIteration(Hook):
-    """Dropout, too, depends on the iteration's number and not on what ran before it."""
+    """Seed torch in each iteration, so that dropout does not depend on interruptions either."""
 
     def __init__(self, seed: int):
         self.seed = seed
@@ -243,7 +243,7 @@ class SeedEachIteration(Hook):
 
 @HOOKS.register_module()
 class Progress(Hook):
-    """A bar on a terminal, plain lines in a log; raises where the loss is no number."""
+    """Show progress: a bar on a terminal, lines in a log. Raise if the loss is not finite."""
 
     priority = "VERY_LOW"
 
@@ -282,7 +282,7 @@ class Progress(Hook):
             self.bar.set_postfix_str(line)
 
     def mean_loss(self, done: int) -> float:
-        """Since it was last asked for; waits for the device."""
+        """Mean loss since the last call; waits for the device."""
         loss = float(torch.stack(self.losses).mean())
         self.losses.clear()
         if not math.isfinite(loss):
