@@ -48,7 +48,7 @@ def test_every_recipe_is_gone_through_below():
         "A variant (an ablation)", "A data set", "A model", "A model family", "A competing method",
         "A table", "A claim", "Before you send it",
     }  # fmt: skip
-    assert [len(blocks(name)) for name in RECIPES] == [3, 1, 1, 1, 1, 0, 0, 0]
+    assert [len(blocks(name)) for name in RECIPES] == [3, 2, 1, 1, 1, 0, 0, 0]
 
 
 # -- by configuration
@@ -88,15 +88,19 @@ def test_a_point_of_figure_b8(with_own):
 
 def test_a_data_set_of_one_s_own(snakemake, checkout, tmp_path, tiny_sd):
     """Planned as written; then made, with a root and counts that exist and a small model."""
-    (own,) = blocks("A data set")
-    masks, quality = asked = targets("A data set")
-    (checkout / "fields.yaml").write_text(own)
+    own, segmentor = blocks("A data set")
+    masks, quality, trained = targets("A data set")
+    asked = [masks, quality]
+    (checkout / "fields.yaml").write_text(own + segmentor)
     flags = ("--cores", "1", "--configfile", "fields.yaml")
     done = snakemake("-n", "-p", *asked, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
     words = shlex.split(re.search(r"python scripts/extract_attention\.py (.*?) > ", done.stdout)[1])
     dataset = json.loads(words[words.index("--dataset") + 1])
     assert dataset["synonyms"] == {"crop": "green crop"} and dataset["background"] is False
+    done = snakemake("-n", trained, *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert masks.replace("crf/", "crf-train/") in done.stdout
 
     root = tmp_path / "fields"
     classes = yaml.safe_load(own)["datasets"]["fields"]["classes"]

@@ -40,7 +40,8 @@ def token_positions(tokenizer: "PreTrainedTokenizerBase", query: Query) -> list[
         if places[-1] >= room:
             raise UserError(
                 f"{phrase!r} is past the text encoder's window of {room + 1} tokens in a query of "
-                f"{len(query.spans)} classes: query fewer classes at a time"
+                f"{len(query.spans)} classes: name fewer, or set extraction.query.composed to false "
+                "(one sentence per class)"
             )
     return positions
 

@@ -279,7 +279,8 @@ class Dataset:
         if wrong:
             raise UserError(
                 f"{self.mask_path(root, image_id, split)}: class number {wrong[-1]}: {self.name} has "
-                f"{int(self.background)} to {len(names) - 1}; correct the mask"
+                f"{int(self.background)} to {len(names) - 1}; correct the mask, "
+                "or set mask_values if the files are numbered differently"
             )
         return [names[n] for n in numbers if n not in (self.ignored, self.unclassed)]
 

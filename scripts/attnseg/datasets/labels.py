@@ -38,7 +38,8 @@ def _read(path: Path, classes: tuple[str, ...]) -> dict[str, list[str]]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"{path}: cannot be read ({error}); it must have the columns id and classes"
+            f"{path}: cannot be read ({error}); it must have the columns id and "
+            "classes, or set the labels of the data set to mask, folders or xml"
         ) from None
     labels: dict[str, list[str]] = {}
     for number, row in enumerate(rows, 2):

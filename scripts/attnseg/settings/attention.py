@@ -79,7 +79,8 @@ class Query(Settings):
 
     composed: bool = key(
         True,
-        "One sentence with all classes of the image, rather than one sentence per class.",
+        "One sentence with all classes of the image, rather than one sentence per class; false where they "
+        "exceed the text encoder's window.",
         papers="Text2Mask: true",
     )
     synonyms: bool = key(

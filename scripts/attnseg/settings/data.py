@@ -79,7 +79,8 @@ class Dataset(Settings):
     )
     mask_values: list[Byte] | None = key(
         None,
-        "The number of each class in the ground-truth files, if it differs; other numbers are ignored.",
+        "The number of each class in the ground-truth files, in the order of `classes`, if it differs; other "
+        "numbers are ignored, but 0 stays background if there is one.",
     )
     lists: str | None = key(
         None,
