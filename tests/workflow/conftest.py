@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -91,3 +92,29 @@ def extra(plan):
         assert not set(rules) & set(jobs)
 
     return check
+
+
+@pytest.fixture
+def run_own(tmp_path):
+    """Runs the workflow in the test's folder, over the paper's configuration: own settings, targets -> the process."""
+
+    def call(configuration: dict, *targets: str) -> subprocess.CompletedProcess:
+        own = tmp_path / "own.yaml"
+        own.write_text(yaml.safe_dump(configuration))
+        command = [
+            SNAKEMAKE, *targets, "--snakefile", REPOSITORY / "Snakefile", "--directory", tmp_path,
+            "--cores", "1", "--configfile", REPOSITORY / "config" / "config.yaml", own,
+        ]  # fmt: skip
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True)
+
+    return call
+
+
+@pytest.fixture
+def job_logs(tmp_path):
+    """The logs of all jobs that `run_own` has run so far."""
+
+    def call() -> str:
+        return "\n".join(log.read_text() for log in (tmp_path / "work/logs").rglob("*.log"))
+
+    return call

@@ -1,13 +1,11 @@
 """A family of models of one's own, by a file that the configuration names: photos to masks to a metric."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -90,20 +88,6 @@ BACKBONE = Colours
 """
 
 
-def run(folder: Path, configuration: dict, *targets: str) -> subprocess.CompletedProcess:
-    own = folder / "own.yaml"
-    own.write_text(yaml.safe_dump(configuration))
-    command = [
-        SNAKEMAKE, *targets, "--snakefile", REPOSITORY / "Snakefile", "--directory", folder,
-        "--cores", "1", "--configfile", REPOSITORY / "config" / "config.yaml", own,
-    ]  # fmt: skip
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True)
-
-
-def logs(folder: Path) -> str:
-    return "\n".join(log.read_text() for log in (folder / "work/logs").rglob("*.log"))
-
-
 @pytest.fixture
 def world(tmp_path) -> dict:
     """Two photos of red and blue things on grey, and a model that knows what these words look like."""
@@ -162,9 +146,9 @@ def miou_by_hand(folder: Path) -> float:
     return 100 * sum(s / e for s, e in zip(shared, either, strict=True)) / 3
 
 
-def test_a_family_is_a_file_that_the_configuration_names(world, tmp_path):
-    done = run(tmp_path, world, METRICS.format("none"))
-    assert done.returncode == 0, done.stderr + logs(tmp_path)
+def test_a_family_is_a_file_that_the_configuration_names(world, tmp_path, run_own, job_logs):
+    done = run_own(world, METRICS.format("none"))
+    assert done.returncode == 0, done.stderr + job_logs()
     metrics = json.loads((tmp_path / METRICS.format("none")).read_text())
     assert metrics["miou"] == pytest.approx(miou_by_hand(tmp_path))
     assert metrics["miou"] > 80  # it knows these colours
@@ -177,8 +161,8 @@ def test_a_family_is_a_file_that_the_configuration_names(world, tmp_path):
 
     # its maps are made again when it changes
     (tmp_path / "my_family.py").write_text(FAMILY.replace("9 * noisy", "-9 * noisy"))
-    done = run(tmp_path, world, METRICS.format("none"))
-    assert done.returncode == 0, done.stderr + logs(tmp_path)
+    done = run_own(world, METRICS.format("none"))
+    assert done.returncode == 0, done.stderr + job_logs()
     assert json.loads((tmp_path / METRICS.format("none")).read_text())["miou"] < 60
 
 
@@ -201,7 +185,7 @@ def test_a_file_that_is_no_family_is_one_line(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_family_of_one_s_own_and_a_revision_are_one_line(world, tmp_path):
+def test_a_family_of_one_s_own_and_a_revision_are_one_line(world, tmp_path, run_own):
     del world["model"]["revision"]  # that of the paper's model
-    done = run(tmp_path, world, "-n")
+    done = run_own(world, "-n")
     assert "`model.revision`: a model of a `file` is read from a folder; write null" in done.stderr

@@ -2,13 +2,11 @@
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from attnseg.io.files import sha256
@@ -18,20 +16,6 @@ from attnseg.results import evaluations_needed
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 SCORED = "work/evaluation/masks/voc/train/{}/given/metrics.json"
-
-
-def run(folder: Path, configuration: dict, *targets: str) -> subprocess.CompletedProcess:
-    own = folder / "own.yaml"
-    own.write_text(yaml.safe_dump(configuration))
-    command = [
-        SNAKEMAKE, *targets, "--snakefile", REPOSITORY / "Snakefile", "--directory", folder,
-        "--cores", "1", "--configfile", REPOSITORY / "config" / "config.yaml", own,
-    ]  # fmt: skip
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True)
-
-
-def logs(folder: Path) -> str:
-    return "\n".join(log.read_text() for log in (folder / "work/logs").rglob("*.log"))
 
 
 def save(path: Path, mask: list[list[int]]) -> None:
@@ -98,9 +82,11 @@ RIVAL = 100 * (4 / 6 + 3 / 6 + 1 / 2) / 3
 PLAIN = 100 * (5 / 11 + 0 + 0) / 3
 
 
-def test_the_masks_of_another_method_stand_in_the_tables_beside_ours(world, tmp_path):
-    done = run(tmp_path, world, SCORED.format("rival"), SCORED.format("clims"))
-    assert done.returncode == 0, done.stderr + logs(tmp_path)
+def test_the_masks_of_another_method_stand_in_the_tables_beside_ours(
+    world, tmp_path, run_own, job_logs
+):
+    done = run_own(world, SCORED.format("rival"), SCORED.format("clims"))
+    assert done.returncode == 0, done.stderr + job_logs()
     for name, miou in (("rival", RIVAL), ("clims", PLAIN)):
         metrics = json.loads((tmp_path / SCORED.format(name)).read_text())
         assert metrics["miou"] == pytest.approx(miou)
@@ -120,8 +106,8 @@ def test_the_masks_of_another_method_stand_in_the_tables_beside_ours(world, tmp_
         ours.write_text(json.dumps(metrics | mine))
 
     targets = [f"results/{table}.csv" for table in tables]
-    done = run(tmp_path, world, *targets)
-    assert done.returncode == 0, done.stderr + logs(tmp_path)
+    done = run_own(world, *targets)
+    assert done.returncode == 0, done.stderr + job_logs()
     first, sixth = (rows(tmp_path / target) for target in targets)
     assert first["Ours (10 times)", "Initial"]["ours"] == "33.3"
     row = first["CLIMS", "Initial"]
@@ -143,22 +129,22 @@ def test_the_masks_of_another_method_stand_in_the_tables_beside_ours(world, tmp_
     assert record["config"]["methods"]["rival"]["label"] == "Rival"
 
 
-def test_replaced_masks_are_scored_again(world, tmp_path):
+def test_replaced_masks_are_scored_again(world, tmp_path, run_own, job_logs):
     target = SCORED.format("rival")
-    assert run(tmp_path, world, target).returncode == 0
-    assert "Nothing to be done" in run(tmp_path, world, target).stderr
+    assert run_own(world, target).returncode == 0
+    assert "Nothing to be done" in run_own(world, target).stderr
     save(tmp_path / "rival" / "voc_train" / "a.png", [[0] * 3] * 2)
-    done = run(tmp_path, world, target)
-    assert done.returncode == 0, done.stderr + logs(tmp_path)
+    done = run_own(world, target)
+    assert done.returncode == 0, done.stderr + job_logs()
     # background 4/8, dog 1/6, cat 1/2: of `a` nothing but background is left
     assert json.loads((tmp_path / target).read_text())["miou"] == pytest.approx(
         100 * (4 / 8 + 1 / 6 + 1 / 2) / 3
     )
 
 
-def test_a_folder_that_is_not_there_is_one_line_of_the_plan(world, tmp_path):
+def test_a_folder_that_is_not_there_is_one_line_of_the_plan(world, tmp_path, run_own):
     world["methods"]["rival"]["masks"] = "rivals/{split}"
-    done = run(tmp_path, world, "-n", SCORED.format("rival"))
+    done = run_own(world, "-n", SCORED.format("rival"))
     assert done.returncode != 0
     expected = (
         "methods.rival.masks: rivals/train: no such folder; it must hold <id>.png of every image"
@@ -166,10 +152,8 @@ def test_a_folder_that_is_not_there_is_one_line_of_the_plan(world, tmp_path):
     assert expected in done.stderr + done.stdout
 
 
-def test_a_mask_that_is_not_there_is_one_line_of_the_log(world, tmp_path):
+def test_a_mask_that_is_not_there_is_one_line_of_the_log(world, tmp_path, run_own, job_logs):
     (tmp_path / "rival" / "plain" / "b.png").unlink()
-    done = run(tmp_path, world, SCORED.format("clims"))
+    done = run_own(world, SCORED.format("clims"))
     assert done.returncode != 0
-    assert "error: rival/plain/b.png is missing: masks of the whole split are needed" in logs(
-        tmp_path
-    )
+    assert "error: rival/plain/b.png is missing: masks of the whole split are needed" in job_logs()

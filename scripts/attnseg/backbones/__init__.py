@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnseg.errors import UserError
+from attnseg.io.modules import load_module
 
 if TYPE_CHECKING:  # a program that only looks at a model's files is quick
     import torch
@@ -67,12 +66,8 @@ def _family_of(path: Path) -> type[Backbone]:
     """What a Python file exports."""
     from attnseg.backbones.interface import Backbone
 
-    name = f"attnseg_backbone_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise UserError(f"{path}: no such Python file; correct model.file (--model-file)")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    wrong = f"{path}: no such Python file; correct model.file (--model-file)"
+    module = load_module(path, "attnseg_backbone", wrong)
     family = getattr(module, "BACKBONE", None)
     if not (isinstance(family, type) and issubclass(family, Backbone)):
         raise UserError(f"{path}: it exports no BACKBONE, a class of attnseg.backbones.interface")

@@ -11,11 +11,9 @@ any folder, and a final `.*` any image suffix; ids may contain folders.
 
 import difflib
 import glob
-import importlib.util
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnseg.errors import UserError
 from attnseg.io.files import safe_name
+from attnseg.io.modules import load_module
 
 if TYPE_CHECKING:
     import numpy as np
@@ -391,12 +390,8 @@ def shipped(name: str) -> Dataset:
 
 
 def _of_file(path: Path, where: str) -> Dataset:
-    name = f"attnseg_dataset_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise UserError(f"{where}.file: {path}: no such Python file")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    wrong = f"{where}.file: {path}: no such Python file"
+    module = load_module(path, "attnseg_dataset", wrong)
     dataset = getattr(module, "DATASET", None)
     if not isinstance(dataset, Dataset):
         raise UserError(f"{where}.file: {path}: does not define DATASET, a Dataset")
