@@ -7,26 +7,21 @@ Masks are palette PNGs in <root>/masks: 0 background, 1 to 80 the categories in 
 ids. Where instances overlap the smaller one is on top, crowds are below. Existing masks are kept.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
 from tqdm import tqdm
 
 from attnseg import datasets
+from attnseg.app import flags
 from attnseg.datasets import coco_masks
 from attnseg.datasets.coco import DATASET
 from attnseg.errors import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--dataset", type=datasets.load, default=DATASET, help=f"in COCO's layout: {datasets.HELP}"
-    )
-    parser.add_argument("--root", type=Path, required=True, help="COCO's folder")
+    parser = flags.program(__doc__)
+    flags.add(parser, "--dataset", default=DATASET, help=f"in COCO's layout: {datasets.HELP}")
+    flags.add(parser, "--root", help="COCO's folder")
     parser.add_argument(
         "--splits", nargs="+", default=["train", "val"], help="as in train2014, or train"
     )

@@ -4,10 +4,9 @@
 The same seed writes the same bytes. Existing files are replaced.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.datasets.mug19 import read_mug19
 from attnseg.errors import run
 from attnseg.io.files import write_json
@@ -30,11 +29,7 @@ LAYOUTS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument("--seed", type=int, default=0, help="of every scene (default 0)")
+    parser = flags.program(__doc__, "--seed", output="folder of the data sets")
     parser.add_argument(
         "--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS), help="which data sets"
     )

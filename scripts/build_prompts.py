@@ -16,29 +16,23 @@ from collections import Counter
 from pathlib import Path
 
 from attnseg import datasets
+from attnseg.app import flags
 from attnseg.attn2mask import prompt_sets
 from attnseg.errors import UserError, run
 from attnseg.settings import Synthesis
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags.program(__doc__, "--seed", output="prompts file (.jsonl)")
     parser.add_argument("--source", required=True, help="mini_world, or as --dataset")
-    parser.add_argument("--output", type=Path, required=True, help="prompts file (.jsonl)")
     parser.add_argument(
         "--count", type=int, help="prompts; without it, every caption of --captions"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the order and of the samples")
     parser.add_argument(
         "--captions", type=Path, help="a COCO captions file, as captions_train2014.json"
     )
-    parser.add_argument(
-        "--dataset",
-        type=datasets.load,
-        default=datasets.DEFAULT,
-        help=f"with --captions, whose classes they name: {datasets.HELP}",
+    flags.add(
+        parser, "--dataset", help=f"with --captions, whose classes they name: {datasets.HELP}"
     )
     parser.add_argument(
         "--person-words",
@@ -46,8 +40,11 @@ def main(argv: list[str] | None = None) -> int:
         default=Synthesis.model_fields["person_words"].default,
         help="with --captions: person and people alone name one, as in the paper, or man, woman, ..., too",
     )
-    parser.add_argument(
-        "--root", type=Path, help="folder of the source, where its classes are listed there"
+    flags.add(
+        parser,
+        "--root",
+        help="folder of the source, where its classes are listed there",
+        required=False,
     )
     parser.add_argument(
         "--adapted", action="store_true", help="with the domain token of the LoRA (sks)"

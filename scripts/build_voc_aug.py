@@ -8,28 +8,25 @@ trainaug has the 10,582 ids of SBD and VOC's train that are not in VOC's val. VO
 precedence over SBD's. Existing masks are kept; the palette, classes and size of all are checked.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
+from attnseg.app import flags
 from attnseg.datasets import voc_aug
 from attnseg.errors import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, required=True, help="the folder VOCdevkit/VOC2012")
+    parser = flags.program(__doc__, "--processes")
+    flags.add(parser, "--root", help="the folder VOCdevkit/VOC2012")
     parser.add_argument(
         "--sbd", type=Path, required=True, help="the folder benchmark_RELEASE/dataset of SBD"
     )
     parser.add_argument(
         "--images", type=int, default=voc_aug.TRAINAUG, help="ids that trainaug must have (10582)"
     )
-    parser.add_argument("--processes", type=int, default=1, help="masks made at a time")
     args = parser.parse_args(argv)
 
     def progress(masks):

@@ -10,11 +10,11 @@ account are unpacked from archives in downloads/ beside --output; without these,
 to do. Sources, terms and checksums are in config/datasets.yaml.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from attnseg import datasets
+from attnseg.app import flags
 from attnseg.datasets import completeness
 from attnseg.datasets.parts import get_parts
 from attnseg.errors import UserError, run
@@ -22,13 +22,8 @@ from attnseg.io.files import write_json
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dataset", required=True, type=datasets.load, help=datasets.HELP)
-    parser.add_argument(
-        "--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012"
-    )
+    parser = flags.program(__doc__, "--root --processes", output="the manifest, a JSON file")
+    flags.add(parser, "--dataset", required=True)
     parser.add_argument(
         "--source",
         default="download",
@@ -45,9 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--without-masks", nargs="+", default=[], metavar="NAME", help="splits without ground truth"
     )
-    parser.add_argument("--output", required=True, type=Path, help="the manifest, a JSON file")
     parser.add_argument("--registry", type=Path, default=completeness.REGISTRY)
-    parser.add_argument("--processes", type=int, default=1, help="masks built at a time")
     args = parser.parse_args(argv)
     splits = parse_splits(args.splits)
     entry = completeness.entry_of(args.dataset, completeness.read_registry(args.registry))

@@ -7,23 +7,19 @@ networkx places the rules, since Graphviz cannot be installed by pip; an arrow i
 longer way says the same.
 """
 
-import argparse
 import re
 import sys
-from pathlib import Path
 
 import networkx
 
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io.files import write_atomically
 from attnseg.results.graphs import draw
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, required=True, help="the drawing, SVG")
+    parser = flags.program(__doc__, output="the drawing, SVG")
     args = parser.parse_args(argv)
     graph = read_dot(sys.stdin.read())
     if not graph:

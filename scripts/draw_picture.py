@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from attnseg import datasets
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io.files import images_in
 from attnseg.io.shards import read_shards
@@ -33,14 +33,12 @@ from attnseg.settings import Picture
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags.program(__doc__)
     kinds = parser.add_subparsers(dest="kind", metavar="kind", required=True)
-    for name, (draw, flags) in KINDS.items():
+    for name, (draw, own) in KINDS.items():
         kind = kinds.add_parser(name)
         kind.set_defaults(draw=draw)
-        for flag in (*flags, "--count", "--output"):
+        for flag in (*own, "--count", "--output"):
             kind.add_argument(flag, **FLAGS[flag])
     args = parser.parse_args(argv)
     if args.count < 1:
@@ -104,12 +102,8 @@ KINDS = {
     "adaptation": (draw_adaptation, ("--target", "--before", "--after")),
     "instances": (draw_instances, ("--root", "--predictions")),
 }  # fmt: skip
-FLAGS = {
-    "--dataset": {"type": datasets.load, "default": datasets.DEFAULT, "help": datasets.HELP},
-    "--root": folder("the data set"),
+FLAGS = flags.SHARED | {
     "--split": {"help": "where photos lie in folders of their split"},
-    "--attention": folder("the shards"),
-    "--images": folder("the images"),
     "--masks": folder("their masks"),
     "--similarity": {"type": Path, "help": "output of measure_similarity.py, for failures"},
     "--target": folder("the domain's photos"),

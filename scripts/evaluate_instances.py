@@ -6,12 +6,12 @@ found_together [N]) to --output, and prints the metrics and the chance level. or
 the paper's order of ours, subject only and context only does not hold.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from attnseg.app import flags
 from attnseg.datasets.mug19 import SPLITS, read_mug19
 from attnseg.errors import run
 from attnseg.io.files import write_atomically, write_json
@@ -20,14 +20,11 @@ from attnseg.personalised.scores import order_notes, partial_data, remarks, scor
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, required=True, help="Mug19 folder")
+    parser = flags.program(__doc__, output="folder for the results")
+    flags.add(parser, "--root", help="Mug19 folder")
     parser.add_argument(
         "--predictions", type=Path, required=True, help="output folder of segment_instances.py"
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--dataset-name", default="mug19", help="in the results, as mini_mug19")
     args = parser.parse_args(argv)
     data = read_mug19(args.root)

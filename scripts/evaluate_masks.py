@@ -15,32 +15,22 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from attnseg import datasets
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.results.iou import write_metrics
 from attnseg.results.masks import evaluate_masks, truth_of
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument("--dataset", required=True, type=datasets.load, help=datasets.HELP)
-    p.add_argument(
-        "--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012"
-    )
-    p.add_argument("--split", required=True, help="a list of the data set, as in train")
+    p = flags.program(__doc__, "--root --split --dataset-name", output="folder for the results")
+    flags.add(p, "--dataset", required=True)
     p.add_argument("--masks", required=True, type=Path, help="folder of <id>.png")
-    p.add_argument("--output", required=True, type=Path, help="folder for the results")
-    p.add_argument(
-        "--dataset-name", help="the name in the results (default: --dataset), as in mini_voc"
-    )
     p.add_argument(
         "--attention",
         type=Path,
         help="the manifest.json of verify_shards.py that they come from: its precision and labels per second are added",
     )
-    p.add_argument("--limit", type=int, help="score this many images, from the first on")
+    flags.add(p, "--limit", help="score this many images, from the first on")
     p.add_argument("--model", help="the model's name in the results (default: the manifest's)")
     p.add_argument(
         "--given",

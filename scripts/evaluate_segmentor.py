@@ -19,30 +19,23 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from attnseg import datasets
+from attnseg.app import flags
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
 from attnseg.results.iou import counts, write_metrics
 from attnseg.segmentation.data import split_pairs
 from attnseg.settings import TestJob, read_segmentor
-from attnseg.settings.cli import add_settings, given_settings
+from attnseg.settings.cli import given_settings
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser, TestJob)
+    parser = flags.program(__doc__, "--dataset --dataset-name --root --device", settings=TestJob)
     parser.add_argument("--weights", type=Path, required=True, help="of train_segmentor.py")
-    parser.add_argument(
-        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
-    )
-    parser.add_argument("--dataset-name", help="its name in the results (default: --dataset)")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--split", required=True, help="split to test on, such as val")
+    flags.add(parser, "--split", help="split to test on, such as val")
     parser.add_argument("--output", type=Path, help="folder for metrics.json and per_image.npz")
     parser.add_argument("--save-predictions", type=Path, help="folder for palette PNG files")
     parser.add_argument("--submission", type=Path, help=".tgz for VOC's evaluation server")
-    parser.add_argument("--processes", type=int, help="of the CRF (default: the cores)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    flags.add(parser, "--processes", default=None, help="of the CRF (default: the cores)")
     args = parser.parse_args(argv)
     if not (args.output or args.save_predictions or args.submission):
         raise UserError("nothing to write: give --output, --save-predictions or --submission")

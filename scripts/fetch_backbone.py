@@ -11,19 +11,16 @@ the file's SHA-256, as in PyTorch's model zoo.
 import argparse
 import re
 import sys
-from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io.downloads import download
 from attnseg.io.files import write_atomically
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = flags.program(__doc__, output="a .safetensors file")
     p.add_argument("address", help="of a .pth file named <name>-<digits of its SHA-256>.pth")
-    p.add_argument("--output", required=True, type=Path, help="a .safetensors file")
     return p
 
 

@@ -9,21 +9,17 @@ Interrupted downloads are resumed. Pickled weights are never downloaded. The mod
 checked.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.backbones import model_files
 from attnseg.errors import run
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags.program(__doc__, output="folder of the model")
     parser.add_argument("--id", required=True, help="the model's id on the hub")
-    parser.add_argument("--revision", required=True, help="a commit of it")
-    parser.add_argument("--output", required=True, type=Path, help="folder of the model")
+    flags.add(parser, "--revision", required=True)
     args = parser.parse_args(argv)
     print(f"https://huggingface.co/{args.id}: see there for the model's licence", file=sys.stderr)
     model_files.fetch(args.id, args.revision, args.output)

@@ -8,14 +8,14 @@ kept; an interrupted one is resumed after its last batch. A sample is skipped an
 names no class, a class is past the text encoder's window, or its latents are not finite.
 """
 
-import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.attn2mask.generate import generate, save_images
 from attnseg.attn2mask.prompt_sets import Prompt, read_prompts
-from attnseg.attn2mask.shard_programs import add_shard_flags, load_adapted
+from attnseg.attn2mask.shard_programs import load_adapted
 from attnseg.errors import run
 from attnseg.io.files import parameters_hash
 from attnseg.io.gpu import claim_device
@@ -23,15 +23,17 @@ from attnseg.io.precision import number_format
 from attnseg.io.shard_parts import ShardPart, make_shard
 from attnseg.io.shards import members
 from attnseg.settings import Generation
-from attnseg.settings.cli import add_settings, given_settings
+from attnseg.settings.cli import given_settings
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser, Generation)
+    parser = flags.program(
+        __doc__,
+        "--limit --shard --model --revision --model-file --lora --device --images",
+        output="shard-NNNNN.safetensors",
+        settings=Generation,
+    )
     parser.add_argument("--prompts", type=Path, required=True, help="file of build_prompts")
-    add_shard_flags(parser)
-    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     args = parser.parse_args(argv)
     settings = given_settings(args, Generation)
     prompts = members(read_prompts(args.prompts)[: args.limit], args.shard, settings.shard_size)

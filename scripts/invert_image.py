@@ -8,35 +8,30 @@ skipped and listed if it has no class, its classes do not fit the text encoder's
 inversion is not finite.
 """
 
-import argparse
 import functools
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from attnseg import datasets
+from attnseg.app import flags
 from attnseg.attn2mask.invert import invert_photos
-from attnseg.attn2mask.shard_programs import add_shard_flags, load_adapted
+from attnseg.attn2mask.shard_programs import load_adapted
 from attnseg.errors import UserError, run
 from attnseg.io.gpu import claim_device
 from attnseg.io.shard_parts import make_shard
 from attnseg.io.shards import members
 from attnseg.settings import InversionJob
-from attnseg.settings.cli import add_settings, given_settings
+from attnseg.settings.cli import given_settings
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser, InversionJob)
-    parser.add_argument(
-        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
+    parser = flags.program(
+        __doc__,
+        "--dataset --root --split --labels --limit --shard --model --revision --model-file --lora --device",
+        output="shard-NNNNN.safetensors",
+        settings=InversionJob,
     )
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--split", required=True, help="name of the split's list")
-    parser.add_argument("--labels", help="source of the image labels (default: the data set's)")
-    add_shard_flags(parser)
     args = parser.parse_args(argv)
     inversion, dataset = given_settings(args, InversionJob), args.dataset
     if dataset.photo_folder(args.split) is None:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io import provenance
 from attnseg.io.files import write_json
@@ -29,9 +30,7 @@ PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = flags.program(__doc__)
     p.add_argument("--evaluations", nargs="*", default=[], metavar="NAME=FILE", help="metrics.json")
     p.add_argument("--published", type=Path, default=PUBLISHED, help="folder of published values")
     p.add_argument("--resamples", type=int, default=Claims().resamples, help="of the bootstrap")

@@ -9,26 +9,23 @@ Writes the points as a tidy CSV, and beside it the curves (.svg), the points as 
 provenance. The paper prints curves without numbers.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io import provenance
 from attnseg.results.figures import curve_rows, draw_curves, write_figure
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags.program(__doc__, output="results/voc_figure_b8.csv")
     parser.add_argument("--curves", type=json.loads, required=True, help="JSON, as configured")
     parser.add_argument(
         "--evaluations", nargs="+", required=True, metavar="MASKS=FILE", help="metrics.json files"
     )
     provenance.add_flags(parser)
-    parser.add_argument("--output", type=Path, required=True, help="results/voc_figure_b8.csv")
     args = parser.parse_args(argv)
     files = dict(pair.split("=", 1) for pair in args.evaluations)
     try:

@@ -9,13 +9,13 @@ They are compared with r and p of 13 groups of equal size; those of the images a
 Writes a tidy CSV and beside it the drawing (.svg), a page (.html) and the provenance.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io import provenance
 from attnseg.results.build import PUBLISHED_COLUMNS, read_csv
@@ -26,15 +26,12 @@ PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published" / "v
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = flags.program(__doc__, output="results/voc_figure_d9.csv")
     parser.add_argument(
         "--similarity", type=Path, required=True, help="output folder of measure_similarity.py"
     )
     parser.add_argument("--published", type=Path, default=PUBLISHED, help="the paper's r and p")
     provenance.add_flags(parser)
-    parser.add_argument("--output", type=Path, required=True, help="results/voc_figure_d9.csv")
     args = parser.parse_args(argv)
     file = args.similarity / "per_image.npz"
     try:

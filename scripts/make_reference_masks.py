@@ -9,12 +9,11 @@ The kinds:
 import argparse
 import functools
 import sys
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from attnseg import datasets
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io.files import parameters_hash
 from attnseg.io.pool import write_items
@@ -23,20 +22,12 @@ KINDS = ("all_background", "random_labels")
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    p = flags.program(
+        __doc__,
+        "--dataset --root --split --labels --seed",
+        output="folder for <id>.png and manifest.json",
     )
-    p.add_argument("--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP)
-    p.add_argument(
-        "--root", required=True, type=Path, help="the data set's folder, as in .../VOC2012"
-    )
-    p.add_argument("--split", required=True, help="name of the split's list")
     p.add_argument("--kind", required=True, choices=KINDS, help="which masks")
-    p.add_argument("--labels", help="source of the image labels (default: the data set's own)")
-    p.add_argument("--seed", type=int, default=0, help="of the run")
-    p.add_argument(
-        "--output", required=True, type=Path, help="folder for <id>.png and manifest.json"
-    )
     return p
 
 

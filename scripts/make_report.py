@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.errors import run
 from attnseg.io.costs import Job, read_jobs
 from attnseg.io.files import write_atomically
@@ -15,14 +16,13 @@ from attnseg.results import FIGURES, PICTURES, TABLES, ledger, pages
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = flags.program(__doc__, output="report.zip")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="results/*.csv")
     parser.add_argument("--figures", type=Path, nargs="*", default=[], help="SVG and PNG files")
     parser.add_argument("--captions", type=Path, nargs="*", default=[], help="<target>.rst")
     parser.add_argument("--references", type=Path, nargs="*", default=[], help="metrics.json files")
     parser.add_argument("--dag", type=Path, help="drawing of the graph of rules, SVG")
     parser.add_argument("--benchmarks", type=Path, help="folder of the jobs' records")
-    parser.add_argument("--output", type=Path, required=True, help="report.zip")
     args = parser.parse_args(argv)
     figures = [*args.figures, *([args.dag] if args.dag else [])]
     with (

@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io import provenance
 from attnseg.io.files import write_json
@@ -28,9 +29,7 @@ COSTS = ("seconds_per_instance",)  # of a metrics.json, repeated in the provenan
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = flags.program(__doc__)
     p.add_argument("target", metavar="TARGET", help=f"one of: {', '.join(TABLES)}")
     p.add_argument(
         "--published",

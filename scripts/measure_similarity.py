@@ -10,13 +10,12 @@ two classes are left out. Writes metrics.json (classes and their cosines) and pe
 similarity: the mean over pairs of an image's classes; closest, pair: its most similar pair; miou).
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from attnseg import datasets
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io.files import write_atomically, write_json
 from attnseg.results.iou import read_metrics
@@ -25,20 +24,13 @@ from attnseg.text2mask.queries import class_embeddings
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = flags.program(
+        __doc__, "--dataset --root --split --labels", output="folder for the results"
     )
-    parser.add_argument(
-        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
-    )
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--split", required=True, help="name of the split's list")
-    parser.add_argument("--labels", help="source of the image labels (default: the data set's)")
     parser.add_argument("--model", type=Path, required=True, help="folder of a Stable Diffusion")
     parser.add_argument(
         "--evaluation", type=Path, required=True, help="folder of the masks' evaluation"
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     args = parser.parse_args(argv)
     dataset = args.dataset
     measured, arrays = read_metrics(args.evaluation)

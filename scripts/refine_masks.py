@@ -6,7 +6,6 @@ pixels below `confidence` are 255, which the segmentor's training ignores. An in
 with the missing photos.
 """
 
-import argparse
 import functools
 import os
 import sys
@@ -14,28 +13,28 @@ from pathlib import Path
 
 import numpy as np
 
-from attnseg import datasets
+from attnseg.app import flags
 from attnseg.errors import run
 from attnseg.io.files import sha256
 from attnseg.io.pool import write_items
 from attnseg.io.shards import listed_shards, read_arrays
 from attnseg.settings import RefinementJob
-from attnseg.settings.cli import add_settings, given_settings
+from attnseg.settings.cli import given_settings
 from attnseg.text2mask.refine import write_masks
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser, RefinementJob)
-    parser.add_argument(
-        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
+    parser = flags.program(
+        __doc__,
+        "--dataset --root --attention",
+        output="folder of the masks",
+        settings=RefinementJob,
     )
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--split", help="needed if photos are in one folder per split")
-    parser.add_argument("--attention", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
+    flags.add(
+        parser, "--split", help="needed if photos are in one folder per split", required=False
+    )
     parser.add_argument("--train-output", type=Path, help="folder of the copy that trains")
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    flags.add(parser, "--processes", default=os.cpu_count())
     args = parser.parse_args(argv)
     options = given_settings(args, RefinementJob)
     made_with = {

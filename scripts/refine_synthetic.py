@@ -9,41 +9,35 @@ Masks have the data set's class numbers. If it has no background class, backgrou
 ignored.
 """
 
-import argparse
 import functools
 import itertools
 import json
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from attnseg import datasets
+from attnseg.app import flags
 from attnseg.attn2mask.labelling import write_labels
 from attnseg.errors import run
 from attnseg.io.pool import write_items
 from attnseg.io.shards import read_arrays
 from attnseg.settings import LabellingJob
-from attnseg.settings.cli import add_settings, given_settings
+from attnseg.settings.cli import given_settings
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser, LabellingJob)
-    parser.add_argument(
-        "--dataset", type=datasets.load, required=True, help=f"whose class numbers: {datasets.HELP}"
+    parser = flags.program(
+        __doc__, "--attention --images --limit", output="folder of the masks", settings=LabellingJob
     )
-    parser.add_argument("--attention", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
-    parser.add_argument("--limit", type=int, help="use this many images, from the first on")
+    flags.add(parser, "--dataset", required=True, help=f"whose class numbers: {datasets.HELP}")
     parser.add_argument(
         "--keep-skipped",
         action="store_true",
         help="a mask of background for skipped photos (null-text inversion of an evaluated split)",
     )
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    flags.add(parser, "--processes", default=os.cpu_count())
     args = parser.parse_args(argv)
     options = given_settings(args, LabellingJob)
     attention, images = [], 0

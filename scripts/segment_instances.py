@@ -26,6 +26,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from attnseg.app import flags
 from attnseg.backbones import load_backbone
 from attnseg.backbones.model_files import weight_hashes
 from attnseg.datasets.mug19 import Mug19, Triplet, read_mug19
@@ -37,24 +38,25 @@ from attnseg.personalised.personal import INFO, read_personal
 from attnseg.personalised.predictions import kept_rows, write_predictions, write_rows
 from attnseg.personalised.referring import METHODS, Work, run_method
 from attnseg.settings import SubjectSegmentationJob
-from attnseg.settings.cli import add_settings, given_settings
+from attnseg.settings.cli import given_settings
 from attnseg.text2mask.extract import Options, Sample, views_of
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
-    add_settings(p, SubjectSegmentationJob)
-    p.add_argument("--root", type=Path, required=True, help="Mug19 folder")
+    p = flags.program(
+        __doc__,
+        "--revision --device",
+        output="folder for the results",
+        settings=SubjectSegmentationJob,
+    )
+    flags.add(p, "--root", help="Mug19 folder")
     p.add_argument("--personal", type=Path, required=True, help="holds <subject>/ for each subject")
-    p.add_argument("--model", required=True, help="folder or hub id of the base Stable Diffusion")
-    p.add_argument("--revision", help="of a hub id")
-    p.add_argument("--output", type=Path, required=True, help="folder for the results")
+    flags.add(p, "--model", help="folder or hub id of the base Stable Diffusion")
     p.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     p.add_argument("--clip", help="folder or hub id of the CLIP whose text encoder the model has")
     p.add_argument("--dino", help="folder or hub id of a DINO ViT, as facebook/dino-vits8")
     p.add_argument("--features", type=Path, help="weights of a segmentor of this workflow")
     p.add_argument("--scenes", nargs="+", help="only these (default: all)")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return p
 
 

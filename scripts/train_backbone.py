@@ -5,19 +5,15 @@ It is a stand-in for the ImageNet-pretrained ResNet from which segmentors start 
 masks are used.
 """
 
-import argparse
 import sys
 import time
-from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, required=True, help="weights (.safetensors)")
+    parser = flags.program(__doc__, "--seed --device", output="weights (.safetensors)")
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--width", type=int, default=32, help="channels of the first stage")
     parser.add_argument("--scenes", type=int, default=5000)
@@ -25,9 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.003)
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=1, help="that draw scenes")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    flags.add(parser, "--processes", help="that draw scenes")
     args = parser.parse_args(argv)
     for name in ("scenes", "iterations", "batch"):
         if getattr(args, name) < 1:

@@ -10,13 +10,13 @@ ends with the same weights.
         --images resources/mini/cityscapes/leftImg8bit/train --output work/mini/lora/sks.safetensors
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from attnseg.app import flags
 from attnseg.attn2mask.dreambooth_lora import (
     base_signature,
     read_targets,
@@ -29,22 +29,22 @@ from attnseg.errors import run
 from attnseg.io.files import parameters_hash
 from attnseg.io.gpu import claim_device, training_dtype
 from attnseg.settings import LoraJob
-from attnseg.settings.cli import add_settings, given_settings
+from attnseg.settings.cli import given_settings
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser, LoraJob)
-    parser.add_argument("--model", required=True, help="folder or hub id of a Stable Diffusion")
-    parser.add_argument("--revision", help="of a hub id")
+    parser = flags.program(
+        __doc__,
+        "--model --revision --device",
+        output="LoRA weights (.safetensors)",
+        settings=LoraJob,
+    )
     parser.add_argument(
         "--images", type=Path, nargs="+", required=True, help="target images, or folders of them"
     )
-    parser.add_argument("--output", type=Path, required=True, help="LoRA weights (.safetensors)")
     parser.add_argument("--workdir", type=Path, help="checkpoints (default: beside the output)")
     parser.add_argument("--class-images", type=Path, nargs="+", help="images of `class_prompt`")
-    parser.add_argument("--limit", type=int, help="use this many target images, evenly spread")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    flags.add(parser, "--limit", help="use this many target images, evenly spread")
     args = parser.parse_args(argv)
     options = given_settings(args, LoraJob)
     device = claim_device(args.device)

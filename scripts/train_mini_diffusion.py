@@ -6,7 +6,6 @@ mini dev. An interrupted training is resumed from its last checkpoint (every few
 The result is a folder for StableDiffusionPipeline.from_pretrained.
 """
 
-import argparse
 import os
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from attnseg.app import flags
 from attnseg.backbones.text import encode_text
 from attnseg.errors import run
 from attnseg.io.gpu import claim_device
@@ -23,18 +23,14 @@ from attnseg.mini.evaluation import dev_evaluation
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, required=True, help="folder of the finished model")
+    parser = flags.program(__doc__, "--seed", output="folder of the finished model")
     parser.add_argument("--workdir", type=Path, required=True, help="scenes and checkpoints")
     parser.add_argument("--scenes", type=int, default=30000, help="training scenes")
     parser.add_argument(
         "--vae-steps", type=int, default=2000, help="autoencoder steps of 16 scenes"
     )
     parser.add_argument("--steps", type=int, default=9000, help="denoiser steps of 32 scenes")
-    parser.add_argument("--seed", type=int, default=0, help="of the world and of the weights")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     args = parser.parse_args(argv)
     claim_device(args.device)

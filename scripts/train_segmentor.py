@@ -18,20 +18,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from attnseg import datasets
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.segmentation.data import listed_pairs, split_pairs
 from attnseg.settings import Segmentor, read_segmentor
-from attnseg.settings.cli import add_settings, given_values
+from attnseg.settings.cli import given_values
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser, Segmentor)
-    parser.add_argument(
-        "--dataset", type=datasets.load, default=datasets.DEFAULT, help=datasets.HELP
+    parser = flags.program(
+        __doc__, "--dataset --device", output="weights to write (.safetensors)", settings=Segmentor
     )
-    parser.add_argument("--root", type=Path, help="folder of the data set")
+    flags.add(parser, "--root", required=False)
     parser.add_argument(
         "--train-images",
         type=Path,
@@ -51,10 +49,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--val-split", help="split whose mIoU, single scale, is printed during the training"
     )
-    parser.add_argument(
-        "--output", type=Path, required=True, help="weights to write (.safetensors)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument(
         "--gpus",
         type=int,

@@ -4,20 +4,19 @@
 Damaged shards are named; delete them and run extract_attention again, which makes only these.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io.files import write_json
 from attnseg.io.shards import manifest_path, problem_with
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = flags.program(__doc__, output="JSON list of what they hold")
     parser.add_argument("shards", type=Path, nargs="+", help="shard-NNNNN.safetensors files")
-    parser.add_argument("--output", type=Path, required=True, help="JSON list of what they hold")
     parser.add_argument("--images", type=int, help="how many photos there must be")
     args = parser.parse_args(argv)
     problems = [f"{path}: {problem}" for path in args.shards if (problem := problem_with(path))]

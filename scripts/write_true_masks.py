@@ -8,24 +8,19 @@ and Cityscapes (train ids). Writes one palette PNG per image, and finally manife
         --split train-semi --output work/masks/imagenet_s/train-semi/truth
 """
 
-import argparse
 import functools
 import sys
 from pathlib import Path
 
 from attnseg import datasets
+from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io.pool import write_items
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dataset", required=True, type=datasets.load, help=datasets.HELP)
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--split", required=True, help="such as train-semi")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the masks")
+    parser = flags.program(__doc__, "--root --split", output="folder of the masks")
+    flags.add(parser, "--dataset", required=True)
     args = parser.parse_args(argv)
     dataset = args.dataset
     if dataset.training_masks(args.split) is not None:

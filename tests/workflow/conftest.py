@@ -1,6 +1,9 @@
 """A clean checkout to plan in, and Snakemake to plan with."""
 
+import argparse
+import importlib
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -57,22 +60,40 @@ def plan(snakemake):
     return call
 
 
+class Taken(Exception):
+    """A parser took the arguments."""
+
+
 @pytest.fixture(scope="session")
-def scripts_of():
-    """The scripts that a plan runs, each flag known to its script: output -> their names."""
+def takes():
+    """Checks that a function parses arguments: main, arguments."""
+
+    def parse_only(parser, *arguments, **options):
+        parse(parser, *arguments, **options)
+        raise Taken
+
+    def call(main, arguments: list[str]) -> None:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Taken):
+            patch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+            main(arguments)
+
+    parse = argparse.ArgumentParser.parse_args
+    return call
+
+
+@pytest.fixture(scope="session")
+def scripts_of(takes):
+    """The scripts that a plan runs, each of which takes its flags: output -> their names."""
 
     def call(output: str) -> set[str]:
-        commands = set(re.findall(r"python scripts/(\w+)\.py (.*?) > ", output))
-        for script, rest in commands:
-            source = (REPOSITORY / "scripts" / f"{script}.py").read_text()
-            for module in re.findall(r"from attnseg\.app import (\w+)", source):
-                source += (REPOSITORY / "scripts/attnseg/app" / f"{module}.py").read_text()
-            if "add_shard_flags(" in source:
-                source += (REPOSITORY / "scripts/attnseg/attn2mask/shard_programs.py").read_text()
-            for flag in re.findall(r"(?<!\S)--([a-z0-9-]+)", re.sub(r"'.*?'", "", rest)):
-                told = "add_settings(" in source and flag in ("settings", "set")
-                assert told or f'"--{flag}"' in source, (script, flag)
-        return {script for script, _ in commands}
+        commands = {}
+        for script, rest in re.findall(r"python scripts/(\w+)\.py (.*?) > ", output):
+            arguments = shlex.split(rest)
+            given = (word for word in arguments if word.startswith("--"))
+            commands[(script, *given)] = arguments
+        for (script, *_), arguments in commands.items():
+            takes(importlib.import_module(script).main, arguments)
+        return {script for script, *_ in commands}
 
     return call
 

@@ -1,6 +1,5 @@
 """The documents: links lead somewhere, commands are taken, and numbers come from a run."""
 
-import argparse
 import importlib
 import re
 import shlex
@@ -66,36 +65,18 @@ def test_the_environment_is_activated_before_the_first_command_that_needs_it():
     assert 0 < README.find("source .venv/bin/activate") < first.start()
 
 
-class Taken(Exception):
-    """A parser took the arguments."""
-
-
-@pytest.fixture
-def parsing(monkeypatch):
-    """Programs end with `Taken` once their arguments are parsed."""
-
-    def parse_only(parser, *arguments, **options):
-        parse(parser, *arguments, **options)
-        raise Taken
-
-    parse = argparse.ArgumentParser.parse_args
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
-
-
 @pytest.mark.parametrize("words", commands("python"), ids=lambda words: Path(words[1]).stem)
-def test_programs_take_what_the_documents_give_them(words, parsing, monkeypatch):
+def test_programs_take_what_the_documents_give_them(words, takes, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(REPOSITORY / "scripts" / "tools"), *sys.path])
     _, program, *arguments = words
     assert (REPOSITORY / program).is_file()
     module = program.removeprefix("scripts/").removesuffix(".py").replace("/", ".")
-    with pytest.raises(Taken):
-        importlib.import_module(module).main(arguments)
+    takes(importlib.import_module(module).main, arguments)
 
 
 @pytest.mark.parametrize("words", commands("attnseg"), ids=lambda words: words[1])
-def test_the_command_takes_what_the_documents_give_it(words, parsing):
-    with pytest.raises(Taken):
-        command.main(words[1:])
+def test_the_command_takes_what_the_documents_give_it(words, takes):
+    takes(command.main, words[1:])
 
 
 def test_the_documents_show_every_command():

@@ -15,6 +15,7 @@ thing that the query means. Name only what is in the photo: each class named is 
 import argparse
 from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.app.options import count
 from attnseg.errors import UserError
 
@@ -28,11 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         help="folder or hub id of a Stable Diffusion (with --personal, by default the one it is for)",
     )
-    parser.add_argument("--revision", help="commit of a hub id")
-    parser.add_argument(
-        "--model-file", help="Python file that exports the model's family, BACKBONE"
-    )
-    parser.add_argument("--output", type=Path, required=True, help="mask (PNG)")
+    flags.add(parser, "--revision --model-file --device")
+    flags.add(parser, "--output", help="mask (PNG)")
     parser.add_argument(
         "--overlay",
         type=Path,
@@ -70,12 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --personal, how near the cells of a thing are (default: no matter)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto: a GPU where there is one",
-    )
 
 
 def main(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ well: see attnseg.personalised.custom_diffusion.
 import argparse
 from pathlib import Path
 
+from attnseg.app import flags
 from attnseg.app.options import count
 from attnseg.settings import Model, SubjectTrainingJob
 from attnseg.settings.cli import add_settings
@@ -31,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token", action="append", help="the new word (default <new1>, <new2>, ...)"
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder for the weights")
+    flags.add(parser, "--output", help="folder for the weights")
     parser.add_argument(
         "--model", help=f"folder or hub id of a Stable Diffusion (default {Model().path})"
     )
-    parser.add_argument("--revision", help="of a hub id")
+    flags.add(parser, "--revision --device")
     parser.add_argument(
         "--regularisation",
         type=Path,
@@ -45,12 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workdir", type=Path, help="for checkpoints (default: <output>.checkpoints)"
-    )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="auto: a GPU where there is one",
     )
     parser.add_argument("--threads", type=count, help="CPU threads (default: PyTorch's choice)")
 
