@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draw samples beside what was found in them. They are spread evenly over all; only failures are chosen.
 
-masks        photos, their attention, pseudo masks and true masks (Text2Mask, Figures 4, 6 and B.7). A
+masks        photos, their attention, pseudo masks and ground truth (Text2Mask, Figures 4, 6 and B.7). A
              pixel of a pseudo mask is white where the best score of the attention, the background's
              included, leads the second by less than 0.05. With --similarity they are failures: of the
              classes that are most alike to the text encoder, the worst mask

@@ -1,4 +1,4 @@
-"""The command for people: quick to help, one line for a mistake, pictures that can be read."""
+"""The command line: fast --help, one-line errors, readable pictures."""
 
 import json
 import subprocess

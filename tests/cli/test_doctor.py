@@ -1,4 +1,4 @@
-"""The programs that say what a machine lacks, run as a person would."""
+"""The programs that report what a machine lacks, run as a user runs them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A data set from nothing to its manifest, from a local server; and what is refused."""
+"""Downloading a data set from a local server, up to its manifest, and the errors on the way."""
 
 import functools
 import http.server

@@ -1,4 +1,4 @@
-"""The report: what it holds, and that a browser shows all of it."""
+"""The report: its contents, and that a browser shows all of it."""
 
 import functools
 import http.server

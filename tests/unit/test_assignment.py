@@ -1,4 +1,4 @@
-"""Segments taken alone, together and in truth, against brute force over all assignments."""
+"""Independent, joint and ground-truth assignment of segments, compared with brute force."""
 
 from itertools import permutations
 

@@ -1,4 +1,4 @@
-"""Generation with attention, against the naive formulas and across batches."""
+"""Generation with attention, compared with naive formulas and across batch sizes."""
 
 import numpy as np
 import pytest

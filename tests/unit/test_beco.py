@@ -1,4 +1,4 @@
-"""BECO: mixing, boundaries and the loss by hand; training and evaluation on a few small images."""
+"""BECO: mixing, boundaries and the loss against loops; training and evaluation on a few small images."""
 
 import colorsys
 import json

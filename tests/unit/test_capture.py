@@ -1,4 +1,4 @@
-"""The recorder: what it sees is what is computed, the pass stays the same, and nothing is left."""
+"""The recorder of attention: its records are exact, and the forward pass and the model stay unchanged."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The ledger of claims: what it compares, and what it says of it."""
+"""The ledger of claims: comparisons and verdicts."""
 
 import csv
 import importlib

@@ -1,4 +1,4 @@
-"""Configured methods in the tables: what they fill, and where a new row or column stands."""
+"""Configured methods in the tables: the cells that they fill, and the place of new rows and columns."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Custom Diffusion: what is learnt, that it stays learnt, and where it can be used."""
+"""Custom Diffusion: what is trained, how it is saved and resumed, and how it is loaded."""
 
 import math
 from dataclasses import replace

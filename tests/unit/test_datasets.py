@@ -1,4 +1,4 @@
-"""A data set's facts, and that they are said once."""
+"""The facts of data sets, each stated in one place."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Downloads from a server that cuts, refuses and lies; archives that try to get out."""
+"""Downloads from a server that interrupts, refuses and sends wrong data; archives with unsafe paths."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""Folders of masks against the truth, through scripts/evaluate_masks.py."""
+"""Folders of masks are scored against the ground truth by scripts/evaluate_masks.py."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The name of an evaluation is read in one place, and says what it depends on."""
+"""Names of evaluations: parsing, paths and dependencies."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Sizes to the pixel, padding, and the way back."""
+"""Resizing to exact sizes, padding, and the inverse of both."""
 
 import numpy as np
 import pytest

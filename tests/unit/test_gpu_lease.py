@@ -1,4 +1,4 @@
-"""A GPU of its own for every process, given up however the process ends. No GPU is needed."""
+"""Leases give each process its own GPU and end with the process. No GPU is needed."""
 
 import os
 import random

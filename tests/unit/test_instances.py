@@ -1,4 +1,4 @@
-"""Segments of a scene, correlations with them, and the scores of the answers."""
+"""Segments of a scene, correlations with them, and the scores of predictions."""
 
 from types import SimpleNamespace
 

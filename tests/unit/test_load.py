@@ -1,4 +1,4 @@
-"""Loading a Stable Diffusion folder: what is there works, what is wrong is one line."""
+"""Loading a Stable Diffusion folder: valid ones work, invalid ones give a one-line error."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The mini world's fixed difficulty, its determinism, and what training never sees."""
+"""The mini world's fixed difficulty, its determinism, and what is held out of the training."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Reading a Mug19 folder: what is wrong in it is said in one line."""
+"""Reading a Mug19 folder: each mistake in it is a one-line error."""
 
 import json
 from pathlib import Path

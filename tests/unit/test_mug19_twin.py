@@ -1,4 +1,4 @@
-"""Mini Mug19: what its splits promise, checked from the words and the mugs themselves."""
+"""Mini Mug19: the properties of its splits, checked from its texts and mugs."""
 
 import re
 from pathlib import Path

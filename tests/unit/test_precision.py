@@ -1,4 +1,4 @@
-"""bfloat16 only where the processor computes in it, and nowhere a reason to do work again."""
+"""bfloat16 is used only if the processor supports it, and never makes finished work run again."""
 
 import subprocess
 import sys

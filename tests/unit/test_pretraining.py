@@ -1,4 +1,4 @@
-"""The mini scale's backbone: scenes of one thing, and a ResNet that learns to name them."""
+"""The mini scale's backbone: scenes of one object, and a ResNet that learns to classify them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which room of the package may import which: arrows that do not run back."""
+"""The direction of imports between the rooms of the package."""
 
 import ast
 import subprocess

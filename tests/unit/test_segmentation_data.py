@@ -1,4 +1,4 @@
-"""What segmentors are trained and tested on beside VOC: lists of masks, true masks of other layouts."""
+"""Data that segmentors are trained and tested on besides VOC: lists of masks, ground truth of other layouts."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Segmentor of a segmentor, and what a wrong one is told."""
+"""Settings of a segmentor, and the errors for invalid ones."""
 
 import json
 

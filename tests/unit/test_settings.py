@@ -1,4 +1,4 @@
-"""What decides whether finished work is made again, and how a program is given its settings."""
+"""Identities, which decide whether finished work runs again, and the settings of programs."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How alike classes are, failures, and what is uncertain (Figures 4, 6, B.8 and D.9)."""
+"""Similarity of classes, choice of failures, and uncertainty (Figures 4, 6, B.8 and D.9)."""
 
 import csv
 import importlib

@@ -283,7 +283,7 @@ def test_accuracies_come_from_their_own_keys():
         ("method,metric,paper\nIRN,dCRF,54.3\n", "columns must be"),
         ("method,metric,paper,note\nIRN,dCRF\n", "line 2: 4 values"),
         ("method,metric,paper,note\nIRN [46],dCRF,54.3,\n", r"no cell 'IRN \[46\]'"),
-        ("method,metric,paper,note\nIRN,dCRF,5x,\n", "'5x' is no number"),
+        ("method,metric,paper,note\nIRN,dCRF,5x,\n", "'5x' is not a number"),
         ("method,metric,paper,note\nIRN,dCRF,54.3,\nIRN,dCRF,54.3,\n", "line 3.*twice"),
     ],
 )
@@ -303,7 +303,7 @@ def test_evaluations_are_read_and_misspelled_ones_refused(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         read_evaluations({name: tmp_path / "none.json"}, TABLES["voc_table1"])
     path.write_text("{")
-    with pytest.raises(UserError, match="no JSON"):
+    with pytest.raises(UserError, match="not JSON"):
         read_evaluations({name: path}, TABLES["voc_table1"])
 
 

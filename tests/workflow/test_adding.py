@@ -1,4 +1,4 @@
-"""docs/adding.md, gone through: each recipe as written, then a plan of what it adds, or the jobs."""
+"""The recipes of docs/adding.md, followed as written, then planned or run."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The configuration: what is checked, what names stand for, and that it is described."""
+"""The configuration: its checks, the paths behind its names, and its descriptions."""
 
 import json
 import re

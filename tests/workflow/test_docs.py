@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, commands are taken, and numbers come from a run."""
+"""The documents: links resolve, commands parse, and numbers come from a run."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""A family of models of one's own, by a file that the configuration names: photos to masks to a metric."""
+"""An own family of models in a configured Python file: from photos to masks and a metric."""
 
 import json
 import sys

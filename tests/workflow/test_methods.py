@@ -1,4 +1,4 @@
-"""Methods of others by configuration: their masks to a metric and to a row of a table."""
+"""Competing methods by configuration: from their masks to a metric and a row of a table."""
 
 import csv
 import json

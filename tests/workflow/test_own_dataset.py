@@ -1,4 +1,4 @@
-"""Data sets of one's own, without an edit in the package: by YAML alone, and by a file of Python."""
+"""Own data sets without an edit in the package: by YAML alone, and with one Python file."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What Snakemake plans: no data, no network, nothing run."""
+"""Snakemake's plans, made without data or network and without running a job."""
 
 import re
 import subprocess
@@ -30,7 +30,7 @@ def test_one_table_of_the_paper_scale_is_planned_without_data(plan):
     jobs, _ = plan("results/voc_table3.csv", "--cores", "all")
     assert jobs["extract_attention"] == ceil(10582 / 200)
     assert jobs["refine_masks"] == jobs["make_table"] == 1
-    assert jobs["train_segmentor"] == 3  # the double dagger's begins with COCO's true masks
+    assert jobs["train_segmentor"] == 3  # double dagger: trained on COCO's ground truth first
 
 
 def test_every_table_of_the_paper_scale_is_planned_without_data(plan):

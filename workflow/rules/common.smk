@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-# not workflow.basedir: as a module of another workflow, that is the other's
+# not workflow.basedir: in a module, that is the basedir of the workflow which includes it
 REPOSITORY = Path(str(workflow.current_basedir)).parents[1]
 CAPTIONS = REPOSITORY / "workflow" / "report"
 sys.path.insert(0, str(REPOSITORY / "scripts"))
@@ -54,7 +54,7 @@ pathvars:
     resources=config["paths"]["resources"],
     logs=f"{config['paths']['work']}/logs",
     benchmarks=f"{config['paths']['work']}/benchmarks",
-    # of the repository, which need not be the working directory
+    # relative to the repository, which need not be the working directory
     scripts=os.path.relpath(REPOSITORY / "scripts"),
     assets=os.path.relpath(REPOSITORY / "assets"),
     published=os.path.relpath(REPOSITORY / "config" / "published"),

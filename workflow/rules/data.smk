@@ -27,8 +27,8 @@ if jobs.data.composed:
             " --layouts {wildcards.dataset} > {log} 2>&1"
 
 
-# The data itself is no output: Snakemake deletes outputs before it runs a job, and a data set may
-# have been put there by hand.
+# The data itself is not declared as an output: Snakemake deletes outputs before it runs a job, and
+# users may have put the data set there themselves.
 rule download_dataset:
     input:
         lambda wildcards: config["datasets"][wildcards.dataset]["file"] or [],
@@ -53,7 +53,7 @@ rule download_dataset:
         " > {log} 2>&1"
 
 
-# of data sets whose own masks are no numbers of a segmentor's classes
+# for data sets whose mask files do not hold the class numbers that segmentors are trained with
 rule write_true_masks:
     input:
         split_manifest,

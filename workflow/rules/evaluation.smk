@@ -28,7 +28,7 @@ rule evaluate_segmentor:
         " --processes {threads} --device {resources.device} --output {params.folder} > {log} 2>&1"
 
 
-# for splits whose true masks only an evaluation server has
+# for splits whose ground truth is only on an evaluation server
 rule make_submission:
     input:
         weights="<work>/segmentors/{segmentor}/weights.safetensors",
@@ -54,7 +54,7 @@ rule make_submission:
         " --processes {threads} --device {resources.device} --submission {output} > {log} 2>&1"
 
 
-# images with two or more classes: how alike these are to the text encoder, and how good their mask is
+# for images with two or more classes: the similarity of the class embeddings, and the mIoU of the mask
 rule measure_similarity:
     input:
         split_manifest,

@@ -18,7 +18,7 @@ rule train_mini_diffusion:
         gpu=gpus,
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
-        # undeclared, so that an interrupted training goes on from its checkpoint
+        # not declared as an output, so that an interrupted training resumes from its checkpoint
         workdir=lambda wildcards, output: Path(output[0]).parent.with_name(
             "mini_sd_training"
         ),
@@ -37,7 +37,7 @@ rule fetch_models:
     log:
         "<logs>/fetch_models/{model}.log",
     wildcard_constraints:
-        # a folder that the configuration names is nobody's output
+        # a folder named by the configuration is not an output of any rule
         model="(?!)" if config["model"]["revision"] is None else "[^/]+",
     conda:
         "../../envs/diffusion.yaml"
@@ -99,7 +99,7 @@ rule train_backbone:
         " --output {output} > {log} 2>&1"
 
 
-# an adapter of the text-to-image model to the look of a data set
+# LoRA that adapts the text-to-image model to the look of a data set
 rule train_dreambooth_lora:
     input:
         of(jobs.models.lora_photos, "lora"),

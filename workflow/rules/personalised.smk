@@ -4,8 +4,8 @@ mug19 = of(jobs.subjects.manifest)
 mug19_root = of(jobs.subjects.root)
 
 
-# The images are no outputs, so that an interrupted job goes on with those that are missing; nor are
-# the weights of subjects below.
+# Neither these images nor the subjects' weights below are declared as outputs, so that an interrupted
+# job resumes with those that are missing.
 rule generate_class_images:
     input:
         mug19,
@@ -63,7 +63,7 @@ rule train_custom_diffusion:
         " > {log} 2>&1"
 
 
-# in the environment of segmentors, as `features` is one
+# needs the segmentors' environment, since `features` are those of a segmentor
 rule segment_instances:
     input:
         mug19,

@@ -49,8 +49,8 @@ rule verify_shards:
         "python {input.script} {input.shards} --images {params.images} --output {output} > {log} 2>&1"
 
 
-# A manifest is written last and stands for its folder; the masks beside it are no outputs, so that
-# an interrupted job goes on with those that are missing.
+# The manifest is written last and stands for its folder. The masks beside it are not declared as
+# outputs, so that an interrupted job resumes with those that are missing.
 rule refine_masks:
     input:
         split_manifest,
@@ -58,7 +58,7 @@ rule refine_masks:
         script=ancient("<scripts>/refine_masks.py"),
     output:
         masks="<work>/masks/{dataset}/{split}/{variant}/{refinement}/manifest.json",
-        # the copy in which pixels are ignored that are not confident
+        # the copy for training, in which unconfident pixels are ignored
         training="<work>/masks/{dataset}/{split}/{variant}/{refinement}-train/manifest.json",
     log:
         "<logs>/refine_masks/{dataset}/{split}/{variant}/{refinement}.log",

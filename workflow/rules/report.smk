@@ -1,7 +1,7 @@
 """Everything -> one archive that opens in a browser."""
 
 
-# by Snakemake itself, of the configuration with every default
+# drawn by Snakemake itself, from the configuration with all defaults
 rule draw_dag:
     input:
         config="<work>/config.json",
@@ -56,7 +56,7 @@ rule make_report:
         gpu=0,
     params:
         references=lambda wildcards, input: flags(references=input.references or None),
-        # of all jobs so far
+        # costs of all jobs so far
         benchmarks=targets.benchmarks,
     shell:
         "python {input.script} --tables {input.tables} --figures {input.figures}"

@@ -22,7 +22,7 @@ rule build_prompts:
         "python {input.script} {params.flags} --output {output} > {log} 2>&1"
 
 
-# The images are no outputs: an interrupted shard goes on after its last batch.
+# The images are not declared as outputs: an interrupted shard resumes after its last batch.
 rule generate_images:
     input:
         lora=of(jobs.synthesis.adapter, "synthesis"),
@@ -52,7 +52,7 @@ rule generate_images:
         " {params.lora} {resources.speed} --images {params.images} --output {output.maps} > {log} 2>&1"
 
 
-# A manifest is written last and stands for its folder, as with pseudo masks.
+# The manifest is written last and stands for its folder, as for pseudo masks.
 rule refine_synthetic:
     input:
         shards=of(jobs.synthesis.shards, "synthesis", "number"),
@@ -107,7 +107,7 @@ rule invert_image:
         " {resources.speed} --output {output.maps} > {log} 2>&1"
 
 
-# Skipped photos get a mask of background: of an evaluated split, each counts.
+# Skipped photos get a mask of background, since every photo of an evaluated split counts.
 rule refine_inversion:
     input:
         shards=of(jobs.masks.inverted_shards, "dataset", "split", "inversion"),

@@ -1,7 +1,7 @@
 """Evaluations -> tables, figures of curves, claims."""
 
 
-# with every default, for the provenance of tables
+# the configuration with all defaults, for the provenance of tables
 rule record_config:
     output:
         "<work>/config.json",
@@ -15,13 +15,13 @@ rule record_config:
         runtime=5,
         gpu=0,
     params:
-        # a function, as braces in it are no wildcards
+        # a function, so that Snakemake does not take braces in it for wildcards
         config=lambda wildcards: json.dumps(config, sort_keys=True, indent=1),
     shell:
         "printf '%s\\n' {params.config:q} > {output} 2> {log}"
 
 
-# the log has what went wrong; the table itself goes to the terminal
+# errors go to the log, the table itself to the terminal
 rule make_table:
     input:
         metrics=of(targets.metrics, "target"),

@@ -66,12 +66,12 @@ class Data:
         return f"{self.root(dataset)}/{folder}"
 
     def true_masks(self, dataset: str, split: str) -> str | None:
-        """The folder of true masks that segmentors learn from as they are; None to write them anew."""
+        """The folder of ground truth that segmentors can train on as it is; None if it must be converted."""
         folder = self.facts[dataset].training_masks(split)
         return None if folder is None else f"{self.root(dataset)}/{folder}"
 
     def label_source(self, dataset: str, profile: str) -> str | None:
-        """Where image-level labels are read; the official code takes them from the true masks."""
+        """Where image-level labels are read; the official code takes them from the ground truth."""
         if PROFILES[profile].labels_from_masks:
             return "mask"
         return next(iter(self.facts[dataset].label_sources), None)

@@ -40,7 +40,7 @@ class Subjects:
         return "<work>/personal/regularisation.json" if wanted else []
 
     def learnt(self) -> list[str]:
-        """All subjects, learnt, as an input."""
+        """The weights of all subjects, as an input."""
         numbers = range(self.config["personalised"]["jobs"])
         return [f"<work>/personal/part-{number}.json" for number in numbers]
 

@@ -1,4 +1,4 @@
-"""A table's tidy CSV, from the published values and the evaluations of a run."""
+"""Build a table's tidy CSV from the published values and the evaluations of a run."""
 
 import csv
 import difflib
@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 class Line(TypedDict, total=False):
-    """A line of the tidy CSV, or some of its columns: text in all but `note`."""
+    """A line of the tidy CSV, or some of its columns; all but `note` are text."""
 
     method: str
     metric: str
@@ -39,7 +39,7 @@ class Line(TypedDict, total=False):
 
 
 def read_csv(path: str | os.PathLike, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The lines of a CSV that has exactly `columns`."""
+    """Read a CSV whose columns must be exactly `columns`."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
@@ -55,7 +55,7 @@ def read_csv(path: str | os.PathLike, columns: tuple[str, ...]) -> list[dict[str
 
 
 def read_published(path: str | os.PathLike, table: Table) -> dict[Cell, tuple[str, str]]:
-    """(method, metric) -> (value as printed, note), checked against the table's labels."""
+    """Read {(method, metric): (value as printed, note)}, checked against the table's labels."""
     known = set(table.cells)
     published: dict[Cell, tuple[str, str]] = {}
     for number, line in enumerate(read_csv(path, PUBLISHED_COLUMNS), 2):
@@ -68,13 +68,13 @@ def read_published(path: str | os.PathLike, table: Table) -> dict[Cell, tuple[st
         try:
             float(line["paper"])
         except ValueError:
-            raise UserError(f"{where}: {line['paper']!r} is no number") from None
+            raise UserError(f"{where}: {line['paper']!r} is not a number") from None
         published[cell] = (line["paper"], line["note"])
     return published
 
 
 def read_evaluations(paths: Mapping[str, str | os.PathLike], table: Table) -> dict[str, dict]:
-    """Name of an evaluation -> its metrics.json."""
+    """Read each evaluation's metrics.json, by name."""
     known = evaluations_needed(table, pending=True)
     evaluations = {}
     for name, path in paths.items():
@@ -87,12 +87,12 @@ def read_evaluations(paths: Mapping[str, str | os.PathLike], table: Table) -> di
         except OSError as error:
             raise UserError(f"{path} (evaluation {name}): {error.strerror}") from error
         except ValueError as error:
-            raise UserError(f"{path} (evaluation {name}) is no JSON: make it again") from error
+            raise UserError(f"{path} (evaluation {name}) is not JSON: make it again") from error
     return evaluations
 
 
 def measurement(name: str, metrics: Mapping, key: str) -> float | None:
-    """One number of a metrics.json: `key`, or `iou/<class>`. None where nothing was measured."""
+    """Look up `key`, or `iou/<class>`, in a metrics.json. None if nothing was measured."""
     if key.startswith("iou/"):
         label = key.removeprefix("iou/")
         classes = metrics.get("classes") or []
@@ -107,14 +107,14 @@ def measurement(name: str, metrics: Mapping, key: str) -> float | None:
 
 
 def _joined(values: list) -> str:
-    """The distinct values, in order: one for a plain cell, the seeds for a mean over seeds."""
+    """Join the distinct values in order, such as the seeds of a mean over seeds."""
     return " ".join(dict.fromkeys("" if value is None else str(value) for value in values))
 
 
 def _measured(
     source: Source, evaluations: Mapping[str, Mapping], left_out: Mapping[str, str]
 ) -> Line:
-    """The columns of a row that say what we measured, or why we did not."""
+    """The columns of a row with our value and its origin, or the reason why there is none."""
     absent = [name for name in source.evaluations if name not in evaluations]
     if absent:
         several = f": {', '.join(absent)}" if len(source.evaluations) > 1 else ""
@@ -150,7 +150,7 @@ def _measured(
 
 
 def _line(columns: Mapping[str, str], note: Note) -> Line:
-    """The columns of a tidy CSV with a note in place of its text."""
+    """Columns of a tidy CSV, with a parsed note."""
     return cast(Line, {**columns, "note": note})
 
 
@@ -160,9 +160,9 @@ def table_rows(
     evaluations: Mapping[str, Mapping],
     left_out: Mapping[str, str] | None = None,
 ) -> list[Line]:
-    """The lines of the tidy CSV: the published cells in their order, then those only we have.
+    """Build the lines of the tidy CSV: the published cells in their order, then those that only we have.
 
-    left_out: evaluations that the run leaves out, and the commands that make them.
+    left_out: evaluations that are not part of this run, and the commands that make them.
     """
     cells = [*published, *(c for c in table.cells if c in table.ours and c not in published)]
     rows = []
@@ -184,7 +184,7 @@ def table_rows(
 
 
 def add_outcome(finding: Finding, better: Line, worse: Line) -> None:
-    """Note in the better row whether a finding holds here; nothing where one was not measured."""
+    """Note in the better row whether a finding holds here, if both rows were measured."""
     if "" in (better["ours"], worse["ours"]):
         return
     other = finding.worse[0] if finding.worse[0] != finding.better[0] else finding.worse[1]
@@ -196,12 +196,12 @@ def add_outcome(finding: Finding, better: Line, worse: Line) -> None:
 
 
 def read_rows(path: str | os.PathLike) -> list[Line]:
-    """The lines of a tidy CSV."""
+    """Read a tidy CSV."""
     return [_line(row, parse(row["note"])) for row in read_csv(path, COLUMNS)]
 
 
 def write_rows(path: str | os.PathLike, rows: list[Line]) -> None:
-    """The tidy CSV, atomically."""
+    """Write a tidy CSV atomically."""
     with (
         write_atomically(path) as partial,
         open(partial, "w", newline="", encoding="utf-8") as file,

@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """A conclusion of the paper from its table: `better` has a higher value than `worse`."""
+    """A conclusion that the paper draws from its table: `better` has a higher value than `worse`."""
 
     better: Cell
     worse: Cell
@@ -44,13 +44,13 @@ class Finding:
 class Table:
     """A table as printed in the paper, and the source of each value that is measured here.
 
-    findings: comparisons; the note of the better cell says how they come out here.
+    findings: the outcome of each in our run is noted in its better cell.
     """
 
     target: str
     number: str  # "Text2Mask, Table 1"
     title: str
-    heads: tuple[str, ...]  # over the heads of the rows
+    heads: tuple[str, ...]  # above the heads of the rows
     columns: tuple[tuple[str, str], ...]  # (group, "" for none; label)
     rows: tuple[Row, ...]
     ours: Mapping[Cell, Source] = field(default_factory=dict)
@@ -92,8 +92,8 @@ def plain(labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def with_cells(table: Table, cells: Iterable[Cell]) -> Table:
-    """The table laid out with these cells, too: where a method is new, a row of its own at the end, or
-    a column at the end of its group where methods stand in columns."""
+    """Add cells to a table: a new method gets a row at the end, or, in a table with one column per
+    method, a column at the end of its group."""
     known = set(table.cells)
     new: dict[str, set[str]] = {}
     for method, metric in cells:
@@ -106,12 +106,12 @@ def with_cells(table: Table, cells: Iterable[Cell]) -> Table:
 
 
 def _with_row(table: Table, method: str, metrics: set[str]) -> Table:
-    """The row of a method, in a table with a metric a column."""
+    """Add the row of a method to a table with one column per metric."""
     columns = zip(*(row.cells for row in table.rows), strict=True)
     names = [next(cell[1] for cell in column if cell) for column in columns]
     cells = tuple((method, name) if name in metrics else None for name in names)
     heads = (method, *[""] * (len(table.heads) - 1))
-    for i, row in enumerate(table.rows):  # a row of the print with gaps
+    for i, row in enumerate(table.rows):  # a printed row with gaps
         if any(cell and cell[0] == method for cell in row.cells):
             both = tuple(old or more for old, more in zip(row.cells, cells, strict=True))
             rows = (*table.rows[:i], replace(row, cells=both), *table.rows[i + 1 :])
@@ -121,7 +121,7 @@ def _with_row(table: Table, method: str, metrics: set[str]) -> Table:
 
 
 def _with_columns(table: Table, method: str, metrics: set[str]) -> Table:
-    """The columns of a method, one a group, in a table with a metric a row."""
+    """Add the column of a method to each group of a table with one row per metric."""
     for group in dict.fromkeys(group for group, _ in table.columns):
         places = [i for i, column in enumerate(table.columns) if column[0] == group]
         names = [next(cell[1] for i in places if (cell := row.cells[i])) for row in table.rows]

@@ -1,4 +1,4 @@
-"""A tidy CSV laid out as in the paper, our value beside the published one. Standard library only."""
+"""Lay out a tidy CSV as in the paper, with our value beside the published one. Standard library only."""
 
 import os
 import shutil
@@ -16,9 +16,9 @@ NOT_RUN = "–"
 
 
 def _layout(rows: list[Line], target: str) -> Table:
-    """The paper's layout of a known target, else one row a method and one column a metric.
+    """The paper's layout of a known target; otherwise one row per method and one column per metric.
 
-    A figure's points stand one a row.
+    A figure has one row per point.
     """
     if target in TABLES:
         return with_cells(TABLES[target], [(row["method"], row["metric"]) for row in rows])
@@ -32,13 +32,13 @@ def _layout(rows: list[Line], target: str) -> Table:
 
 
 def load(path: str | os.PathLike) -> tuple[Table, dict[tuple[str, str], Line]]:
-    """The layout of a CSV, and its lines by (method, metric)."""
+    """Read a CSV: its layout, and its lines by (method, metric)."""
     rows = read_rows(path)
     return _layout(rows, Path(path).stem), {(row["method"], row["metric"]): row for row in rows}
 
 
 def pair(row: Line | None) -> tuple[str, str | None]:
-    """(published value, ours); ours is None for a method that we do not run."""
+    """Return (published value, our value); ours is None for a method that we do not run."""
     if row is None:
         return GAP, None
     ours = None if row["status"] == "published" else row["ours"] or NOT_RUN
@@ -51,17 +51,17 @@ def _cell_text(row: Line | None) -> str:
 
 
 def heading(table: Table) -> str:
-    """Its place in the paper and its title."""
+    """The table's number in the paper, and its title."""
     return f"{table.number}. {table.title}" if table.title else table.number
 
 
 def datasets(rows: Iterable[Line]) -> list[str]:
-    """The data sets that ours was measured on, each once."""
+    """The data sets of the measured rows, without repeats."""
     return list(dict.fromkeys(str(row["dataset"]) for row in rows if row["status"] == "measured"))
 
 
 def notes_under(rows: Sequence[Line]) -> list[str]:
-    """What ours was measured on, and why the rest was not run."""
+    """Notes below a table: data and model of our values, and why other values are missing."""
     measured = dict.fromkeys(
         (
             row["dataset"],
@@ -113,9 +113,9 @@ def notes_under(rows: Sequence[Line]) -> list[str]:
 
 
 def text(path: str | os.PathLike, width: int | None = None) -> str:
-    """The table for a terminal: "paper | ours" where we have a row; too many columns continue below.
+    """Format a table for a terminal, with "paper | ours" in the cells that we measure.
 
-    "-" stands where the paper has no value, "–" where ours was not run.
+    Columns that do not fit continue below. "-": the paper has no value; "–": we did not run it.
     """
     table, cells = load(path)
     width = width or shutil.get_terminal_size((100, 24)).columns
@@ -137,7 +137,7 @@ def text(path: str | os.PathLike, width: int | None = None) -> str:
         group = list(members)
         room = sum(widths[i] + 2 for i in group) - 2
         if blocks[-1] and used + room > width >= left + room:
-            blocks.append([])  # a group that fits on a line of its own is not torn
+            blocks.append([])  # keep a group together if it fits on one line
             used = left
         for i in group:
             if blocks[-1] and used + widths[i] > width:
@@ -161,7 +161,7 @@ def _block(
     widths: list[int],
     left: int,
 ) -> list[str]:
-    """The lines of the columns in `block`, under their groups and beside the rows' heads."""
+    """Format the columns in `block`, below their groups and beside the rows' heads."""
 
     def line(heads: Sequence[str], values: Sequence[str]) -> str:
         parts = [head.ljust(w) for head, w in zip(heads, head_widths, strict=True)]
@@ -170,7 +170,7 @@ def _block(
 
     lines = []
     if any(group for group, _ in table.columns):
-        # a group that is wider than its columns widens its first one
+        # widen the first column of a group whose label is wider than its columns
         for group, of_group in groupby(block, key=lambda i: table.columns[i][0]):
             members = list(of_group)
             room = sum(widths[i] for i in members) + 2 * (len(members) - 1)

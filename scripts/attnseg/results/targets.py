@@ -229,7 +229,7 @@ class Targets:
 
     def references(self) -> list[str]:
         """Evaluations printed beside the tables, in none of them: of masks without a model, and of
-        segmentors of true masks."""
+        segmentors trained on ground truth."""
         masks: dict[Evaluation, None] = {}
         trained: dict[tuple, None] = {}
         segmentors = self.config["segmentors"]

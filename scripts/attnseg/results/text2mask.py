@@ -121,7 +121,7 @@ def _table3() -> Table:
     return Table(
         target="voc_table3",
         number="Text2Mask, Table 3",
-        title="DeepLab on VOC 2012 val and test, mIoU (‡: pre-trained on COCO; ours on its true masks)",
+        title="DeepLab on VOC 2012 val and test, mIoU (‡: pre-trained on COCO; ours on its ground truth)",
         heads=("Method", "Backbone", "Ver."),
         columns=plain(["Val", "Test"]),
         rows=rows_by_method(
