@@ -8,6 +8,7 @@ ids. Where instances overlap the smaller one is on top, crowds are below. Existi
 """
 
 import sys
+from collections.abc import Iterable
 
 from tqdm import tqdm
 
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
 
-    def progress(images):
+    def progress(images: Iterable) -> tqdm:
         return tqdm(images, desc="masks", unit="", mininterval=2, disable=not sys.stderr.isatty())
 
     for split in args.splits:

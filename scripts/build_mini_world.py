@@ -5,6 +5,8 @@ The same seed writes the same bytes. Existing files are replaced.
 """
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from attnseg.app import flags
 from attnseg.datasets.mug19 import read_mug19
@@ -19,7 +21,7 @@ from attnseg.mini.world.voc_layout import write_voc
 
 # name -> (folder, function that writes it, its splits: (random stream, scenes, ...), or None if the
 # layout lists them)
-LAYOUTS = {
+LAYOUTS: dict[str, tuple[str, Callable[[Path, int], object], dict | None]] = {
     "voc": ("VOCdevkit/VOC2012", write_voc, VOC_SPLITS),
     "coco": ("coco", write_coco, COCO_SPLITS),
     "imagenet_s": ("imagenet_s", write_imagenet_s, IMAGENET_S_SPLITS),

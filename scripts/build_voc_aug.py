@@ -9,6 +9,7 @@ precedence over SBD's. Existing masks are kept; the palette, classes and size of
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
 
-    def progress(masks):
+    def progress(masks: Iterable) -> tqdm:
         return tqdm(masks, desc="masks", unit="", mininterval=2, disable=not sys.stderr.isatty())
 
     summary = voc_aug.build(

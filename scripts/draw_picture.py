@@ -76,8 +76,8 @@ def draw_adaptation(args: argparse.Namespace) -> None:
         [(folder / "images" / item["image"], maps) for item, maps in samples(folder)]
         for folder in (args.before, args.after)
     )
-    shown = (spread(pictures, args.count) for pictures in (targets, before, after))
-    adaptation_figure(*shown, args.output)
+    targets, before, after = (spread(some, args.count) for some in (targets, before, after))
+    adaptation_figure(targets, before, after, args.output)
 
 
 def draw_instances(args: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from attnseg.app import flags
 from attnseg.errors import UserError, run
@@ -73,7 +74,7 @@ def read_extraction(manifest: Path | None) -> dict:
     }
 
 
-def from_parameters(parameters: dict, key: str) -> object:
+def from_parameters(parameters: dict, key: str) -> Any:
     """`key` of the parameters, or of those of the stage before, which they may hold in turn."""
     if parameters.get(key) is not None:
         return parameters[key]

@@ -9,6 +9,7 @@ names no class, a class is past the text encoder's window, or its latents are no
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,8 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     backbone, parameters = load_adapted(args, settings, device, precision)
     parameters["prompts"] = parameters_hash({"all": [asdict(p) for p in prompts]})
 
-    def work(batch: list[Prompt]) -> ShardPart:
-        (results,) = generate(backbone, batch, settings, len(batch))
+    def work(batch: Sequence[Prompt]) -> ShardPart:
+        (results,) = generate(backbone, list(batch), settings, len(batch))
         return save_images(results, args.images, settings.image_format)
 
     make_shard(

@@ -42,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
 
 def runs_of(values: Sequence[str]) -> dict[str, list[Path]]:
     """metrics.json of each run, by evaluation."""
-    known, found = evaluations_needed(), {}
+    known = evaluations_needed()
+    found: dict[str, list[Path]] = {}
     for value in values:
         name, equals, path = value.partition("=")
         if not (name and equals and path):

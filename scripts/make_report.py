@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from attnseg.app import flags
 from attnseg.errors import run
@@ -83,7 +84,7 @@ def claims_of(path: Path) -> list[dict[str, str]]:
 
 def targets_of(
     tables: Sequence[Path], figures: Sequence[Path], captions: dict[str, str]
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Tables, figures and pictures in the order of the papers."""
     named = {path.stem: path for path in tables if path.stem != "claims"}
     drawn = {path.stem: path for path in figures}

@@ -20,7 +20,7 @@ keeps the methods that are finished.
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from tqdm import tqdm
 from attnseg.app import flags
 from attnseg.backbones import load_backbone
 from attnseg.backbones.model_files import weight_hashes
+from attnseg.backbones.stable_diffusion import stable_diffusion
 from attnseg.datasets.mug19 import Mug19, Triplet, read_mug19
 from attnseg.errors import UserError, run
 from attnseg.io.files import parameters_hash, sha256
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     def log(line: str) -> None:
         print(f"[{time.time() - started:6.1f} s] {line}", flush=True)
 
-    def progress(batches):
+    def progress(batches: Iterable) -> tqdm:
         return tqdm(batches, unit="batch", mininterval=2, disable=not sys.stderr.isatty())
 
     data = read_mug19(args.root)
@@ -78,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     check_subjects(data, triplets, args.personal, args.methods)
     shared = ("timestep", "cross_blocks", "self_block", "iterations", "noises", "resize", "seed")
     options = Options(**{name: getattr(settings, name) for name in shared})
-    backbone = load_backbone(args.model, args.revision, claim_device(args.device))
+    device = claim_device(args.device)
+    backbone = stable_diffusion(load_backbone(args.model, args.revision, device))
     backbone.select(options.cross_blocks, options.self_block)
     views = list(dict.fromkeys((t.scene, t.view) for t in triplets))
     scenes = {}

@@ -25,6 +25,7 @@ from attnseg.attn2mask.dreambooth_lora import (
     train,
 )
 from attnseg.backbones import load_backbone
+from attnseg.backbones.stable_diffusion import stable_diffusion
 from attnseg.errors import run
 from attnseg.io.files import parameters_hash
 from attnseg.io.gpu import claim_device, training_dtype
@@ -48,7 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     options = given_settings(args, LoraJob)
     device = claim_device(args.device)
-    backbone = load_backbone(args.model, args.revision, device, training_dtype(device))
+    dtype = training_dtype(device)
+    backbone = stable_diffusion(load_backbone(args.model, args.revision, device, dtype))
     paths = target_images(args.images)
     if args.limit:
         places = np.linspace(0, len(paths) - 1, min(args.limit, len(paths))).round().astype(int)

@@ -16,7 +16,7 @@ def load_adapted(
     args: argparse.Namespace,
     settings: Generation | InversionJob,
     device: torch.device,
-    precision: torch.dtype | None,
+    precision: torch.dtype | str | None,
 ) -> tuple[Backbone, dict]:
     """The model, with its LoRA where there is one, and the shard's parameters that are the same for
     all samples."""
