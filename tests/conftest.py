@@ -72,6 +72,17 @@ def tiny_sd(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread in torch: the order of additions, and so the last bits, depends on their number."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone(tiny_sd):
     """`tiny_sd` on the CPU. Shared: leave it as it is."""

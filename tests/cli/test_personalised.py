@@ -45,13 +45,7 @@ EXTRACTION = (
     "--device cpu --set cross_blocks=[4,5] self_block=10 resize=none foreground_threshold=0.2"
 ).split()
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import importlib
 import json
 import os
 import re
@@ -18,18 +17,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import draw_dag
+import make_claims
+import make_figure_b8
+import make_figure_d9
+import make_report
+import make_table
 from attnseg.results import graphs
+from tools import draw_house
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 CAPTIONS = SCRIPTS.parent / "workflow" / "report"
-sys.path.insert(0, str(SCRIPTS / "tools"))
-draw_house = importlib.import_module("draw_house")
-make_claims = importlib.import_module("make_claims")
-make_report = importlib.import_module("make_report")
-make_table = importlib.import_module("make_table")
-draw_dag = importlib.import_module("draw_dag")
-make_figure_b8 = importlib.import_module("make_figure_b8")
-make_figure_d9 = importlib.import_module("make_figure_d9")
 
 CURVES = {"Time step": [{"at": 50, "masks": "t_50/crf"}, {"at": 150, "masks": "once/crf"}]}
 DOT = """digraph snakemake_dag {

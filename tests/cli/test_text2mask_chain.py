@@ -93,7 +93,7 @@ def test_photos_to_masks_to_metrics_and_resume(root, tiny_sd, tmp_path, capsys):
     ]  # fmt: skip
     assert run(lambda: evaluate_masks.main(evaluate)) == 0
     measured = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
-    assert measured["n_images"] == 6 and 0 <= measured["miou"] <= 100
+    assert measured["n_images"] == 6
 
 
 def test_a_damaged_shard_is_named_and_made_again_alone(root, tiny_sd, tmp_path, capsys):

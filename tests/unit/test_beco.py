@@ -46,14 +46,7 @@ TINY = {
     "beco_confidence": 0.0,
 }
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The order of additions, and with it the last bits, depends on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -37,14 +37,7 @@ SETTINGS = SubjectTrainingJob(
     steps=4, batch_size=1, learning_rate=1e-2, size=64, initial_word="dog", augment=False
 )
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums on several threads may differ in their last bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

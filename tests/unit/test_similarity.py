@@ -1,15 +1,16 @@
 """Similarity of classes, choice of failures, and uncertainty (Figures 4, 6, B.8 and D.9)."""
 
 import csv
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import make_figure_b8
+import make_figure_d9
+import measure_similarity
 from attnseg.core.scores import with_background
 from attnseg.datasets import Dataset
 from attnseg.errors import UserError
@@ -24,12 +25,7 @@ from attnseg.results.similarity import (
     regression,
 )
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-make_figure_b8 = importlib.import_module("make_figure_b8")
-make_figure_d9 = importlib.import_module("make_figure_d9")
-measure_similarity = importlib.import_module("measure_similarity")
-MINI_SD = SCRIPTS.parent / "assets" / "mini_sd"
+MINI_SD = Path(__file__).resolve().parents[2] / "assets" / "mini_sd"
 
 
 def test_an_image_s_miou_is_that_of_a_data_set_of_it_alone():

@@ -15,6 +15,7 @@ from attnseg.config import merge, read_config, resolve_segmentor, resolve_varian
 from attnseg.errors import UserError
 from attnseg.settings import Config, Settings
 from attnseg.settings.base import options_of
+from tools import write_config_readme
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAPER = REPOSITORY / "config" / "config.yaml"
@@ -212,9 +213,6 @@ def test_every_key_is_described_in_a_sentence():
 
 
 def test_the_readme_and_the_schema_of_the_configuration_are_up_to_date():
-    sys.path.insert(0, str(REPOSITORY / "scripts" / "tools"))
-    import write_config_readme
-
     for file, text in (
         (write_config_readme.README, write_config_readme.text()),
         (write_config_readme.SCHEMA, write_config_readme.schema()),

@@ -3,9 +3,7 @@
 import functools
 import hashlib
 import http.server
-import importlib
 import json
-import sys
 import threading
 from pathlib import Path
 
@@ -13,13 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fetch_backbone
+import make_reference_masks
 from attnseg.datasets.images import read_mask
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-reference = importlib.import_module("make_reference_masks")
-backbone = importlib.import_module("fetch_backbone")
 
 
 @pytest.fixture
@@ -38,7 +34,7 @@ def photos(tmp_path) -> Path:
 
 def masks(photos: Path, kind: str, output: Path) -> dict[str, np.ndarray]:
     arguments = ["--root", photos, "--split", "val", "--kind", kind, "--output", output]
-    assert reference.main(list(map(str, arguments))) == 0
+    assert make_reference_masks.main(list(map(str, arguments))) == 0
     assert len(json.loads((output / "manifest.json").read_text())["items"]) == 2
     return {name: read_mask(output / f"{name}.png") for name in ("one", "two")}
 
@@ -89,7 +85,7 @@ def test_a_backbone_s_weights_become_safetensors(weights_url, tmp_path):
 
     address, tensors = weights_url
     output = tmp_path / "models" / "tiny.safetensors"
-    assert backbone.main([address, "--output", str(output)]) == 0
+    assert fetch_backbone.main([address, "--output", str(output)]) == 0
     loaded = load_file(output)
     assert loaded.keys() == tensors.keys()
     assert (loaded["conv1.weight"] == tensors["conv1.weight"]).all()
@@ -99,7 +95,9 @@ def test_a_backbone_s_weights_become_safetensors(weights_url, tmp_path):
 def test_weights_with_another_checksum_than_their_name_says_are_refused(weights_url, tmp_path):
     address = f"{weights_url[0].rsplit('-', 1)[0]}-00000000.pth"
     with pytest.raises(UserError, match="sha256"):
-        backbone.main([address, "--output", str(tmp_path / "tiny.safetensors")])
+        fetch_backbone.main([address, "--output", str(tmp_path / "tiny.safetensors")])
     assert not (tmp_path / "tiny.safetensors").exists()
     with pytest.raises(UserError, match="SHA-256"):
-        backbone.main(["https://host/tiny.pth", "--output", str(tmp_path / "tiny.safetensors")])
+        fetch_backbone.main(
+            ["https://host/tiny.pth", "--output", str(tmp_path / "tiny.safetensors")]
+        )

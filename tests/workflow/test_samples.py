@@ -33,13 +33,6 @@ def test_the_paper_scale_s_rules_are_planned_on_samples(plan, run_samples, check
         assert f"--dataset {dataset} " in output
 
 
-def test_no_program_knows_that_its_data_are_samples():
-    for file in (REPOSITORY / "scripts").rglob("*.py"):
-        text = file.read_text()
-        for word in ("samples.yaml", "shared/data", "run_samples", "is_sample"):
-            assert word not in text, f"{file}: {word}"
-
-
 def test_annotations_are_shortened_to_their_first_photos(run_samples):
     content = {
         "images": [{"id": 1}, {"id": 2}, {"id": 3}],
