@@ -99,7 +99,7 @@ class Evaluation:
         return self.kind == "segmentors"
 
     def again(self, run: int) -> "Evaluation":
-        """The same evaluation of another training run."""
+        """The evaluation of another training run with the same settings."""
         return replace(self, run=run)
 
     def data(self, config: Mapping) -> str | None:
@@ -115,7 +115,7 @@ class Evaluation:
         return dataset and dataset["splits"].get(self.split)
 
     def can_be_made(self, config: Mapping) -> bool:
-        """Whether the configuration names all that it takes, ground truth included."""
+        """True if the configuration names everything that it needs, including ground truth."""
         if self.kind == "mug19":
             return self.dataset in config["datasets"] and self.method in mug19_methods(config)
         split = self.split_settings(config)

@@ -35,7 +35,7 @@ def read_expected(path: Path) -> list[dict[str, str]]:
 
 
 def left_out(row: dict[str, str]) -> bool:
-    """Whether the run left a row out, so that its value is no one's to miss."""
+    """True if the run left a row out, so that its value is not missing."""
     return bool(parse(row["note"] or "").left_out)
 
 

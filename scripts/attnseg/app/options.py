@@ -1,4 +1,4 @@
-"""What the commands share: parsers, and the clone of the repository that some of them need."""
+"""Shared by the commands: parsers, and the clone of the repository that some of them need."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Tells the default of each option that has one, unless its help does."""
+    """Prints the default of each option that has one, unless its help mentions it."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text, default = action.help, action.default
@@ -22,7 +22,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """What is wrong with the arguments is one line."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; see {self.prog} --help\n")

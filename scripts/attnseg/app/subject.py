@@ -75,7 +75,7 @@ def given(args: argparse.Namespace) -> list[cd.Concept]:
 
 
 def regularisation_folders(args: argparse.Namespace, concepts: list[cd.Concept]) -> list[Path]:
-    """Where the images of each concept's class are, or will be."""
+    """The folders of the images of each concept's class, which may not exist yet."""
     return args.regularisation or [
         args.output.parent / "regularisation" / concept.class_word for concept in concepts
     ]

@@ -43,7 +43,7 @@ def survey(config: dict, entries: dict) -> tuple[list[tuple[str, ...]], list[str
 
 
 def blocked_by(entry: dict, split: str) -> str:
-    """What waits for a split: what its part says, else the targets made from the data set."""
+    """The results that need a split: as its part says, otherwise the targets made from the data set."""
     parts = completeness.parts_of(entry, [split]) if entry else {}
     told = [part["blocks"] for part in parts.values() if "blocks" in part]
     return told[0] if told else shortened(entry.get("needed_for", [])) or "whatever uses it"

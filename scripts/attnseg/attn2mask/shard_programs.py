@@ -1,4 +1,4 @@
-"""What generate_images and invert_image share: the model with its LoRA."""
+"""Loads a model with its LoRA, for generate_images and invert_image."""
 
 import argparse
 

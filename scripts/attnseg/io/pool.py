@@ -52,7 +52,7 @@ def write_items(
 
 
 def _tried(work: Callable[[object], dict], job: object) -> tuple[dict, str | None]:
-    """What `work` returns, or the error that the one who waits for it is to raise."""
+    """Return the result of `work`, or its error, which the waiting process raises."""
     try:
         return work(job), None
     except UserError as error:

@@ -100,6 +100,6 @@ def read_shards(folder: Path) -> Iterator[tuple[dict, dict[str, torch.Tensor]]]:
 
 
 def read_arrays(folder: Path) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
-    """The same as arrays, which pass from one process to another."""
+    """Yield the items of `read_shards` with numpy arrays, which can be sent to other processes."""
     for item, kinds in read_shards(folder):
         yield item, {kind: maps.numpy() for kind, maps in kinds.items()}

@@ -39,7 +39,7 @@ class Data:
         return datasets.argument(dataset, self.config["datasets"][dataset])
 
     def split(self, dataset: str, split: str) -> Mapping:
-        """What is configured for a split."""
+        """The configuration of a split."""
         splits = self.config["datasets"][dataset]["splits"]
         if split not in splits:
             raise UserError(
@@ -48,7 +48,7 @@ class Data:
         return splits[split]
 
     def images(self, dataset: str, split: str) -> int:
-        """How many images a split lists."""
+        """The number of images in a split."""
         return self.split(dataset, split)["images"]
 
     def manifest(self, dataset: str, split: str) -> str:
@@ -71,7 +71,7 @@ class Data:
         return None if folder is None else f"{self.root(dataset)}/{folder}"
 
     def label_source(self, dataset: str, profile: str) -> str | None:
-        """Where image-level labels are read; the official code takes them from the ground truth."""
+        """The source of image-level labels; the official code takes them from the ground truth."""
         if PROFILES[profile].labels_from_masks:
             return "mask"
         return next(iter(self.facts[dataset].label_sources), None)
@@ -87,20 +87,20 @@ class Data:
     # -- flags
 
     def classes_flags(self, dataset: str) -> Flags:
-        """Of a program that reads none of its files."""
+        """Flags of a program that reads none of the data set's files."""
         return {"dataset": self.argument(dataset)}
 
     def split_flags(self, dataset: str, split: str) -> Flags:
-        """Of a program that reads a split."""
+        """Flags of a program that reads a split."""
         return self.classes_flags(dataset) | {"root": self.root(dataset), "split": split}
 
     def photos_flags(self, dataset: str, split: str) -> Flags:
-        """Of a program that reads the photos named by an earlier one."""
+        """Flags of a program that reads the photos named by an earlier one."""
         by_split = "{split}" in (self.facts[dataset].photos or "")
         return self.split_flags(dataset, split) | ({} if by_split else {"split": None})
 
     def download_flags(self, dataset: str) -> Flags:
-        """What it must hold, and where."""
+        """Flags of the check of a data set: its folder and its splits."""
         entry = self.config["datasets"][dataset]
         splits = entry["splits"].items()
         return {

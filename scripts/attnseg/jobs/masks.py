@@ -112,7 +112,7 @@ class Masks:
         return f"<work>/masks/{dataset}/{split}/{variant}/{refinement}/manifest.json"
 
     def labels_flags(self, dataset: str, variant: str, refinement: str) -> Flags:
-        """What tables print beside a number: which data set, which model, which seed."""
+        """Flags for what tables print beside a number: the data set, the model and the seed."""
         title = self.data.title(dataset)
         if variant in self.config["methods"]:
             label = self.config["methods"][variant]["label"]
@@ -130,6 +130,6 @@ class Masks:
         return {"limit": inversion and inversion["images"].get(split)}
 
     def similarity_flags(self, dataset: str) -> Flags:
-        """Whose classes are compared, and by which text encoder."""
+        """Flags for the data set whose classes are compared, and the text encoder."""
         labels = self.data.label_source(dataset, self.config["profile"])
         return {"labels": labels, **self.models.flags()}

@@ -37,11 +37,11 @@ class Models:
         return [str(folder / "model_index.json"), *weights]
 
     def flags(self) -> Flags:
-        """Of a program that loads the model."""
+        """Flags of a program that loads the model."""
         return {"model": self.folder}
 
     def family_flags(self) -> Flags:
-        """Of a program that loads a model of any family."""
+        """Flags of a program that loads a model of any family."""
         return self.flags() | {"model_file": self.config["model"]["file"]}
 
     def lora_photos(self, lora: str) -> str:

@@ -22,7 +22,7 @@ class Training:
 
     @property
     def inverted(self) -> bool:
-        """Whether the masks are those of inverted photos."""
+        """True if the masks are those of inverted photos."""
         return self.masks.split("/")[0] in self.config["inversions"]
 
     @property
@@ -100,7 +100,7 @@ class Segmentors:
         return self.training(segmentor).listed
 
     def training_flags(self, segmentor: str) -> Flags:
-        """What decides a segmentor's weights."""
+        """The settings that determine a segmentor's weights."""
         settings = segmentor_job(self.config, segmentor)
         data = self.training(segmentor).flags(reliability=settings.learner == "beco")
         return {"settings": settings.identity(), **data}

@@ -29,7 +29,7 @@ class Synthesis:
         return f"<resources>/{source}.json" if read else []
 
     def prompt_flags(self, synthesis: str) -> Flags:
-        """What decides prompts."""
+        """Flags that determine the prompts."""
         settings = self.config["synthesis"][synthesis]
         source, more = settings["source"], {}
         if source in self.config["datasets"]:
@@ -62,7 +62,7 @@ class Synthesis:
         )
 
     def classes_flags(self, synthesis: str) -> Flags:
-        """Whose classes the images have."""
+        """The data set whose classes the images have."""
         return self.data.classes_flags(self.config["synthesis"][synthesis]["dataset"])
 
     def shard_flags(self, shard: str) -> Flags:

@@ -51,7 +51,7 @@ def with_sources(table: Table, cells: Mapping[Cell, Source], where: str) -> Tabl
 
 
 def _source(table: Table, metric: str, name: str, config: Mapping, where: str) -> Source:
-    """What a method is measured on in a column: what ours are."""
+    """The evaluation of a method in a column: on the same data as ours."""
     known = dict.fromkeys(metric for _, metric in table.ours)
     if metric not in known:
         raise UserError(f"{where}: {metric!r} is measured for nobody{_choice(metric, known)}")
@@ -77,7 +77,7 @@ def _choice(name: str, known: Iterable[str]) -> str:
 
 
 def argument(table: Table) -> dict:
-    """What tells a program of the cells of methods: {label: {metric: [evaluation, metric there]}}."""
+    """Flags that give a program the cells of methods: {label: {metric: [evaluation, metric there]}}."""
     told: dict[str, dict] = {}
     for (label, metric), source in table.ours.items():
         (first, *_) = source.evaluations

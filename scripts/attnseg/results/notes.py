@@ -1,4 +1,4 @@
-"""What is said beside a value: the `note` of a table's CSV, written and read by one pair of functions.
+"""Notes beside values: the column `note` of a table's CSV, written and read by one pair of functions.
 
     spread: ± 0.1 over 5 runs; precision: float32; does not hold: -3.5 over Cross (paper +11.0)
 

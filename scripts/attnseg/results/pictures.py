@@ -121,7 +121,7 @@ def save(plot: Figure, axes: np.ndarray, path: Path) -> None:
 
 
 def attention_figure(photos: list["Stages"], path: Path) -> None:
-    """One row a class of each photo: photo, clusters, and the class's maps (Figure 2)."""
+    """Draw one row per class of each photo: photo, clusters, and the class's maps (Figure 2)."""
     rows = [(photo, k) for photo in photos for k in range(len(photo.classes))]
     heads = ("photo", "clusters", *photos[0].maps)
     plot, axes = plt.subplots(

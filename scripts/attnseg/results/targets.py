@@ -47,7 +47,7 @@ class Targets:
         return self.available if named == "all" else named
 
     def is_available(self, target: str) -> bool:
-        """Whether this configuration can make a target: a table with at least one value of ours."""
+        """True if this configuration can make a target; a table needs at least one value of ours."""
         if target in self.tables:
             return bool(self.measured(target))
         if target in ("claims", "voc_figure_2"):
@@ -83,7 +83,7 @@ class Targets:
     # -- tables
 
     def is_made(self, evaluation: Evaluation) -> bool:
-        """Whether an evaluation is there already."""
+        """True if an evaluation exists already."""
         return Path(real_path(evaluation.path, self.config)).is_file()
 
     def command(self, evaluation: Evaluation) -> str | None:
@@ -93,7 +93,7 @@ class Targets:
         return self.config["leave_out"].get(evaluation.method)
 
     def made(self, evaluation: Evaluation) -> bool:
-        """Whether this run makes an evaluation, or has it already."""
+        """True if this run makes an evaluation, or if it exists already."""
         return self.is_made(evaluation) or self.command(evaluation) is None
 
     def configured(self, target: str) -> list[Evaluation]:
@@ -129,7 +129,7 @@ class Targets:
         }
 
     def provenance_flags(self, target: str) -> Flags:
-        """What a table's provenance records beside the evaluations."""
+        """Flags for what a table's provenance records besides the evaluations."""
         resources = self.config["paths"]["resources"]
         data: dict[str, None] = {}
         for evaluation in self.measured(target):
@@ -153,7 +153,7 @@ class Targets:
         return f"{self.config['paths']['work']}/benchmarks"
 
     def cost_flags(self) -> Flags:
-        """Where the records of jobs are, for a figure's provenance."""
+        """Flags for the folder of the jobs' records, for a figure's provenance."""
         return {"benchmarks": self.benchmarks, "device": device(self.config)}
 
     # -- figures and pictures
