@@ -28,7 +28,7 @@ rule evaluate_segmentor:
         " --processes {threads} --device {resources.device} --output {params.folder} > {log} 2>&1"
 
 
-# for splits whose ground truth is only on an evaluation server
+# for splits whose true masks only an evaluation server has
 rule make_submission:
     input:
         weights="<work>/segmentors/{segmentor}/weights.safetensors",

@@ -99,7 +99,7 @@ rule train_backbone:
         " --output {output} > {log} 2>&1"
 
 
-# LoRA that adapts the text-to-image model to the look of a data set
+# an adapter of the text-to-image model to the look of a data set
 rule train_dreambooth_lora:
     input:
         of(jobs.models.lora_photos, "lora"),

@@ -44,7 +44,7 @@ class Finding:
 class Table:
     """A table as printed in the paper, and the source of each value that is measured here.
 
-    findings: the outcome of each in our run is noted in its better cell.
+    findings: comparisons; the note of the better cell says how they come out here.
     """
 
     target: str
