@@ -6,6 +6,7 @@ import torch
 from skimage.filters import threshold_otsu
 
 from attnseg.attn2mask.labelling import dataset_labels, synthetic_mask
+from attnseg.core.crf import crf_probabilities
 from attnseg.core.reliability import crf_input, normalised, reliability, with_beta_background
 from attnseg.core.threshold import otsu_labels, threshold_labels
 from attnseg.errors import UserError
@@ -33,14 +34,23 @@ def test_larger_beta_leaves_less_background(maps):
     assert shares[0] > shares[1] > shares[2]
 
 
-def test_crf_input_is_clipped_and_sums_to_one(maps):
+def test_crf_input_is_clipped_as_in_simple_crf_and_not_normalised(maps):
     scores = with_beta_background(torch.from_numpy(maps), 0.9).numpy()
-    assert scores.min() < 0
+    assert scores.min() < 0 and scores.max() > 0.99
     given = crf_input(scores)
     for y in range(7):
         for x in range(9):
-            clipped = [min(max(s, 1e-5), 1) for s in scores[:, y, x]]
-            assert given[:, y, x] == pytest.approx([c / sum(clipped) for c in clipped], rel=1e-5)
+            assert given[:, y, x] == pytest.approx([min(max(s, 0.01), 0.99) for s in scores[:, y, x]])
+
+
+def test_without_its_kernels_the_crf_is_the_softmax_of_the_clipped_unary(maps):
+    unweighted = {"gaussian": {"compat": 0.0}, "bilateral": {"compat": 0.0}}
+    crf = read_settings(SimpleCrf, unweighted)
+    scores = with_beta_background(torch.from_numpy(maps), 0.9).numpy()
+    unary = -np.log(np.clip(scores, 0.01, 0.99))
+    expected = np.exp(-unary) / np.exp(-unary).sum(0)
+    found = crf_probabilities(np.zeros((7, 9, 3), np.uint8), crf_input(scores, crf.clip), crf)
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_reliability_counts_the_background(maps):
@@ -133,6 +143,7 @@ def test_simple_crf_has_the_docstrings_numbers():
         "iterations": 5,
         "gaussian": {"sxy": 3, "compat": 3},
         "bilateral": {"sxy": 80, "srgb": 15, "compat": 10},
+        "clip": 0.01,
     }
 
 
