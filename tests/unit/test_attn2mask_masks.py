@@ -37,7 +37,7 @@ def test_larger_beta_leaves_less_background(maps):
 def test_crf_input_is_clipped_as_in_simple_crf_and_not_normalised(maps):
     scores = with_beta_background(torch.from_numpy(maps), 0.9).numpy()
     assert scores.min() < 0 and scores.max() > 0.99
-    given = crf_input(scores)
+    given = crf_input(scores, 0.01)
     for y in range(7):
         for x in range(9):
             assert given[:, y, x] == pytest.approx([min(max(s, 0.01), 0.99) for s in scores[:, y, x]])

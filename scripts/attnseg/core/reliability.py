@@ -29,7 +29,7 @@ def with_beta_background(maps: torch.Tensor, beta: float = 0.2) -> torch.Tensor:
     return torch.cat([1 - maps.amax(0, keepdim=True) - beta, maps])
 
 
-def crf_input(scores: np.ndarray, clip: float = 0.01) -> np.ndarray:
+def crf_input(scores: np.ndarray, clip: float) -> np.ndarray:
     """Scores as SimpleCRF takes them: [K + 1, H, W], clipped to [clip, 1 - clip], not normalised."""
     return np.clip(scores, clip, 1 - clip)
 
