@@ -40,7 +40,9 @@ def test_crf_input_is_clipped_as_in_simple_crf_and_not_normalised(maps):
     given = crf_input(scores, 0.01)
     for y in range(7):
         for x in range(9):
-            assert given[:, y, x] == pytest.approx([min(max(s, 0.01), 0.99) for s in scores[:, y, x]])
+            assert given[:, y, x] == pytest.approx(
+                [min(max(s, 0.01), 0.99) for s in scores[:, y, x]]
+            )
 
 
 def test_without_its_kernels_the_crf_is_the_softmax_of_the_clipped_unary(maps):
