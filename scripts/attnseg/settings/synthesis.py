@@ -174,7 +174,7 @@ class Labelling(Settings):
     normalise: Literal["minmax", "max", "none"] = key(
         "minmax",
         "The scaling of each class's map: to [0, 1] (minmax), by its maximum (max), or none.",
-        papers='attn2mask: not stated; maps "ranging in [0, 255]" are prompt-to-prompt\'s 255 x / max',
+        papers='attn2mask: not stated, but "ranging in [0, 255]"; prompt-to-prompt: 255 x / max',
     )
     beta: float = key(
         0.2,
