@@ -104,6 +104,21 @@ def test_normalisations():
         normalised(maps, "softmax")
 
 
+def test_the_scaling_of_one_map_moves_fixed_thresholds_but_not_otsus():
+    image, maps = square()
+    maps = maps + 0.02  # a floor
+
+    def labels(**options) -> list[np.ndarray]:
+        scaled = (LabellingJob(normalise=how, **options) for how in ("minmax", "max"))
+        return [synthetic_mask(image, maps, job)[0] for job in scaled]
+
+    low_high, by_maximum = labels(post="otsu")
+    assert 0 < low_high.mean() < 1 and (low_high == by_maximum).all()
+    low_high, by_maximum = labels(post="threshold", theta=64)
+    # a pixel of the map in 255ths: 255 (x - 0.02) / 0.05 and 255 x / 0.07, whose floor is 73
+    assert by_maximum.all() and 0 < low_high.mean() < 1
+
+
 def square(size: int = 24) -> tuple[np.ndarray, torch.Tensor]:
     """A bright square on black, and low-resolution attention that is somewhat larger."""
     image = np.zeros((size, size, 3), np.uint8)

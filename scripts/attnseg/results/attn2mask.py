@@ -5,8 +5,8 @@ the paper's row, at every scale; the number used is in metrics.json.
     segmentors/real_voc/val                           DeepLabv3+ trained on ground truth
     segmentors/attn2mask_voc_<images>/val             DeepLabv3+ trained on generated images
     segmentors/attn2mask_beco_voc_<images>/val        the same with BECO
-    segmentors/attn2mask_voc_10000_<post>/val         threshold_64, threshold_128, otsu, beta_0; and
-                                                      threshold_64_max, ..., crf_max
+    segmentors/attn2mask_voc_10000_<post>/val         threshold_64, threshold_128, otsu, beta_0,
+                                                      threshold_64_max, threshold_128_max, crf_max
     segmentors/nti_voc_train/val                      trained on masks of null-text inversion
     masks/voc/val/nti/crf                             null-text inversion of the val images themselves
     segmentors/{real,attn2mask}_imagenet_s_<images>/validation
@@ -181,7 +181,6 @@ def _table5() -> Table:
         "dCRF β = 0.2": "",  # the 10,000 row of Table 2
         "Thresholding θ = 64 [max]": "_threshold_64_max",
         "Thresholding θ = 128 [max]": "_threshold_128_max",
-        "Otsu [max]": "_otsu_max",
         "dCRF β = 0.2 [max]": "_crf_max",
     }
     thresholds = ("Thresholding θ = 64", "Thresholding θ = 128")
