@@ -1,6 +1,6 @@
 """Settings of generated images, inverted photos, and the masks of both (attn2mask)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from attnseg.settings.attention import Bilateral, Crf, Gaussian
 from attnseg.settings.base import (
@@ -196,7 +196,7 @@ class Labelling(Settings):
 class LabellingJob(Labelling):
     """Settings of a labelling job."""
 
-    version = 2  # the CRF's scores are clipped as in SimpleCRF
+    version: ClassVar[int] = 2  # the CRF's scores are clipped as in SimpleCRF
     crf: SimpleCrf = part(SimpleCrf)
 
     def identity(self) -> dict:
