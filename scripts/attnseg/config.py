@@ -280,7 +280,7 @@ def _check_references(config: dict, files: list) -> None:
         except UserError as error:
             raise UserError(f"{_where(('datasets', name), files)}: {error}") from None
     for name in config["leave_out"]:
-        _require(name, config["segmentors"], ("leave_out", name), files)
+        _require(name, config["segmentors"] | config["variants"], ("leave_out", name), files)
     for name, segmentor in config["segmentors"].items():
         uses["segmentors", name, "train"] = segmentor["train"]
     for at, train in uses.items():

@@ -6,6 +6,7 @@ import torch
 from skimage.filters import threshold_otsu
 
 from attnseg.attn2mask.labelling import dataset_labels, synthetic_mask
+from attnseg.core.crf import crf_probabilities
 from attnseg.core.reliability import crf_input, normalised, reliability, with_beta_background
 from attnseg.core.threshold import otsu_labels, threshold_labels
 from attnseg.errors import UserError
@@ -33,14 +34,25 @@ def test_larger_beta_leaves_less_background(maps):
     assert shares[0] > shares[1] > shares[2]
 
 
-def test_crf_input_is_clipped_and_sums_to_one(maps):
+def test_crf_input_is_clipped_as_in_simple_crf_and_not_normalised(maps):
     scores = with_beta_background(torch.from_numpy(maps), 0.9).numpy()
-    assert scores.min() < 0
-    given = crf_input(scores)
+    assert scores.min() < 0 and scores.max() > 0.99
+    given = crf_input(scores, 0.01)
     for y in range(7):
         for x in range(9):
-            clipped = [min(max(s, 1e-5), 1) for s in scores[:, y, x]]
-            assert given[:, y, x] == pytest.approx([c / sum(clipped) for c in clipped], rel=1e-5)
+            assert given[:, y, x] == pytest.approx(
+                [min(max(s, 0.01), 0.99) for s in scores[:, y, x]]
+            )
+
+
+def test_without_its_kernels_the_crf_is_the_softmax_of_the_clipped_unary(maps):
+    unweighted = {"gaussian": {"compat": 0.0}, "bilateral": {"compat": 0.0}}
+    crf = read_settings(SimpleCrf, unweighted)
+    scores = with_beta_background(torch.from_numpy(maps), 0.9).numpy()
+    unary = -np.log(np.clip(scores, 0.01, 0.99))
+    expected = np.exp(-unary) / np.exp(-unary).sum(0)
+    found = crf_probabilities(np.zeros((7, 9, 3), np.uint8), crf_input(scores, crf.clip), crf)
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_reliability_counts_the_background(maps):
@@ -92,6 +104,21 @@ def test_normalisations():
         normalised(maps, "softmax")
 
 
+def test_the_scaling_of_one_map_moves_fixed_thresholds_but_not_otsus():
+    image, maps = square()
+    maps = maps + 0.02  # a floor
+
+    def labels(**options) -> list[np.ndarray]:
+        scaled = (LabellingJob(normalise=how, **options) for how in ("minmax", "max"))
+        return [synthetic_mask(image, maps, job)[0] for job in scaled]
+
+    low_high, by_maximum = labels(post="otsu")
+    assert 0 < low_high.mean() < 1 and (low_high == by_maximum).all()
+    low_high, by_maximum = labels(post="threshold", theta=64)
+    # a pixel of the map in 255ths: 255 (x - 0.02) / 0.05 and 255 x / 0.07, whose floor is 73
+    assert by_maximum.all() and 0 < low_high.mean() < 1
+
+
 def square(size: int = 24) -> tuple[np.ndarray, torch.Tensor]:
     """A bright square on black, and low-resolution attention that is somewhat larger."""
     image = np.zeros((size, size, 3), np.uint8)
@@ -133,6 +160,7 @@ def test_simple_crf_has_the_docstrings_numbers():
         "iterations": 5,
         "gaussian": {"sxy": 3, "compat": 3},
         "bilateral": {"sxy": 80, "srgb": 15, "compat": 10},
+        "clip": 0.01,
     }
 
 

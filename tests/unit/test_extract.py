@@ -9,9 +9,11 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from attnseg.backbones import load_backbone
+from attnseg.datasets import load
 from attnseg.errors import UserError
 from attnseg.io.shards import members, problem_with, read_shards, write_shard
-from attnseg.text2mask.extract import Options, Sample, extract, sample_noise
+from attnseg.text2mask.extract import Options, Sample, extract, queries_of, sample_noise
+from attnseg.text2mask.stages import stages_of
 
 OPTIONS = Options(noises=2, resize="none")
 
@@ -144,10 +146,27 @@ def test_a_constant_map_counts_as_zero_and_is_listed(backbone, monkeypatch):
     assert not tensors["p1/selfcross"][0].any() and tensors["p1/selfcross"][1].max() > 0.5
 
 
-def test_a_query_past_the_window_names_the_photo(backbone):
-    many = Sample("crowd", np.zeros((64, 64, 3), np.uint8), ["tvmonitor", "person"] * 9)
+def test_a_photo_of_thirty_classes_is_asked_for_in_sentences_that_fit(backbone):
+    coco = load("coco")
+    options = Options(noises=1, resize="none", vocabulary=coco)
+    crowd = Sample("crowd", photos(1)[0].image, list(coco.classes[:30]))
+    tensors, (item,) = extract(backbone, [crowd], options)
+    asked = queries_of(backbone, crowd.classes, options)
+    assert [c for columns, _ in asked for c in columns] == list(range(30))
+    assert item["sentences"] == len(asked) > 1 and tensors["crowd/selfcross"].shape[0] == 30
+    for columns, _ in asked:  # as if the photo had these classes alone
+        some = Sample("crowd", crowd.image, [crowd.classes[c] for c in columns])
+        alone, (one,) = extract(backbone, [some], options)
+        assert one["sentences"] == 1
+        for kind in ("cross", "selfcross"):
+            both = tensors[f"crowd/{kind}"][columns].float(), alone[f"crowd/{kind}"].float()
+            torch.testing.assert_close(*both, atol=2e-3, rtol=0)
+
+
+def test_a_single_class_past_the_window_names_the_photo(backbone):
+    long = Sample("crowd", np.zeros((64, 64, 3), np.uint8), ["dog", "xylophone " * 30])
     with pytest.raises(UserError, match="image crowd: .* past the text encoder's window"):
-        extract(backbone, [many], OPTIONS)
+        extract(backbone, [long], OPTIONS)
 
 
 def test_cbp_scores_are_stored_where_asked_for(backbone):
@@ -181,3 +200,11 @@ def test_a_shard_is_complete_only_with_its_manifest_parameters_and_bytes(tmp_pat
     assert problem_with(path) == "the manifest is damaged"
     (tmp_path / "shard-00000.json").unlink()
     assert problem_with(path) == "the manifest is missing"
+
+
+def test_figure_2_shows_classes_of_several_sentences(backbone):
+    options = Options(noises=1, resize="none", cbp=True, query={"composed": False})
+    stages = stages_of(backbone, photos(2)[1], options)
+    assert {name: maps.shape for name, maps in stages.maps.items()} == dict.fromkeys(
+        ("Cross", "CBP", "SelfCross"), (2, 64, 64)
+    )

@@ -59,7 +59,7 @@ def test_another_version_of_a_stage_is_another_identity_and_refused():
 
 def test_what_a_labelling_does_not_read_is_not_in_its_identity():
     assert LabellingJob(post="otsu", theta=3, crf={"iterations": 9}).identity() == {
-        "version": 1,
+        "version": 2,
         "post": "otsu",
     }
     assert LabellingJob(post="threshold", theta=64).identity()["theta"] == 64

@@ -58,6 +58,18 @@ def test_a_segmentor_that_is_left_out_is_named_with_its_command(config):
     assert f"{trained}={file}" in left.evaluations_flags("voc_table3")["evaluations"]
 
 
+def test_a_variant_that_is_left_out_is_named_with_its_command(config):
+    left = targets_of(config, targets=["voc_table1"], leave_out={"official": "make it"})
+    assert {e.method for e in left.measured("voc_table1")} == {
+        *("base", "one_noise", "official_one_noise")
+    }
+    named = ["masks/voc/train/official/none=make it", "masks/voc/train/official/crf=make it"]
+    assert left.evaluations_flags("voc_table1")["left_out"] == named
+    assert targets_of(config, targets="all", leave_out={"official": "make it"}).measured(
+        "voc_table1"
+    ) == targets_of(config, targets="all").measured("voc_table1")
+
+
 def test_what_a_server_scores_is_submitted(config):
     for archive in targets_of(config).submissions("voc_table3"):
         _, _, segmentor, split = archive.removesuffix(".tgz").split("/")

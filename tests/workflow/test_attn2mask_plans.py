@@ -42,7 +42,7 @@ def test_the_six_tables_are_planned_at_mini_scale(mini):
     assert jobs["make_table"] == 6
     assert jobs["generate_images"] == 1200 // 300 + 600 // 300 + 1 + 1
     assert jobs["invert_image"] == 150 // 75 + 75 // 75
-    assert jobs["train_segmentor"] == jobs["evaluate_segmentor"] == 17
+    assert jobs["train_segmentor"] == jobs["evaluate_segmentor"] == 20
     assert jobs["train_dreambooth_lora"] == 1
     assert jobs["build_mini_world"] == 3
     for absent in ("download_dataset", "fetch_models", "extract_attention"):
@@ -56,7 +56,7 @@ def test_the_six_tables_are_planned_at_paper_scale_without_data(paper):
     sets = (168_679, 100_000, 12_000, 12_000)
     assert jobs["generate_images"] == sum(ceil(count / size) for count in sets)
     assert jobs["invert_image"] == ceil(1464 / 50) + ceil(1449 / 50)
-    assert jobs["train_segmentor"] == 17
+    assert jobs["train_segmentor"] == 20
     assert "--captions resources/coco/annotations/captions_train2014.json" in output
     assert "build_mini_world" not in jobs
 
@@ -69,10 +69,10 @@ def test_every_flag_of_these_rules_is_known_to_its_script(mini, paper, scripts_o
 def test_a_table_generates_no_more_images_than_it_needs(plan):
     jobs, output = plan("results/attn2mask_voc_table5.csv", "--cores", "2")
     assert jobs["generate_images"] == 10_000 // 500
-    assert jobs["refine_synthetic"] == jobs["train_segmentor"] == 5
-    for post in ('{"post":"threshold","theta":64.0,"version":1}', '{"post":"otsu","version":1}'):
+    assert jobs["refine_synthetic"] == jobs["train_segmentor"] == 8
+    for post in ('{"post":"threshold","theta":64.0,"version":2}', '{"post":"otsu","version":2}'):
         assert post in output
-    assert '{"beta":0.0,"version":1}' in output
+    assert '{"beta":0.0,"version":2}' in output
 
 
 def test_only_the_adapted_images_come_from_the_lora(mini):

@@ -18,7 +18,7 @@ MINI = ("--configfile", "config/mini.yaml")
 
 def test_paper_scale_is_planned_without_data(plan):
     jobs, output = plan("--cores", "all", "--resources", "gpu=2")
-    photos = (1464, 1464, 10582, 82081)
+    photos = 2 * (1464, 1464, 10582, 82081)  # in both profiles
     assert jobs["extract_attention"] == sum(ceil(count / 200) for count in photos)
     assert jobs["make_table"] == 4
     assert jobs["make_submission"] == 2  # VOC's test labels are on its server
@@ -115,6 +115,30 @@ def test_a_segmentor_that_is_left_out_costs_nothing_and_its_row_names_its_comman
     assert jobs["train_segmentor"] == jobs["build_mini_world"] == 1  # no COCO
     name = "segmentors/deeplabv2_voc_coco_init/val"
     assert f"'{name}=make mini-text2mask'" in output
+
+
+def test_rows_of_the_authors_profile_cost_nothing_until_all_is_asked_for(plan):
+    table = ("results/mini/voc_table1.csv", "--cores", "all", *MINI)
+    jobs, output = plan(*table)
+    assert jobs["extract_attention"] == 2 and "attention/voc/train/official" not in output
+    assert "'masks/voc/train/official/crf=make mini-text2mask'" in output
+    jobs, output = plan(*table, "--config", "targets=all")
+    assert jobs["extract_attention"] == 4
+    command = re.search(r"python scripts/extract_attention.py .*train/official/.*", output)[0]
+    assert "--labels mask" in command and '"profile":"official"' in command
+
+
+def test_cocos_masks_have_the_authors_background_score_at_the_paper_scale_alone(plan):
+    target = "evaluation/masks/coco/train/once/coco_crf/metrics.json"
+    _, output = plan(f"work/{target}", "--cores", "all", "--resources", "gpu=1")
+    assert """--settings '{"background":{"threshold":0.7},"version":1}'""" in output
+    _, output = plan(f"work/mini/{target}", "--cores", "all", *MINI)
+    assert "threshold" not in re.search(r"python scripts/refine_masks.py .*", output)[0]
+    _, output = plan("results/coco_table4.csv", "--cores", "all", "--resources", "gpu=1")
+    trained = re.search(
+        r"python scripts/train_segmentor.py .*segmentors/deeplabv2_coco/.*", output
+    )[0]
+    assert "work/masks/coco/train/once/coco_crf-train" in trained
 
 
 def test_a_row_stays_in_the_table_once_it_is_measured(snakemake, checkout):

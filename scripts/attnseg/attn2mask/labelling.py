@@ -37,7 +37,7 @@ def synthetic_mask(
     if options.post == "otsu":
         return otsu_labels(grown.numpy()), reliable
     if options.post == "crf":
-        scores = crf_probabilities(image, crf_input(scores), options.crf)
+        scores = crf_probabilities(image, crf_input(scores, options.crf.clip), options.crf)
     return scores.argmax(0).astype(np.uint8), reliable
 
 

@@ -187,7 +187,7 @@ class Backbone(Denoiser):
         """Token positions of each class of a query in `Text.hidden`.
 
         Raises:
-            UserError: if a class's tokens do not fit the text encoder's window.
+            TooLong: if a class's tokens do not fit the text encoder's window.
         """
 
     @abstractmethod

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+class TooLong(UserError):
+    """A class of a query is past the text encoder's window."""
+
+
 @dataclass(frozen=True)
 class Query:
     """A text, and for each class the characters [start, end) that name it."""
@@ -25,7 +29,8 @@ def token_positions(tokenizer: "PreTrainedTokenizerBase", query: Query) -> list[
     They cover all words of a class and all pieces of a word.
 
     Raises:
-        UserError: if a class has no tokens or they do not fit the tokenizer's window.
+        TooLong: if a class does not fit the tokenizer's window.
+        UserError: if a class has no tokens.
     """
 
     def count(end: int) -> int:
@@ -38,10 +43,9 @@ def token_positions(tokenizer: "PreTrainedTokenizerBase", query: Query) -> list[
         if not places:
             raise UserError(f"the tokenizer has no token for {phrase!r}: use another word for it")
         if places[-1] >= room:
-            raise UserError(
+            raise TooLong(
                 f"{phrase!r} is past the text encoder's window of {room + 1} tokens in a query of "
-                f"{len(query.spans)} classes: name fewer, or set extraction.query.composed to false "
-                "(one sentence per class)"
+                f"{len(query.spans)} classes: use a shorter name"
             )
     return positions
 

@@ -29,10 +29,9 @@ def with_beta_background(maps: torch.Tensor, beta: float = 0.2) -> torch.Tensor:
     return torch.cat([1 - maps.amax(0, keepdim=True) - beta, maps])
 
 
-def crf_input(scores: np.ndarray) -> np.ndarray:
-    """Scores as probabilities: [K + 1, H, W], clipped to [1e-5, 1] and divided by their sum."""
-    clipped = np.clip(scores, 1e-5, 1)
-    return clipped / clipped.sum(0)
+def crf_input(scores: np.ndarray, clip: float) -> np.ndarray:
+    """Scores as SimpleCRF takes them: [K + 1, H, W], clipped to [clip, 1 - clip], not normalised."""
+    return np.clip(scores, clip, 1 - clip)
 
 
 def reliability(scores: np.ndarray, r: float = 0.5) -> np.ndarray:

@@ -5,7 +5,8 @@ the paper's row, at every scale; the number used is in metrics.json.
     segmentors/real_voc/val                           DeepLabv3+ trained on ground truth
     segmentors/attn2mask_voc_<images>/val             DeepLabv3+ trained on generated images
     segmentors/attn2mask_beco_voc_<images>/val        the same with BECO
-    segmentors/attn2mask_voc_10000_<post>/val         threshold_64, threshold_128, otsu, beta_0
+    segmentors/attn2mask_voc_10000_<post>/val         threshold_64, threshold_128, otsu, beta_0,
+                                                      threshold_64_max, threshold_128_max, crf_max
     segmentors/nti_voc_train/val                      trained on masks of null-text inversion
     masks/voc/val/nti/crf                             null-text inversion of the val images themselves
     segmentors/{real,attn2mask}_imagenet_s_<images>/validation
@@ -14,7 +15,7 @@ the paper's row, at every scale; the number used is in metrics.json.
 
 import itertools
 
-from attnseg.results.description import Finding, Row, Source, Table, plain, rows_by_method
+from attnseg.results.description import Finding, Nearest, Row, Source, Table, plain, rows_by_method
 
 FULL = "168679"
 VOC_COLUMNS = {  # printed name -> name in metrics.json
@@ -178,7 +179,11 @@ def _table5() -> Table:
         "Otsu": "_otsu",
         "dCRF β = 0": "_beta_0",
         "dCRF β = 0.2": "",  # the 10,000 row of Table 2
+        "Thresholding θ = 64 [max]": "_threshold_64_max",
+        "Thresholding θ = 128 [max]": "_threshold_128_max",
+        "dCRF β = 0.2 [max]": "_crf_max",
     }
+    thresholds = ("Thresholding θ = 64", "Thresholding θ = 128")
     return Table(
         target="attn2mask_voc_table5",
         number="attn2mask, Table 5",
@@ -193,7 +198,19 @@ def _table5() -> Table:
         findings=tuple(
             Finding(("dCRF β = 0.2", "mIoU"), (other, "mIoU"))
             for other in methods
-            if other != "dCRF β = 0.2"
+            if other != "dCRF β = 0.2" and not other.endswith("]")
+        ),
+        nearest=Nearest(
+            {
+                way: [
+                    ((name + suffix, "mIoU"), (f"dCRF β = 0.2{suffix}", "mIoU"))
+                    for name in thresholds
+                ]
+                for way, suffix in {
+                    "from minimum to maximum": "",
+                    "by the maximum": " [max]",
+                }.items()
+            }
         ),
     )
 

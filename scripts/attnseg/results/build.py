@@ -5,14 +5,14 @@ import difflib
 import json
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import Literal, TypedDict, cast
 
 from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
 from attnseg.results import evaluations_needed
-from attnseg.results.description import Cell, Finding, Source, Table
+from attnseg.results.description import Cell, Finding, Nearest, Source, Table, as_printed
 from attnseg.results.notes import Note, dump, parse
 
 PUBLISHED_COLUMNS = ("method", "metric", "paper", "note")
@@ -127,7 +127,10 @@ def _measured(
         measurement(name, metrics, source.metric)
         for name, metrics in zip(source.evaluations, found, strict=True)
     ]
-    remarks = list(dict.fromkeys(remark for m in found for remark in m.get("remarks") or ()))
+    remarks = [remark for m in found for remark in m.get("remarks") or ()]
+    if source.background is not None:
+        remarks += [remark for m in found for remark in _background(m, source.background)]
+    remarks = list(dict.fromkeys(remarks))
     values = [value for value in measured if value is not None]
     if len(values) < len(measured):
         reason = "no pixel of the class" if source.metric.startswith("iou/") else source.missing
@@ -149,6 +152,17 @@ def _measured(
     }
 
 
+def _background(metrics: Mapping, expected: float) -> list[str]:
+    """What to say where masks have another background score than at the paper scale."""
+    options = (metrics.get("parameters") or {}).get("options", {})
+    used = options.get("background", {}).get("threshold", 1.0)
+    if used == expected:
+        return []
+    return [
+        f"{metrics['dataset']}'s background score is ({used:g} - max)², not ({expected:g} - max)²"
+    ]
+
+
 def _line(columns: Mapping[str, str], note: Note) -> Line:
     """Columns of a tidy CSV, with a parsed note."""
     return cast(Line, {**columns, "note": note})
@@ -167,7 +181,7 @@ def table_rows(
     cells = [*published, *(c for c in table.cells if c in table.ours and c not in published)]
     rows = []
     for cell in cells:
-        paper, note = published.get(cell, ("", ""))
+        paper, note = published.get(as_printed(cell), ("", ""))
         row = _line(dict.fromkeys(COLUMNS, ""), Note())
         row.update({"method": cell[0], "metric": cell[1], "paper": paper})
         if cell in table.ours:
@@ -180,6 +194,8 @@ def table_rows(
     for finding in table.findings:
         better, worse = by_cell[finding.better], by_cell[finding.worse]
         add_outcome(finding, better, worse)
+    if table.nearest is not None:
+        add_nearest(table.nearest, by_cell)
     return rows
 
 
@@ -193,6 +209,35 @@ def add_outcome(finding: Finding, better: Line, worse: Line) -> None:
     if better["paper"] and worse["paper"]:
         words += f" (paper {float(better['paper']) - float(worse['paper']):+.1f})"
     (better["note"].holds if here > 0 else better["note"].does_not_hold).append(words)
+
+
+def add_nearest(nearest: Nearest, rows: Mapping[Cell, Line]) -> None:
+    """Remark with which way the differences are nearest to the paper's; nothing where one was not
+    measured."""
+
+    def differences(pairs: Sequence[tuple[Cell, Cell]], column: Literal["paper", "ours"]) -> list:
+        return [float(rows[a][column]) - float(rows[b][column]) for a, b in pairs]
+
+    first = next(iter(nearest.ways.values()))
+    if any(
+        rows[c]["ours"] == "" for pairs in nearest.ways.values() for pair in pairs for c in pair
+    ):
+        return
+    paper = differences(first, "paper")
+    found = {way: differences(pairs, "ours") for way, pairs in nearest.ways.items()}
+    off = {
+        way: statistics.fmean(abs(a - b) for a, b in zip(values, paper, strict=True))
+        for way, values in found.items()
+    }
+    said = [
+        f"{', '.join(f'{value:+.1f}' for value in values)} {way}"
+        for way, values in ({"in the paper": paper} | found).items()
+    ]
+    names = " and ".join(a[0] for a, _ in first)
+    rows[first[0][0]]["note"].remark.append(
+        f"{names} over {first[0][1][0]}: {'; '.join(said)}. Nearest to the paper: "
+        f"{min(off, key=lambda way: off[way])}"
+    )
 
 
 def read_rows(path: str | os.PathLike) -> list[Line]:

@@ -7,13 +7,20 @@ Cell = tuple[str, str]  # (method label, metric label)
 
 NOT_EVALUATED = "not evaluated in this run"
 
+# What a label ends with in brackets, where a row of the print is measured in another way, too
+READINGS = {
+    "official": "under the profile of the authors' code",
+    "max": "maps of attention scaled by their maximum, not from their minimum to it",
+}
+
 
 @dataclass(frozen=True)
 class Source:
     """The source of our value of a cell: the mean of `metric` over `evaluations`.
 
     `metric`: a key of metrics.json, or `iou/<class>` for one class. `missing`: the reason printed if
-    there is no value. `pending`: true if the workflow cannot run the evaluations yet.
+    there is no value. `pending`: true if the workflow cannot run the evaluations yet. `background`: the
+    threshold of the background's score at the paper scale; a remark says where a run has another one.
     """
 
     evaluations: tuple[str, ...]
@@ -21,6 +28,7 @@ class Source:
     missing: str = NOT_EVALUATED
     pending: bool = False
     decimals: int = 1
+    background: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,10 +49,19 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Nearest:
+    """Ways to compute a table where the paper leaves open which is its own: a remark says with which one
+    the differences of cells come nearest to the paper's. `ways`: name -> pairs of cells."""
+
+    ways: Mapping[str, Sequence[tuple[Cell, Cell]]]
+
+
+@dataclass(frozen=True)
 class Table:
     """A table as printed in the paper, and the source of each value that is measured here.
 
     findings: comparisons; the note of the better cell says how they come out here.
+    nearest: what a remark compares with the paper, where a table is computed in several ways.
     """
 
     target: str
@@ -55,11 +72,24 @@ class Table:
     rows: tuple[Row, ...]
     ours: Mapping[Cell, Source] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    nearest: Nearest | None = None
 
     @property
     def cells(self) -> list[Cell]:
         """All (method, metric) of the table, in printed order."""
         return [cell for row in self.rows for cell in row.cells if cell is not None]
+
+
+def reading(method: str) -> str:
+    """What a label ends with in brackets, if that is one of `READINGS`, else ""."""
+    _, _, last = method.removesuffix("]").rpartition(" [")
+    return last if last in READINGS and method.endswith("]") else ""
+
+
+def as_printed(cell: Cell) -> Cell:
+    """The cell of the print that a cell is another reading of; itself, if it is none."""
+    method, metric = cell
+    return method.removesuffix(f" [{reading(method)}]"), metric
 
 
 def rows_by_method(

@@ -6,10 +6,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 
 from attnseg.results import FIGURES, TABLES
 from attnseg.results.build import Line, read_rows
-from attnseg.results.description import Row, Table, plain, rows_by_method, with_cells
+from attnseg.results.description import (
+    READINGS,
+    Row,
+    Table,
+    as_printed,
+    plain,
+    reading,
+    rows_by_method,
+    with_cells,
+)
 
 GAP = "-"  # no such value in the paper
 NOT_RUN = "–"
@@ -109,6 +119,28 @@ def notes_under(rows: Sequence[Line]) -> list[str]:
             for method, metrics in methods.items()
         ]
         notes.append(f"Not run ({'; '.join(names)}): {reason}")
+    return notes + _readings(rows)
+
+
+def _readings(rows: Sequence[Line]) -> list[str]:
+    """What brackets after labels mean, and how far ours differs from the values without them."""
+    ours = {(row["method"], row["metric"]): row["ours"] for row in rows}
+    gaps: dict[str, list[float]] = {}
+    for row in rows:
+        cell = (row["method"], row["metric"])
+        if name := reading(cell[0]):
+            gaps.setdefault(name, [])
+            if row["paper"] and ours[cell] and ours.get(as_printed(cell)):
+                gaps[name].append(float(ours[cell]) - float(ours[as_printed(cell)]))
+    notes = []
+    for name, found in gaps.items():
+        note = f"[{name}]: {READINGS[name]}; which of the two the paper printed is not known"
+        if found:
+            note += (
+                f"; ours differs by {min(found):+.1f} to {max(found):+.1f} from the value without it, "
+                f"{fmean(found):+.1f} on average"
+            )
+        notes.append(note)
     return notes
 
 

@@ -88,7 +88,7 @@ class Targets:
 
     def command(self, evaluation: Evaluation) -> str | None:
         """The command that makes an evaluation which this run leaves out; None for one it makes."""
-        if not evaluation.trained or self.config["targets"] == "all":
+        if self.config["targets"] == "all":
             return None
         return self.config["leave_out"].get(evaluation.method)
 

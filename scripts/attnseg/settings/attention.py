@@ -79,8 +79,8 @@ class Query(Settings):
 
     composed: bool = key(
         True,
-        "One sentence with all classes of the image, rather than one sentence per class; false where they "
-        "exceed the text encoder's window.",
+        "One sentence with all classes of the image, or as few as fit the text encoder's window, rather "
+        "than one sentence per class.",
         papers="Text2Mask: true",
     )
     synonyms: bool = key(

@@ -76,8 +76,8 @@ class Config(Settings):
     )
     leave_out: dict[Name, str] = key(
         {},
-        "Segmentors left out of tables unless `targets` is `all` or their evaluation exists, with the "
-        "command that makes them, which is printed in their rows.",
+        "Segmentors and variants left out of tables unless `targets` is `all` or their evaluation exists, "
+        "with the command that makes them, which is printed in their rows.",
     )
     claims: Claims = part(Claims)
     figures: Figures = part(Figures)

@@ -1,6 +1,6 @@
 """Settings of generated images, inverted photos, and the masks of both (attn2mask)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from attnseg.settings.attention import Bilateral, Crf, Gaussian
 from attnseg.settings.base import (
@@ -153,6 +153,13 @@ class SimpleCrf(Crf):
     iterations: Count = key(5, "Mean-field iterations.", papers="attn2mask: SimpleCRF's default, 5")
     gaussian: SimpleGaussian = part(SimpleGaussian)
     bilateral: SimpleBilateral = part(SimpleBilateral)
+    clip: float = key(
+        0.01,
+        "Scores are clipped to [clip, 1 - clip]; they are not normalised.",
+        papers="SimpleCRF: 0.01",
+        ge=0.00001,
+        lt=0.5,
+    )
 
 
 class Labelling(Settings):
@@ -166,8 +173,8 @@ class Labelling(Settings):
     )
     normalise: Literal["minmax", "max", "none"] = key(
         "minmax",
-        "The scaling of each class's map.",
-        papers="attn2mask: not stated",
+        "The scaling of each class's map: to [0, 1] (minmax), by its maximum (max), or none.",
+        papers='attn2mask: not stated, but "ranging in [0, 255]"; prompt-to-prompt: 255 x / max',
     )
     beta: float = key(
         0.2,
@@ -189,6 +196,7 @@ class Labelling(Settings):
 class LabellingJob(Labelling):
     """Settings of a labelling job."""
 
+    version: ClassVar[int] = 2  # the CRF's scores are clipped as in SimpleCRF
     crf: SimpleCrf = part(SimpleCrf)
 
     def identity(self) -> dict:

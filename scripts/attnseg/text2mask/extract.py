@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from attnseg.backbones.interface import Backbone, Text
-from attnseg.backbones.text import Query
+from attnseg.backbones.text import Query, TooLong
 from attnseg.core.clusters import cbp_scores
 from attnseg.core.geometry import (
     Fit,
@@ -111,21 +111,34 @@ def fit_of(image: np.ndarray, backbone: Backbone, options: Options) -> Fit:
     return own_fit(height, width, backbone.multiple)
 
 
-def queries_of(classes: list[str], options: Options) -> list[tuple[list[int], Query]]:
-    """The queries of an image, each with the indices in `classes` that it covers."""
+def queries_of(
+    backbone: Backbone, classes: list[str], options: Options
+) -> list[tuple[list[int], Query]]:
+    """The queries of an image, each with the indices in `classes` that it covers, in their order.
 
-    def ask(columns: list[int]) -> Query:
-        return text_query(
+    Classes that exceed the text encoder's window in one sentence are asked for in halves, and so on.
+    """
+
+    def ask(columns: list[int]) -> list[tuple[list[int], Query]]:
+        query = text_query(
             [classes[c] for c in columns],
             synonyms=options.query.synonyms,
             background=options.query.background_words,
             profile=options.profile,
             vocabulary=options.vocabulary,
         )
+        if len(columns) > 1:
+            try:
+                backbone.token_positions(query)
+            except TooLong:
+                half = (len(columns) + 1) // 2
+                return ask(columns[:half]) + ask(columns[half:])
+            except UserError:
+                pass  # `query_maps` says it with the photo's name
+        return [(columns, query)]
 
-    columns = range(len(classes))
-    groups = [list(columns)] if options.query.composed else [[c] for c in columns]
-    return [(columns, ask(columns)) for columns in groups]
+    columns = list(range(len(classes)))
+    return ask(columns) if options.query.composed else [q for c in columns for q in ask([c])]
 
 
 @torch.no_grad()
@@ -142,10 +155,11 @@ def extract(
         The maps "<id>/cross" and "<id>/selfcross", [K, h', w'] float16 in [0, 1]: min-max
         normalised, averaged over noises, absent for a sample without classes. And one manifest entry
         per sample: `skipped` lists the classes whose map was constant for some noise, where it
-        counts as 0; `unboxed` counts the maps that the official box mask would have emptied.
+        counts as 0; `unboxed` counts the maps that the official box mask would have emptied;
+        `sentences` counts the queries that its classes took.
 
     Raises:
-        UserError: if a query does not fit the text encoder's window; the message names the sample.
+        UserError: if a single class exceeds the text encoder's window; the message names the sample.
     """
     fits = [fit_of(sample.image, backbone, options) for sample in samples]
     groups: dict[tuple[int, int], list[int]] = {}
@@ -170,6 +184,7 @@ def extract(
             "noises": options.noises,
             "skipped": [],
             "unboxed": 0,
+            "sentences": 0,
         }
         for sample, fit in zip(samples, fits, strict=True)
     ]
@@ -178,7 +193,7 @@ def extract(
         units = [
             (i, view, columns, query)
             for i, view in zip(batch, views, strict=True)
-            for columns, query in queries_of(samples[i].classes, options)
+            for columns, query in queries_of(backbone, samples[i].classes, options)
         ]
         found = query_maps(
             backbone, [(view, query) for _, view, _, query in units], options, passes
@@ -191,6 +206,7 @@ def extract(
                 )
                 whole[columns] = values.half()
                 items[i]["grid"] = list(values.shape[1:])
+            items[i]["sentences"] += 1
             items[i]["unboxed"] += len(maps.unboxed)
             items[i]["skipped"] += [samples[i].classes[columns[k]] for k in sorted(maps.constant)]
     return tensors, items

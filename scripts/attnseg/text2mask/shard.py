@@ -66,7 +66,8 @@ def extract_shard(
     write_shard(output, tensors, items, parameters, timing=timing, precision=precision)
     seconds = time.time() - started
     skipped = sum(bool(item["skipped"]) for item in items)
+    crowded = sum(item["sentences"] > 1 for item in items) if options.query.composed else 0
     print(
         f"{len(items)} photos in {seconds:.1f} s ({len(items) / seconds:.1f} a second), "
-        f"{skipped} with a constant map -> {output}"
+        f"{skipped} with a constant map, {crowded} with more classes than fit one sentence -> {output}"
     )

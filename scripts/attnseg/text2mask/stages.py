@@ -26,14 +26,16 @@ class Stages:
 def stages_of(backbone: Backbone, sample: Sample, options: Options) -> Stages:
     """Everything that is drawn of a photo, at its own size."""
     (view,) = views_of(backbone, [sample], options)
-    ((_, query),) = queries_of(sample.classes, options)
-    (maps,) = query_maps(backbone, [(view, query)], options, with_affinity=True)
-    assert maps.affinity is not None  # it was asked for
-    inside = in_photo(maps.kinds["cross"].shape[1:], view.fit)
-    clusters = spectral_segments(maps.affinity, inside, CLUSTERS, options.seed)
+    queries = [(view, query) for _, query in queries_of(backbone, sample.classes, options)]
+    found = query_maps(backbone, queries, options, with_affinity=True)
+    affinity = found[0].affinity
+    assert affinity is not None  # it was asked for
+    maps = {kind: torch.cat([each.kinds[kind] for each in found]) for kind in found[0].kinds}
+    inside = in_photo(maps["cross"].shape[1:], view.fit)
+    clusters = spectral_segments(affinity, inside, CLUSTERS, options.seed)
     shares = torch.stack([(clusters == n).float() for n in range(CLUSTERS)])
     names = {"cross": "Cross", "cbp": "CBP", "selfcross": "SelfCross"}
-    kinds = {name: to_photo(maps.kinds[k], view.fit, view.size) for k, name in names.items()}
+    kinds = {name: to_photo(maps[k], view.fit, view.size) for k, name in names.items()}
     return Stages(
         sample.image,
         sample.classes,
