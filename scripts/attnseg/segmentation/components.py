@@ -102,11 +102,11 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     logits: [B, C, H, W], 0 is the background. labels: [B, H, W] int64, IGNORED where unknown.
     """
     losses = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
-    means = [
+    background, foreground = (
         (losses * chosen).sum() / chosen.sum().clamp_min(1)
         for chosen in (labels == 0, (labels != 0) & (labels != IGNORED))
-    ]
-    return sum(means) / 2
+    )
+    return (background + foreground) / 2
 
 
 class GradientAccumulation:

@@ -147,7 +147,7 @@ def load_pretrained(model: nn.Module, source: str) -> None:
         return
     state = _read_weights(source)
     if not any(key.startswith("backbone.") for key in state):
-        if model.backbone.style == "caffe":
+        if isinstance(model.backbone, components.CaffeResNet):
             state = from_caffe(state)
         state = {f"backbone.{key}": value for key, value in state.items()}
     own = model.state_dict()

@@ -129,9 +129,13 @@ class Segmentor(Settings):
     min_lr: NotNegative = key(0.0, "The final learning rate of the decay.")
     warmup: Natural = key(0, "Iterations of linear increase before the decay.")
     poly_power: NotNegative = key(
-        0.9, "The exponent of the learning rate's decay.", papers="kazuto1011, mmsegmentation, BECO: 0.9"
+        0.9,
+        "The exponent of the learning rate's decay.",
+        papers="kazuto1011, mmsegmentation, BECO: 0.9",
     )
-    momentum: NotNegative = key(0.9, "SGD momentum.", papers="kazuto1011, mmsegmentation, BECO: 0.9")
+    momentum: NotNegative = key(
+        0.9, "SGD momentum.", papers="kazuto1011, mmsegmentation, BECO: 0.9"
+    )
     weight_decay: NotNegative = key(
         0.0005, "Weight decay.", papers="kazuto1011: 0.0005; attn2mask: 0.0001"
     )
