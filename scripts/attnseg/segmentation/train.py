@@ -83,9 +83,10 @@ def train(
     except FloatingPointError as problem:
         raise UserError(f"training of {output}: {problem}; lower `lr`") from None
     except torch.OutOfMemoryError:
+        images = settings.images_per_update // processes
         raise UserError(
-            f"training of {output}: out of memory with {settings.images_per_update // processes} images on each "
-            "GPU; use more GPUs, or lower `batch`"
+            f"training of {output}: out of memory with {images} images on each GPU; use more GPUs, or "
+            "lower `batch`"
         ) from None
     if runner.rank == 0:
         save_segmentor(output, model, settings, classes=list(classes), **(about or {}))

@@ -285,7 +285,7 @@ class Segmentor(Settings):
 
     def warmup_iterations(self, images: int) -> int:
         """BECO's warm-up in iterations, for that many images."""
-        return math.ceil(self.beco_warmup * images / self.images_per_update)
+        return math.ceil(self.beco_warmup * images / self.batch)
 
 
 class Train(Settings):
