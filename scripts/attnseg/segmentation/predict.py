@@ -18,6 +18,7 @@ from PIL import Image
 
 from attnseg.io.batches import Batches
 from attnseg.io.files import write_atomically
+from attnseg.segmentation.components import resized
 from attnseg.segmentation.crf import crf_labels
 from attnseg.settings import Crf
 
@@ -48,7 +49,7 @@ def probabilities(
     own = photos.shape[1:3]
     total = torch.zeros((), device=device)
     for scale in scales:
-        size = [max(1, round(side * scale)) for side in own]
+        size = [max(1, round(side * scale)) for side in resized(own, model.short_side)]
         inputs = F.interpolate(pixels, size, mode="bilinear")
         if flip:
             inputs = torch.cat([inputs, inputs.flip(3)])
