@@ -167,7 +167,7 @@ def test_a_data_set_that_needs_an_account_says_what_to_do(program):
     with pytest.raises(UserError, match="register at .*leftImg8bit_trainvaltest.zip") as error:
         program("val=2", dataset="cityscapes")
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="ask the authors"):
+    with pytest.raises(UserError, match="cloud.tsinghua.edu.cn.*docs/mug19.md"):
         program("all=2468", dataset="mug19")
     with pytest.raises(UserError, match="datasets.vox: no such data set"):
         program("val=2", dataset="vox")

@@ -97,11 +97,17 @@ def class_numbers(categories: Sequence[dict], classes: tuple[str, ...] = CLASSES
 
 
 def index(content: dict, classes: tuple[str, ...] = CLASSES) -> list[dict]:
-    """List {id, classes} of the images with at least one annotation, sorted by id."""
+    """List {id, classes} of the images with at least one annotation, sorted by id.
+
+    A class that an image has in crowds alone is none of its classes, as it is not in the mask; an
+    image of nothing but crowds stays in the list, without classes.
+    """
     numbers = class_numbers(content["categories"], classes)
     present: dict[int, set[int]] = {}
     for annotation in content["annotations"]:
-        present.setdefault(annotation["image_id"], set()).add(numbers[annotation["category_id"]])
+        found = present.setdefault(annotation["image_id"], set())
+        if not annotation.get("iscrowd"):
+            found.add(numbers[annotation["category_id"]])
     items = [
         {
             "id": Path(image["file_name"]).stem,
@@ -143,7 +149,7 @@ class Coco(Dataset):
         return next((path for path in paths if path.is_file()), paths[0])
 
     def labels_from_instances(self, root: Path, image_id: str, split: str | None) -> list[str]:
-        """The annotated classes, including crowds."""
+        """The annotated classes; those of crowds alone are not counted."""
         parts = image_id.split("_")
         splits = [parts[1]] if len(parts) == 3 else ["train2017", "val2017"]
         if split:
