@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 import download_dataset
-from attnseg.datasets import completeness
+from attnseg.datasets import completeness, parts
 from attnseg.datasets.coco import DATASET as coco
 from attnseg.datasets.images import PALETTE, read_mask
 from attnseg.datasets.voc import DATASET as voc
@@ -83,14 +83,14 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def program(server, tmp_path):
     """The program with a registry whose addresses and counts are those of the local VOC."""
     entries = completeness.read_registry()
-    parts = entries["voc"]["parts"]
+    voc_parts = entries["voc"]["parts"]
     for name, file in (("trainval", "voc.tar"), ("sbd", "sbd.tgz"), ("test", "absent.tar")):
-        parts[name]["urls"] = [f"{server[0]}/moved/{file}", f"{server[0]}/{file}"]
+        voc_parts[name]["urls"] = [f"{server[0]}/moved/{file}", f"{server[0]}/{file}"]
         for key in ("sha256", "md5", "bytes"):
-            parts[name].pop(key, None)
-    parts["trainval"]["holds"] = {"JPEGImages": 3, "ImageSets/Segmentation/val.txt": 1}
-    parts["sbd"]["holds"] = {"SBD/cls": 1}
-    parts["aug"]["holds"] = {"SegmentationClassAug": 3, "ImageSets/Segmentation/trainaug.txt": 2}
+            voc_parts[name].pop(key, None)
+    voc_parts["trainval"]["holds"] = {"JPEGImages": 3, "ImageSets/Segmentation/val.txt": 1}
+    voc_parts["sbd"]["holds"] = {"SBD/cls": 1}
+    voc_parts["aug"]["holds"] = {"SegmentationClassAug": 3, "ImageSets/Segmentation/trainaug.txt": 2}
     (tmp_path / "registry.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
 
     def run(*splits, dataset="voc", source="download"):
@@ -202,6 +202,26 @@ def test_coco_masks_are_built_where_the_photos_are(program, tmp_path):
     (tmp_path / "registry.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
     assert program("val=1", dataset="coco") == 0
     assert coco.labels(root, "COCO_val2014_000000000001", "mask") == ["bicycle"]
+
+
+def test_files_of_coco_2017_alone_are_used_as_they_are(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "get_part", lambda part, *_: pytest.fail(f"gets {part['what']}"))
+    root = tmp_path / "data"
+    (root / "annotations").mkdir(parents=True)
+    (root / "val2017").mkdir()
+    categories = [{"id": n, "name": name} for n, name in enumerate(coco.classes, 1)]
+    image = {"id": 1, "file_name": "000000000001.jpg", "height": 8, "width": 10}
+    square = {"image_id": 1, "category_id": 2, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
+    content = {"images": [image], "annotations": [square], "categories": categories}
+    for name in ("instances_train", "instances_val", "captions_train", "captions_val"):
+        (root / "annotations" / f"{name}2017.json").write_text(json.dumps(content))
+    Image.new("RGB", (10, 8)).save(root / "val2017" / image["file_name"])
+    with pytest.raises(UserError, match="val2017 lists 1 images, datasets.coco.splits.val") as error:
+        program("val=40137", dataset="coco")
+    assert "\n" not in str(error.value) and not (root / "masks").exists()
+    assert program("val=1", dataset="coco") == 0
+    assert coco.labels(root, "000000000001", "mask") == ["bicycle"]
+    assert {path.name for path in root.iterdir()} == {"annotations", "masks", "val2017"}
 
 
 def test_every_checksum_has_an_origin_and_every_part_its_fields():

@@ -178,3 +178,18 @@ def test_photos_are_found_by_the_split_in_their_name(root):
     Image.new("RGB", (4, 4)).save(root / "val2017" / "000000000042.jpg")
     assert coco.image_path(root, "000000000042").parent.name == "val2017"
     assert coco.image_path(root, "000000000043").parent.name == "train2017"
+
+
+def test_photos_of_2017_serve_the_ids_of_2014(root):
+    assert coco.split_on_disk(root, "train") == "train2014"  # not there yet
+    photo = root / "train2017" / "000000000009.jpg"
+    photo.parent.mkdir()
+    Image.new("RGB", (4, 4)).save(photo)
+    assert coco.image_path(root, "COCO_train2014_000000000009") == photo
+    assert coco.split_on_disk(root, "train") == "train2017"
+    renamed = root / "train2014" / "000000000009.jpg"
+    renamed.parent.mkdir()
+    Image.new("RGB", (4, 4)).save(renamed)
+    assert coco.image_path(root, "COCO_train2014_000000000009") == renamed
+    assert coco.split_on_disk(root, "train") == "train2014"
+    assert coco.split_on_disk(root, "val") == "val"

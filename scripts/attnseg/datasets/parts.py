@@ -18,7 +18,7 @@ def get_parts(
     processes: int,
 ) -> None:
     """Download, unpack and build the parts that `splits` need and that are not there."""
-    parts = parts_of(entry, list(splits))
+    parts = parts_of(entry, [dataset.split_on_disk(root, split) for split in splits])
     lacking = {
         name: part
         for name, part in parts.items()
