@@ -90,7 +90,10 @@ def program(server, tmp_path):
             voc_parts[name].pop(key, None)
     voc_parts["trainval"]["holds"] = {"JPEGImages": 3, "ImageSets/Segmentation/val.txt": 1}
     voc_parts["sbd"]["holds"] = {"SBD/cls": 1}
-    voc_parts["aug"]["holds"] = {"SegmentationClassAug": 3, "ImageSets/Segmentation/trainaug.txt": 2}
+    voc_parts["aug"]["holds"] = {
+        "SegmentationClassAug": 3,
+        "ImageSets/Segmentation/trainaug.txt": 2,
+    }
     (tmp_path / "registry.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
 
     def run(*splits, dataset="voc", source="download"):
@@ -216,7 +219,9 @@ def test_files_of_coco_2017_alone_are_used_as_they_are(program, tmp_path, monkey
     for name in ("instances_train", "instances_val", "captions_train", "captions_val"):
         (root / "annotations" / f"{name}2017.json").write_text(json.dumps(content))
     Image.new("RGB", (10, 8)).save(root / "val2017" / image["file_name"])
-    with pytest.raises(UserError, match="val2017 lists 1 images, datasets.coco.splits.val") as error:
+    with pytest.raises(
+        UserError, match="val2017 lists 1 images, datasets.coco.splits.val"
+    ) as error:
         program("val=40137", dataset="coco")
     assert "\n" not in str(error.value) and not (root / "masks").exists()
     assert program("val=1", dataset="coco") == 0

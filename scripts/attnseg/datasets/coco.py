@@ -146,7 +146,9 @@ class Coco(Dataset):
         number = image_id.rpartition("_")[2]
         places = [f"{folder}/{number}.jpg" for folder in ("train2017", "val2017")]
         if number != image_id:
-            places = [f"{image_id.split('_')[1]}/{name}.jpg" for name in (image_id, number)] + places
+            places = [
+                f"{image_id.split('_')[1]}/{name}.jpg" for name in (image_id, number)
+            ] + places
         paths = [Path(root) / place for place in places]
         return next((path for path in paths if path.is_file()), paths[0])
 

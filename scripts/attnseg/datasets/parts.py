@@ -38,7 +38,9 @@ def get_parts(
         # the archives, and about as much again unpacked
         here = {name for name, part in fetched.items() if archive_of(part, archives).exists()}
         needed = sum(
-            part.get("bytes", 0) * (1 + (name not in here)) for name, part in fetched.items()
+            part.get("bytes", 0) * (1 + (name not in here))
+            for name, part in fetched.items()
+            if not part.get("optional")
         )
         downloads.check_space(root, needed, f"{entry['title']} (archives and content)")
     for part in lacking.values():
