@@ -139,6 +139,27 @@ def test_a_split_that_cannot_be_had_and_nothing_waits_for_is_left_out(program, t
     assert "warning: split test is left out" in capsys.readouterr().err
 
 
+def test_what_a_complete_split_needs_is_not_asked_for_on_behalf_of_another(
+    program, tmp_path, monkeypatch, capsys
+):
+    """A VOC without test.txt, and without what its other splits do not read."""
+    program("train=1", "trainaug=2", "val=1")
+    (tmp_path / "data/JPEGImages/b.jpg").rename(tmp_path / "b.jpg")
+    (tmp_path / "data/ImageSets/Segmentation/val.txt").unlink()
+
+    def offline(part, *_):
+        raise UserError(f"{part['what']}: unreachable")
+
+    monkeypatch.setattr(parts, "get_part", offline)
+    capsys.readouterr()
+    assert program("train=1", "trainaug=2", "test=5") == 0
+    said = capsys.readouterr().err
+    assert "warning: photos of test" in said and "warning: split test is left out" in said
+    assert set(json.loads((tmp_path / "voc.json").read_text())["splits"]) == {"train", "trainaug"}
+    with pytest.raises(UserError, match="photos, objects, masks of train and val: unreachable"):
+        program("train=1", "trainaug=2", "val=1", "test=5")
+
+
 def test_a_wrong_number_of_images_is_refused(program, tmp_path):
     with pytest.raises(UserError, match="train lists 1 images, .*train.images says 2"):
         program("train=2", "trainaug=2", "val=1")

@@ -14,11 +14,12 @@ def get_parts(
     entry: dict,
     root: Path,
     splits: dict[str, int],
+    incomplete: list[str],
     archives: Path,
     processes: int,
 ) -> None:
-    """Download, unpack and build the parts that `splits` need and that are not there."""
-    parts = parts_of(entry, [dataset.split_on_disk(root, split) for split in splits])
+    """Download, unpack and build the parts that the `incomplete` of `splits` need and that are not there."""
+    parts = parts_of(entry, [dataset.split_on_disk(root, split) for split in incomplete])
     lacking = {
         name: part
         for name, part in parts.items()
