@@ -4,7 +4,7 @@
     python scripts/build_coco_masks.py --root resources/coco --splits train val
 
 Masks are palette PNGs in <root>/masks: 0 background, 1 to 80 the categories in the order of their
-ids. Where instances overlap the smaller one is on top, crowds are below. Existing masks are kept.
+ids. Where instances overlap the last one is on top, crowds are left out. Existing masks are kept.
 """
 
 import sys

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Write prompts for the generation of training images, one JSON object per line.
 
-    --source mini_world              captions of the mini world's scenes that name a class of VOC
     --source coco --captions FILE    captions that name a class of --dataset, in random order
     --source imagenet_s --root DIR   "a photo of <class> with a background", a random synonym each
     --source cityscapes              "a photo of <class>, <class>, ... in cityscape by ..."
@@ -24,7 +23,7 @@ from attnseg.settings import Synthesis
 
 def main(argv: list[str] | None = None) -> int:
     parser = flags.program(__doc__, "--seed", output="prompts file (.jsonl)")
-    parser.add_argument("--source", required=True, help="mini_world, or as --dataset")
+    parser.add_argument("--source", required=True, help="as --dataset")
     parser.add_argument(
         "--count", type=int, help="prompts; without it, every caption of --captions"
     )
@@ -62,17 +61,13 @@ def build(args: argparse.Namespace) -> list[prompt_sets.Prompt]:
     """The prompts requested on the command line."""
     if args.count is not None and args.count < 1:
         raise UserError(f"--count {args.count}: give at least 1")
-    source = None if args.source == "mini_world" else datasets.load(args.source)
-    if source and source.captions and args.captions is None:
+    source = datasets.load(args.source)
+    if source.captions and args.captions is None:
         raise UserError(
             f"--source {source.name} needs --captions: give {source.captions} of its folder"
         )
     if args.captions is None and args.count is None:
         raise UserError(f"--source {args.source} needs --count")
-    if source is None:
-        from attnseg.mini.world.prompts import mini_world_prompts
-
-        return mini_world_prompts(args.count, args.seed)
     if args.captions is not None:
         captions, literal = prompt_sets.read_captions(args.captions), args.person_words == "literal"
         return prompt_sets.caption_prompts(captions, args.count, args.seed, args.dataset, literal)

@@ -46,9 +46,10 @@ def main(argv: list[str] | None = None) -> int:
     entry = completeness.entry_of(args.dataset, completeness.read_registry(args.registry))
     without = {*entry.get("splits_without_masks", []), *args.without_masks}
     states = check(args.dataset, args.root, splits, without)
-    if args.source == "download" and any(state.problem for state in states.values()):
+    incomplete = [name for name, state in states.items() if state.problem]
+    if args.source == "download" and incomplete:
         archives = args.output.parent / "downloads"
-        get_parts(args.dataset, entry, args.root, splits, archives, args.processes)
+        get_parts(args.dataset, entry, args.root, splits, incomplete, archives, args.processes)
         states = check(args.dataset, args.root, splits, without)
     unlisted = set()
     if args.source == "folder":  # one's own photos need not fill every split that is configured

@@ -7,7 +7,8 @@
 
 A prediction is the mean of the probabilities over the scales and the mirrored photo, refined by the
 dense CRF. Writes metrics.json and per_image.npz to --output. If the ground truth is not published
-(VOC test), --submission writes an archive for the evaluation server.
+(VOC test), --submission writes an archive for the evaluation server; with --record, which says what
+became of it, absent photos are no error.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from attnseg.app import flags
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
+from attnseg.io.files import write_json
 from attnseg.results.iou import counts, write_metrics
 from attnseg.segmentation.data import split_pairs
 from attnseg.settings import TestJob, read_segmentor
@@ -35,10 +37,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="folder for metrics.json and per_image.npz")
     parser.add_argument("--save-predictions", type=Path, help="folder for palette PNG files")
     parser.add_argument("--submission", type=Path, help=".tgz for VOC's evaluation server")
+    parser.add_argument("--record", type=Path, help="JSON of the archive, or of why there is none")
     flags.add(parser, "--processes", default=None, help="of the CRF (default: the cores)")
     args = parser.parse_args(argv)
     if not (args.output or args.save_predictions or args.submission):
         raise UserError("nothing to write: give --output, --save-predictions or --submission")
+    if args.record and (args.output or args.save_predictions or not args.submission):
+        raise UserError("--record is of an archive: give it with --submission alone")
     if args.processes is not None and args.processes < 1:
         raise UserError(f"--processes {args.processes}: at least 1")
     return args
@@ -50,8 +55,16 @@ def main(argv: list[str] | None = None) -> int:
     from attnseg.io.gpu import claim_device
 
     test, dataset = given_settings(args, TestJob), args.dataset
-    classes, pairs = split_pairs(dataset, args.root, args.split)
-    pairs.check("use --submission alone where the truth is secret", masks=bool(args.output))
+    try:
+        classes, pairs = split_pairs(dataset, args.root, args.split)
+        pairs.check("use --submission alone where the truth is secret", masks=bool(args.output))
+    except UserError as error:
+        if args.record is None:
+            raise
+        args.submission.unlink(missing_ok=True)  # of other weights
+        write_json(args.record, {"archive": None, "missing": str(error)})
+        print(f"{args.submission} is not made: {error}")
+        return 0
     started, found = time.time(), {}
     with contextlib.ExitStack() as stack:
         device = claim_device(args.device)
@@ -91,6 +104,8 @@ def main(argv: list[str] | None = None) -> int:
                 archive.add(image_id, labels)
     seconds = time.time() - started
     print(f"{len(pairs.ids)} photos in {seconds:.1f} s")
+    if args.record:
+        write_json(args.record, {"archive": str(args.submission), "photos": len(pairs.ids)})
     if args.output:
         tp, fp, fn = (np.stack(arrays) for arrays in zip(*found.values(), strict=True))
         metrics = write_metrics(

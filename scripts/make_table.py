@@ -21,7 +21,13 @@ from attnseg.errors import UserError, run
 from attnseg.io import provenance
 from attnseg.io.files import write_json
 from attnseg.results import TABLES, competitors, evaluations_needed, find, pages, render
-from attnseg.results.build import read_evaluations, read_published, table_rows, write_rows
+from attnseg.results.build import (
+    read_evaluations,
+    read_published,
+    table_rows,
+    with_submissions,
+    write_rows,
+)
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published"
 
@@ -53,6 +59,14 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=COMMAND",
         help="an evaluation that this run leaves out, and the command that makes it",
+    )
+    p.add_argument(
+        "--submissions",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=FILE",
+        help="an evaluation that only a server can make, and the record of the archive for it",
     )
     p.add_argument(
         "--methods",
@@ -107,6 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("--output must name a .csv file, as in --output results/voc_table1.csv")
 
     files = named(args.evaluation, "--evaluation")
+    table = with_submissions(table, named(args.submissions, "--submissions"))
     published = read_published(args.published or PUBLISHED / f"{table.target}.csv", table)
     evaluations = read_evaluations(files, table)
     rows = table_rows(table, published, evaluations, named(args.left_out, "--left-out"))

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+import build_mini_prompts
 import build_prompts
 import draw_picture
 import generate_images
@@ -32,9 +33,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("prompts") / "voc.jsonl"
-    assert (
-        build_prompts.main(["--source", "mini_world", "--count", "5", "--output", str(path)]) == 0
-    )
+    assert build_mini_prompts.main(["--count", "5", "--output", str(path)]) == 0
     lines = path.read_text().splitlines()
     lines[2] = json.dumps(json.loads(lines[2]) | {"classes": [], "spans": []})
     path.write_text("\n".join(lines) + "\n")

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 import download_dataset
-from attnseg.datasets import completeness
+from attnseg.datasets import completeness, parts
 from attnseg.datasets.coco import DATASET as coco
 from attnseg.datasets.images import PALETTE, read_mask
 from attnseg.datasets.voc import DATASET as voc
@@ -83,14 +83,17 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def program(server, tmp_path):
     """The program with a registry whose addresses and counts are those of the local VOC."""
     entries = completeness.read_registry()
-    parts = entries["voc"]["parts"]
+    voc_parts = entries["voc"]["parts"]
     for name, file in (("trainval", "voc.tar"), ("sbd", "sbd.tgz"), ("test", "absent.tar")):
-        parts[name]["urls"] = [f"{server[0]}/moved/{file}", f"{server[0]}/{file}"]
+        voc_parts[name]["urls"] = [f"{server[0]}/moved/{file}", f"{server[0]}/{file}"]
         for key in ("sha256", "md5", "bytes"):
-            parts[name].pop(key, None)
-    parts["trainval"]["holds"] = {"JPEGImages": 3, "ImageSets/Segmentation/val.txt": 1}
-    parts["sbd"]["holds"] = {"SBD/cls": 1}
-    parts["aug"]["holds"] = {"SegmentationClassAug": 3, "ImageSets/Segmentation/trainaug.txt": 2}
+            voc_parts[name].pop(key, None)
+    voc_parts["trainval"]["holds"] = {"JPEGImages": 3, "ImageSets/Segmentation/val.txt": 1}
+    voc_parts["sbd"]["holds"] = {"SBD/cls": 1}
+    voc_parts["aug"]["holds"] = {
+        "SegmentationClassAug": 3,
+        "ImageSets/Segmentation/trainaug.txt": 2,
+    }
     (tmp_path / "registry.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
 
     def run(*splits, dataset="voc", source="download"):
@@ -136,6 +139,27 @@ def test_a_split_that_cannot_be_had_and_nothing_waits_for_is_left_out(program, t
     assert "warning: split test is left out" in capsys.readouterr().err
 
 
+def test_what_a_complete_split_needs_is_not_asked_for_on_behalf_of_another(
+    program, tmp_path, monkeypatch, capsys
+):
+    """A VOC without test.txt, and without what its other splits do not read."""
+    program("train=1", "trainaug=2", "val=1")
+    (tmp_path / "data/JPEGImages/b.jpg").rename(tmp_path / "b.jpg")
+    (tmp_path / "data/ImageSets/Segmentation/val.txt").unlink()
+
+    def offline(part, *_):
+        raise UserError(f"{part['what']}: unreachable")
+
+    monkeypatch.setattr(parts, "get_part", offline)
+    capsys.readouterr()
+    assert program("train=1", "trainaug=2", "test=5") == 0
+    said = capsys.readouterr().err
+    assert "warning: photos of test" in said and "warning: split test is left out" in said
+    assert set(json.loads((tmp_path / "voc.json").read_text())["splits"]) == {"train", "trainaug"}
+    with pytest.raises(UserError, match="photos, objects, masks of train and val: unreachable"):
+        program("train=1", "trainaug=2", "val=1", "test=5")
+
+
 def test_a_wrong_number_of_images_is_refused(program, tmp_path):
     with pytest.raises(UserError, match="train lists 1 images, .*train.images says 2"):
         program("train=2", "trainaug=2", "val=1")
@@ -167,7 +191,7 @@ def test_a_data_set_that_needs_an_account_says_what_to_do(program):
     with pytest.raises(UserError, match="register at .*leftImg8bit_trainvaltest.zip") as error:
         program("val=2", dataset="cityscapes")
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="ask the authors"):
+    with pytest.raises(UserError, match="cloud.tsinghua.edu.cn.*docs/mug19.md"):
         program("all=2468", dataset="mug19")
     with pytest.raises(UserError, match="datasets.vox: no such data set"):
         program("val=2", dataset="vox")
@@ -202,6 +226,28 @@ def test_coco_masks_are_built_where_the_photos_are(program, tmp_path):
     (tmp_path / "registry.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
     assert program("val=1", dataset="coco") == 0
     assert coco.labels(root, "COCO_val2014_000000000001", "mask") == ["bicycle"]
+
+
+def test_files_of_coco_2017_alone_are_used_as_they_are(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "get_part", lambda part, *_: pytest.fail(f"gets {part['what']}"))
+    root = tmp_path / "data"
+    (root / "annotations").mkdir(parents=True)
+    (root / "val2017").mkdir()
+    categories = [{"id": n, "name": name} for n, name in enumerate(coco.classes, 1)]
+    image = {"id": 1, "file_name": "000000000001.jpg", "height": 8, "width": 10}
+    square = {"image_id": 1, "category_id": 2, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
+    content = {"images": [image], "annotations": [square], "categories": categories}
+    for name in ("instances_train", "instances_val", "captions_train", "captions_val"):
+        (root / "annotations" / f"{name}2017.json").write_text(json.dumps(content))
+    Image.new("RGB", (10, 8)).save(root / "val2017" / image["file_name"])
+    with pytest.raises(
+        UserError, match="val2017 lists 1 images, datasets.coco.splits.val"
+    ) as error:
+        program("val=40137", dataset="coco")
+    assert "\n" not in str(error.value) and not (root / "masks").exists()
+    assert program("val=1", dataset="coco") == 0
+    assert coco.labels(root, "000000000001", "mask") == ["bicycle"]
+    assert {path.name for path in root.iterdir()} == {"annotations", "masks", "val2017"}
 
 
 def test_every_checksum_has_an_origin_and_every_part_its_fields():

@@ -83,6 +83,21 @@ def test_the_words_of_the_queries_and_of_the_mini_world_are_known():
     assert set(VOC.caption_words) == set(VOC.classes)
 
 
+def test_captions_of_the_year_that_is_there_are_read_and_counted(tmp_path, capsys):
+    content = {"annotations": [{"caption": " a dog\n"}, {"caption": "two  cats"}]}
+    wanted = tmp_path / "captions_train2014.json"
+    with pytest.raises(UserError, match="captions_train2014.json: No such file"):
+        prompt_sets.read_captions(wanted)
+    for name in ("captions_val2017", "captions_train2017"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert prompt_sets.read_captions(wanted) == ["a dog", "two cats"]
+    said = capsys.readouterr().out
+    assert f"no {wanted}: 2 captions of captions_train2017.json in its place" in said
+    (tmp_path / "captions_train2019.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="captions_train2014.json: No such file"):
+        prompt_sets.read_captions(wanted)  # which of two is not guessed
+
+
 def test_caption_prompts_are_heads_of_larger_sets_and_repeat_with_new_seeds():
     captions = ["a dog", "two cats", "nothing here", "a red car by a boat"]
     few, many = (prompt_sets.caption_prompts(captions, n, 3, VOC) for n in (2, 8))

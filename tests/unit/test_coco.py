@@ -48,8 +48,8 @@ def root(tmp_path) -> Path:
         for i in (9, 7, 8)
     ]
     annotations = [
-        instance(9, DOG, box(15, 15, 25, 25)),
         instance(9, PERSON, box(10, 10, 40, 30)),
+        instance(9, DOG, box(15, 15, 25, 25)),
         instance(7, TOOTHBRUSH, box(0, 0, 10, 10)),
         instance(7, PERSON, box(5, 5, 8, 8)),
     ]
@@ -86,34 +86,40 @@ def test_a_split_is_its_images_with_annotations_by_id(root):
 
 
 def test_labels_are_the_annotated_classes_in_coco_s_order(root):
-    assert coco.labels(root, "COCO_train2014_000000000009") == ["person", "dog"]
+    assert coco.labels(root, "COCO_train2014_000000000007") == ["person", "toothbrush"]
     with pytest.raises(UserError, match="no annotation in train2014"):
         coco.labels(root, "COCO_train2014_000000000008")
 
 
-def test_the_smaller_instance_is_on_top_whatever_the_order():
+def test_the_last_instance_is_on_top_whatever_its_size():
     small, large = instance(9, DOG, box(15, 15, 25, 25)), instance(9, PERSON, box(10, 10, 40, 30))
     expected = np.zeros((HEIGHT, WIDTH), np.uint8)
     expected[10:30, 10:40] = 1
-    expected[15:25, 15:25] = 17
     numbers = coco_module.class_numbers(CATEGORIES)
-    for order in ([small, large], [large, small]):
-        assert (coco_masks.rasterise(order, HEIGHT, WIDTH, numbers) == expected).all()
+    assert (coco_masks.rasterise([small, large], HEIGHT, WIDTH, numbers) == expected).all()
+    expected[15:25, 15:25] = 17
+    assert (coco_masks.rasterise([large, small], HEIGHT, WIDTH, numbers) == expected).all()
 
 
-def test_a_crowd_lies_below_and_counts_as_its_class():
-    crowd = np.zeros((HEIGHT, WIDTH), np.uint8)
-    crowd[3:5, 2:7] = 1
-    crowd[12, 12] = 1
+def test_crowds_are_in_neither_masks_nor_labels():
+    crowd = np.ones((HEIGHT, WIDTH), np.uint8)
+    shape = np.zeros((HEIGHT, WIDTH), np.uint8)
+    shape[3:5, 2:7] = 1
+    shape[12, 12] = 1
     annotations = [
-        instance(9, DOG, box(1, 1, 59, 20)),
+        instance(9, DOG, runs(shape)),
         instance(9, PERSON, runs(crowd), crowd=1),
         instance(9, TOOTHBRUSH, []),
+        instance(8, PERSON, runs(crowd), crowd=1),
     ]
     numbers = coco_module.class_numbers(CATEGORIES)
-    alone = coco_masks.rasterise(annotations[1:], HEIGHT, WIDTH, numbers)
-    assert (alone == crowd).all()
-    assert (coco_masks.rasterise(annotations, HEIGHT, WIDTH, numbers)[3:5, 2:7] == 17).all()
+    assert (coco_masks.rasterise(annotations[:3], HEIGHT, WIDTH, numbers) == 17 * shape).all()
+    images = [{"id": 9, "file_name": "b.jpg"}, {"id": 8, "file_name": "a.jpg"}]
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    assert coco_module.index(content) == [
+        {"id": "a", "classes": []},
+        {"id": "b", "classes": ["dog", "toothbrush"]},
+    ]
 
 
 def test_masks_are_written_with_an_index_that_later_reading_uses(root, capsys):
@@ -172,3 +178,18 @@ def test_photos_are_found_by_the_split_in_their_name(root):
     Image.new("RGB", (4, 4)).save(root / "val2017" / "000000000042.jpg")
     assert coco.image_path(root, "000000000042").parent.name == "val2017"
     assert coco.image_path(root, "000000000043").parent.name == "train2017"
+
+
+def test_photos_of_2017_serve_the_ids_of_2014(root):
+    assert coco.split_on_disk(root, "train") == "train2014"  # not there yet
+    photo = root / "train2017" / "000000000009.jpg"
+    photo.parent.mkdir()
+    Image.new("RGB", (4, 4)).save(photo)
+    assert coco.image_path(root, "COCO_train2014_000000000009") == photo
+    assert coco.split_on_disk(root, "train") == "train2017"
+    renamed = root / "train2014" / "000000000009.jpg"
+    renamed.parent.mkdir()
+    Image.new("RGB", (4, 4)).save(renamed)
+    assert coco.image_path(root, "COCO_train2014_000000000009") == renamed
+    assert coco.split_on_disk(root, "train") == "train2014"
+    assert coco.split_on_disk(root, "val") == "val"

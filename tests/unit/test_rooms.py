@@ -58,6 +58,14 @@ def test_a_room_imports_only_what_it_may(room):
         assert imported(path) <= ALLOWED[room] | {room}, path.relative_to(PACKAGE)
 
 
+def test_only_the_programs_of_the_mini_scale_know_its_world():
+    programs = PACKAGE.parent.glob("*.py")
+    knowing = {path.stem for path in programs if "mini" in imported(path)}
+    assert knowing == {
+        "build_mini_prompts", "build_mini_world", "train_backbone", "train_mini_diffusion",
+    }  # fmt: skip
+
+
 def test_the_algebra_knows_no_model():
     for path in (PACKAGE / "core").glob("*.py"):
         assert "diffusers" not in path.read_text() and "mmseg" not in path.read_text()

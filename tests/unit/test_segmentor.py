@@ -494,6 +494,28 @@ def test_a_file_that_is_no_segmentor_is_refused_in_one_line(tmp_path):
             read_about(path)
 
 
+def test_an_archive_of_photos_that_are_absent_is_recorded_and_no_error(trained, toy, tmp_path):
+    import json
+
+    import evaluate_segmentor
+
+    archive, record = tmp_path / "test.tgz", tmp_path / "test.json"
+    arguments = [
+        *("--weights", str(trained), "--root", str(toy), "--device", "cpu", "--processes", "1"),
+        *("--set", "scales=[1]", "crf=null", "--submission", str(archive)),
+    ]
+    with pytest.raises(UserError, match="test.txt: no list of split"):
+        evaluate_segmentor.main([*arguments, "--split", "test"])
+    arguments += ["--record", str(record)]
+    evaluate_segmentor.main([*arguments, "--split", "train"])
+    assert json.loads(record.read_text()) == {"archive": str(archive), "photos": 6}
+    assert archive.is_file()
+    evaluate_segmentor.main([*arguments, "--split", "test"])
+    content = json.loads(record.read_text())
+    assert content["archive"] is None and "test.txt: no list of split" in content["missing"]
+    assert not archive.exists()  # it was of another split
+
+
 def test_evaluation_agrees_with_its_saved_predictions(trained, toy, tmp_path, capsys):
     import json
 

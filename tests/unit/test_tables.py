@@ -17,6 +17,7 @@ from attnseg.results.build import (
     read_published,
     read_rows,
     table_rows,
+    with_submissions,
     write_rows,
 )
 from attnseg.results.description import Source
@@ -262,6 +263,24 @@ def test_without_labels_the_test_row_says_why_and_with_them_it_is_measured():
     assert archived["note"].reason == "submission archive written"
     measured = rows_of("voc_table3", {name: evaluation(44.4, split="test")})["Ours R101 V2", "Test"]
     assert (measured["ours"], measured["status"], measured["split"]) == ("44.4", "measured", "test")
+
+
+def test_an_archive_that_was_not_made_is_named_with_the_command_that_makes_it(tmp_path):
+    records = {}
+    for segmentor, record in (
+        ("deeplabv2_voc", {"archive": None, "missing": "voc/test.txt: no list"}),
+        ("deeplabv2_voc_coco_init", {"archive": "made.tgz", "photos": 3}),
+    ):
+        path = tmp_path / segmentor / "test.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(record))
+        records[f"segmentors/{segmentor}/test"] = path
+    table = with_submissions(TABLES["voc_table3"], records)
+    rows = {(row["method"], row["metric"]): row for row in table_rows(table, {}, {})}
+    reason = rows["Ours R101 V2", "Test"]["note"].reason
+    for said in (tmp_path / "deeplabv2_voc/test.tgz", "voc/test.txt: no list", "snakemake --force"):
+        assert str(said) in reason
+    assert "submit submissions/" in rows["Ours R101 V2‡", "Test"]["note"].reason
 
 
 def test_accuracies_come_from_their_own_keys():

@@ -71,9 +71,12 @@ def test_a_variant_that_is_left_out_is_named_with_its_command(config):
 
 
 def test_what_a_server_scores_is_submitted(config):
-    for archive in targets_of(config).submissions("voc_table3"):
-        _, _, segmentor, split = archive.removesuffix(".tgz").split("/")
+    submitted = targets_of(config).submissions("voc_table3")
+    assert len(submitted) == 2
+    for name, record in submitted.items():
+        _, _, segmentor, split = record.removesuffix(".json").split("/")
         assert Evaluation("segmentors", split, segmentor).needs_server(config)
+        assert name == f"segmentors/{segmentor}/{split}"
 
 
 def test_every_picture_shows_masks_that_can_be_made(config):

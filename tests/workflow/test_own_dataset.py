@@ -114,7 +114,7 @@ def test_a_data_set_of_classes_without_background_needs_yaml_alone(toy, tiny_sd)
         },
         "work/evaluation/masks/toy/train/base/crf/metrics.json",
         "work/evaluation/segmentors/tiny/val/metrics.json",
-        "results/submissions/tiny/val.tgz",
+        "results/submissions/tiny/val.json",
     )
     made, truth = toy / "work/masks/toy/train/base/crf", toy / "toy/masks"
     names = sorted(str(Path(name).with_suffix("")) for name in PHOTOS["train"])

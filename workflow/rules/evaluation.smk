@@ -28,14 +28,15 @@ rule evaluate_segmentor:
         " --processes {threads} --device {resources.device} --output {params.folder} > {log} 2>&1"
 
 
-# for splits whose true masks only an evaluation server has
+# for splits whose true masks only an evaluation server has; the archive lies beside its record, which
+# says why there is none where the photos are absent: no table waits for them
 rule make_submission:
     input:
         weights="<work>/segmentors/{segmentor}/weights.safetensors",
         images=of(jobs.segmentors.tested_list, "segmentor", "split"),
         script="<scripts>/evaluate_segmentor.py",
     output:
-        "<results>/submissions/{segmentor}/{split}.tgz",
+        "<results>/submissions/{segmentor}/{split}.json",
     log:
         "<logs>/make_submission/{segmentor}/{split}.log",
     conda:
@@ -49,9 +50,11 @@ rule make_submission:
     params:
         flags=of(jobs.segmentors.tested_flags, "segmentor", "split"),
         settings=settings_for(settings_of.test_job, "segmentor"),
+        archive=lambda wildcards, output: Path(output[0]).with_suffix(".tgz"),
     shell:
         "python {input.script} --weights {input.weights} {params.flags} {params.settings}"
-        " --processes {threads} --device {resources.device} --submission {output} > {log} 2>&1"
+        " --processes {threads} --device {resources.device} --submission {params.archive}"
+        " --record {output} > {log} 2>&1"
 
 
 # for images with two or more classes: the similarity of the class embeddings, and the mIoU of the mask

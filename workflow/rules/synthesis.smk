@@ -9,6 +9,30 @@ rule build_prompts:
         "<work>/generated/{synthesis}/prompts.jsonl",
     log:
         "<logs>/build_prompts/{synthesis}.log",
+    wildcard_constraints:
+        synthesis=one_of(set(config["synthesis"]) - set(jobs.synthesis.composed)),
+    conda:
+        "../../envs/diffusion.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        flags=of(jobs.synthesis.prompt_flags, "synthesis"),
+    shell:
+        "python {input.script} {params.flags} --output {output} > {log} 2>&1"
+
+
+rule build_mini_prompts:
+    input:
+        script=ancient("<scripts>/build_mini_prompts.py"),
+    output:
+        "<work>/generated/{synthesis}/prompts.jsonl",
+    log:
+        "<logs>/build_mini_prompts/{synthesis}.log",
+    wildcard_constraints:
+        synthesis=one_of(jobs.synthesis.composed),
     conda:
         "../../envs/diffusion.yaml"
     threads: 1

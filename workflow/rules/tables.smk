@@ -25,7 +25,7 @@ rule record_config:
 rule make_table:
     input:
         metrics=of(targets.metrics, "target"),
-        submissions=of(targets.submissions, "target"),
+        submissions=of(targets.submission_records, "target"),
         config="<work>/config.json",
         published="<published>/{target}.csv",
         script="<scripts>/make_table.py",

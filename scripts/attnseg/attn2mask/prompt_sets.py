@@ -6,6 +6,7 @@ data set's name and the id.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,7 +93,17 @@ def numbered(
 
 
 def read_captions(path: Path) -> list[str]:
-    """Captions of a COCO captions file, in its order, with whitespace normalised."""
+    """Captions of a COCO captions file, in its order, with whitespace normalised.
+
+    If it is not there and that of one other year is, the captions of that year, with a line that says so.
+    """
+    path = Path(path)
+    if not path.is_file():
+        others = sorted(path.parent.glob(re.sub(r"\d{4}\b", "[0-9][0-9][0-9][0-9]", path.name)))
+        if len(others) == 1:
+            captions = read_captions(others[0])
+            print(f"no {path}: {len(captions):,} captions of {others[0].name} in its place")
+            return captions
     try:
         annotations = json.loads(Path(path).read_text())["annotations"]
         return [" ".join(annotation["caption"].split()) for annotation in annotations]

@@ -6,7 +6,8 @@
     <root>/masks/<split>.json    the ids and classes of a split, made with them
 
 A split is train2014, or train if only one year is present. An id is the photo's file name without its
-suffix (COCO_train2014_000000000009).
+suffix (COCO_train2014_000000000009; of 2017, 000000000009). The photos of both years are the same, and
+those of 2017 serve annotations of 2014.
 
 Classes are numbered without gaps in the order of the annotation file's category ids: 1 is COCO's 1
 (person), 80 its 90 (toothbrush).
@@ -97,11 +98,17 @@ def class_numbers(categories: Sequence[dict], classes: tuple[str, ...] = CLASSES
 
 
 def index(content: dict, classes: tuple[str, ...] = CLASSES) -> list[dict]:
-    """List {id, classes} of the images with at least one annotation, sorted by id."""
+    """List {id, classes} of the images with at least one annotation, sorted by id.
+
+    A class that an image has in crowds alone is none of its classes, as it is not in the mask; an
+    image of nothing but crowds stays in the list, without classes.
+    """
     numbers = class_numbers(content["categories"], classes)
     present: dict[int, set[int]] = {}
     for annotation in content["annotations"]:
-        present.setdefault(annotation["image_id"], set()).add(numbers[annotation["category_id"]])
+        found = present.setdefault(annotation["image_id"], set())
+        if not annotation.get("iscrowd"):
+            found.add(numbers[annotation["category_id"]])
     items = [
         {
             "id": Path(image["file_name"]).stem,
@@ -136,14 +143,25 @@ class Coco(Dataset):
     def image_path(self, root: Path, image_id: str, split: str | None = None) -> Path:
         if self.photos:
             return super().image_path(root, image_id, split)
-        # file names contain the split in 2014, but not in 2017
-        parts = image_id.split("_")
-        folders = [parts[1]] if len(parts) == 3 else ["train2017", "val2017"]
-        paths = [Path(root) / folder / f"{image_id}.jpg" for folder in folders]
+        number = image_id.rpartition("_")[2]
+        places = [f"{folder}/{number}.jpg" for folder in ("train2017", "val2017")]
+        if number != image_id:
+            places = [
+                f"{image_id.split('_')[1]}/{name}.jpg" for name in (image_id, number)
+            ] + places
+        paths = [Path(root) / place for place in places]
         return next((path for path in paths if path.is_file()), paths[0])
 
+    def split_on_disk(self, root: Path, split: str) -> str:
+        try:
+            full = full_split(root, split)
+        except UserError:
+            return split
+        other = f"{full.rstrip('0123456789')}2017"
+        return full if (Path(root) / full).is_dir() or not (Path(root) / other).is_dir() else other
+
     def labels_from_instances(self, root: Path, image_id: str, split: str | None) -> list[str]:
-        """The annotated classes, including crowds."""
+        """The annotated classes; those of crowds alone are not counted."""
         parts = image_id.split("_")
         splits = [parts[1]] if len(parts) == 3 else ["train2017", "val2017"]
         if split:
@@ -157,8 +175,11 @@ class Coco(Dataset):
 
     def build(self, root: Path, splits: Mapping[str, int], processes: int) -> None:
         from attnseg.datasets.coco_masks import build_masks
+        from attnseg.datasets.completeness import wrong_count
 
-        for split in splits:
+        for split, images in splits.items():
+            if wrong := wrong_count(self, root, split, len(self.read_split(root, split)), images):
+                raise UserError(wrong)
             build_masks(root, split, dataset=self)
 
 

@@ -1,7 +1,7 @@
 """Convert COCO's instances to semantic masks, and index a split.
 
-Where instances overlap, the smaller one is on top; crowds are below all others and count as their
-class. No pixel is ignored.
+As in the scripts of weakly supervised segmentation (annToMask.py of BECO): instances are drawn in the
+order of the file, so that the last one is on top, and crowds are left out. No pixel is ignored.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,23 +18,18 @@ def rasterise(annotations: Sequence[dict], height: int, width: int, numbers: dic
     """Draw the instances of one image as class numbers: [H, W] uint8."""
     from pycocotools import mask as coco_mask
 
-    drawn = []
-    for order, annotation in enumerate(annotations):
+    mask = np.zeros((height, width), np.uint8)
+    for annotation in annotations:
         shape = annotation["segmentation"]
+        if annotation.get("iscrowd") or not shape:
+            continue
         if isinstance(shape, list):  # polygons of one instance
-            code = coco_mask.merge(coco_mask.frPyObjects(shape, height, width)) if shape else None
+            code = coco_mask.merge(coco_mask.frPyObjects(shape, height, width))
         elif isinstance(shape["counts"], list):
             code = coco_mask.frPyObjects(shape, height, width)
         else:
             code = shape
-        if code is None:
-            continue
-        crowd = bool(annotation.get("iscrowd"))
-        area = int(coco_mask.area(code))
-        drawn.append(((not crowd, -area, order), code, numbers[annotation["category_id"]]))
-    mask = np.zeros((height, width), np.uint8)
-    for _, code, number in sorted(drawn, key=lambda item: item[0]):
-        mask[coco_mask.decode(code).astype(bool)] = number
+        mask[coco_mask.decode(code).astype(bool)] = numbers[annotation["category_id"]]
     return mask
 
 

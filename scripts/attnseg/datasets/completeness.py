@@ -52,12 +52,19 @@ def split_state(
         setattr(state, kind, len(wanted) - len(missing))
         if missing and not state.problem:
             state.problem = f"{missing[0]} and {len(missing) - 1} more {kind} of {split} missing"
-    if len(ids) != images:
-        state.problem = (
-            f"{root}: {split} lists {len(ids)} images, datasets.{dataset.name}.splits.{split}.images "
-            f"says {images}: correct the number, or get the official list"
-        )
+    state.problem = wrong_count(dataset, root, split, len(ids), images) or state.problem
     return state
+
+
+def wrong_count(dataset: Dataset, root: Path, split: str, listed: int, images: int) -> str:
+    """What is wrong if a split does not list so many images, "" if it does."""
+    if listed == images:
+        return ""
+    return (
+        f"{root}: {dataset.split_on_disk(root, split)} lists {listed} images, "
+        f"datasets.{dataset.name}.splits.{split}.images says {images}: correct the number, or get the "
+        "official list"
+    )
 
 
 def entry_of(dataset: Dataset, entries: dict) -> dict:

@@ -130,6 +130,10 @@ class Dataset:
             return None
         return _folder(self.masks).format(split=split)
 
+    def split_on_disk(self, root: Path, split: str) -> str:
+        """What the photos of a split are called in the files that are there."""
+        return split
+
     def list_path(self, root: Path, split: str) -> Path | None:
         """Path of the list of a split."""
         return Path(root) / self.lists.format(split=split) if self.lists else None

@@ -146,7 +146,7 @@ def read_mug19(root: str | Path) -> Mug19:
         for entry in _read(root / "triplets.json", list):
             fields = {**entry, "splits": tuple(entry["splits"])}
             triplet = Triplet(**{name: fields[name] for name in Triplet.__dataclass_fields__})
-            _check(triplet, data)
+            check_triplet(triplet, data, f"{root / 'triplets.json'}: triplet {triplet.id!r}")
             data.triplets.append(triplet)
     except (KeyError, TypeError) as error:
         raise UserError(
@@ -165,20 +165,18 @@ def read_mug19(root: str | Path) -> Mug19:
     return data
 
 
-def _check(triplet: Triplet, data: Mug19) -> None:
-    where = f"{data.root / 'triplets.json'}: triplet {triplet.id!r}"
+def check_triplet(triplet: Triplet, data: Mug19, where: str) -> None:
+    """Raise a `UserError` that begins with `where` unless a triplet fits the subjects and scenes."""
     scene = data.scenes.get(triplet.scene)
     if scene is None or triplet.view not in scene["views"]:
-        raise UserError(
-            f"{where}: scenes.json has no view {triplet.view} of scene {triplet.scene!r}"
-        )
+        raise UserError(f"{where}: there is no view {triplet.view} of scene {triplet.scene!r}")
     subjects = data.instances(triplet.scene)
     if not 1 <= triplet.instance <= len(subjects):
         raise UserError(
             f"{where}: its scene has instances 1 to {len(subjects)}, not {triplet.instance}"
         )
     if triplet.subject not in data.subjects:
-        raise UserError(f"{where}: {triplet.subject!r} is not a subject of subjects.json")
+        raise UserError(f"{where}: {triplet.subject!r} is not a subject")
     unknown = set(triplet.splits) - set(SPLITS)
     if unknown or not triplet.splits:
         raise UserError(f"{where}: its splits must be some of {', '.join(SPLITS)}")

@@ -14,11 +14,12 @@ def get_parts(
     entry: dict,
     root: Path,
     splits: dict[str, int],
+    incomplete: list[str],
     archives: Path,
     processes: int,
 ) -> None:
-    """Download, unpack and build the parts that `splits` need and that are not there."""
-    parts = parts_of(entry, list(splits))
+    """Download, unpack and build the parts that the `incomplete` of `splits` need and that are not there."""
+    parts = parts_of(entry, [dataset.split_on_disk(root, split) for split in incomplete])
     lacking = {
         name: part
         for name, part in parts.items()
@@ -38,7 +39,9 @@ def get_parts(
         # the archives, and about as much again unpacked
         here = {name for name, part in fetched.items() if archive_of(part, archives).exists()}
         needed = sum(
-            part.get("bytes", 0) * (1 + (name not in here)) for name, part in fetched.items()
+            part.get("bytes", 0) * (1 + (name not in here))
+            for name, part in fetched.items()
+            if not part.get("optional")
         )
         downloads.check_space(root, needed, f"{entry['title']} (archives and content)")
     for part in lacking.values():

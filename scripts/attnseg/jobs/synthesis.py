@@ -17,11 +17,15 @@ class Synthesis:
     data: Data
     models: Models
 
+    @property
+    def composed(self) -> list[str]:
+        """Those whose prompts are captions of the mini world."""
+        sets = self.config["synthesis"].items()
+        return [name for name, settings in sets if settings["source"] == "mini_world"]
+
     def prompts_data(self, synthesis: str) -> str | list[str]:
         """The data that prompts are built from, as an input."""
         source = self.config["synthesis"][synthesis]["source"]
-        if source == "mini_world":
-            return []
         if source not in self.config["datasets"]:
             raise UserError(f"synthesis.{synthesis} needs datasets.{source}; configure it")
         dataset = self.data.facts[source]
@@ -31,23 +35,24 @@ class Synthesis:
     def prompt_flags(self, synthesis: str) -> Flags:
         """Flags that determine the prompts."""
         settings = self.config["synthesis"][synthesis]
-        source, more = settings["source"], {}
-        if source in self.config["datasets"]:
-            dataset, root = self.data.facts[source], self.data.root(source)
-            if dataset.captions:
-                more = {
-                    "captions": f"{root}/{dataset.captions}",
-                    "dataset": self.data.argument(settings["dataset"]),
-                    "person_words": settings["person_words"],
-                }
-            else:
-                more = {
-                    "root": root if dataset.names_below_root else None,
-                    "adapted": bool(settings["lora"] and dataset.adapted_prompt),
-                }
-            source = self.data.argument(source)
-        count, seed = settings["count"], self.config["seed"]
-        return {"source": source, "count": count, "seed": seed, **more}
+        count = {"count": settings["count"], "seed": self.config["seed"]}
+        if synthesis in self.composed:
+            return count
+        source = settings["source"]
+        dataset, root = self.data.facts[source], self.data.root(source)
+        more: Flags
+        if dataset.captions:
+            more = {
+                "captions": f"{root}/{dataset.captions}",
+                "dataset": self.data.argument(settings["dataset"]),
+                "person_words": settings["person_words"],
+            }
+        else:
+            more = {
+                "root": root if dataset.names_below_root else None,
+                "adapted": bool(settings["lora"] and dataset.adapted_prompt),
+            }
+        return {"source": self.data.argument(source), **count, **more}
 
     def adapter(self, synthesis: str) -> str | list[str]:
         """The LoRA that images are generated with, as an input."""

@@ -6,6 +6,7 @@ import json
 import os
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
@@ -89,6 +90,26 @@ def read_evaluations(paths: Mapping[str, str | os.PathLike], table: Table) -> di
         except ValueError as error:
             raise UserError(f"{path} (evaluation {name}) is not JSON: make it again") from error
     return evaluations
+
+
+def with_submissions(table: Table, records: Mapping[str, str | os.PathLike]) -> Table:
+    """The table with, where there is no archive for an evaluation server, the reason and the command.
+
+    records: evaluation -> the JSON of make_submission.
+    """
+    ours = dict(table.ours)
+    for cell, source in ours.items():
+        for name in set(source.evaluations) & set(records):
+            path = Path(records[name])
+            record = json.loads(path.read_text())
+            if record["archive"] is None:
+                reason = (
+                    f"no archive {path.with_suffix('.tgz')} for the evaluation server was made: "
+                    f"{record['missing']}; once the photos are there, "
+                    f"`snakemake --force {path} --cores all` with the options of this run makes it"
+                )
+                ours[cell] = replace(source, missing=reason)
+    return replace(table, ours=ours)
 
 
 def measurement(name: str, metrics: Mapping, key: str) -> float | None:

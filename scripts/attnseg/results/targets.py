@@ -109,22 +109,29 @@ class Targets:
         """The files of the evaluations in a table."""
         return [evaluation.path for evaluation in self.measured(target)]
 
-    def submissions(self, target: str) -> list[str]:
-        """Archives for an evaluation server, in place of what only it can score in a table."""
+    def submissions(self, target: str) -> dict[str, str]:
+        """What only an evaluation server can score in a table, and the record of the archive for it."""
         named = map(Evaluation.parse, evaluations_needed(self.tables[target]))
-        return [
-            f"<results>/submissions/{evaluation.method}/{evaluation.split}.tgz"
+        return {
+            str(evaluation): f"<results>/submissions/{evaluation.method}/{evaluation.split}.json"
             for evaluation in named
             if evaluation.needs_server(self.config)
-        ]
+        }
+
+    def submission_records(self, target: str) -> list[str]:
+        """The records of the archives for an evaluation server, as an input."""
+        return list(self.submissions(target).values())
 
     def evaluations_flags(self, target: str) -> Flags:
         """The evaluations of a table and their files; those that are left out and their commands."""
         measured = self.measured(target)
         left_out = [e for e in self.configured(target) if e not in measured]
+        submissions = self.submissions(target).items()
         return {
             "evaluations": [f"{e}={real_path(e.path, self.config)}" for e in measured] or None,
             "left_out": [f"{e}={self.command(e)}" for e in left_out] or None,
+            "submissions": [f"{name}={real_path(file, self.config)}" for name, file in submissions]
+            or None,
             "methods": competitors.argument(self.tables[target]) or None,
         }
 
