@@ -5,6 +5,7 @@ Reads a Mug19 folder and the weights of train_custom_diffusion.py (--personal ha
 subject). Each method predicts all triplets; evaluate_instances.py scores the predictions.
 
 custom_selfcross  the identifier in the description: "the <new1> mug filled with cola"
+identifier_class  the same query, of whose words "<new1> mug" alone count
 subject_only      "a <new1> mug"
 context_only      the description without the identifier, by the base model
 arithmetic        the class's embedding averaged with an image embedding of the subject: CLIP's
@@ -37,7 +38,7 @@ from attnseg.io.gpu import claim_device
 from attnseg.personalised.instances import Segments, scene_segments
 from attnseg.personalised.personal import INFO, read_personal
 from attnseg.personalised.predictions import kept_rows, write_predictions, write_rows
-from attnseg.personalised.referring import METHODS, Work, run_method
+from attnseg.personalised.referring import METHODS, OURS, Work, run_method
 from attnseg.settings import SubjectSegmentationJob
 from attnseg.settings.cli import given_settings
 from attnseg.text2mask.extract import Options, Sample, views_of
@@ -129,7 +130,7 @@ def check_subjects(
     data: Mug19, triplets: list[Triplet], folder: Path, methods: Sequence[str]
 ) -> None:
     """Raise a `UserError` early if the weights of a subject are missing."""
-    if not {"custom_selfcross", "subject_only", "arithmetic"} & set(methods):
+    if not {*OURS, "subject_only", "arithmetic"} & set(methods):
         return
     for subject in dict.fromkeys(triplet.subject for triplet in triplets):
         if not (folder / subject / INFO).is_file():

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Teach a Stable Diffusion the look of a target domain: DreamBooth-LoRA on unlabelled images.
 
-The instance prompt contains the domain token `sks`. --class-images with `class_prompt` are for prior
-preservation; generate_images makes such images. The result is one safetensors file for diffusers'
-`pipeline.load_lora_weights`. An interrupted training is resumed from the checkpoint in --workdir and
-ends with the same weights.
+The instance prompt contains the domain token `sks`. The model first draws images of `class_prompt`, for
+prior preservation. The result is one safetensors file for diffusers' `pipeline.load_lora_weights`. An
+interrupted training is resumed from the images and the checkpoint that are there, and ends with the same
+weights.
 
     python scripts/train_dreambooth_lora.py --model assets/mini_sd \\
         --images resources/mini/cityscapes/leftImg8bit/train --output work/mini/lora/sks.safetensors
@@ -25,6 +25,7 @@ from attnseg.attn2mask.dreambooth_lora import (
     train,
 )
 from attnseg.backbones import load_backbone
+from attnseg.backbones.class_images import class_images
 from attnseg.backbones.stable_diffusion import stable_diffusion
 from attnseg.errors import run
 from attnseg.io.files import parameters_hash
@@ -44,7 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         "--images", type=Path, nargs="+", required=True, help="target images, or folders of them"
     )
     parser.add_argument("--workdir", type=Path, help="checkpoints (default: beside the output)")
-    parser.add_argument("--class-images", type=Path, nargs="+", help="images of `class_prompt`")
+    parser.add_argument(
+        "--class-images",
+        type=Path,
+        metavar="FOLDER",
+        help="images of `class_prompt`: your own, or where they are drawn (default: beside the output)",
+    )
     flags.add(parser, "--limit", help="use this many target images, evenly spread")
     args = parser.parse_args(argv)
     options = given_settings(args, LoraJob)
@@ -55,7 +61,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.limit:
         places = np.linspace(0, len(paths) - 1, min(args.limit, len(paths))).round().astype(int)
         paths = [paths[place] for place in places]
-    class_paths = target_images(args.class_images) if args.class_images else []
+    class_paths: tuple[Path, ...] = ()
+    if options.class_images:
+        class_paths = class_images(
+            backbone, backbone.hashes(), options.class_prompt, options.class_prompt,
+            args.class_images or args.output.with_name(f"{args.output.stem}.class_images"),
+            options.class_images, size=options.size, guidance=options.guidance, seed=options.seed,
+        )  # fmt: skip
     side = options.size or min(backbone.size)
     parameters = {**options.identity(), "base": base_signature(backbone.unet)}
     parameters["images"] = [str(path) for path in (*paths, *class_paths)]
@@ -75,7 +87,9 @@ def main(argv: list[str] | None = None) -> int:
     bar.close()
     save_lora(args.output, backbone, adapted, options)
     checkpoint.unlink(missing_ok=True)
-    print(f"{len(paths)} target images, rank {options.rank} -> {args.output}")
+    print(
+        f"{len(paths)} target images, {len(class_paths)} of the class, rank {options.rank} -> {args.output}"
+    )
     return 0
 
 

@@ -204,7 +204,8 @@ def inversion_job(config: Mapping, inversion: str) -> InversionJob:
 
 def lora_job(config: Mapping, lora: str) -> LoraJob:
     """Settings of an adapter's training, without its photos."""
-    return _part(LoraJob, config["loras"][lora] | {"seed": config["seed"]}, f"loras.{lora}")
+    more = {"seed": config["seed"], "guidance": config["generation"]["guidance"]}
+    return _part(LoraJob, config["loras"][lora] | more, f"loras.{lora}")
 
 
 def class_images_job(config: Mapping) -> ClassImagesJob:

@@ -33,6 +33,7 @@ MUG19_METHODS = {
     "Context Only": "context_only",
     "Arithmetic": "arithmetic",
     "Ours": "custom_selfcross",
+    "Ours [identifier and class]": "identifier_class",
 }
 MUG19_SPLITS = {
     "All": "all",

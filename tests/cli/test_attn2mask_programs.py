@@ -1,6 +1,7 @@
 """The programs of attn2mask, run one after the other on a random tiny Stable Diffusion."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -169,14 +170,37 @@ def lora(tiny_sd, tmp_path_factory) -> Path:
     for index in range(2):
         pixels = rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
-    arguments = [
-        "--model", str(tiny_sd), "--images", str(folder), "--output",
-        str(folder / "lora.safetensors"), "--device", "cpu",
-        "--set", "steps=2", "rank=2", "learning_rate=0.01",
-    ]  # fmt: skip
-    assert train_dreambooth_lora.main(arguments) == 0
+    assert train_dreambooth_lora.main(adaptation(tiny_sd, folder, folder / "lora.safetensors")) == 0
     assert not list(folder.rglob("*.pt"))
     return folder / "lora.safetensors"
+
+
+def adaptation(tiny_sd: Path, photos: Path, output: Path) -> list[str]:
+    return [
+        "--model", str(tiny_sd), "--images", *map(str, sorted(photos.glob("*.png"))), "--output",
+        str(output), "--device", "cpu",
+        "--set", "steps=2", "rank=2", "learning_rate=0.01", "class_images=2",
+    ]  # fmt: skip
+
+
+def test_images_of_the_class_are_drawn_once_and_those_missing_again(tiny_sd, lora, tmp_path):
+    drawn = lora.with_name("lora.class_images")
+    assert sorted(path.name for path in drawn.glob("*.png")) == [
+        "generated-00000.png", "generated-00001.png"
+    ]  # fmt: skip
+    folder = shutil.copytree(drawn, tmp_path / "again.class_images")
+    (folder / "generated-00001.png").unlink()  # as after a kill
+    arguments = adaptation(tiny_sd, lora.parent, tmp_path / "again.safetensors")
+    assert train_dreambooth_lora.main(arguments) == 0
+    for name in ("generated-00000.png", "generated-00001.png"):
+        assert (folder / name).read_bytes() == (drawn / name).read_bytes()
+    first, second = load_file(lora), load_file(tmp_path / "again.safetensors")
+    assert first.keys() == second.keys() and all(first[k].equal(second[k]) for k in first)
+    arguments = adaptation(tiny_sd, lora.parent, tmp_path / "without.safetensors")
+    assert train_dreambooth_lora.main([*arguments, "class_images=0"]) == 0
+    assert not (tmp_path / "without.class_images").exists()
+    without = load_file(tmp_path / "without.safetensors")
+    assert any(not first[k].equal(without[k]) for k in first)
 
 
 def test_generation_with_the_adapter_gives_other_images(

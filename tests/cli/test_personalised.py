@@ -20,21 +20,27 @@ import evaluate_instances
 import segment_image
 import segment_instances
 import train_custom_diffusion
+from attnseg.backbones import load_backbone
+from attnseg.backbones.text import Query
 from attnseg.datasets.mug19 import SPLITS, read_mug19
 from attnseg.errors import run
 from attnseg.mini.world import mugs19
 from attnseg.personalised import pictures as mug_pictures
+from attnseg.personalised import referring
 from attnseg.personalised.personal import (
     INFO,
     PROJECTIONS,
     Personal,
     fingerprint,
+    personalised,
+    read_personal,
     save_personal,
     text_projections,
 )
 from attnseg.personalised.predictions import read_predictions, read_rows
 from attnseg.personalised.referring import DIFFUSION
 from attnseg.personalised.scores import overlap, remarks, score
+from attnseg.text2mask.extract import Options, Sample, views_of
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = (
@@ -192,7 +198,6 @@ def test_each_part_learns_its_own_subjects_and_none_twice(tiny_sd, world, tmp_pa
 @pytest.fixture(scope="module")
 def personal(tiny_sd, world, tmp_path_factory) -> Path:
     """Weights that were not learnt, but are different for every subject."""
-    from attnseg.backbones import load_backbone
 
     folder = tmp_path_factory.mktemp("personal")
     backbone = load_backbone(tiny_sd, device="cpu")
@@ -225,6 +230,46 @@ def test_every_method_answers_every_triplet_or_says_why_not(predictions, world):
     for method in ("dino_vit", "mask_rcnn"):
         assert manifest["methods"][method]["not_run"]
     assert "in place of CLIP" in manifest["methods"]["arithmetic"]["model"]
+
+
+def test_the_identifier_and_class_alone_are_read_from_the_same_passes(
+    predictions, tiny_sd, world, personal, tmp_path, monkeypatch
+):
+    """Each query's "<new1> mug" once more, in a pass of its own."""
+    counted, original = [], referring.query_maps
+
+    def counting(backbone, pairs, *args, **kwargs):
+        counted.extend(pairs)
+        return original(backbone, pairs, *args, **kwargs)
+
+    monkeypatch.setattr(referring, "query_maps", counting)
+    arguments = ["--root", world, "--personal", personal, "--model", tiny_sd, "--output", tmp_path]
+    arguments = [*map(str, arguments), *EXTRACTION, "--methods", *referring.OURS]
+    assert segment_instances.main(arguments) == 0
+    data, found = read_mug19(world), [
+        (load_file(tmp_path / f"{m}.safetensors"), load_file(predictions / f"{m}.safetensors"))
+        for m in referring.OURS
+    ]  # fmt: skip
+    for rows, again in found:
+        assert all(torch.equal(rows[name], again[name]) for name in rows)
+    asked = {(t.scene, t.view, t.subject, t.description) for t in data.triplets}
+    assert len(counted) == len(asked)
+    backbone = load_backbone(tiny_sd, device="cpu")
+    options = Options(cross_blocks=[4, 5], self_block=10, resize="none", noises=1)
+    _, segments = read_predictions(predictions)
+    (whole, _), (alone, _) = found
+    for triplet in data.triplets[:3]:
+        view = (triplet.scene, triplet.view)
+        (scene,) = views_of(backbone, [Sample("/".join(view), data.read_view(*view), [])], options)
+        text = triplet.description.replace("mug", "<new1> mug")
+        start = text.index("<new1> mug")
+        query = Query(text, ((start, start + len("<new1> mug")),))
+        with personalised(backbone, read_personal(personal / triplet.subject)) as changed:
+            (maps,) = original(changed, [(scene, query)], options)
+        grid, labels = maps.kinds["selfcross"][0], segments[view].labels
+        means = [grid[labels == number].mean() for number in range(int(labels.max()) + 1)]
+        torch.testing.assert_close(alone[triplet.id], torch.stack(means), atol=5e-3, rtol=0)
+        assert not torch.allclose(alone[triplet.id], whole[triplet.id], atol=5e-3)
 
 
 def test_finished_methods_are_kept_and_those_of_other_settings_are_not(
@@ -477,8 +522,6 @@ def test_pictures_are_compared_inside_true_boxes_by_a_segmentors_backbone(
 
 def test_dino_and_clip_are_used_where_they_are_given(tiny_sd, world, personal, tmp_path):
     from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
-
-    from attnseg.backbones import load_backbone
 
     torch.manual_seed(0)
     small = {

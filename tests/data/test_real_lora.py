@@ -23,6 +23,7 @@ def test_a_few_steps_on_real_photos(real_data, tiny_sd, tmp_path, capsys, folder
         [
             "--model", str(tiny_sd), "--images", str(real_data / folder), "--output", str(output),
             "--set", f"prompt={prompt}", "steps=3", "batch_size=2", "rank=2",
+            "class_images=2",
             "--device", "cpu",
         ]
     )  # fmt: skip

@@ -5,17 +5,22 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from attnseg.attn2mask import dreambooth_lora as dl
 from attnseg.attn2mask.generate import generate
 from attnseg.attn2mask.prompt_sets import Prompt
 from attnseg.backbones import load_backbone
+from attnseg.core.seeds import generator_of
 from attnseg.errors import UserError
 from attnseg.settings import Generation, LoraJob
 from attnseg.text2mask.attention import attention_maps
 
-OPTIONS = LoraJob(rank=2, steps=4, batch_size=2, learning_rate=1e-2, size=64)
+OPTIONS = LoraJob(
+    rank=2, alpha=3, text_alpha=5, steps=4, batch_size=2, learning_rate=1e-2, size=64
+)  # fmt: skip
+PROMPT = "a photo of sks cityscape"
 
 
 def targets(seed: int = 0, count: int = 3) -> list[np.ndarray]:
@@ -24,13 +29,17 @@ def targets(seed: int = 0, count: int = 3) -> list[np.ndarray]:
 
 
 def trained(tiny_sd, folder, options=OPTIONS, class_images=(), **kwargs):
+    return trained_model(tiny_sd, folder, options, class_images, **kwargs)[0]
+
+
+def trained_model(tiny_sd, folder, options=OPTIONS, class_images=(), **kwargs):
     backbone = load_backbone(tiny_sd, device="cpu")
     adapted = dl.train(
         backbone, targets(), list(class_images), options, folder / "checkpoint.pt", **kwargs
     )
     path = folder / "lora.safetensors"
     dl.save_lora(path, backbone, adapted, options)
-    return path
+    return path, backbone
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +49,7 @@ def lora(tiny_sd, tmp_path_factory):
 
 def maps_of(backbone) -> torch.Tensor:
     latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    text = backbone.encode_text(["a photo of sks cityscape"])
+    text = backbone.encode_text([PROMPT])
     (maps,) = attention_maps(backbone, latents, 150, text, [[[4, 5]]])
     return torch.cat([maps.cross, maps.selfcross])
 
@@ -66,24 +75,27 @@ def test_generation_reads_attention_with_the_adapter_active(tiny_sd, lora):
     assert np.abs(adapted.image.astype(int) - plain.image).max() > 0
 
 
-def test_the_captured_queries_are_those_of_merged_weights(tiny_sd, lora):
-    """Independent of peft's forward: fold B A into the base weights by hand."""
+@torch.no_grad()
+def test_maps_and_texts_are_those_of_merged_weights(tiny_sd, lora):
+    """Independent of peft's forward: fold B A alpha / rank into the base weights by hand."""
     adapted = load_backbone(tiny_sd, device="cpu")
     dl.load_lora(adapted, lora)
-    merged = load_backbone(tiny_sd, device="cpu")
-    state = load_file(lora)
-    layers = {k.split(".lora")[0] for k in state}
-    for name in layers:
-        down, up = (
-            next(
-                v
-                for k, v in state.items()
-                if k.startswith(name + ".") and any(e in k for e in ends)
-            )
-            for ends in ((".down.", "lora_A"), (".up.", "lora_B"))
-        )
-        layer = merged.unet.get_submodule(name.removeprefix("unet."))
-        layer.weight.data += up @ down
+    merged, state = load_backbone(tiny_sd, device="cpu"), load_file(lora)
+    changed = set()
+    for key, down in state.items():
+        if ".down." not in key:
+            continue
+        network, _, name = key.partition(".")
+        up, alpha = state[key.replace(".down.", ".up.")], {"unet": 3, "text_encoder": 5}[network]
+        name = name.split(".lora")[0]
+        changed.add((network, name.rsplit(".", 1)[1]))
+        layer = getattr(merged, network).get_submodule(name)
+        layer.weight += alpha / 2 * up @ down
+    assert changed == {
+        ("unet", "to_q"), ("unet", "to_v"), ("text_encoder", "q_proj"), ("text_encoder", "v_proj")
+    }  # fmt: skip
+    texts = [backbone.encode_text([PROMPT]).hidden for backbone in (adapted, merged)]
+    torch.testing.assert_close(*texts, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(maps_of(adapted), maps_of(merged), rtol=1e-4, atol=1e-6)
 
 
@@ -93,7 +105,9 @@ def test_the_weights_load_in_the_stock_pipeline(tiny_sd, lora):
     assert pipeline.get_active_adapters()
     backbone = load_backbone(tiny_sd, device="cpu")
     dl.load_lora(backbone, lora)
-    text = backbone.encode_text(["a photo of sks cityscape"])
+    text = backbone.encode_text([PROMPT])
+    ids = pipeline.tokenizer([PROMPT], padding="max_length", return_tensors="pt").input_ids
+    torch.testing.assert_close(pipeline.text_encoder(ids)[0], text.hidden)
     arguments = (torch.randn(1, 4, 16, 16), 150, text, [[[4, 5]]])
     (stock,), (ours,) = (attention_maps(model.unet, *arguments) for model in (pipeline, backbone))
     torch.testing.assert_close(stock.selfcross, ours.selfcross)
@@ -126,25 +140,72 @@ def test_a_checkpoint_of_another_training_is_not_taken(tiny_sd, tmp_path):
     assert steps == [1]
 
 
-def test_the_text_encoder_may_be_adapted_too(tiny_sd, tmp_path):
-    options = OPTIONS.but(text_encoder=True, steps=2)
-    path = trained(tiny_sd, tmp_path, options)
+def test_a_loaded_adapter_gives_the_texts_maps_and_images_of_the_training(tiny_sd, tmp_path):
+    path, model = trained_model(tiny_sd, tmp_path)
+    plain, again, partly = (load_backbone(tiny_sd, device="cpu") for _ in range(3))
+    dl.load_lora(again, path)
+    without = {k: v for k, v in load_file(path).items() if not k.startswith("text_encoder")}
+    with safe_open(path, "pt") as file:
+        save_file(without, tmp_path / "partly.safetensors", file.metadata())
+    dl.load_lora(partly, tmp_path / "partly.safetensors")
+    prompt = Prompt("a", PROMPT, ["sky"], [[[11, 14]]], 3)
+    for backbone, same in ((again, True), (partly, False), (plain, False)):
+        ((made,),) = generate(backbone, [prompt], Generation(steps=3, attention_step=2), 1)
+        ((true,),) = generate(model, [prompt], Generation(steps=3, attention_step=2), 1)
+        with torch.no_grad():
+            texts = [b.encode_text([PROMPT]).hidden for b in (backbone, model)]
+        pairs = [
+            texts,
+            (maps_of(backbone), maps_of(model)),
+            (made.cross, true.cross),
+            (torch.from_numpy(made.image), torch.from_numpy(true.image)),
+        ]
+        assert [torch.equal(*pair) for pair in pairs] == [same] * len(pairs)
+
+
+def test_an_adapter_of_which_a_part_is_not_found_is_one_line(tiny_sd, lora, tmp_path):
+    state = {
+        k.replace("encoder.layers.1", "encoder.layers.9"): v for k, v in load_file(lora).items()
+    }
+    save_file(state, tmp_path / "renamed.safetensors")
+    with pytest.raises(UserError, match="another base model"):
+        dl.load_lora(load_backbone(tiny_sd, device="cpu"), tmp_path / "renamed.safetensors")
+
+
+def test_the_text_encoder_may_be_left_as_it_is(tiny_sd, tmp_path):
+    path = trained(tiny_sd, tmp_path, OPTIONS.but(text_encoder=False, steps=2))
     backbone = load_backbone(tiny_sd, device="cpu")
-    before = backbone.encode_text(["a photo of sks cityscape"]).hidden
+    before = backbone.encode_text([PROMPT]).hidden
     dl.load_lora(backbone, path)
-    assert (backbone.encode_text(["a photo of sks cityscape"]).hidden - before).abs().max() > 1e-5
+    assert torch.equal(backbone.encode_text([PROMPT]).hidden, before)
 
 
-def test_prior_preservation_changes_the_training(tiny_sd, lora, tmp_path):
-    options = OPTIONS.but(class_prompt="a photo of a cityscape")
-    with_prior = load_file(trained(tiny_sd, tmp_path, options, targets(seed=1)))
-    without = load_file(lora)
-    assert any((with_prior[k] - without[k]).abs().max() > 1e-5 for k in without)
-
-
-def test_prior_preservation_needs_both_prompt_and_images(tiny_sd, tmp_path):
-    with pytest.raises(UserError, match="give both or none"):
-        trained(tiny_sd, tmp_path, OPTIONS, targets(seed=1))
+def test_the_loss_is_that_of_both_prompts_with_the_prior_s_weight(tiny_sd, tmp_path):
+    """The first step's loss, by a few lines: adapters start at zero, so the base model has it."""
+    losses, options = [], OPTIONS.but(steps=1, prior_weight=0.5, text_encoder=True)
+    images, others = targets(), targets(seed=1)
+    model = load_backbone(tiny_sd, device="cpu")
+    dl.train(
+        model, images, others, options, tmp_path / "c.pt", log=lambda _, loss: losses.append(loss)
+    )
+    backbone = load_backbone(tiny_sd, device="cpu")
+    generator = generator_of(options.seed, "lora", 0)
+    latents = torch.cat(
+        [dl.batch_latents(backbone, pool, 64, 2, generator) for pool in (images, others)]
+    )
+    noise = torch.randn(latents.shape, generator=generator)
+    t = torch.randint(1000, (4,), generator=generator)
+    alpha = backbone.scheduler.alphas_cumprod[t].view(4, 1, 1, 1)
+    noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+    expected = 0.0
+    for row, (prompt, share) in enumerate(
+        zip([options.prompt] * 2 + [options.class_prompt] * 2, [0.5] * 2 + [0.25] * 2, strict=True)
+    ):
+        with torch.no_grad():
+            text = backbone.encode_text([prompt])
+            found = backbone.denoise(noisy[[row]], t[[row]], text)
+        expected += share * float((found - noise[[row]]).square().mean())
+    assert losses == [pytest.approx(expected, rel=1e-4)]
 
 
 def test_a_lora_for_another_base_model_is_one_line(tiny_sd, lora, tmp_path):

@@ -138,9 +138,7 @@ def test_a_shard_keeps_what_was_finished_in_halved_batches(tmp_path):
 def test_a_lora_learns_the_same(tiny_sd, tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (64, 80, 3)).astype(np.uint8) for _ in range(3)]
-    options = LoraJob(
-        rank=2, steps=3, batch_size=2, learning_rate=1e-2, size=64, class_prompt="a photo"
-    )
+    options = LoraJob(rank=2, steps=3, batch_size=2, learning_rate=1e-2, size=64)
 
     def losses(name, limit):
         backbone, seen = load_backbone(tiny_sd, device="cpu"), []

@@ -415,6 +415,9 @@ def test_all_words_of_a_phrase_count_but_the_article(template):
         ((start, end),) = query.spans
         expected = description.removesuffix(".").removeprefix("the ").removeprefix("a ")
         assert query.text[start:end] == expected
+    query = phrase_query("the <new1> mug filled with tea", template, ["<new1> mug"])
+    named = [query.text[start:end] for start, end in query.spans]
+    assert named == ["<new1> mug filled with tea", "<new1> mug"]
     with pytest.raises(UserError, match="must contain"):
         phrase_query("the mug", "nothing")
 

@@ -128,10 +128,12 @@ def test_table_6_numbers_its_variants_by_composed_synonyms_background():
 
 def test_what_the_workflow_cannot_make_yet_is_asked_for_only_on_request():
     assert evaluations_needed("mug19_table_b9") == [
-        f"mug19/{split}/custom_selfcross" for split in text2mask.MUG19_SPLITS.values()
+        f"mug19/{split}/{method}"
+        for method in ("custom_selfcross", "identifier_class")
+        for split in text2mask.MUG19_SPLITS.values()
     ]
     assert "mug19/all/palavra_clip_es" in evaluations_needed("mug19_table_b9", pending=True)
-    assert len(evaluations_needed("mug19_table7")) == 6 * 3
+    assert len(evaluations_needed("mug19_table7")) == 7 * 3
 
 
 def test_an_unknown_target_is_an_error_that_lists_the_tables():

@@ -100,6 +100,7 @@ rule train_backbone:
 
 
 # an adapter of the text-to-image model to the look of a data set
+# The images of the class are no outputs: an interrupted job goes on with those that are missing.
 rule train_dreambooth_lora:
     input:
         of(jobs.models.lora_photos, "lora"),

@@ -1,8 +1,11 @@
 """DreamBooth with LoRA: adapt a model to the look of a target domain.
 
 See attn2mask (Domain adaptive image-mask generation), Ruiz et al. 2023 and Hu et al. 2022. The
-training images need no labels: one instance prompt with the domain token `sks` serves for all. Prior
-preservation is optional: images of the unadapted model for the class prompt are trained on as well.
+training images need no labels: one instance prompt with the domain token `sks` serves for all. For
+prior preservation, images that the unadapted model draws for the class prompt are trained on as well.
+
+The adapted projections and the defaults are those of the guide that the paper cites: peft's DreamBooth
+fine-tuning with LoRA, and its examples/lora_dreambooth.
 """
 
 import json
@@ -28,8 +31,8 @@ from attnseg.errors import UserError
 from attnseg.io.files import IMAGE_SUFFIXES, images_in, parameters_hash, write_atomically
 from attnseg.settings import LoraJob
 
-UNET_MODULES = ["to_q", "to_k", "to_v", "to_out.0"]
-TEXT_MODULES = ["q_proj", "k_proj", "v_proj", "out_proj"]
+UNET_MODULES = ["to_q", "to_v"]
+TEXT_MODULES = ["q_proj", "v_proj"]
 BASE_KEY = "attnseg_base_model"
 
 
@@ -59,17 +62,15 @@ def read_targets(paths: Sequence[Path], side: int) -> list[np.ndarray]:
         image = Image.fromarray(read_image(path))
         scale = side / min(image.size)
         size = [max(side, round(s * scale)) for s in image.size]
-        images.append(np.asarray(image.resize(size, Image.Resampling.LANCZOS)))
+        images.append(np.asarray(image.resize(size, Image.Resampling.BILINEAR)))
     return images
 
 
 def random_crop(image: np.ndarray, side: int, generator: torch.Generator) -> torch.Tensor:
-    """Random square of an image, mirrored half the time: [3, side, side] float32 in [-1, 1]."""
+    """Random square of an image: [3, side, side] float32 in [-1, 1]."""
     top = int(torch.randint(image.shape[0] - side + 1, (1,), generator=generator))
     left = int(torch.randint(image.shape[1] - side + 1, (1,), generator=generator))
     crop = torch.from_numpy(image[top : top + side, left : left + side].copy())
-    if torch.rand(1, generator=generator) < 0.5:
-        crop = crop.flip(1)
     return crop.permute(2, 0, 1).float() / 127.5 - 1
 
 
@@ -86,26 +87,22 @@ def same_base(signature: Sequence[float], unet: UNet2DConditionModel) -> bool:
 
 def add_adapters(backbone: StableDiffusion, options: LoraJob) -> dict[str, torch.nn.Module]:
     """Add new adapters to the U-Net, and the text encoder if configured; return these networks."""
-    networks = {"unet": (backbone.unet, UNET_MODULES)}
+    places = {"unet": (backbone.unet, UNET_MODULES, options.alpha)}
     if options.text_encoder:
-        networks["text_encoder"] = (backbone.text_encoder, TEXT_MODULES)
+        places["text_encoder"] = (backbone.text_encoder, TEXT_MODULES, options.text_alpha)
+    networks = {name: network for name, (network, *_) in places.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        for network, modules in networks.values():
+        for network, modules, alpha in places.values():
             network.requires_grad_(False)
             network.add_adapter(
-                LoraConfig(
-                    r=options.rank,
-                    lora_alpha=options.rank,
-                    init_lora_weights="gaussian",
-                    target_modules=modules,
-                )
+                LoraConfig(r=options.rank, lora_alpha=alpha, target_modules=modules)
             )
-    for network, _ in networks.values():
+    for network in networks.values():
         for weight in network.parameters():
             if weight.requires_grad:
                 weight.data = weight.data.float()  # adapters train in full precision
-    return {name: network for name, (network, _) in networks.items()}
+    return networks
 
 
 def batch_latents(
@@ -143,36 +140,28 @@ def train(
         log: called with the step and its loss.
 
     Raises:
-        UserError: if only one of the class prompt and the class images is given, or the loss is not
-            finite.
+        UserError: if the loss is not finite.
     """
-    if (options.class_prompt is not None) != bool(class_images):
-        raise UserError(
-            "prior preservation needs a class prompt and class images: give both or none"
-        )
     side = options.size or min(backbone.size)
+    groups = [(images, options.prompt, 1.0)]
+    if class_images:
+        groups.append((class_images, options.class_prompt, options.prior_weight))
+    pools, prompts, parts = zip(*groups, strict=True)
+    which = [group for group in range(len(groups)) for _ in range(options.batch_size)]
+    shares = [parts[group] / options.batch_size for group in which]
     adapted = add_adapters(backbone, options)
     weights = [w for network in adapted.values() for w in network.parameters() if w.requires_grad]
-    groups = [(images, options.prompt, 1.0)]
-    if class_images and options.class_prompt is not None:
-        groups.append((class_images, options.class_prompt, options.prior_weight))
-    texts = [text for _, text, _ in groups for _ in range(options.batch_size)]
-    shares = [
-        weight / options.batch_size for *_, weight in groups for _ in range(options.batch_size)
-    ]
     with torch.no_grad():
-        fixed = backbone.encode_text(texts)
+        fixed = backbone.encode_text(prompts)
 
     def text(rows: range) -> Text:
-        return (
-            backbone.encode_text([texts[r] for r in rows]) if options.text_encoder else fixed[rows]
-        )
+        encoded = backbone.encode_text(prompts) if options.text_encoder else fixed
+        return encoded[[which[row] for row in rows]]
 
     def batch_of(step: int) -> finetuning.TrainingBatch:
         generator = generator_of(options.seed, "lora", step)
         latents = [
-            batch_latents(backbone, pool, side, options.batch_size, generator)
-            for pool, *_ in groups
+            batch_latents(backbone, pool, side, options.batch_size, generator) for pool in pools
         ]
         return finetuning.noised(backbone, torch.cat(latents), text, shares, generator)
 
@@ -255,10 +244,15 @@ def load_lora(backbone: StableDiffusion, path: Path) -> None:
         raise wrong
     try:
         pipeline.load_lora_weights(Path(path).parent, **place)
-    except (ValueError, RuntimeError, KeyError):
+    except (ValueError, RuntimeError, LookupError):
         raise wrong from None
+    loaded = 0
     for network in (backbone.unet, backbone.text_encoder):
         network.eval().requires_grad_(False)
+        loaded += sum("lora_A" in name for name, _ in network.named_parameters())
+    # diffusers skips what it does not find, without an error
+    if loaded != sum("lora_A" in key or ".down." in key for key in state):
+        raise wrong
 
 
 def fits(state: dict[str, torch.Tensor], unet: torch.nn.Module) -> bool:

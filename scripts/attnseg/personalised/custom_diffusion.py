@@ -6,7 +6,6 @@ cross-attention are trained, with prior preservation on images of the class. The
 """
 
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler
 from transformers import CLIPTokenizer
 
 from attnseg.backbones import finetuning
+from attnseg.backbones.class_images import class_images
 from attnseg.backbones.interface import Posterior
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.core.geometry import central_square
@@ -27,8 +26,7 @@ from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
 from attnseg.io import provenance
-from attnseg.io.batches import Batches
-from attnseg.io.files import images_in, parameters_hash, sha256, start_folder, write_atomically
+from attnseg.io.files import images_in, parameters_hash, sha256
 from attnseg.personalised.personal import (
     INFO,
     Personal,
@@ -300,59 +298,27 @@ def step_batch(
     )
 
 
-@torch.no_grad()
 def regularisation_images(
     backbone: StableDiffusion,
     class_word: str,
     folder: Path,
     count: int,
     settings: SubjectTrainingJob,
-    *,
-    steps: int = 50,
-    guidance: float = 6.0,
-    batch_size: int = 4,
-    log: Callable[[str], None] = print,
+    **options: Any,
 ) -> tuple[Path, ...]:
-    """Return `count` images of a class; missing ones are generated in `folder`.
-
-    A folder of the user's own images is used unchanged. Images generated with other settings are
-    replaced. Each image has its own noise, so that resuming yields the same images.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    given = [p for p in images_in(folder) if not re.fullmatch(r"generated-\d{5}\.png", p.name)]
-    if given:
-        if len(given) < 2:
-            raise UserError(f"{folder}: one image of the class {class_word!r}; give at least 2")
-        return tuple(given)
-    made_with = {
-        "base": fingerprint(backbone), "prompt": settings.prompt.format(class_word), "steps": steps,
-        "guidance": guidance, "size": settings.size, "seed": settings.seed,
-    }  # fmt: skip
-    start_folder(folder, made_with, ("generated-*.png",))
-    paths = [folder / f"generated-{i:05d}.png" for i in range(count)]
-    pipe = backbone.pipeline(DDIMScheduler.from_config(backbone.scheduler.config))
-    pipe.set_progress_bar_config(disable=True)
-
-    def generate(part: Sequence[Path]) -> None:
-        if all(path.exists() for path in part):
-            return
-        generators = [generator_of(settings.seed, "class", class_word, path.name) for path in part]
-        images = pipe(
-            [settings.prompt.format(class_word)] * len(part),
-            height=settings.size,
-            width=settings.size,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=generators,
-        ).images
-        for path, image in zip(part, images, strict=True):
-            with write_atomically(path) as partial:
-                image.save(partial)
-        log(f"images of the class {class_word}: {int(part[-1].stem[-5:]) + 1}/{count}")
-
-    for _ in Batches(batch_size, "image").over(paths, generate):
-        pass
-    return tuple(paths)
+    """Return `count` images of a class in `folder`; `options` are those of `class_images`."""
+    return class_images(
+        backbone,
+        fingerprint(backbone),
+        class_word,
+        settings.prompt.format(class_word),
+        folder,
+        count,
+        size=settings.size,
+        guidance=6.0,
+        seed=settings.seed,
+        **options,
+    )
 
 
 def remove_checkpoint(checkpoint: Path) -> None:

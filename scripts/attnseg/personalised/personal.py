@@ -57,11 +57,13 @@ def personal_description(description: str, class_word: str, token: str) -> str:
     return named
 
 
-def phrase_query(description: str, template: str = "{}") -> Query:
-    """A query whose only class is the whole description, without a leading article.
+def phrase_query(description: str, template: str = "{}", words: Sequence[str] = ()) -> Query:
+    """A query whose first class is the whole description, without a leading article.
 
     The text encoder is causal: words after the class word ("filled with cola") do not affect its
-    token, so their tokens' attention must be included.
+    token, so their tokens' attention must be included. Section 5.3 says "relevant tokens" only.
+
+    `words`: words of the description that are further classes on their own, as "<new1> mug".
     """
     if template.count("{}") != 1:
         raise UserError(f"the template {template!r} must contain {{}} once, for the description")
@@ -69,7 +71,10 @@ def phrase_query(description: str, template: str = "{}") -> Query:
     start = template.index("{}")
     article = re.match(r"(?:the|an?) ", description)
     text = template.format(description)
-    return Query(text, ((start + (article.end() if article else 0), start + len(description)),))
+    places = [(start + description.index(part), len(part)) for part in words]
+    others = tuple((place, place + length) for place, length in places)
+    whole = (start + (article.end() if article else 0), start + len(description))
+    return Query(text, (whole, *others))
 
 
 def check_identifier(query: str, personal: Personal) -> None:

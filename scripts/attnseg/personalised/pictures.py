@@ -83,10 +83,10 @@ def draw(root: Path, predictions: Path, count: int, path: Path) -> None:
         kind = next(split for split in reversed(SPLITS) if split in triplet.splits)
         line[0].set_title(f"{query}   ({kind.replace('_', ' ')})", fontsize=9, loc="left")
     for axis, head in zip(axes[-1], heads, strict=True):
-        axis.set_xlabel(head, fontsize=9)
+        axis.set_xlabel(head.replace(" [", "\n["), fontsize=9)
     # not tight_layout, which would widen the first column to fit the queries above it
     edge = 0.3 / len(picked)
-    plot.subplots_adjust(0.01, 0.5 * edge, 0.99, 1 - 0.5 * edge, wspace=0.06, hspace=0.15)
+    plot.subplots_adjust(0.01, 0.8 * edge, 0.99, 1 - 0.5 * edge, wspace=0.06, hspace=0.15)
     with write_atomically(path) as partial:
         plot.savefig(partial, dpi=110)
     plt.close(plot)

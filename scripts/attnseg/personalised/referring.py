@@ -4,9 +4,10 @@ Each computes, for every triplet, the correlation of its query with the segments
 and its ablations use Stable Diffusion; the baselines match images.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -37,7 +38,8 @@ from attnseg.text2mask.extract import Edit, Options, View, query_maps
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer
 
-DIFFUSION = ("custom_selfcross", "subject_only", "context_only", "arithmetic")
+OURS = ("custom_selfcross", "identifier_class")  # every word of the query; these two alone
+DIFFUSION = (*OURS, "subject_only", "context_only", "arithmetic")
 METHODS = (*DIFFUSION, "dino_vit", "mask_rcnn")
 NO_DINO = "no DINO ViT: give --dino, a folder or hub id"
 
@@ -66,20 +68,26 @@ class Work:
         backbone: StableDiffusion,
         texts: Sequence[tuple[Triplet, str]],
         edit: Edit | None = None,
+        others: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Fill `rows[method]` for triplets and their texts; equal queries of a view run once."""
+        """Fill `rows[method]` for triplets and their texts; equal queries of a view run once.
+
+        `others`: methods whose map is that of some words of the same texts, by name the words; they
+        take no passes of their own.
+        """
         queries: dict[tuple[str, str, str], Query] = {}
         for triplet, text in texts:
             key = (triplet.scene, triplet.view, text)
-            queries.setdefault(key, phrase_query(text, self.template))
+            queries.setdefault(key, phrase_query(text, self.template, [*others.values()]))
         pairs = [(self.scenes[scene, view], query) for (scene, view, _), query in queries.items()]
         passes = Batches(self.batch_size, "U-Net pass")
         maps = query_maps(backbone, pairs, self.options, passes, edit=edit, progress=self.progress)
-        found = {key: m.kinds["selfcross"][0] for key, m in zip(queries, maps, strict=True)}
-        rows = self.rows.setdefault(method, {})
+        found = {key: m.kinds["selfcross"] for key, m in zip(queries, maps, strict=True)}
         for triplet, text in texts:
             view = (triplet.scene, triplet.view)
-            rows[triplet.id] = correlations([found[*view, text]], self.segments[view])[0]
+            values = correlations([*found[*view, text]], self.segments[view])
+            for name, row in zip((method, *others), values, strict=True):
+                self.rows.setdefault(name, {})[triplet.id] = row
 
     def by_subject(self) -> dict[str, list[Triplet]]:
         groups: dict[str, list[Triplet]] = {}
@@ -103,22 +111,23 @@ def run_method(
     if method == "context_only":
         work.about[method] = {"model": name}
         work.predict(method, work.backbone, [(t, t.description) for t in work.triplets])
-    elif method in ("custom_selfcross", "subject_only"):
+    elif method in (*OURS, "subject_only"):
         work.about[method] = {
             "model": f"{name}, Custom Diffusion",
             "seconds_per_instance": seconds_per_instance(work),
         }
+        if method in work.rows:
+            return None  # it came with the other of `OURS`
         for subject, triplets in work.by_subject().items():
             personal = read_personal(work.personal / subject)
             token, word = next(iter(personal.classes.items()))
-            texts = {
-                t.id: f"a {token} {word}"
-                if method == "subject_only"
-                else personal_description(t.description, word, token)
-                for t in triplets
-            }
+            texts = [(t, personal_description(t.description, word, token)) for t in triplets]
+            others = {OURS[1]: f"{token} {word}"}
+            if method == "subject_only":
+                texts, others = [(t, f"a {token} {word}") for t in triplets], {}
             with personalised(work.backbone, personal, str(work.personal / subject)) as changed:
-                work.predict(method, changed, [(t, texts[t.id]) for t in triplets])
+                first = OURS[0] if others else method
+                work.predict(first, changed, texts, others=others)
     elif method == "arithmetic" and clip:
         work.about[method] = {"model": f"{name}, {clip}"}
         arithmetic_clip(work, clip)

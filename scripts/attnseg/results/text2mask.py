@@ -330,6 +330,7 @@ TABLES = (
             "Custom+CLIP-ES": "custom_clip_es",
             "PALAVRA+SelfCross": "palavra_selfcross",
             "Custom+SelfCross": "custom_selfcross",
+            "Ours [identifier and class]": "identifier_class",
         },
         MUG19_SPLITS,
         {

@@ -24,9 +24,7 @@ class Generation(Settings):
         50, "The step at which attention is recorded, counted from 1.", papers="attn2mask: 50"
     )
     guidance: float = key(
-        7.5,
-        "Scale of the classifier-free guidance.",
-        papers="attn2mask: not stated",
+        7.5, "Scale of the classifier-free guidance.", papers="diffusers' default: 7.5"
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = key(
         "auto",
@@ -71,37 +69,58 @@ class Synthesis(Settings):
 
 
 class LoraTraining(Settings):
-    """The training of an adapter."""
+    """The training of an adapter; the defaults are those of peft's guide, which attn2mask cites."""
+
+    version: ClassVar[int] = 2
 
     prompt: str = key(
         "a photo of sks cityscape", "The prompt of all photos, with the domain token `sks`."
     )
-    rank: Count = key(16, "Rank of the adapter.", papers="attn2mask: not stated")
-    steps: Count = key(800, "Training steps.", papers="attn2mask: not stated")
-    batch_size: Count = key(1, "Photos per step.")
-    learning_rate: Positive = key(0.0001, "Learning rate.")
-    text_encoder: bool = key(False, "Also adapt the text encoder.")
-    size: Count | None = key(None, "Side of the training crops; null for the model's own.")
+    class_prompt: str = key(
+        "a photo of cityscape", "The prompt of the images of the class, without `sks`."
+    )
+    class_images: Natural = key(
+        200,
+        "Number of images of the class that the model itself draws beforehand, for prior "
+        "preservation; 0 for none.",
+        papers="peft's guide: 200",
+    )
+    prior_weight: NotNegative = key(
+        1.0, "Weight of the loss on images of the class.", papers="peft's guide: 1"
+    )
+    rank: Count = key(16, "Rank of the adapters.", papers="peft's guide: 16, in both networks")
+    alpha: Count = key(
+        27, "Strength of the U-Net's adapter, multiplied by 1 / rank.", papers="peft's guide: 27"
+    )
+    text_encoder: bool = key(True, "Also adapt the text encoder.", papers="peft's guide: true")
+    text_alpha: Count = key(
+        17, "The same as `alpha`, of the text encoder's adapter.", papers="peft's guide: 17"
+    )
+    steps: Count = key(800, "Training steps.", papers="peft's guide: 800")
+    batch_size: Count = key(
+        1, "Photos per step, and as many images of the class.", papers="peft's guide: 1"
+    )
+    learning_rate: Positive = key(0.0001, "Learning rate.", papers="peft's guide: 1e-4")
+    size: Count | None = key(
+        None,
+        "Side of the training crops in pixels; null for the model's own.",
+        papers="peft's guide: 512",
+    )
 
 
 class Lora(LoraTraining):
-    """An adapter, trained on unlabelled photos; the paper does not state its rank and schedule."""
+    """An adapter, trained on unlabelled photos."""
 
     dataset: str = key(..., "An entry of datasets.")
     split: str = key(..., "One of its splits.")
-    images: Count | None = key(
-        None, "Number of photos, evenly spaced; null for all.", papers="attn2mask: not stated"
-    )
+    images: Count | None = key(None, "Number of photos, evenly spaced; null for all.")
 
 
 class LoraJob(LoraTraining):
     """Settings of a job that trains an adapter."""
 
     seed: Natural = key(0, "Seed of the run.")
-    class_prompt: str | None = key(
-        None, "The prompt of images of the class, for prior preservation; null for none."
-    )
-    prior_weight: NotNegative = key(1.0, "Weight of the loss on images of the class.")
+    guidance: float = key(7.5, "Scale of the classifier-free guidance of the images of the class.")
     checkpoint_interval: Count = key(100, "Steps between checkpoints.", speed=True)
 
 
