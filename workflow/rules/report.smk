@@ -32,9 +32,9 @@ rule draw_dag:
 
 rule make_report:
     input:
-        tables=[targets.file(t) for t in targets.wanted if t not in PICTURES],
+        tables=targets.reported(),
         figures=[figure for t in targets.wanted for figure in targets.drawing(t)],
-        captions=expand("<captions>/{target}.rst", target=targets.wanted),
+        captions=targets.captions(),
         references=of(targets.references),
         dag="<work>/dag.svg",
         script="<scripts>/make_report.py",

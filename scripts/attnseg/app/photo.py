@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from attnseg.app.options import words_of
 from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
 from attnseg.backbones.stable_diffusion import stable_diffusion
@@ -42,11 +43,6 @@ def named_classes(text: str) -> list[str]:
     if len(classes) > 255:
         raise UserError(f"--classes: {len(classes)} classes; a mask holds 255")
     return classes
-
-
-def words_of(text: str) -> list[str]:
-    """What commas separate."""
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def vocabulary(args: argparse.Namespace, classes: Sequence[str]) -> Dataset:

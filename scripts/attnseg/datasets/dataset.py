@@ -33,7 +33,7 @@ HELP = "name of a data set of this package, or JSON of one of your own (its entr
 # keys of an entry of `datasets` in the configuration that describe the data set itself
 FACTS = (
     "layout", "file", "classes", "background", "palette", "photos", "masks", "mask_values", "lists",
-    "annotations", "synonyms", "background_words", "prompt",
+    "annotations", "synonyms", "background_words", "prompt", "exif",
 )  # fmt: skip
 # Text2Mask, Section 3.3
 BACKGROUND_WORDS = (
@@ -70,7 +70,8 @@ class Dataset:
     mask_values: tuple[int, ...] = ()  # of the classes in ground-truth files, if not their numbers
     lists: str | None = None  # ids of a split, one per line; None: the ids of its photos
     annotations: str | None = None  # VOC's XML files, for the label source "xml"
-    label_sources: tuple[str, ...] = ("csv", "mask", "folders", "xml")  # the default comes first
+    label_sources: tuple[str, ...] = ("csv", "mask", "folders", "xml", "all")  # the default first
+    exif: str = "ignore"  # or "turn" photos upright by their EXIF orientation
 
     # queries of real photos (Text2Mask)
     synonyms: Mapping[str, str] = field(default_factory=dict)
@@ -151,7 +152,7 @@ class Dataset:
             return self.found(root, self.photos, split)
         if not path.is_file():
             raise UserError(f"{path}: no list of split {split!r}: check datasets.{self.name}.root")
-        ids = path.read_text().split()
+        ids = [line.strip() for line in path.read_text().splitlines() if line.strip()]
         if not ids:
             raise UserError(f"{path}: the list is empty: restore it from the data set's archive")
         for image_id in ids:
@@ -227,6 +228,12 @@ class Dataset:
 
     # -- contents
 
+    def read_photo(self, root: Path, image_id: str, split: str | None = None) -> "np.ndarray":
+        """Read a photo: [H, W, 3] uint8 RGB, turned upright if `exif` says so."""
+        from attnseg.datasets.images import read_image
+
+        return read_image(self.image_path(root, image_id, split), turn=self.exif == "turn")
+
     def labels(
         self, root: Path, image_id: str, source: str | None = None, split: str | None = None
     ) -> list[str]:
@@ -234,7 +241,8 @@ class Dataset:
 
         `source`: one of `label_sources`, by default the first. "csv": labels.csv; "mask": the
         ground-truth mask, as in the official code; "folders": the name of the photo's folder; "xml":
-        the annotated objects, including difficult ones. Each is a method `labels_from_<source>`.
+        the annotated objects, including difficult ones; "all": every class. Each is a method
+        `labels_from_<source>`.
         """
         source = source or next(iter(self.label_sources), None)
         if source not in self.label_sources:
@@ -268,6 +276,9 @@ class Dataset:
         path = self.image_path(root, image_id, split)
         self.number(path.parent.name)
         return [path.parent.name]
+
+    def labels_from_all(self, root: Path, image_id: str, split: str | None) -> list[str]:
+        return list(self.classes)
 
     def labels_from_mask(self, root: Path, image_id: str, split: str | None) -> list[str]:
         import numpy as np
@@ -362,7 +373,7 @@ def load(name: str, settings: Mapping | None = None) -> Dataset:
             f"{where}: no such data set; give it `classes`, or a `layout`: {', '.join(SHIPPED)}{hint}"
         )
     else:
-        dataset, layout = Dataset(name), ""
+        dataset, layout = Dataset(name, exif="turn"), ""
     own: dict[str, Any] = {key: _frozen(facts[key]) for key in FACTS[2:] if key in facts}
     if "background" in own and "background_words" not in own:
         own["background_words"] = None
