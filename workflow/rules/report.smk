@@ -21,7 +21,7 @@ rule draw_dag:
         snakemake=f"{sys.executable} -m snakemake",
         snakefile=str(workflow.main_snakefile),
         targets=[
-            result_of(target).replace("<results>", config["paths"]["results"])
+            settings_of.real_path(result_of(target), config)
             for target in WANTED_TARGETS
         ],
     shell:
