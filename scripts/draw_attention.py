@@ -9,7 +9,6 @@ import sys
 
 from attnseg.app import flags
 from attnseg.backbones import load_backbone
-from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, run
 from attnseg.io.gpu import claim_device
 from attnseg.results.chosen import with_several_classes
@@ -46,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     backbone.select(options.cross_blocks, options.self_block)
     rows = []
     for item, _ in items:
-        photo = read_image(dataset.image_path(args.root, item["id"], args.split))
+        photo = dataset.read_photo(args.root, item["id"], args.split)
         rows.append(stages_of(backbone, Sample(item["id"], photo, item["classes"]), options))
     attention_figure(rows, args.output)
     print(f"{len(rows)} photos in {args.output}")

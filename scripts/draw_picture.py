@@ -49,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def draw_masks(args: argparse.Namespace) -> None:
-    items = list(read_shards(args.attention))
+    items = [(item, maps) for item, maps in read_shards(args.attention) if item["classes"]]
+    if not items:
+        raise UserError(f"{args.attention}: no photo has a class; check the labels")
     names = None
     if args.similarity is None:
         items = with_several_classes(items, args.count)
@@ -57,7 +59,8 @@ def draw_masks(args: argparse.Namespace) -> None:
         wanted = worst_of_the_similar(args.similarity, args.count)
         by_id = {item["id"]: (item, maps) for item, maps in items}
         items, names = [by_id[name] for name in wanted], list(wanted.values())
-    figure(args.dataset, args.root, items, args.masks, args.output, names, args.split)
+    truth = not args.no_truth
+    figure(args.dataset, args.root, items, args.masks, args.output, names, args.split, truth)
 
 
 def draw_generated(args: argparse.Namespace) -> None:
@@ -97,13 +100,14 @@ def folder(about: str) -> dict:
 
 
 KINDS = {
-    "masks": (draw_masks, ("--dataset", "--root", "--split", "--attention", "--masks", "--similarity")),
+    "masks": (draw_masks, ("--dataset", "--root", "--split", "--no-truth", "--attention", "--masks", "--similarity")),
     "generated": (draw_generated, ("--attention", "--images", "--masks")),
     "adaptation": (draw_adaptation, ("--target", "--before", "--after")),
     "instances": (draw_instances, ("--root", "--predictions")),
 }  # fmt: skip
 FLAGS = flags.SHARED | {
     "--split": {"help": "where photos lie in folders of their split"},
+    "--no-truth": {"action": "store_true", "help": "there is no ground truth to show"},
     "--masks": folder("their masks"),
     "--similarity": {"type": Path, "help": "output of measure_similarity.py, for failures"},
     "--target": folder("the domain's photos"),

@@ -147,6 +147,7 @@ def test_an_overlay_leaves_the_background_and_draws_edges_in_the_colour_of_the_c
 
 def test_a_legend_of_long_names_fits():
     names = ["the <new1> mug filled with cola", "dog", "sofa", "a rather long name of a thing"]
+    names = dict(enumerate(names, 1))
     whole = np.array(overlay.with_legend(Image.new("RGB", (64, 48)), names))
     assert (whole[:48, :64] == 0).all()
     assert (whole[48:, -1] == 255).all() and (whole[-1] == 255).all()  # no name is cut off

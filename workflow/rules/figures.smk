@@ -58,6 +58,7 @@ def picture_flags(wildcards, input):
         entry = config["pictures"][picture]
         kind, shown = "masks", {
             **jobs.data.photos_flags(entry["dataset"], entry["split"]),
+            "no_truth": not jobs.data.has_truth(entry["dataset"], entry["split"]),
             "count": entry["count"],
             **{k: Path(file).parent for k, file in input.items() if k != "script"},
         }
@@ -66,12 +67,14 @@ def picture_flags(wildcards, input):
 
 def picture_paper(wildcards):
     """The paper whose picture it is."""
-    return PICTURES[wildcards.picture][0].split(",")[0]
+    return PICTURES.get(wildcards.picture, ("Your own",))[0].split(",")[0]
 
 
 def picture_caption(wildcards):
     """The text under a picture in the report."""
-    return (CAPTIONS / f"{wildcards.picture}.rst").read_text()
+    own = CAPTIONS / "own_picture.rst"
+    path = CAPTIONS / f"{wildcards.picture}.rst"
+    return (path if path.is_file() else own).read_text()
 
 
 def attention_job(config):

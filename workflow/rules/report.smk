@@ -21,7 +21,7 @@ rule draw_dag:
         snakemake=f"{sys.executable} -m snakemake",
         snakefile=str(workflow.main_snakefile),
         targets=[
-            result_of(target).replace("<results>", config["paths"]["results"])
+            settings_of.real_path(result_of(target), config)
             for target in WANTED_TARGETS
         ],
     shell:
@@ -32,9 +32,9 @@ rule draw_dag:
 
 rule make_report:
     input:
-        tables=[targets.file(t) for t in targets.wanted if t not in PICTURES],
+        tables=targets.reported(),
         figures=[figure for t in targets.wanted for figure in targets.drawing(t)],
-        captions=expand("<captions>/{target}.rst", target=targets.wanted),
+        captions=targets.captions(),
         references=of(targets.references),
         dag="<work>/dag.svg",
         script="<scripts>/make_report.py",

@@ -15,7 +15,8 @@ from attnseg.errors import run
 
 # a module of this package each, imported when its command is given: --help is quick
 COMMANDS = {
-    "segment": "segment a photo by naming what is in it",
+    "segment": "segment photos by naming what is in them",
+    "init": "start a project of your own photos: masks and a segmentor",
     "train-subject": "learn a thing of your own from photos of it",
     "tables": "print tables, and the ledger of claims",
     "config": "print a configuration with every key as it stands",

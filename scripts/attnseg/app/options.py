@@ -36,6 +36,11 @@ def parser_of(command: ModuleType) -> Parser:
     return parser
 
 
+def words_of(text: str) -> list[str]:
+    """What commas separate."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def count(text: str) -> int:
     """A whole number from 1."""
     try:

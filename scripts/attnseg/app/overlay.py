@@ -1,6 +1,6 @@
 """Masks and overlays for a person: colours that the colour-blind tell apart, and a legend."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +40,13 @@ def check_name(path: Path) -> None:
         raise UserError(f"--overlay {path}: not the name of a picture; name it ....png or ....jpg")
 
 
-def write_overlay(path: Path, image: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
-    """The photo [H, W, 3] uint8 with the classes' colours half over it, and their names below."""
+def write_overlay(
+    path: Path, image: np.ndarray, labels: np.ndarray, names: Mapping[int, str]
+) -> None:
+    """The photo [H, W, 3] uint8 with the classes' colours half over it, and their names below.
+
+    names: by class number, those of the legend.
+    """
     picture = Image.fromarray(overlaid(image, labels))
     with write_atomically(path) as partial:
         with_legend(picture, names).save(partial)
@@ -56,14 +61,16 @@ def overlaid(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return ((1 - strength) * image + strength * COLOURS[labels]).round().astype(np.uint8)
 
 
-def with_legend(picture: Image.Image, names: Sequence[str]) -> Image.Image:
+def with_legend(picture: Image.Image, names: Mapping[int, str]) -> Image.Image:
     """The picture above a white strip with a square of its colour and its name for each class.
 
     Where a name is wider than the picture, the strip is as wide as that.
     """
     size = max(10, min(picture.size) // 30)
     font, square, gap, line = ImageFont.load_default(size), size, size // 2, round(1.6 * size)
-    widths = [square + gap + int(font.getlength(name)) + 1 for name in names]
+    if not names:
+        return picture
+    widths = [square + gap + int(font.getlength(name)) + 1 for name in names.values()]
     width = max(picture.width, *(w + 2 * gap for w in widths))
     places, x, y = [], gap, picture.height + gap
     for entry in widths:
@@ -74,7 +81,7 @@ def with_legend(picture: Image.Image, names: Sequence[str]) -> Image.Image:
     whole = Image.new("RGB", (width, y + line), "white")
     whole.paste(picture, (0, 0))
     draw = ImageDraw.Draw(whole)
-    for number, (name, (x, y)) in enumerate(zip(names, places, strict=True), 1):
+    for (number, name), (x, y) in zip(names.items(), places, strict=True):
         draw.rectangle((x, y, x + square - 1, y + square - 1), fill=hexadecimal(number))
         draw.text((x + square + gap, y + square / 2), name, fill="black", font=font, anchor="lm")
     return whole

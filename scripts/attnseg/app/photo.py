@@ -1,15 +1,21 @@
 """One photo to labels, as `attnseg segment` is asked to: by classes, or by a query for a subject."""
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from attnseg.app.options import words_of
 from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
 from attnseg.backbones.stable_diffusion import stable_diffusion
 from attnseg.core.crf import densecrf
+from attnseg.datasets import Dataset
 from attnseg.datasets.images import read_image
+from attnseg.datasets.voc import DATASET as USUAL
 from attnseg.errors import UserError
 from attnseg.io.gpu import claim_device
 from attnseg.personalised.instances import locate
@@ -18,31 +24,64 @@ from attnseg.text2mask.extract import Options, options_for
 from attnseg.text2mask.segment import segment
 
 
-def by_classes(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
-    """The classes, and their numbers [H, W] uint8."""
-    classes = [name.strip() for name in args.classes.split(",") if name.strip()]
-    if not classes or len(set(classes)) != len(classes):
-        raise UserError("--classes: name each class once, as in --classes dog,sofa")
-    if args.model is None:
-        raise UserError("--model: name a folder or hub id of a Stable Diffusion")
-    if args.crf:
-        densecrf()  # says what is missing before the model is loaded
-    image = read_image(args.photo)
-    device = claim_device(args.device)
-    backbone = load_backbone(args.model, args.revision, device, file=args.model_file)
-    options = asked(backbone, args, noises=4)
+def by_classes(args: argparse.Namespace) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The classes, the photo [H, W, 3] uint8, and the classes' numbers in it [H, W] uint8."""
+    classes = named_classes(args.classes)
+    image = read_image(args.photo, turn=args.exif == "turn")
+    backbone = loaded(args)
+    options = asked(backbone, args, noises=4, vocabulary=vocabulary(args, classes))
     name = args.photo.stem
     labels, _ = segment(backbone, image, classes, crf=args.crf, options=options, name=name)
-    return classes, labels
+    return classes, image, labels
 
 
-def by_query(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
-    """The query, and where what it means is: [H, W] uint8, 1 there."""
+def named_classes(text: str) -> list[str]:
+    """The classes of --classes."""
+    classes = words_of(text)
+    if not classes or len(set(classes)) != len(classes):
+        raise UserError("--classes: name each class once, as in --classes dog,sofa")
+    if len(classes) > 255:
+        raise UserError(f"--classes: {len(classes)} classes; a mask holds 255")
+    return classes
+
+
+def vocabulary(args: argparse.Namespace, classes: Sequence[str]) -> Dataset:
+    """The words of the query: VOC's synonyms, those given over them, and background words.
+
+    Raises:
+        UserError: if a synonym is for none of the classes.
+    """
+    words = USUAL
+    if args.synonyms is not None:
+        pairs = [part.partition("=") for part in words_of(args.synonyms)]
+        for name, equals, synonym in pairs:
+            if name.strip() not in classes or not equals or not synonym.strip():
+                raise UserError(
+                    f"--synonyms {name}{equals}{synonym}: write class=word, for one of "
+                    f"{', '.join(classes)}"
+                )
+        given = {name.strip(): word.strip() for name, _, word in pairs}
+        words = replace(words, synonyms={**words.synonyms, **given})
+    if args.background_words is not None:
+        words = replace(words, background_words=tuple(words_of(args.background_words)))
+    return words
+
+
+def loaded(args: argparse.Namespace) -> Backbone:
+    """The model of --model."""
+    if args.crf:
+        densecrf()  # says what is missing before the model is loaded
+    device = claim_device(args.device)
+    return load_backbone(args.model, args.revision, device, file=args.model_file)
+
+
+def by_query(args: argparse.Namespace) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The query, the photo [H, W, 3] uint8, and where what it means is: [H, W] uint8, 1 there."""
     if args.query is None:
         raise UserError("--personal needs --query, as in --query 'the <new1> mug'")
     personal = read_personal(args.personal)
     check_identifier(args.query, personal)
-    image = read_image(args.photo)
+    image = read_image(args.photo, turn=args.exif == "turn")
     model, revision = base_of(personal) if args.model is None else (args.model, args.revision)
     backbone = stable_diffusion(load_backbone(model, revision, claim_device(args.device)))
     check_base(backbone, personal, str(args.personal))
@@ -56,7 +95,7 @@ def by_query(args: argparse.Namespace) -> tuple[list[str], np.ndarray]:
         threshold=args.foreground_threshold,
         locality=args.locality,
     )
-    return [args.query], mask.astype(np.uint8)
+    return [args.query], image, mask.astype(np.uint8)
 
 
 def base_of(personal: Personal) -> tuple[str, str | None]:
@@ -66,7 +105,7 @@ def base_of(personal: Personal) -> tuple[str, str | None]:
     return (path, revision) if at and not Path(name).is_dir() else (name, None)
 
 
-def asked(backbone: Backbone, args: argparse.Namespace, noises: int) -> Options:
+def asked(backbone: Backbone, args: argparse.Namespace, noises: int, **more: Any) -> Options:
     """The options of the command line, else what is usual for the model."""
-    noises = args.noises or noises
-    return options_for(backbone, args.cross_blocks, args.self_block, noises=noises, seed=args.seed)
+    blocks = args.cross_blocks, args.self_block
+    return options_for(backbone, *blocks, noises=args.noises or noises, seed=args.seed, **more)

@@ -1,15 +1,29 @@
-"""Segment one photo by naming what is in it.
+"""Segment photos by naming what is in them.
 
     attnseg segment photo.jpg --classes dog,sofa --model CompVis/stable-diffusion-v1-4 \\
         --revision 133a221b8aa7292a167afc5127cb63fb5005638b --output mask.png --overlay overlay.png
+
+or many at once, with the model loaded once:
+
+    attnseg segment holiday/ more/*.jpg --classes dog,sofa --model ... --output masks/
 
 or a thing of one's own, learnt by `attnseg train-subject`, among others of its class:
 
     attnseg segment scene.jpg --personal my_mug --query "the <new1> mug filled with cola" \\
         --output mask.png --overlay overlay.png
 
-The mask is a palette PNG: 0 is the background, 1, 2, ... the classes in the order given, or the one
+A mask is a palette PNG: 0 is the background, 1, 2, ... the classes in the order given, or the one
 thing that the query means. Name only what is in the photo: each class named is looked for, and found.
+Where photos have different classes, list them in a CSV file (--labels):
+
+    id,classes
+    beach,dog
+    garden/evening,cat;sofa
+
+Many photos are written to a folder: <photo>.png each, overlays/<photo>.jpg, index.html to look through
+them, and manifest.json with the numbers of the classes and the share of each in every photo. The same
+command resumes an interrupted run. Masks of photos of more than 2 million pixels are made at that
+size and enlarged.
 """
 
 import argparse
@@ -21,8 +35,31 @@ from attnseg.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photo", type=Path, help="JPEG, PNG, ...")
-    parser.add_argument("--classes", help="what is in it, separated by commas")
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="a photo (JPEG, PNG, ...), a folder of photos, or a pattern such as 'holiday/*.jpg'",
+    )
+    parser.add_argument(
+        "--classes",
+        help="what is in the photos, separated by commas; their order numbers them in the masks",
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="the classes of each photo: columns id (its name without suffix, below its folder) and "
+        "classes (separated by semicolons)",
+    )
+    parser.add_argument(
+        "--synonyms", help="words for classes in the query, as in tv=television,couch=sofa"
+    )
+    parser.add_argument(
+        "--background-words",
+        help="words for what surrounds the classes, separated by commas; '' for none (default: "
+        "Text2Mask's ten, tree, river, sea, ...)",
+    )
     parser.add_argument("--personal", type=Path, help="folder of `attnseg train-subject`")
     parser.add_argument("--query", help="with --personal, as in 'the <new1> mug filled with cola'")
     parser.add_argument(
@@ -30,11 +67,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder or hub id of a Stable Diffusion (with --personal, by default the one it is for)",
     )
     flags.add(parser, "--revision --model-file --device")
-    flags.add(parser, "--output", help="mask (PNG)")
+    flags.add(parser, "--output", help="mask (.png) of one photo, or folder for many")
     parser.add_argument(
         "--overlay",
         type=Path,
-        help="picture of the photo with the mask over it, and the names below (PNG, JPEG, ...)",
+        help="picture of one photo with the mask over it, and the names below (PNG, JPEG, ...)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="make masks again that other settings have made in this folder",
+    )
+    parser.add_argument(
+        "--exif",
+        choices=("turn", "ignore"),
+        default="turn",
+        help="turn photos upright by their EXIF orientation, or read them as they are stored",
     )
     parser.add_argument(
         "--noises",
@@ -68,27 +116,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --personal, how near the cells of a thing are (default: no matter)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument(
+        "--batch-size",
+        type=count,
+        help="photos, counting each of their noises, that pass the network together (default: by their "
+        "size and the device)",
+    )
+    parser.add_argument(
+        "--processes", type=count, help="of the CRF, with many photos (default: the cores)"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
-    if (args.classes is None) == (args.personal is None):
-        raise UserError("give either --classes, or --personal and --query")
+    asked = [args.classes is not None or args.labels is not None, args.personal is not None]
+    if sum(asked) != 1:
+        raise UserError("give either --classes (or --labels), or --personal and --query")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: must be 0 or more")
+    if args.model is None and args.personal is None:
+        raise UserError(
+            "--model: name a Stable Diffusion: for photos, an id on the hub and its --revision (see "
+            "--help) or a folder; for scenes of the mini world, assets/mini_sd of a clone"
+        )
+    many = len(args.photos) > 1 or Path(args.photos[0]).is_dir() or "*" in args.photos[0]
+    if many and args.output.suffix.lower() == ".png":
+        raise UserError(f"--output {args.output}: many photos need a folder; leave out the .png")
+    if args.personal or (args.output.suffix and not many and not args.output.is_dir()):
+        return segment_one(args)
+    if args.overlay:
+        raise UserError("--overlay is for one photo; a folder of masks has its overlays/")
+
+    from attnseg.app import photos  # imports torch: after all that can be said at once
+
+    return photos.segment_all(args)
+
+
+def segment_one(args: argparse.Namespace) -> int:
+    if len(args.photos) > 1:
+        raise UserError("--personal takes one photo at a time")
+    args.photo = Path(args.photos[0])
     if not args.photo.is_file():
         raise UserError(f"{args.photo}: no such photo; correct the path")
     if args.output.suffix.lower() != ".png":
         raise UserError(f"--output {args.output}: a mask is a PNG; name it ....png")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: must be 0 or more")
+    if args.labels:
+        raise UserError("--labels is for many photos, whose --output is a folder; give --classes")
 
-    from attnseg.app import overlay, photo  # they import torch: after all that can be said at once
+    from attnseg.app import overlay, photo
 
     if args.overlay:
         overlay.check_name(args.overlay)
     by = photo.by_classes if args.personal is None else photo.by_query
-    names, labels = by(args)
+    names, image, labels = by(args)
     overlay.write_mask(args.output, labels)
     if args.overlay:
-        overlay.write_overlay(args.overlay, photo.read_image(args.photo), labels, names)
+        overlay.write_overlay(args.overlay, image, labels, dict(enumerate(names, 1)))
     for number, name in enumerate(["background", *names]):
         share = 100 * (labels == number).mean()
         print(f"{number:3d}  {overlay.hexadecimal(number)}  {share:5.1f} %  {name}")

@@ -60,7 +60,8 @@ class Dataset:
     mask_values: tuple[int, ...] = ()  # of the classes in ground-truth files, if not their numbers
     lists: str | None = None  # ids of a split, one per line; None: the ids of its photos
     annotations: str | None = None  # VOC's XML files, for the label source "xml"
-    label_sources: tuple[str, ...] = ("csv", "mask", "folders", "xml")  # the default comes first
+    label_sources: tuple[str, ...] = ("csv", "mask", "folders", "xml", "all")  # the default first
+    exif: str = "ignore"  # or "turn" photos upright by their EXIF orientation
 
     # queries of real photos (Text2Mask)
     synonyms: Mapping[str, str] = field(default_factory=dict)
@@ -145,7 +146,7 @@ class Dataset:
             return self.found(root, self.photos, split)
         if not path.is_file():
             raise UserError(f"{path}: no list of split {split!r}: check datasets.{self.name}.root")
-        ids = path.read_text().split()
+        ids = [line.strip() for line in path.read_text().splitlines() if line.strip()]
         if not ids:
             raise UserError(f"{path}: the list is empty: restore it from the data set's archive")
         for image_id in ids:
@@ -221,6 +222,12 @@ class Dataset:
 
     # -- contents
 
+    def read_photo(self, root: Path, image_id: str, split: str | None = None) -> "np.ndarray":
+        """Read a photo: [H, W, 3] uint8 RGB, turned upright if `exif` says so."""
+        from attnseg.datasets.images import read_image
+
+        return read_image(self.image_path(root, image_id, split), turn=self.exif == "turn")
+
     def labels(
         self, root: Path, image_id: str, source: str | None = None, split: str | None = None
     ) -> list[str]:
@@ -228,7 +235,8 @@ class Dataset:
 
         `source`: one of `label_sources`, by default the first. "csv": labels.csv; "mask": the
         ground-truth mask, as in the official code; "folders": the name of the photo's folder; "xml":
-        the annotated objects, including difficult ones. Each is a method `labels_from_<source>`.
+        the annotated objects, including difficult ones; "all": every class. Each is a method
+        `labels_from_<source>`.
         """
         source = source or next(iter(self.label_sources), None)
         if source not in self.label_sources:
@@ -262,6 +270,9 @@ class Dataset:
         path = self.image_path(root, image_id, split)
         self.number(path.parent.name)
         return [path.parent.name]
+
+    def labels_from_all(self, root: Path, image_id: str, split: str | None) -> list[str]:
+        return list(self.classes)
 
     def labels_from_mask(self, root: Path, image_id: str, split: str | None) -> list[str]:
         import numpy as np

@@ -1,20 +1,44 @@
 """Read and write photos and masks; errors name the file."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from attnseg.datasets.dataset import bit_colours
 from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
 
 PALETTE = np.array(bit_colours(), np.uint8)  # VOC's
+GREY = (128, 128, 128, 255)  # behind transparent pixels
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Read an image: [H, W, 3] uint8 RGB."""
-    return np.asarray(_open(path).convert("RGB"))
+def read_image(path: Path, turn: bool = False) -> np.ndarray:
+    """Read an image: [H, W, 3] uint8 RGB.
+
+    Whatever Pillow reads: 16 bits per channel are scaled to 8, transparency is laid over grey, grey,
+    palettes and CMYK become RGB, and of an animation the first frame is read.
+
+    Args:
+        turn: turn the photo upright by its EXIF orientation, as viewers show it. A data set's photos
+            stay as they are stored, as their masks are.
+
+    Raises:
+        UserError: if the file is missing, damaged, too large or no image; the message names it.
+    """
+    image = _open(path, turn)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        grey = np.asarray(image, np.float64)
+        grey = grey * 255 if image.mode == "F" else grey / 257  # [0, 1]; [0, 65535]
+        grey = np.nan_to_num(grey).clip(0, 255).round().astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "LAB":  # Pillow's conversion takes its numbers for RGB
+        raise UserError(f"{path}: LAB colours are not read; save it as RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, GREY), image)
+    return np.asarray(image.convert("RGB"))
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -35,17 +59,24 @@ def check_size(mask: np.ndarray, path: Path, size: tuple[int, int] | None) -> np
     return mask
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, turn: bool = False) -> Image.Image:
     if not Path(path).is_file():
         raise UserError(
             f"{path}: no such file: correct the path, or check the data set with scripts/tools/check_datasets.py"
         )
     try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, SyntaxError, ValueError) as problem:
-        raise UserError(f"{path}: not a readable image ({problem}): download it again") from None
-    return image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of half the limit, and of harmless faults in EXIF
+            image = Image.open(path)
+            image.load()
+            return ImageOps.exif_transpose(image) if turn else image
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: more than 178 million pixels: make it smaller") from None
+    except MemoryError:
+        raise UserError(f"{path}: does not fit in memory: make it smaller") from None
+    except Exception as problem:  # Pillow's readers of damaged files raise errors of many types
+        reason = str(problem).split("\n")[0].replace(str(path), "it") or type(problem).__name__
+        raise UserError(f"{path}: not a readable image ({reason}): replace it") from None
 
 
 def write_mask(path: Path, mask: np.ndarray, palette: np.ndarray) -> None:

@@ -23,7 +23,7 @@ def listed_labels(root: Path, image_id: str, classes: tuple[str, ...]) -> list[s
         UserError: if the image is missing or a line is wrong; the message names it.
     """
     path = Path(root) / "labels.csv"
-    labels = _read(path, classes)
+    labels = read_labels(path, classes)
     if image_id not in labels:
         raise UserError(
             f"{path}: no line for image {image_id!r}; add one, without classes if there are none"
@@ -32,7 +32,12 @@ def listed_labels(root: Path, image_id: str, classes: tuple[str, ...]) -> list[s
 
 
 @functools.cache
-def _read(path: Path, classes: tuple[str, ...]) -> dict[str, list[str]]:
+def read_labels(path: Path, classes: tuple[str, ...] | None) -> dict[str, list[str]]:
+    """The classes of each image that a labels.csv lists, in the order of `classes`; None: sorted.
+
+    Raises:
+        UserError: if the file cannot be read or a line is wrong; the message names it.
+    """
     try:
         with open(path, newline="") as file:
             rows = list(csv.DictReader(file))
@@ -49,11 +54,11 @@ def _read(path: Path, classes: tuple[str, ...]) -> dict[str, list[str]]:
         if image_id in labels:
             raise UserError(f"{path}, line {number}: repeated image {image_id!r}; remove one line")
         names = {name.strip() for name in text.split(";") if name.strip()}
-        if unknown := names - set(classes):
+        if classes is not None and (unknown := names - set(classes)):
             raise UserError(
                 f"{path}, line {number}: unknown class {min(unknown)!r}: known are {', '.join(classes)}"
             )
-        labels[image_id] = sorted(names, key=classes.index)
+        labels[image_id] = sorted(names, key=classes.index if classes else None)
     return labels
 
 

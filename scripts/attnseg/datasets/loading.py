@@ -20,7 +20,7 @@ HELP = "name of a data set of this package, or JSON of one of your own (its entr
 # keys of an entry of `datasets` in the configuration that describe the data set itself
 FACTS = (
     "layout", "file", "classes", "background", "palette", "photos", "masks", "mask_values", "lists",
-    "annotations", "synonyms", "background_words", "prompt",
+    "annotations", "synonyms", "background_words", "prompt", "exif",
 )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def load(name: str, settings: Mapping | None = None) -> Dataset:
             f"{where}: no such data set; give it `classes`, or a `layout`: {', '.join(SHIPPED)}{hint}"
         )
     else:
-        dataset, layout = Dataset(name), ""
+        dataset, layout = Dataset(name, exif="turn"), ""
     own: dict[str, Any] = {key: _frozen(facts[key]) for key in FACTS[2:] if key in facts}
     if "background" in own and "background_words" not in own:
         own["background_words"] = None

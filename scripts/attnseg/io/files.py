@@ -72,9 +72,10 @@ def safe_name(name: str, where: object) -> str:
     """Return a name found in data if it is safe as part of a path.
 
     Raises:
-        UserError: if it has characters, such as a slash, that could lead out of a folder.
+        UserError: if it has characters, such as a slash, that could lead out of a folder, or starts
+            with anything but a letter, digit or _.
     """
-    if not re.fullmatch(r"\w[\w .+-]*", name):
+    if not re.fullmatch(r"\w[\w .,+&'@#()\[\]-]*", name):
         raise UserError(f"{where}: the name {name!r} cannot be part of a file's name")
     return name
 

@@ -70,6 +70,10 @@ class Data:
         folder = self.facts[dataset].training_masks(split)
         return None if folder is None else f"{self.root(dataset)}/{folder}"
 
+    def has_truth(self, dataset: str, split: str) -> bool:
+        """Whether a split has a ground truth here."""
+        return self.config["datasets"][dataset]["splits"][split]["truth"]
+
     def label_source(self, dataset: str, profile: str) -> str | None:
         """The source of image-level labels; the official code takes them from the ground truth."""
         if PROFILES[profile].labels_from_masks:

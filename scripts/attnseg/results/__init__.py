@@ -3,6 +3,8 @@
 Standard library only: the Snakemake rules import this package to know a table's inputs.
 """
 
+from collections.abc import Iterable
+
 from attnseg.errors import UserError
 from attnseg.results import attn2mask, text2mask
 from attnseg.results.description import Row, Source, Table
@@ -41,10 +43,14 @@ __all__ = [
 ]  # fmt: skip
 
 
-def check_target(target: str) -> None:
-    """Raise a `UserError` unless `target` is a table, figure or picture, or `claims`."""
-    if target not in TARGETS:
-        raise UserError(f"{target} is not a target; the targets are: {', '.join(TARGETS)}")
+def check_target(target: str, pictures: Iterable[str] = ()) -> None:
+    """Raise a `UserError` unless `target` is a table, figure or picture, `claims`, or a file.
+
+    pictures: names of further pictures.
+    """
+    known = dict.fromkeys((*TARGETS, *pictures))
+    if target not in known and "/" not in target:
+        raise UserError(f"{target} is not a target; the targets are: {', '.join(known)}")
 
 
 def find(target: str) -> Table:

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from attnseg.core.geometry import Fit, to_photo
 from attnseg.core.scores import with_background
 from attnseg.datasets import Dataset
-from attnseg.datasets.images import read_image, read_mask
+from attnseg.datasets.images import read_mask
 from attnseg.io.files import write_atomically
 
 if TYPE_CHECKING:
@@ -63,21 +63,22 @@ def figure(
     path: Path,
     names: list[str] | None = None,
     split: str | None = None,
+    truth: bool = True,
 ) -> None:
     """Draw one row per photo and write the figure to `path` (PNG or SVG).
 
     `items`: manifest entries with their maps, as `attnseg.io.shards.read_shards` yields them. `names`:
     labels of the rows, by default the photos' ids. Maps are shown as their maximum over classes;
-    uncertain pixels of the pseudo mask are white.
+    uncertain pixels of the pseudo mask are white. `truth`: whether there is a ground truth to show.
     """
-    rows = len(items)
-    plot, axes = plt.subplots(rows, 5, figsize=(11, 1.9 * rows), squeeze=False)
-    for axis, head in zip(axes[0], HEADS, strict=True):
+    rows, heads = len(items), HEADS if truth else HEADS[:-1]
+    plot, axes = plt.subplots(rows, len(heads), figsize=(11, 1.9 * rows), squeeze=False)
+    for axis, head in zip(axes[0], heads, strict=True):
         axis.set_title(head, fontsize=11)
     for line, (row, (item, kinds)) in enumerate(zip(axes, items, strict=True)):
-        photo = read_image(dataset.image_path(root, item["id"], split))
-        truth = dataset.read_truth(root, item["id"], split=split)
+        photo = dataset.read_photo(root, item["id"], split)
         predicted = read_mask(masks / f"{item['id']}.png")
+        expected = dataset.read_truth(root, item["id"], split=split) if truth else predicted
         fit = Fit(tuple(item["content"]), tuple(item["padded"]))
         maps = {kind: to_photo(kinds[kind].float(), fit, photo.shape[:2]) for kind in kinds}
         row[0].imshow(photo)
@@ -85,19 +86,19 @@ def figure(
             axis.imshow(maps[kind].amax(0).numpy(), cmap="viridis", vmin=0, vmax=1)
         numbers = [
             n
-            for n in np.union1d(np.unique(truth), np.unique(predicted))
+            for n in np.union1d(np.unique(expected), np.unique(predicted))
             if n not in (dataset.unclassed, dataset.ignored)
         ]
         shown = coloured(predicted, numbers)
         shown[uncertain(maps["selfcross"], background=dataset.background)] = WHITE
-        for axis, image in zip(row[3:], (shown, coloured(truth, numbers)), strict=True):
+        for axis, image in zip(row[3:], (shown, coloured(expected, numbers)), strict=False):
             axis.imshow(image, interpolation="nearest")
         patches = [
             Patch(facecolor=COLOURS[place % len(COLOURS)] / 255, label=dataset.class_names[number])
             for place, number in enumerate(numbers)
         ]
         patches.append(Patch(facecolor="white", edgecolor="black", label="uncertain"))
-        row[4].legend(
+        row[-1].legend(
             handles=patches,
             loc="center left",
             bbox_to_anchor=(1.02, 0.5),

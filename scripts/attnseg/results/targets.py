@@ -38,7 +38,13 @@ class Targets:
     @cached_property
     def available(self) -> list[str]:
         """Those that this configuration can make."""
-        return [target for target in TARGETS if self.is_available(target)]
+        known = dict.fromkeys((*TARGETS, *self.pictures))
+        return [target for target in known if self.is_available(target)]
+
+    @property
+    def pictures(self) -> list[str]:
+        """The names of all pictures."""
+        return list(dict.fromkeys((*PICTURES, *self.config["pictures"])))
 
     @property
     def wanted(self) -> list[str]:
@@ -65,16 +71,26 @@ class Targets:
         groups = {target: word if word in GROUPS else "text2mask" for target, word in first.items()}
         return [self.file(target) for target in self.available if groups[target] == name]
 
-    @staticmethod
-    def file(target: str) -> str:
+    def file(self, target: str) -> str:
         """The file that a target is."""
-        return f"<results>/{target}.{'png' if target in PICTURES else 'csv'}"
+        if "/" in target:
+            return target
+        return f"<results>/{target}.{'png' if target in self.pictures else 'csv'}"
 
     def drawing(self, target: str) -> list[str]:
         """The drawing that a target brings along, if any."""
         if target in FIGURES:
             return [f"<results>/{target}.svg"]
-        return [self.file(target)] if target in PICTURES else []
+        return [self.file(target)] if target in self.pictures else []
+
+    def reported(self) -> list[str]:
+        """The tables, figures and claims in the report."""
+        pictures = self.pictures
+        return [self.file(t) for t in self.wanted if t not in pictures and "/" not in t]
+
+    def captions(self) -> list[str]:
+        """The texts under what is in the report; pictures of one's own have none there."""
+        return [f"<captions>/{t}.rst" for t in self.wanted if t in TARGETS]
 
     def paper(self, target: str) -> str:
         """The paper whose table it is."""
@@ -167,7 +183,7 @@ class Targets:
 
     def shown(self, target: str) -> list[Evaluation]:
         """The masks that a figure or a picture shows, by their evaluations."""
-        if target in PICTURES:
+        if target in self.pictures:
             shown = self.config["pictures"].get(target)
             return [] if shown is None else [masks_of(shown)]
         shown = self.config["figures"][target]
@@ -261,7 +277,8 @@ class Targets:
             and settings["train"]["dataset"] == dataset
             and settings["architecture"] == architecture
         ]
-        return [evaluation.path for evaluation in (*masks, *filter(self.made, of_truth))]
+        named = [target for target in self.wanted if target.endswith("/metrics.json")]
+        return [evaluation.path for evaluation in (*masks, *filter(self.made, of_truth))] + named
 
 
 def masks_of(shown: Mapping, masks: str | None = None) -> Evaluation:

@@ -16,8 +16,6 @@ from attnseg.settings.synthesis import (
     Synthesis,
 )
 
-PictureName = Literal["voc_figure_4", "voc_figure_6", "voc_figure_b7", "coco_figure_b7"]
-
 
 class Paths(Settings):
     """Output folders, relative to the working directory."""
@@ -72,7 +70,8 @@ class Config(Settings):
     targets: Literal["all"] | list[str] = key(
         ["voc_table1", "voc_coco_table2", "voc_table3", "voc_table5", "voc_figure_4"],
         "The tables, figures and pictures to make, with a report, if no target is named; `all` for "
-        "all that this configuration can make.",
+        "all that this configuration can make. Other files of the workflow, such as "
+        "`<work>/masks/<dataset>/<split>/base/crf/manifest.json`, can stand beside them.",
     )
     leave_out: dict[Name, str] = key(
         {},
@@ -81,8 +80,10 @@ class Config(Settings):
     )
     claims: Claims = part(Claims)
     figures: Figures = part(Figures)
-    pictures: dict[PictureName, Picture] = key(
-        {}, "Figures 4, 6 and B.7: photo, attention, pseudo mask and ground truth side by side."
+    pictures: dict[Name, Picture] = key(
+        {},
+        "Pictures of photo, attention, pseudo mask and ground truth side by side, such as Figures 4, 6 "
+        "and B.7; those of other names are targets, too.",
     )
     seed: Natural = key(
         0,

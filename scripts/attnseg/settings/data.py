@@ -42,8 +42,9 @@ class Dataset(Settings):
         None,
         "Source of image-level labels: VOC's annotations (xml), COCO's annotations (instances), the "
         "ground-truth masks, as in the official profile (mask), labels.csv in the root (csv; columns "
-        "id and classes, the latter separated by semicolons), or the name of the photo's folder "
-        "(folders). Null for xml of VOC, instances of COCO, csv of others.",
+        "id and classes, the latter separated by semicolons), the name of the photo's folder "
+        "(folders), or every class for each photo (all), which finds classes that are not there. "
+        "Null for xml of VOC, instances of COCO, csv of others.",
     )
     vocabulary: str | None = key(
         None,
@@ -81,6 +82,12 @@ class Dataset(Settings):
         None,
         "The number of each class in the ground-truth files, in the order of `classes`, if it differs; other "
         "numbers are ignored, but 0 stays background if there is one.",
+    )
+    exif: Literal["turn", "ignore"] | None = key(
+        None,
+        "Whether photos are turned upright by their EXIF orientation; ground-truth masks must then have "
+        "the size of the turned photo. Null for ignore in the data sets of this package and their "
+        "layouts, and turn in others.",
     )
     lists: str | None = key(
         None,

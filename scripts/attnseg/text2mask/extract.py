@@ -253,7 +253,8 @@ def query_maps(
     too, as in the official code. The noise depends only on the seed and the photo's id.
 
     Raises:
-        UserError: if a query does not fit the text encoder's window; the message names the photo.
+        UserError: if a query does not fit the text encoder's window, or the attention is not finite;
+            the message names the photo.
     """
     passes = passes or Batches(16, "U-Net pass")
     positions = [positions_in(backbone, view, query) for view, query in pairs]
@@ -290,6 +291,14 @@ def query_maps(
         for part, found in passes.over(jobs, maps_of):
             for (i, n), maps in zip(part, found, strict=True):
                 result, fit = results[i], pairs[i][0].fit
+                if not bool(
+                    torch.isfinite(maps.selfcross).all() & torch.isfinite(maps.cross).all()
+                ):
+                    raise UserError(
+                        f"image {pairs[i][0].id}: the attention is not finite; the weights are damaged, "
+                        f"or {str(backbone.dtype).removeprefix('torch.')} overflows: try `device: cpu` "
+                        "(--device cpu), which computes in float32"
+                    )
                 paper = options.profile == "paper"
                 inside = in_photo(maps.cross.shape[1:], fit) if paper else None
                 kinds = {

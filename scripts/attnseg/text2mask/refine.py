@@ -10,7 +10,7 @@ from attnseg.core.crf import crf_probabilities
 from attnseg.core.geometry import Fit, to_photo
 from attnseg.core.scores import with_background
 from attnseg.datasets import Dataset
-from attnseg.datasets.images import read_image, read_mask
+from attnseg.datasets.images import read_mask
 from attnseg.errors import UserError
 from attnseg.settings import PROFILES, RefinementJob
 
@@ -102,11 +102,10 @@ def write_masks(
         for path in paths[1:]:
             entry["ignored"] = float((read_mask(path) == dataset.ignored).mean())
         return entry
-    photo = dataset.image_path(root, item["id"], split)
-    image = read_image(photo)
+    image = dataset.read_photo(root, item["id"], split)
     if image.shape[:2] != size:
         raise UserError(
-            f"{photo}: the photo is {image.shape[1]}x{image.shape[0]} "
+            f"{item['id']}: the photo is {image.shape[1]}x{image.shape[0]} "
             f"and its attention was made from {size[1]}x{size[0]}: run extract_attention again"
         )
     tensors = {kind: torch.from_numpy(maps) for kind, maps in kinds.items()}

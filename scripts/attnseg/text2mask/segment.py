@@ -1,18 +1,15 @@
-"""Segment one photo, given the names of its classes."""
+"""Segment photos, given the names of their classes."""
 
 import sys
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from attnseg.backbones.interface import Backbone
-from attnseg.core.geometry import Fit
 from attnseg.errors import UserError
-from attnseg.settings import Bilateral, Crf, RefinementJob
 from attnseg.text2mask.extract import Options, Sample, extract, options_for
-from attnseg.text2mask.refine import refined_scores
-
-DIAGONAL = 625  # of a VOC photo in pixels: the CRF's bilateral width of 67 is for that size
+from attnseg.text2mask.sizes import enlarged, photo_scores, reduced
 
 
 def segment(
@@ -26,6 +23,8 @@ def segment(
     name: str = "photo",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Segment a photo into the named classes and the background.
+
+    A photo of more than 2 million pixels is segmented at that size, and its scores are enlarged.
 
     Args:
         backbone: from `load_backbone`.
@@ -42,19 +41,26 @@ def segment(
         scores [K + 1, H, W] float32, whose arg max the labels are: probabilities with the CRF.
 
     Raises:
-        UserError: if no class is given, or one twice, or a class does not fit the text encoder's
-            window.
+        UserError: if no class is given, or one twice, or the model computes values that are not
+            finite.
     """
     if not classes or len(set(classes)) != len(classes):
         raise UserError("name each class once, as in dog,sofa")
     options = options or options_for(backbone, noises=noises)
-    tensors, (item,) = extract(backbone, [Sample(name, image, list(classes))], options)
+    small = reduced(image)
+    ((item, maps),) = maps_of(backbone, [Sample(name, small, list(classes))], options)
     if item["skipped"]:
         print(f"constant attention map for: {', '.join(item['skipped'])}", file=sys.stderr)
-    scale = np.hypot(*image.shape[:2]) / DIAGONAL
-    bilateral = Bilateral(sxy=max(1.0, Bilateral().sxy * float(scale)))
-    refinement = RefinementJob(crf=Crf(bilateral=bilateral) if crf else None)
-    fit = Fit(tuple(item["content"]), tuple(item["padded"]))
-    maps = tensors[f"{name}/selfcross"].float()
-    scores = refined_scores(image, maps, fit, refinement)
+    scores = photo_scores(small, item, maps, crf)
+    if small is not image:
+        scores = np.stack([enlarged(one, image.shape[:2]) for one in scores])
     return scores.argmax(0).astype(np.uint8), scores
+
+
+def maps_of(
+    backbone: Backbone, samples: Sequence[Sample], options: Options, batch_size: int = 8
+) -> list[tuple[dict, torch.Tensor]]:
+    """Of each photo its manifest entry and the maps of its classes, [K, h, w] float32 in [0, 1]."""
+    tensors, items = extract(backbone, samples, options, batch_size)
+    empty = torch.zeros(0, 1, 1)
+    return [(item, tensors.get(f"{item['id']}/selfcross", empty).float()) for item in items]

@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from attnseg.backbones.interface import Backbone
 from attnseg.datasets import Dataset
-from attnseg.datasets.images import read_image
 from attnseg.io.shards import problem_with, write_shard
 from attnseg.text2mask.extract import Options, Sample, extract
 
@@ -43,7 +42,7 @@ def extract_shard(
     samples = [
         Sample(
             image_id,
-            read_image(dataset.image_path(root, image_id, split)),
+            dataset.read_photo(root, image_id, split),
             dataset.labels(root, image_id, source, split),
         )
         for image_id in ids

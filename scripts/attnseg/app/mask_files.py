@@ -1,0 +1,49 @@
+"""The mask and the overlay of one of many photos. Other processes import this file: no diffusion here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from attnseg.app import overlay
+from attnseg.text2mask.sizes import enlarged_labels, photo_scores
+
+
+@dataclass
+class Unit:
+    """A photo on its way: what the network found, for the process that makes its mask."""
+
+    id: str
+    image: np.ndarray  # reduced
+    size: tuple[int, int]  # of the photo
+    item: dict
+    maps: np.ndarray
+    numbers: dict[int, str]  # class numbers in the mask, in the order of `maps`
+    crf: bool
+    output: Path
+
+
+def write(unit: Unit) -> dict:
+    """Write a photo's mask and overlay; return its entry in the manifest."""
+    numbers = np.array([0, *unit.numbers], np.uint8)
+    if unit.numbers:
+        maps = torch.from_numpy(unit.maps).float()
+        scores = photo_scores(unit.image, unit.item, maps, unit.crf)
+        labels = numbers[enlarged_labels(scores, unit.size)]
+        shown = numbers[scores.argmax(0)]
+    else:
+        labels, shown = np.zeros(unit.size, np.uint8), np.zeros(unit.image.shape[:2], np.uint8)
+    overlay.write_overlay(
+        unit.output / "overlays" / f"{unit.id}.jpg", unit.image, shown, unit.numbers
+    )
+    overlay.write_mask(unit.output / f"{unit.id}.png", labels)
+    counts = np.bincount(labels.ravel(), minlength=256) / labels.size
+    return {
+        "size": list(unit.size),
+        "shares": {
+            name: round(100 * float(counts[n]), 2)
+            for n, name in {0: "background", **unit.numbers}.items()
+        },
+        "skipped": unit.item["skipped"],
+    }

@@ -1,0 +1,129 @@
+"""`attnseg init`: from a folder of photos to masks, a segmentor and a picture, by one YAML file."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from attnseg import config as settings_of
+from attnseg.app import command
+from attnseg.errors import run
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+CLASSES = ["dog", "cat"]
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Six photos: names with spaces and parentheses, PNG and JPEG, one lying on its side."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "my photos"
+    names = ("a.png", "b (1).JPG", "sub dir/c.png", "d.jpeg", "e.png", "turned.jpg")
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        exif = Image.Exif()
+        if name == "turned.jpg":
+            exif[0x0112] = 6
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8)).save(path, exif=exif)
+    return folder
+
+
+def init(*words: object) -> int:
+    return run(lambda: command.main(["init", *map(str, words)]))
+
+
+def written(path: Path) -> dict:
+    """The configuration that the workflow reads, with every default."""
+    return settings_of.read_config(REPOSITORY / "config" / "config.yaml", path)
+
+
+def test_labels_come_from_what_is_there(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert init("pets", "--photos", photos, "--classes", "dog,cat") == 0
+    assert "every class is looked for" in capsys.readouterr().out
+    config = written(Path("pets.yaml"))["datasets"]["pets"]
+    assert (config["labels"], config["splits"]["train"]["images"]) == ("all", 6)
+    lines = ["id,classes", "a,dog", "b (1),cat", "sub dir/c,dog;cat", "d,", "e,dog", "turned,cat"]
+    (photos / "labels.csv").write_text("\n".join(lines))
+    assert (
+        init("listed", "--photos", photos, "--classes", "dog,cat", "--synonyms", "cat=kitten") == 0
+    )
+    config = written(Path("listed.yaml"))["datasets"]["listed"]
+    assert (config["labels"], config["synonyms"]) == ("csv", {"cat": "kitten"})
+    sorted_photos = tmp_path / "sorted"
+    for name in CLASSES:
+        (sorted_photos / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(sorted_photos / name / f"{name}1.png")
+    assert init("sorted", "--photos", sorted_photos, "--classes", "dog,cat") == 0
+    assert written(Path("sorted.yaml"))["datasets"]["sorted"]["labels"] == "folders"
+
+
+def test_mistakes_are_one_line_and_nothing_is_overwritten(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pets.yaml").write_text("mine")
+    for words, said in (
+        (["pets", "--photos", photos], "pets.yaml: exists already"),
+        (["2-pets", "--photos", photos], "a name starts with a letter"),
+        (["dogs", "--photos", tmp_path / "none"], "no such folder of photos"),
+        (["dogs", "--photos", photos, "--masks", tmp_path], "a.png: no such mask"),
+        (["dogs", "--photos", photos, "--labels", "csv"], "labels.csv: cannot be read"),
+    ):
+        assert init(*words, "--classes", "dog,cat") == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    assert (tmp_path / "pets.yaml").read_text() == "mine"
+    assert not (tmp_path / "dogs.yaml").exists()
+
+
+@pytest.mark.slow
+def test_a_project_makes_masks_a_segmentor_a_picture_and_measures_them(
+    photos, tmp_path, tiny_sd, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    truth = tmp_path / "truth"
+    for path in photos.rglob("*.*"):
+        size = (48, 64) if path.name == "turned.jpg" else (64, 48)  # of the turned photo
+        mask = truth / path.relative_to(photos).with_suffix(".png")
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size, 1).save(mask)
+    assert init("pets", "--photos", photos, "--classes", "dog,cat", "--masks", truth) == 0
+    tiny = {
+        "device": "cpu",
+        "resources": {"gpu_per_job": 0},
+        "model": {"path": str(tiny_sd), "revision": None},
+        "extraction": {"noises": 1, "resize": "none"},
+        "segmentors": {
+            "pets": {
+                "backbone": "resnet18", "pretrained": None, "width": 8, "stem": "small",
+                "rates": [1, 2], "crop": 64, "batch": 2, "iterations": 5, "workers": 0,
+            }
+        },
+    }  # fmt: skip
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    words = [
+        SNAKEMAKE, "--snakefile", REPOSITORY / "Snakefile", "--cores", "1",
+        "--configfile", REPOSITORY / "config" / "config.yaml", "pets.yaml", "tiny.yaml",
+    ]  # fmt: skip
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    masks = tmp_path / "work/pets/masks/pets/train/base/crf"
+    made = {p.relative_to(masks).as_posix() for p in masks.rglob("*.png")}
+    assert made == {
+        p.relative_to(photos).with_suffix(".png").as_posix() for p in photos.rglob("*.*")
+    }
+    assert Image.open(masks / "turned.png").size == (48, 64)
+    assert (tmp_path / "work/pets/segmentors/pets/weights.safetensors").is_file()
+    assert Image.open(tmp_path / "results/pets/pets_masks.png").size > (100, 100)
+    path = tmp_path / "work/pets/evaluation/masks/pets/train/base/crf/metrics.json"
+    pixels = [np.asarray(Image.open(path)) for path in masks.rglob("*.png")]
+    share = np.mean(np.concatenate([p.ravel() for p in pixels]) == 1)
+    assert json.loads(path.read_text())["pixel_accuracy"] == pytest.approx(100 * share)
+    assert (tmp_path / "work/pets/evaluation/segmentors/pets/train/metrics.json").is_file()
+    assert (tmp_path / "results/pets/report.zip").is_file()
