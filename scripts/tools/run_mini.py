@@ -26,26 +26,12 @@ except ModuleNotFoundError:  # run from its own folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from attnseg.errors import run
 from attnseg.results.__main__ import printed
+from attnseg.results.costs import read_costs
 
 RESULTS, LOG = Path("results/mini"), Path("work/mini/logs/snakemake.log")
-# CPU seconds of a job on an AMD EPYC with bfloat16; rescaled to this machine during the run
-SECONDS = {
-    "build_mini_world": 5,
-    "extract_attention": 13,
-    "refine_masks": 3.5,
-    "verify_shards": 1.5,
-    "train_segmentor": 100,
-    "evaluate_segmentor": 11,
-    "generate_images": 130,
-    "train_backbone": 90,
-    "invert_image": 100,
-    "train_dreambooth_lora": 90,
-    "train_custom_diffusion": 90,
-    "segment_instances": 60,
-    "draw_picture": 4,
-    "draw_dag": 3,
-}
-OTHERS = 1.0
+# CPU seconds of a job; rescaled to this machine during the run
+SECONDS = read_costs()["mini"]
+OTHERS = SECONDS["other"]
 QUIET = (
     20  # seconds between two lines about the progress; on a terminal one line is kept up to date
 )

@@ -43,6 +43,7 @@ try:
 except ModuleNotFoundError:  # run from its own folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from attnseg.errors import UserError, run
+from attnseg.results.costs import read_plan
 
 SHOWN = 10  # differences of a group
 TOLERANCE = 3.0  # of a trained segmentor's value that nothing is expected of
@@ -435,16 +436,15 @@ def compare_segmentors(old: Path, new: Path, args: argparse.Namespace) -> Compar
 def planned_jobs(output: str) -> dict[str, dict[str, str]]:
     """Parse a dry run: "rule -> outputs" -> threads and resources of a job."""
     jobs = {}
-    block = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?: {4}.*\n)*)", re.M)
-    for rule, lines in block.findall(output):
-        fields = dict(line.strip().partition(": ")[::2] for line in lines.splitlines())
+    for planned in read_plan(output):
+        fields = planned.fields
         outputs = ", ".join(sorted(fields.get("output", "").split(", ")))
         resources = fields.get("resources", "")
         job = {"threads": fields.get("threads", "1")}
         for name in ("gpu", "mem_mb", "runtime"):
             value = re.search(rf"(?:^|, ){name}=([^,]+)", resources)
             job[name] = value[1] if value else "none"
-        key = f"{rule} -> {outputs}"
+        key = f"{planned.rule} -> {outputs}"
         while key in jobs:
             key += " again"
         jobs[key] = job

@@ -153,9 +153,10 @@ def tree_mib() -> float:
 
 @dataclass(frozen=True)
 class Job:
-    """The cost of a job of `rule`, summed over its attempts."""
+    """The cost of a job of `rule`, summed over its attempts; `path`: its record, below the folder."""
 
     rule: str
+    path: Path
     seconds: float
     cpu_seconds: float
     peak_mib: float
@@ -173,6 +174,7 @@ def read_jobs(folder: str | os.PathLike) -> list[Job]:
             jobs.append(
                 Job(
                     path.relative_to(folder).parts[0],
+                    path.relative_to(folder),
                     sum(attempt["seconds"] for attempt in attempts),
                     sum(attempt["cpu_seconds"] for attempt in attempts),
                     max(attempt["peak_mib"] for attempt in attempts),
