@@ -35,7 +35,7 @@ OTHERS = SECONDS["other"]
 QUIET = (
     20  # seconds between two lines about the progress; on a terminal one line is kept up to date
 )
-PASSED_ON = re.compile(r"(error|note|another run)\b")
+PASSED_ON = re.compile(r"(error|note|failed|another run)\b")
 
 
 class Progress:
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     columns = str(shutil.get_terminal_size((100, 24)).columns)
     LOG.parent.mkdir(parents=True, exist_ok=True)
     command = ["snakemake", args.target, "--cores", "all", "--configfile", "config/mini.yaml"]
-    progress, over, failure = Progress(), threading.Event(), []
+    progress, over, failure, listed = Progress(), threading.Event(), [], False
     with (
         open(LOG, "w") as log,
         subprocess.Popen(
@@ -112,12 +112,16 @@ def main(argv: list[str] | None = None) -> int:
             progress.read(line)
             if PASSED_ON.match(line):
                 print(line, file=sys.stderr, flush=True)
-            elif failure or re.match(r"\w*(Error|Exception)\b", line):
+                listed |= line.startswith("failed")
+            elif re.match(r"\w*(Error|Exception)\b", line):
+                failure = [line]
+            elif failure:
                 failure.append(line)
     over.set()
     print(("\r\033[K" if sys.stdout.isatty() else "") + progress.text(), flush=True)
     if snakemake.returncode:
-        print("\n".join(failure), file=sys.stderr)
+        if not listed:  # no job has failed, but Snakemake
+            print("\n".join(failure), file=sys.stderr)
         print(f"error: snakemake ended with status {snakemake.returncode}; its log is {LOG}", file=sys.stderr)  # fmt: skip
         return 1
     for table in sorted([*RESULTS.glob("*table*.csv"), *RESULTS.glob("claims.csv")]):
