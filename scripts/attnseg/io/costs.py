@@ -161,12 +161,12 @@ class Job:
     """The cost of a job of `rule`, summed over its attempts; `path`: its record, below the folder."""
 
     rule: str
-    path: Path
     seconds: float
     cpu_seconds: float
     peak_mib: float
     read: tuple[str, ...]
     wrote: tuple[str, ...]
+    path: Path = Path()
 
 
 def read_jobs(folder: str | os.PathLike) -> list[Job]:
@@ -179,12 +179,12 @@ def read_jobs(folder: str | os.PathLike) -> list[Job]:
             jobs.append(
                 Job(
                     path.relative_to(folder).parts[0],
-                    path.relative_to(folder),
                     sum(attempt["seconds"] for attempt in attempts),
                     sum(attempt["cpu_seconds"] for attempt in attempts),
                     max(attempt["peak_mib"] for attempt in attempts),
                     tuple(record["read"]),
                     tuple(record["wrote"]),
+                    path.relative_to(folder),
                 )
             )
         except (OSError, ValueError, KeyError, TypeError):

@@ -150,10 +150,7 @@ def failures(logs: Iterable[str]) -> list[str]:
     if not failed:
         return []
     count = f"error: {len(failed)} job{'s' * (len(failed) > 1)} failed"
-    return [
-        *failed.values(),
-        f"{count}; what needs none of their outputs is made, as far as asked for",
-    ]
+    return [*failed.values(), f"{count}; the same command tries again, and makes what needs them"]
 
 
 def _error_in(log: str) -> str:
