@@ -18,12 +18,10 @@ import csv
 import sys
 from pathlib import Path
 
-try:
-    from attnseg.errors import run
-except ModuleNotFoundError:  # run from its own folder
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from attnseg.errors import run
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from attnseg.app.config import resolved
+from attnseg.errors import run
 from attnseg.results.costs import CLONE, estimate, table
 
 
