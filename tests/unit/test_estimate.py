@@ -101,8 +101,15 @@ def test_the_unit_costs_agree_with_the_audit_of_the_paper_scale(item, tmp_path):
 def test_coco_s_crf_agrees_with_the_audit_s_64_core_hours(tmp_path):
     work = work_of(tmp_path, "segmentors: {deeplabv2_coco: {test: {crf: true}}}")
     predictions = job("evaluate_segmentor", segmentor="deeplabv2_coco", split="val")
-    hours = Prices(work, {}).of([predictions]).cpu / HOUR
-    assert 64 / 1.5 < hours < 64 * 1.5
+    cost = Prices(work, {}).of([predictions])
+    assert 64 / 1.5 < cost.cpu / HOUR < 64 * 1.5
+    assert cost.gpu == 0  # of a job without a GPU, which refines the predictions of another one
+    on_a_gpu = Planned(
+        "evaluate_segmentor", predictions.fields | {"resources": "runtime=240, gpu=1"}
+    )
+    scales = work.config["segmentors"]["deeplabv2_coco"]["test"]
+    passes = 40137 * len(scales["scales"]) * (1 + scales["flip"])
+    assert work.units(on_a_gpu)["pass"] == passes
 
 
 def test_passes_are_photos_times_noises_and_of_single_queries_times_classes(tmp_path):

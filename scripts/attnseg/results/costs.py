@@ -57,6 +57,11 @@ class Planned:
         return dict(re.findall(r"(\w+)=([^,]*)", self.fields.get("wildcards", "")))
 
     @property
+    def gpus(self) -> int:
+        found = re.search(r"\bgpu=(\d+)", self.fields.get("resources", ""))
+        return int(found[1]) if found else 0
+
+    @property
     def threads(self) -> int:
         return int(self.fields.get("threads", 1))
 
@@ -114,9 +119,12 @@ class Work:
     costs: Mapping  # of config/costs.yaml
 
     def units(self, job: Planned) -> Units:
-        """How many of each unit a job has."""
+        """How many of each unit a job has; no passes where another job's predictions are refined."""
         count = getattr(self, job.rule, None)
-        return {"job": 1} | (count(**job.wildcards) if count else {})
+        units = {"job": 1} | (count(**job.wildcards) if count else {})
+        if not job.gpus and "label update" in units:
+            units.pop("pass", None)
+        return units
 
     @property
     def config(self) -> Mapping:
@@ -179,20 +187,23 @@ class Work:
         else:
             images = self.jobs.data.images(training.dataset, training.split)
         settings = segmentor_job(self.config, segmentor).with_iterations(images)
-        crops = settings.iterations * settings.batch
+        crops = settings.iterations * getattr(settings, "images_per_update", settings.batch)
         kind = "beco" if settings.learner == "beco" else settings.architecture
         return {f"megapixel of {kind}": crops * settings.crop**2 / 1e6}
 
+    def predict_segmentor(self, segmentor: str, split: str) -> Units:
+        photos = self.jobs.data.images(self.jobs.segmentors.training(segmentor).dataset, split)
+        settings = test_job(self.config, segmentor)
+        return {"pass": photos * len(settings.scales) * (2 if settings.flip else 1)}
+
     def evaluate_segmentor(self, segmentor: str, split: str) -> Units:
         dataset = self.jobs.segmentors.training(segmentor).dataset
-        photos = self.jobs.data.images(dataset, split)
-        settings = test_job(self.config, segmentor)
-        passes = photos * len(settings.scales) * (2 if settings.flip else 1)
-        labels = photos * len(self.jobs.data.facts[dataset].class_names)
-        return {
-            "pass": passes,
-            "label update": labels * (settings.crf.iterations if settings.crf else 0),
-        }
+        crf = test_job(self.config, segmentor).crf
+        labels = self.jobs.data.images(dataset, split) * len(
+            self.jobs.data.facts[dataset].class_names
+        )
+        updates = labels * (crf.iterations if crf else 0)
+        return self.predict_segmentor(segmentor, split) | {"label update": updates}
 
     make_submission = evaluate_segmentor
 
