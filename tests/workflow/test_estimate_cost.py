@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ def test_the_whole_costs_what_the_audit_of_the_paper_scale_says(everything):
     whole = everything["together"]
     assert 420 / 1.5 < whole.gpu / 3600 < 520 * 1.5  # without and with BECO's 421,698 iterations
     assert 100 / 1.5 < whole.disk / 1e9 < 110 * 1.5
-    assert 1500 / 1.5 < whole.jobs < 1500 * 1.5
+    second = ceil(82081 / 200)  # of COCO, for the rows of the authors' profile: not in the audit
+    assert 1500 / 1.5 < whole.jobs < 1500 * 1.5 + second
 
 
 def test_each_target_has_the_jobs_that_snakemake_plans_for_it_alone(everything, plan):
