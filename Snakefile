@@ -25,6 +25,10 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/report.smk"
 
 
+onerror:
+    print(*failures(log), sep="\n", file=sys.stderr)
+
+
 rule all:
     default_target: True
     input:

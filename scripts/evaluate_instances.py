@@ -14,6 +14,7 @@ import numpy as np
 from attnseg.app import flags
 from attnseg.datasets.mug19 import SPLITS, read_mug19
 from attnseg.errors import run
+from attnseg.evaluations import MEASURES
 from attnseg.io.files import write_atomically, write_json
 from attnseg.personalised.predictions import read_predictions, read_rows
 from attnseg.personalised.scores import order_notes, partial_data, remarks, score, split_metrics
@@ -35,6 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     for method, about in manifest["methods"].items():
         if "not_run" in about:
             print(f"{method}: not run: {about['not_run']}")
+            for split in SPLITS:
+                content = {
+                    "dataset": args.dataset_name, "split": split, "method": method, "n_triplets": 0,
+                    **dict.fromkeys(MEASURES), "remarks": [about["not_run"]],
+                }  # fmt: skip
+                write_json(args.output / split / method / "metrics.json", content)
             continue
         rows = read_rows(args.predictions / f"{method}.safetensors")
         scores = score(

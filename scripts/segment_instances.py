@@ -35,6 +35,7 @@ from attnseg.datasets.mug19 import Mug19, Triplet, read_mug19
 from attnseg.errors import UserError, run
 from attnseg.io.files import parameters_hash, sha256
 from attnseg.io.gpu import claim_device
+from attnseg.personalised.descriptors import Absent
 from attnseg.personalised.instances import Segments, scene_segments
 from attnseg.personalised.personal import INFO, read_personal
 from attnseg.personalised.predictions import kept_rows, write_predictions, write_rows
@@ -111,7 +112,10 @@ def main(argv: list[str] | None = None) -> int:
             work.rows[method], work.about[method] = kept
             log(f"{method}: there already")
             continue
-        reason = run_method(work, method, args.clip, args.dino, args.features)
+        try:
+            reason = run_method(work, method, args.clip, args.dino, args.features)
+        except Absent as absent:  # blocks no other method
+            reason = f"{absent}; when it can, remove {args.output / 'manifest.json'} and run again"
         if reason:
             work.about[method] = {"not_run": reason}
         else:

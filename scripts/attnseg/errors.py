@@ -8,25 +8,38 @@ class UserError(Exception):
     """A mistake in the input or the environment. Programs print it without a traceback."""
 
 
+class TemporaryError(UserError):
+    """One that may have passed at the next attempt, as of the network."""
+
+
 def run(main: Callable[[], int]) -> int:
     """Run a program and return its exit status; a `UserError` is printed in one line, with status 1.
 
-    The cost of a job of the workflow is recorded (attnseg.io.costs).
+    The cost of a job of the workflow is recorded (attnseg.io.costs). A job that an error of a user's
+    has ended ends with it at once when the same run tries it again, as nothing has changed.
     """
-    from attnseg.io.costs import record_path, recorded
+    from attnseg.io.costs import job_log, record_of, recorded
+    from attnseg.io.runs import earlier_error, keep_error
 
+    log = job_log()
     try:
-        with recorded(sys.argv, record_path()):
+        if log and (message := earlier_error(log)):
+            raise UserError(message)
+        with recorded(sys.argv, log and record_of(log)):
             return main()
-    except UserError as error:
+    except TemporaryError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except PermissionError as error:
-        print(
-            f"error: {error.filename}: no permission here; choose a writable folder (missing files of "
-            "a data set are written to its root: link its folders into a root of your own)",
-            file=sys.stderr,
-        )
+    except (UserError, PermissionError) as error:
+        message = str(error)
+        if isinstance(error, PermissionError):
+            message = (
+                f"{error.filename}: no permission here; choose a writable folder (missing files of a "
+                "data set are written to its root: link its folders into a root of your own)"
+            )
+        print(f"error: {message}", file=sys.stderr)
+        if log:
+            keep_error(log, message)
         return 1
     except KeyboardInterrupt:
         print("interrupted: finished work is kept; run the same command to resume", file=sys.stderr)

@@ -26,30 +26,16 @@ except ModuleNotFoundError:  # run from its own folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from attnseg.errors import run
 from attnseg.results.__main__ import printed
+from attnseg.results.costs import read_costs
 
 RESULTS, LOG = Path("results/mini"), Path("work/mini/logs/snakemake.log")
-# CPU seconds of a job on an AMD EPYC with bfloat16; rescaled to this machine during the run
-SECONDS = {
-    "build_mini_world": 5,
-    "extract_attention": 13,
-    "refine_masks": 3.5,
-    "verify_shards": 1.5,
-    "train_segmentor": 100,
-    "evaluate_segmentor": 11,
-    "generate_images": 130,
-    "train_backbone": 90,
-    "invert_image": 100,
-    "train_dreambooth_lora": 90,
-    "train_custom_diffusion": 90,
-    "segment_instances": 60,
-    "draw_picture": 4,
-    "draw_dag": 3,
-}
-OTHERS = 1.0
+# CPU seconds of a job; rescaled to this machine during the run
+SECONDS = read_costs()["mini"]
+OTHERS = SECONDS["other"]
 QUIET = (
     20  # seconds between two lines about the progress; on a terminal one line is kept up to date
 )
-PASSED_ON = re.compile(r"(error|note|another run)\b")
+PASSED_ON = re.compile(r"(error|note|failed|another run)\b")
 
 
 class Progress:
@@ -107,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     columns = str(shutil.get_terminal_size((100, 24)).columns)
     LOG.parent.mkdir(parents=True, exist_ok=True)
     command = ["snakemake", args.target, "--cores", "all", "--configfile", "config/mini.yaml"]
-    progress, over, failure = Progress(), threading.Event(), []
+    progress, over, failure, listed = Progress(), threading.Event(), [], False
     with (
         open(LOG, "w") as log,
         subprocess.Popen(
@@ -126,12 +112,16 @@ def main(argv: list[str] | None = None) -> int:
             progress.read(line)
             if PASSED_ON.match(line):
                 print(line, file=sys.stderr, flush=True)
-            elif failure or re.match(r"\w*(Error|Exception)\b", line):
+                listed |= line.startswith("failed")
+            elif re.match(r"\w*(Error|Exception)\b", line):
+                failure = [line]
+            elif failure:
                 failure.append(line)
     over.set()
     print(("\r\033[K" if sys.stdout.isatty() else "") + progress.text(), flush=True)
     if snakemake.returncode:
-        print("\n".join(failure), file=sys.stderr)
+        if not listed:  # no job has failed, but Snakemake
+            print("\n".join(failure), file=sys.stderr)
         print(f"error: snakemake ended with status {snakemake.returncode}; its log is {LOG}", file=sys.stderr)  # fmt: skip
         return 1
     for table in sorted([*RESULTS.glob("*table*.csv"), *RESULTS.glob("claims.csv")]):

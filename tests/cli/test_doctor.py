@@ -74,7 +74,7 @@ def test_doctor_says_a_line_each_and_what_to_do(config):
     lines = lines_of(done)
     assert list(lines) == [
         "Python", "packages", "PyTorch", "mmengine", "CRF", "Snakemake", "fonts", "memory", "disk",
-        "GPU", "SLURM", "model", "data",
+        "GPU", "SLURM", "model", "data", "cost",
     ]  # fmt: skip
     for subject in ("Python", "PyTorch", "mmengine", "CRF", "disk", "GPU", "model"):
         assert lines[subject][0] == "ok", lines[subject]

@@ -336,6 +336,25 @@ def test_answers_are_scored_in_every_split(predictions, world, tmp_path, capsys)
     assert "learnt in 7 s per instance" in ours["remarks"][-1] and ours["seconds_per_instance"] == 7
 
 
+def test_a_clip_and_a_dino_that_are_not_there_leave_out_their_own_rows_alone(
+    tiny_sd, world, personal, tmp_path
+):
+    answers, scores = tmp_path / "answers", tmp_path / "scores"
+    absent = ["--clip", tmp_path / "no_clip", "--dino", tmp_path / "no_dino"]
+    arguments = ["--root", world, "--personal", personal, "--model", tiny_sd, "--output", answers]
+    methods = ["--methods", "arithmetic", "dino_vit", "context_only"]
+    told = [*map(str, [*arguments, *absent]), *methods, *EXTRACTION]
+    assert segment_instances.main(told) == 0
+    arguments = ["--root", world, "--predictions", answers, "--output", scores]
+    assert evaluate_instances.main(list(map(str, arguments))) == 0
+    for split in SPLITS:
+        for method, missing in (("arithmetic", "no CLIP"), ("dino_vit", "no ViT")):
+            metrics = json.loads((scores / split / method / "metrics.json").read_text())
+            assert metrics["miou"] is None and missing in metrics["remarks"][0]
+    metrics = json.loads((scores / "all/context_only/metrics.json").read_text())
+    assert metrics["miou"] > 0 and metrics["n_triplets"]
+
+
 def test_perfect_answers_score_full_marks(predictions, world, tmp_path):
     """Correlations that are 1 on the true segment: every accuracy is 100."""
     from attnseg.personalised.assignment import true_segments

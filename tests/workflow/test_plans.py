@@ -298,7 +298,7 @@ def test_the_cluster_profile_sends_the_rules_with_gpus_and_no_others_to_them():
 def test_the_default_profile_leaves_the_choice_of_resources_to_other_profiles():
     profile = (REPOSITORY / "profiles" / "default" / "config.yaml").read_text()
     keys = {line.split(":")[0] for line in profile.splitlines() if line and line[0] not in " #"}
-    assert keys <= {"cores", "show-failed-logs", "nolock", "rerun-incomplete"}
+    assert keys <= {"cores", "show-failed-logs", "nolock", "rerun-incomplete", "keep-going"}
 
 
 def test_make_lists_its_targets():

@@ -15,7 +15,7 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 from attnseg import config as settings_of
 from attnseg.errors import UserError
 from attnseg.evaluations import GIVEN
-from attnseg.io.runs import guard
+from attnseg.io.runs import failures, guard
 from attnseg.jobs import REFERENCES, Jobs, device, flags
 from attnseg.results import GENERATED_PICTURES, PICTURES, TABLES, check_target
 from attnseg.results.competitors import with_methods
@@ -104,9 +104,13 @@ def granted(needed):
 gpus = granted(config["resources"]["gpu_per_job"])
 
 
-def growing(amount):
-    """A resource that grows with every retry of a job."""
-    return lambda wildcards, attempt: amount * attempt
+def growing(most):
+    """A resource that grows with every attempt of a job, up to `most`."""
+    return lambda amount: lambda wildcards, attempt: min(amount * attempt, most)
+
+
+megabytes = growing(config["resources"]["most"]["mem_mb"])
+minutes = growing(config["resources"]["most"]["runtime"])
 
 
 def of(function, *names):

@@ -16,8 +16,8 @@ if jobs.data.composed:
             "../../envs/workflow.yaml"
         threads: 1
         resources:
-            mem_mb=growing(2000),
-            runtime=growing(30),
+            mem_mb=megabytes(2000),
+            runtime=minutes(30),
             gpu=0,
         params:
             flags=flags(seed=config["seed"]),
@@ -43,8 +43,8 @@ rule download_dataset:
         "../../envs/workflow.yaml"
     threads: 8
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(720),
+        mem_mb=megabytes(2000),
+        runtime=minutes(720),
         gpu=0,
     params:
         flags=of(jobs.data.download_flags, "dataset"),
@@ -66,8 +66,8 @@ rule write_true_masks:
         "../../envs/crf.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(60),
+        mem_mb=megabytes(2000),
+        runtime=minutes(60),
         gpu=0,
     params:
         data=dataset_flags,

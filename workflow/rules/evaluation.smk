@@ -15,8 +15,8 @@ rule evaluate_segmentor:
         "../../envs/segmentation.yaml"
     threads: config["resources"]["threads"]["evaluate_segmentor"]
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(240),
+        mem_mb=megabytes(16000),
+        runtime=minutes(240),
         gpu=gpus,
         device=device(config),
     params:
@@ -43,8 +43,8 @@ rule make_submission:
         "../../envs/segmentation.yaml"
     threads: config["resources"]["threads"]["evaluate_segmentor"]
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(240),
+        mem_mb=megabytes(16000),
+        runtime=minutes(240),
         gpu=gpus,
         device=device(config),
     params:
@@ -73,8 +73,8 @@ rule measure_similarity:
         "../../envs/diffusion.yaml"
     threads: 1
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
+        mem_mb=megabytes(8000),
+        runtime=minutes(60),
         gpu=0,
     params:
         data=dataset_flags,

@@ -118,8 +118,8 @@ rule draw_attention:
         "../../envs/diffusion.yaml"
     threads: 1
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(60),
+        mem_mb=megabytes(16000),
+        runtime=minutes(60),
         gpu=gpus,
         speed=flags(device=device(config)),
     params:
@@ -150,7 +150,7 @@ rule draw_picture:
     resources:
         mem_mb=lambda wildcards, attempt: attempt
         * (8000 if wildcards.picture == "mug19_figure_5" else 4000),
-        runtime=growing(60),
+        runtime=minutes(60),
         gpu=0,
     params:
         flags=picture_flags,

@@ -13,8 +13,8 @@ rule train_mini_diffusion:
         "../../envs/diffusion.yaml"
     threads: 16
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(1440),
+        mem_mb=megabytes(16000),
+        runtime=minutes(1440),
         gpu=gpus,
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -43,8 +43,8 @@ rule fetch_models:
         "../../envs/diffusion.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(240),
+        mem_mb=megabytes(4000),
+        runtime=minutes(240),
         gpu=0,
     params:
         flags=flags(id=config["model"]["path"], revision=config["model"]["revision"]),
@@ -66,8 +66,8 @@ rule fetch_backbone:
         "../../envs/segmentation.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        mem_mb=megabytes(4000),
+        runtime=minutes(60),
         gpu=0,
     params:
         address=of(jobs.models.backbone_address, "backbone"),
@@ -87,8 +87,8 @@ rule train_backbone:
         "../../envs/segmentation.yaml"
     threads: config["resources"]["threads"]["train_segmentor"]
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
+        mem_mb=megabytes(8000),
+        runtime=minutes(60),
         gpu=gpus,
         device=device(config),
     params:
@@ -114,8 +114,8 @@ rule train_dreambooth_lora:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["train_dreambooth_lora"]
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(240),
+        mem_mb=megabytes(16000),
+        runtime=minutes(240),
         gpu=gpus,
         speed=speed_for(settings_of.lora_job, "lora"),
     params:

@@ -19,8 +19,8 @@ rule generate_class_images:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["train_custom_diffusion"]
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(120),
+        mem_mb=megabytes(16000),
+        runtime=minutes(120),
         gpu=gpus,
         speed=speed_for(settings_of.class_images_job),
     params:
@@ -46,8 +46,8 @@ rule train_custom_diffusion:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["train_custom_diffusion"]
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(240),
+        mem_mb=megabytes(16000),
+        runtime=minutes(240),
         gpu=gpus,
         speed=speed_for(settings_of.subject_training_job),
     params:
@@ -79,8 +79,8 @@ rule segment_instances:
         "../../envs/segmentation.yaml"
     threads: config["resources"]["threads"]["segment_instances"]
     resources:
-        mem_mb=growing(32000),
-        runtime=growing(480),
+        mem_mb=megabytes(32000),
+        runtime=minutes(480),
         gpu=gpus,
         speed=speed_for(settings_of.subject_segmentation_job),
     params:
@@ -108,8 +108,8 @@ rule evaluate_instances:
         "../../envs/diffusion.yaml"
     threads: 1
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(120),
+        mem_mb=megabytes(8000),
+        runtime=minutes(120),
         gpu=0,
     params:
         root=mug19_root,

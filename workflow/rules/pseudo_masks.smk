@@ -15,8 +15,8 @@ rule extract_attention:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["extract_attention"]
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(120),
+        mem_mb=megabytes(16000),
+        runtime=minutes(120),
         gpu=gpus,
         speed=speed_for(settings_of.extraction_job, "variant"),
     params:
@@ -40,8 +40,8 @@ rule verify_shards:
         "../../envs/diffusion.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(60),
+        mem_mb=megabytes(2000),
+        runtime=minutes(60),
         gpu=0,
     params:
         images=of(jobs.data.images, "dataset", "split"),
@@ -68,8 +68,8 @@ rule refine_masks:
         "../../envs/crf.yaml"
     threads: config["resources"]["threads"]["refine_masks"]
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(480),
+        mem_mb=megabytes(8000),
+        runtime=minutes(480),
         gpu=0,
     params:
         data=of(jobs.data.photos_flags, "dataset", "split"),
@@ -97,8 +97,8 @@ rule make_reference_masks:
         "../../envs/crf.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(60),
+        mem_mb=megabytes(2000),
+        runtime=minutes(60),
         gpu=0,
     params:
         data=dataset_flags,
@@ -124,8 +124,8 @@ rule evaluate_masks:
         "../../envs/workflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(120),
+        mem_mb=megabytes(4000),
+        runtime=minutes(120),
         gpu=0,
     params:
         data=dataset_flags,

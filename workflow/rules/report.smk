@@ -51,8 +51,8 @@ rule make_report:
         "../../envs/workflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        mem_mb=megabytes(4000),
+        runtime=minutes(60),
         gpu=0,
     params:
         references=lambda wildcards, input: flags(references=input.references or None),

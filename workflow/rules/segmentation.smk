@@ -15,8 +15,8 @@ rule train_segmentor:
         "../../envs/segmentation.yaml"
     threads: config["resources"]["threads"]["train_segmentor"]
     resources:
-        mem_mb=growing(32000),
-        runtime=growing(1440),
+        mem_mb=megabytes(32000),
+        runtime=minutes(1440),
         gpu=granted(jobs.segmentors.gpus),
         speed=speed_for(
             settings_of.segmentor_job, "segmentor", gpus=jobs.segmentors.gpus_flag

@@ -15,8 +15,8 @@ rule build_prompts:
         "../../envs/diffusion.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        mem_mb=megabytes(4000),
+        runtime=minutes(60),
         gpu=0,
     params:
         flags=of(jobs.synthesis.prompt_flags, "synthesis"),
@@ -62,8 +62,8 @@ rule generate_images:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["generate_images"]
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(240),
+        mem_mb=megabytes(16000),
+        runtime=minutes(240),
         gpu=gpus,
         speed=speed_for(settings_of.generation_job),
     params:
@@ -89,8 +89,8 @@ rule refine_synthetic:
         "../../envs/crf.yaml"
     threads: config["resources"]["threads"]["refine_synthetic"]
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(480),
+        mem_mb=megabytes(8000),
+        runtime=minutes(480),
         gpu=0,
     params:
         settings=settings_for(settings_of.labelling_job, "labelling"),
@@ -118,8 +118,8 @@ rule invert_image:
         "../../envs/diffusion.yaml"
     threads: config["resources"]["threads"]["invert_image"]
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(240),
+        mem_mb=megabytes(16000),
+        runtime=minutes(240),
         gpu=gpus,
         speed=speed_for(settings_of.inversion_job, "inversion"),
     params:
@@ -144,8 +144,8 @@ rule refine_inversion:
         "../../envs/crf.yaml"
     threads: config["resources"]["threads"]["refine_synthetic"]
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(480),
+        mem_mb=megabytes(8000),
+        runtime=minutes(480),
         gpu=0,
     params:
         settings=settings_for(settings_of.labelling_job, "labelling"),

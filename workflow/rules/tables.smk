@@ -44,8 +44,8 @@ rule make_table:
         "../../envs/workflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        mem_mb=megabytes(2000),
+        runtime=minutes(30),
         gpu=0,
     params:
         evaluations=lambda wildcards, input: flags(
@@ -80,8 +80,8 @@ rule make_figure_b8:
         "../../envs/workflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        mem_mb=megabytes(2000),
+        runtime=minutes(30),
         gpu=0,
     params:
         points=lambda wildcards, input: flags(**targets.curves_flags("voc_figure_b8")),
@@ -113,8 +113,8 @@ rule make_figure_d9:
         "../../envs/workflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        mem_mb=megabytes(2000),
+        runtime=minutes(30),
         gpu=0,
     params:
         folder=lambda wildcards, input: Path(input.similarity).parent,
@@ -144,8 +144,8 @@ rule make_claims:
         "../../envs/workflow.yaml"
     threads: 1
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
+        mem_mb=megabytes(8000),
+        runtime=minutes(60),
         gpu=0,
     params:
         flags=of(targets.claims_flags),

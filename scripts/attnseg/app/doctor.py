@@ -25,6 +25,7 @@ from attnseg.app.config import resolved
 from attnseg.app.options import clone
 from attnseg.datasets.completeness import read_registry
 from attnseg.errors import UserError
+from attnseg.results.costs import estimate, is_mini
 
 EMOJI_FONTS = (
     "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
@@ -68,6 +69,7 @@ def main(args: argparse.Namespace) -> int:
         "network": network,
         "model": model,
         "data": datasets,
+        "cost": lambda config: cost(config, args.configfile),
     }
     if args.offline:
         checks.pop("network")
@@ -192,7 +194,7 @@ def fonts(config: dict) -> Line:
 
 def memory(config: dict) -> Line:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    needed = 4 if mini(config) else 16
+    needed = 4 if is_mini(config) else 16
     text = f"{total:.0f} GB, {os.cpu_count()} cores"
     return (OK, text) if total >= needed else (NOTE, f"{text}; {needed} GB are better")
 
@@ -264,7 +266,7 @@ def network(config: dict) -> Line:
         ]
     if not missing:
         return OK, f"{len(HOSTS)} hosts of data and models answer"
-    needed = not mini(config)
+    needed = not is_mini(config)
     return (NOTE if needed else OK), (
         f"no answer from {', '.join(missing)}: "
         + ("what is to be downloaded must be put there by hand" if needed else "none is needed")
@@ -325,9 +327,15 @@ def datasets(config: dict) -> list[Line]:
     return lines
 
 
-def mini(config: dict) -> bool:
-    """Whether no model is to be downloaded, and none is as large as Stable Diffusion."""
-    return config["model"]["revision"] is None and config["device"] == "cpu"
+def cost(config: dict, files: list[Path]) -> Line:
+    """Of what `snakemake` alone makes."""
+    found = estimate([], config, files, clone("attnseg doctor"))
+    left = f"; still to do: {found.left.text()}" if found.left else ""
+    basis = "corrected by jobs that ran here" if found.left else "estimated"
+    return OK, (
+        f"{found.rows['together'].text()}{left} ({basis}; scripts/tools/estimate_cost.py says it of "
+        "each target)"
+    )
 
 
 def _installed(name: str) -> bool:

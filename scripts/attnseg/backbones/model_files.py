@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from attnseg.backbones import FAMILIES
-from attnseg.errors import UserError
+from attnseg.errors import TemporaryError, UserError
 from attnseg.io.files import sha256
 
 INDEX = "model_index.json"
@@ -51,7 +51,7 @@ def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
             )
         except Exception as error:  # network, cache and hub raise many types
             reason = (str(error).strip().splitlines() or [""])[0]
-            raise UserError(
+            raise TemporaryError(
                 f"{name} at {revision}: no such folder, and not available from the Hugging Face hub "
                 f"({type(error).__name__}: {reason}); run again with network access, or set "
                 "model.path to its folder and model.revision to null"

@@ -26,17 +26,22 @@ from attnseg.io.files import write_json
 INTERVAL = 5  # seconds between two measurements of memory
 
 
-def record_path() -> Path | None:
-    """Path of this process's record; None if its stderr is not a rule's log."""
+def job_log() -> Path | None:
+    """The log of the rule that this process is a job of; None if its stderr is none."""
     try:
         log = Path(os.readlink("/proc/self/fd/2"))
     except OSError:
         return None
-    places = [i for i, part in enumerate(log.parts) if part == "logs"]
     # With LOCAL_RANK this is one of several processes of a training, which has a record already.
-    if log.suffix != ".log" or not places or "LOCAL_RANK" in os.environ:
+    if log.suffix != ".log" or "logs" not in log.parts or "LOCAL_RANK" in os.environ:
         return None
-    folders = [*log.parts[: places[-1]], "benchmarks", *log.parts[places[-1] + 1 :]]
+    return log
+
+
+def record_of(log: Path) -> Path:
+    """Path of the record of a job with this log."""
+    place = max(i for i, part in enumerate(log.parts) if part == "logs")
+    folders = [*log.parts[:place], "benchmarks", *log.parts[place + 1 :]]
     return Path(*folders).with_suffix(".json")
 
 
@@ -153,7 +158,7 @@ def tree_mib() -> float:
 
 @dataclass(frozen=True)
 class Job:
-    """The cost of a job of `rule`, summed over its attempts."""
+    """The cost of a job of `rule`, summed over its attempts; `path`: its record, below the folder."""
 
     rule: str
     seconds: float
@@ -161,6 +166,7 @@ class Job:
     peak_mib: float
     read: tuple[str, ...]
     wrote: tuple[str, ...]
+    path: Path = Path()
 
 
 def read_jobs(folder: str | os.PathLike) -> list[Job]:
@@ -178,6 +184,7 @@ def read_jobs(folder: str | os.PathLike) -> list[Job]:
                     max(attempt["peak_mib"] for attempt in attempts),
                     tuple(record["read"]),
                     tuple(record["wrote"]),
+                    path.relative_to(folder),
                 )
             )
         except (OSError, ValueError, KeyError, TypeError):

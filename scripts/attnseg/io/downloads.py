@@ -26,7 +26,7 @@ from typing import IO, cast
 
 from tqdm import tqdm
 
-from attnseg.errors import UserError
+from attnseg.errors import TemporaryError, UserError
 from attnseg.io.files import sha256 as sha256_of
 from attnseg.io.files import write_json
 
@@ -192,7 +192,7 @@ def _fetch(url: str, part: Path, retries: int, wait: float, timeout: float) -> N
             raise UserError(f"{url}: not a valid address ({error})") from None
         failures = 0 if _length(part) > before else failures + 1
         if failures >= retries:
-            raise UserError(
+            raise TemporaryError(
                 f"{url}: {reason}, {retries} times in a row; {size(_length(part))} are kept in {part}: "
                 f"run again to continue, or put {part.name.removesuffix('.part')} beside it by hand"
             )

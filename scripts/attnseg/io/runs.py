@@ -4,22 +4,29 @@ If Snakemake is killed, its own lock stays behind and its jobs go on. This lock 
 the kernel releases with the process. A helper process, whose standard input closes when Snakemake
 ends, kills the remaining jobs. It finds them by an environment variable, which their children
 inherit.
+
+What failed is listed at the end of a run. A job that an error of a user's has ended leaves the error
+beside its log, for the run's further attempts.
 """
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
 VARIABLE = "ATTNSEG_RUN"
+ATTEMPTS = (
+    "ATTNSEG_ATTEMPTS_OF"  # the same run, for jobs on a cluster as well, which are not killed
+)
 
 
 def guard(workflow: Any, work: str) -> None:
@@ -34,7 +41,7 @@ def guard(workflow: Any, work: str) -> None:
         executor = executor_plugin.common_settings
         if executor.dryrun_exec or not workflow.is_main_process:
             return execute(executor_plugin=executor_plugin, **settings)
-        run = uuid.uuid4().hex
+        run = os.environ[ATTEMPTS] = uuid.uuid4().hex
         with alone(Path(work), run), jobs_end(run) if executor.local_exec else nullcontext():
             return execute(executor_plugin=executor_plugin, **settings)
 
@@ -108,6 +115,52 @@ def kill_jobs(run: str) -> None:
             except OSError:  # already ended, or another user's
                 continue
         time.sleep(0.05 * found)
+
+
+def keep_error(log: Path, message: str) -> None:
+    """Leave the error of a user's that ended a job beside its log."""
+    if ATTEMPTS in os.environ:
+        log.with_suffix(".error").write_text(f"{os.environ[ATTEMPTS]}\n{message}\n")
+
+
+def earlier_error(log: Path) -> str | None:
+    """The error of a user's that ended the job with this log before in the same run."""
+    file = log.with_suffix(".error")
+    try:
+        run, _, message = file.read_text().partition("\n")
+    except OSError:
+        return None
+    if run == os.environ.get(ATTEMPTS):
+        return message.strip()
+    file.unlink(missing_ok=True)  # of another run
+    return None
+
+
+def failures(logs: Iterable[str]) -> list[str]:
+    """A line for each job that failed at last, by Snakemake's logs: its rule, log and error; and one
+    that counts them."""
+    output, failed = "".join(Path(log).read_text() for log in logs), dict[str, str]()
+    event = re.compile(r"^Error in rule (\w+):\n((?: +.*\n)*)|^Finished jobid: (\d+)", re.M)
+    for rule, lines, finished in event.findall(output):
+        failed.pop(finished, None)  # at another attempt
+        if rule:
+            fields = dict(line.strip().partition(": ")[::2] for line in lines.splitlines())
+            log = fields.get("log", "").partition(" (")[0]
+            failed[fields["jobid"]] = f"failed: {rule}: {log or 'no log'}: {_error_in(log)}"
+    if not failed:
+        return []
+    count = f"error: {len(failed)} job{'s' * (len(failed) > 1)} failed"
+    return [*failed.values(), f"{count}; the same command tries again, and makes what needs them"]
+
+
+def _error_in(log: str) -> str:
+    """The line of a job's log that says what went wrong; without one, as of a killed job, the last."""
+    try:
+        lines = [line.strip() for line in Path(log).read_text(errors="replace").splitlines()]
+    except OSError:
+        return "it wrote nothing"
+    errors = [line for line in lines if re.match(r"(error:|[\w.]*(Error|Exception)\b)", line)]
+    return ([line for line in lines if line][-1:] + errors[-1:] or ["it wrote nothing"])[-1]
 
 
 if __name__ == "__main__":

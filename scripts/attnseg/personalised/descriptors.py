@@ -21,6 +21,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+class Absent(UserError):
+    """A model that only one method needs cannot be loaded."""
+
+
 def normalised(image: np.ndarray) -> torch.Tensor:
     """Normalise with ImageNet's mean and deviation: [H, W, 3] uint8 -> [1, 3, H, W] float32."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
@@ -95,7 +99,7 @@ def load_dino(path: str, device: torch.device | str = "cpu", **options: Any) -> 
         model = ViTModel.from_pretrained(path, add_pooling_layer=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:150]
-        raise UserError(f"{path}: no ViT can be loaded from there ({reason})") from None
+        raise Absent(f"{path}: no ViT can be loaded from there ({reason})") from None
     return DinoFeatures(model.to(device), **options)
 
 

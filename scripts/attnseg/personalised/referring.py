@@ -188,7 +188,7 @@ def arithmetic_clip(work: Work, path: str) -> None:
         clip = CLIPModel.from_pretrained(path).eval().to(work.backbone.device)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:150]
-        raise UserError(f"--clip {path}: no CLIP can be loaded from there ({reason})") from None
+        raise descriptors.Absent(f"{path}: no CLIP can be loaded from there ({reason})") from None
     width = work.backbone.text_encoder.config.hidden_size
     if clip.config.projection_dim != width:
         raise UserError(

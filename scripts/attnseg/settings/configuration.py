@@ -43,10 +43,22 @@ class Threads(Settings):
         4, "Of training subjects, or of generating images of their class.", speed=True
     )
     segment_instances: Count = key(4, "Of segmenting subjects in scenes.", speed=True)
-    train_segmentor: Count = key(16, "Of a segmentor's training.", speed=True)
+    train_segmentor: Count = key(
+        6,
+        "Of a segmentor's training: its readers (`workers` of a segmentor, 4), the loop that feeds the GPU, "
+        "and one to spare. A larger number lets cores and GPUs wait, as no training uses it.",
+        speed=True,
+    )
     evaluate_segmentor: Count = key(
         16, "Of a segmentor's evaluation, including processes of its dense CRF.", speed=True
     )
+
+
+class Most(Settings):
+    """What a job asks for at most: requests grow with every attempt."""
+
+    runtime: Count = key(2880, "Minutes; the time limit of the partition.", speed=True)
+    mem_mb: Count = key(128000, "Megabytes of memory; those of the largest node.", speed=True)
 
 
 class Resources(Settings):
@@ -60,6 +72,7 @@ class Resources(Settings):
         "GPUs per training of a segmentor, among which each batch is split; null for gpu_per_job.",
         speed=True,
     )
+    most: Most = part(Most)
     threads: Threads = part(Threads)
 
 
