@@ -58,6 +58,7 @@ def test_a_data_set_that_is_absent_blocks_what_needs_it_and_is_listed_at_the_end
         two_data_sets, wanted.format("absent"), wanted.format("here"), "--snakefile",
         REPOSITORY / "Snakefile", "--configfile", REPOSITORY / "config/config.yaml",
         two_data_sets / "own.yaml", "--cores", 1, "--retries", 2,
+        "--prioritize", "resources/absent.json",  # so the other one begins after the failure
     )  # fmt: skip
     assert done.returncode == 1
     assert (two_data_sets / wanted.format("here")).is_file()
