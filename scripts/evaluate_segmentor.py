@@ -5,8 +5,7 @@
         --dataset voc --root resources/VOCdevkit/VOC2012 --split val \\
         --set crf={} --output work/evaluation/deeplabv2_voc
 
-A prediction is the mean of the probabilities over the scales and the mirrored photo, refined by the
-dense CRF. Writes metrics.json and per_image.npz to --output. If the ground truth is not published
+A prediction merges those at several scales and is refined by the dense CRF. Writes metrics.json and per_image.npz to --output. If the ground truth is not published
 (VOC test), --submission writes an archive for the evaluation server.
 """
 
@@ -82,9 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         predicted = predictions(
             model,
             photos,
-            scales=test.scales,
-            flip=test.flip,
-            crf=test.crf,
+            test,
             processes=args.processes or usable_cores(),
         )
         bar = tqdm(predicted, total=len(pairs.ids), desc="test", unit="photo", disable=None)

@@ -245,8 +245,10 @@ def backbone_weights(settings: Mapping) -> str:
 def test_job(config: Mapping, segmentor: str) -> TestJob:
     """Settings of a segmentor's evaluation."""
     settings = config["segmentors"][segmentor.partition("@")[0]]["test"]
-    crf = config["crf"] if settings["crf"] else None
-    return read_settings(TestJob, settings | {"crf": crf}, f"segmentors.{segmentor}.test")
+    added = (
+        {"crf": config["crf"], "profile": config["profile"]} if settings["crf"] else {"crf": None}
+    )
+    return read_settings(TestJob, settings | added, f"segmentors.{segmentor}.test")
 
 
 test_job.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's

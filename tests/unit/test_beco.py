@@ -21,7 +21,7 @@ from attnseg.segmentation.cotraining import NOTHING, LabelledPhotos
 from attnseg.segmentation.data import Pairs, split_pairs
 from attnseg.segmentation.model import build_model, load_pretrained, load_segmentor, read_about
 from attnseg.segmentation.train import runner_options, train
-from attnseg.settings import Segmentor, read_segmentor
+from attnseg.settings import Segmentor, TestJob, read_segmentor
 
 CLASSES = ["background", *voc.classes]
 TINY = {
@@ -478,7 +478,7 @@ def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tm
     with torch.no_grad():
         logits = sum(network.logits(inputs) for network in networks) / 2
         expected = F.interpolate(logits, photo.shape[:2], mode="bilinear").softmax(1)[0]
-    found = predict.probabilities(model, photo[None], [1.0], False)[0]
+    found = predict.probabilities(model, photo[None], TestJob(scales=[1.0]))[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     saved = read_mask(tmp_path / "predictions" / "2012_000003.png", photo.shape[:2])
     np.testing.assert_array_equal(saved, found.argmax(0))

@@ -3,6 +3,7 @@
 import shutil
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from attnseg.segmentation.model import (
     save_segmentor,
 )
 from attnseg.segmentation.train import runner_options, train
-from attnseg.settings import read_segmentor
+from attnseg.settings import TestJob, read_segmentor
 
 CLASSES = ["background", *voc.classes]
 TINY = {
@@ -234,8 +235,8 @@ def test_weights_on_disk_need_nothing_else(trained, toy):
     copy = trained.with_name("copy.safetensors")
     save_segmentor(copy, model, settings, classes=CLASSES)
     photo = read_image(voc.image_path(toy, "2012_000001"))
-    one = predict.probabilities(model, photo[None], [1.0], False)
-    two = predict.probabilities(load_segmentor(copy)[0], photo[None], [1.0], False)
+    one = predict.probabilities(model, photo[None], TestJob())
+    two = predict.probabilities(load_segmentor(copy)[0], photo[None], TestJob())
     np.testing.assert_array_equal(one, two)
     assert [p.name for p in trained.parent.glob("training-*")] == []
 
@@ -271,23 +272,54 @@ def test_other_masks_or_settings_do_not_resume(pairs, toy, tmp_path):
     assert same_files.fingerprint() != pairs.fingerprint()
 
 
-def test_mirroring_the_photo_mirrors_the_prediction(trained, toy):
+@pytest.mark.parametrize("merge", ["maximum", "mean"])
+def test_mirroring_the_photo_mirrors_the_prediction(trained, toy, merge):
     model, _ = load_segmentor(trained)
     photo = read_image(voc.image_path(toy, "2012_000001"))
-    scores = predict.probabilities(model, photo[None], [0.5, 1.0, 1.5], True)[0]
+    test = TestJob(scales=[0.5, 1.0, 1.5], flip=True, merge=merge)
+    scores = predict.probabilities(model, photo[None], test)[0]
     other = np.ascontiguousarray(photo[None, :, ::-1])
-    mirrored = predict.probabilities(model, other, [0.5, 1.0, 1.5], True)[0]
+    mirrored = predict.probabilities(model, other, test)[0]
     assert scores.shape == (21, *photo.shape[:2])
     np.testing.assert_allclose(scores.sum(0), 1, rtol=1e-4)
     np.testing.assert_allclose(mirrored[:, :, ::-1], scores, atol=1e-5)
 
 
-def test_scales_are_averaged(trained, toy):
-    model, _ = load_segmentor(trained)
-    photo = read_image(voc.image_path(toy, "2012_000002"))
-    alone = [predict.probabilities(model, photo[None], [s], False) for s in (0.5, 1.0)]
-    both = predict.probabilities(model, photo[None], [0.5, 1.0], False)
-    np.testing.assert_allclose(both, np.mean(alone, 0), atol=1e-6)
+def test_logits_of_three_scales_are_merged_at_the_network_s_resolution():
+    """Logits that are known at each scale, merged by a few lines of numpy."""
+    rng = np.random.default_rng(0)
+    known = {
+        size: rng.normal(0, 3, (3, *size)).astype(np.float32) for size in [(4, 5), (3, 3), (2, 2)]
+    }
+
+    def logits(inputs):  # of a network of stride 8
+        cells = tuple(-(-side // 8) for side in inputs.shape[2:])
+        return torch.from_numpy(known[cells])[None]
+
+    statistics = SimpleNamespace(mean=torch.zeros(3, 1, 1), std=torch.ones(3, 1, 1))
+    model = SimpleNamespace(logits=logits, data_preprocessor=statistics)
+    photo = np.zeros((1, 31, 33, 3), np.uint8)
+
+    def weights(to, cells):  # bilinear, by centres of cells
+        centres = np.clip((np.arange(to) + 0.5) * cells / to - 0.5, 0, cells - 1)
+        return np.maximum(0, 1 - abs(centres[:, None] - np.arange(cells)))
+
+    def resized(values, size):
+        return weights(size[0], values.shape[1]) @ values @ weights(size[1], values.shape[2]).T
+
+    at_grid = [resized(values, (4, 5)) for values in known.values()]
+
+    def softmax(values):
+        return np.exp(values) / np.exp(values).sum(0)
+
+    expected = {
+        "maximum": softmax(resized(np.max(at_grid, 0), (31, 33))),
+        "mean": softmax(resized(np.log(np.mean([softmax(one) for one in at_grid], 0)), (31, 33))),
+    }
+    for merge, values in expected.items():
+        found = predict.probabilities(model, photo, TestJob(scales=[0.5, 1.0, 0.75], merge=merge))
+        np.testing.assert_allclose(found[0], values, atol=1e-5)
+    assert TestJob() == TestJob(scales=[0.5, 0.75, 1.0], flip=False, merge="maximum")
 
 
 def test_photos_of_one_size_pass_together_and_are_predicted_as_alone(trained):
@@ -297,12 +329,13 @@ def test_photos_of_one_size_pass_together_and_are_predicted_as_alone(trained):
     photos = [(str(i), rng.integers(0, 256, (*s, 3), np.uint8)) for i, s in enumerate(sizes)]
     passed = []
     handle = model.backbone.register_forward_pre_hook(lambda _, args: passed.append(len(args[0])))
-    found = dict(predict.predictions(model, photos, scales=[1.0], flip=True))
+    test = TestJob(scales=[1.0], flip=True, crf=None)
+    found = dict(predict.predictions(model, photos, test))
     handle.remove()
     assert passed == [6, 2, 16, 4]  # each photo and its mirror image
     assert list(found) == [image_id for image_id, _ in photos]
     for image_id, photo in photos:
-        alone = predict.probabilities(model, photo[None], [1.0], True)[0]
+        alone = predict.probabilities(model, photo[None], test)[0]
         best = np.sort(alone, 0)
         sure = best[-1] - best[-2] > 1e-4
         np.testing.assert_array_equal(found[image_id][sure], alone.argmax(0)[sure])

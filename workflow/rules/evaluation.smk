@@ -3,7 +3,7 @@
 
 rule evaluate_segmentor:
     input:
-        weights="<work>/segmentors/{segmentor}/weights.safetensors",
+        weights=of(jobs.segmentors.weights, "segmentor"),
         images=of(jobs.segmentors.tested_list, "segmentor", "split"),
         script="<scripts>/evaluate_segmentor.py",
     output:
@@ -31,7 +31,7 @@ rule evaluate_segmentor:
 # for splits whose true masks only an evaluation server has
 rule make_submission:
     input:
-        weights="<work>/segmentors/{segmentor}/weights.safetensors",
+        weights=of(jobs.segmentors.weights, "segmentor"),
         images=of(jobs.segmentors.tested_list, "segmentor", "split"),
         script="<scripts>/evaluate_segmentor.py",
     output:

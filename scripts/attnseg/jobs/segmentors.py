@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from attnseg.config import backbone_weights, resolve_run, segmentor_job
+from attnseg.config import backbone_weights, resolve_run, resolve_segmentor, segmentor_job
 from attnseg.jobs.base import Flags
 from attnseg.jobs.data import Data
 
@@ -104,6 +104,19 @@ class Segmentors:
         settings = segmentor_job(self.config, segmentor)
         data = self.training(segmentor).flags(reliability=settings.learner == "beco")
         return {"settings": settings.identity(), **data}
+
+    def weights(self, segmentor: str) -> str:
+        """Its weights; segmentors that differ in `test` alone have those of the first of them."""
+        name, at, run = segmentor.partition("@")
+
+        def training(name: str) -> dict:
+            settings = resolve_segmentor(self.config, name)
+            return {key: value for key, value in settings.items() if key != "test"}
+
+        first = next(
+            other for other in self.config["segmentors"] if training(other) == training(name)
+        )
+        return f"<work>/segmentors/{first}{at}{run}/weights.safetensors"
 
     def backbone(self, segmentor: str) -> str | list[str]:
         """The file of its ImageNet weights, as an input; none where it starts from random ones."""

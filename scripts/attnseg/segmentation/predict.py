@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import tarfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from PIL import Image
 from attnseg.io.batches import Batches
 from attnseg.io.files import write_atomically
 from attnseg.segmentation.crf import crf_labels
-from attnseg.settings import Crf
+from attnseg.settings import TestJob
 
 if TYPE_CHECKING:
     from attnseg.segmentation.components import Segmentor
@@ -29,15 +29,12 @@ TOGETHER, PIXELS = 8, 2**20
 
 
 @torch.inference_mode()
-def probabilities(
-    model: "Segmentor",
-    photos: np.ndarray,
-    scales: Sequence[float],
-    flip: bool,
-    passes: Batches | None = None,
-) -> np.ndarray:
-    """Mean softmax over scales and, with `flip`, mirrored photos: [B, C, H, W] float32.
+def merged_logits(
+    model: "Segmentor", photos: np.ndarray, test: TestJob, passes: Batches | None = None
+) -> torch.Tensor:
+    """Logits of all scales and, with `test.flip`, of the mirrored photos as one: [B, C, h, w] float32.
 
+    They are merged at the resolution of the largest scale's logits, as kazuto1011 and CLIMS do.
     photos: [B, H, W, 3] uint8 RGB.
     """
     passes = passes or Batches(2 * len(photos), "photo")
@@ -45,20 +42,28 @@ def probabilities(
     device = preprocessor.mean.device
     pixels = torch.tensor(photos, device=device).permute(0, 3, 1, 2).float()
     pixels = (pixels - preprocessor.mean) / preprocessor.std  # [B, 3, H, W]
-    own = photos.shape[1:3]
-    total = torch.zeros((), device=device)
-    for scale in scales:
-        size = [max(1, round(side * scale)) for side in own]
+    found: list[torch.Tensor] = []
+    for scale in sorted(test.scales, reverse=True):
+        size = [max(1, int(side * scale)) for side in photos.shape[1:3]]
         inputs = F.interpolate(pixels, size, mode="bilinear")
-        if flip:
+        if test.flip:
             inputs = torch.cat([inputs, inputs.flip(3)])
         logits = torch.cat([result for _, result in passes.over(inputs, model.logits)])
-        scores = F.interpolate(logits, own, mode="bilinear").softmax(1)
-        if flip:
-            plain, mirrored = scores.chunk(2)
-            scores = (plain + mirrored.flip(3)) / 2
-        total = total + scores
-    return (total / len(scales)).cpu().numpy()
+        if found:
+            logits = F.interpolate(logits, found[0].shape[2:], mode="bilinear")
+        plain, *mirrored = logits.split(len(photos))
+        found += [plain, *(one.flip(3) for one in mirrored)]
+    if test.merge == "maximum":
+        return torch.stack(found).amax(0)
+    return torch.stack([one.log_softmax(1) for one in found]).logsumexp(0)
+
+
+def probabilities(
+    model: "Segmentor", photos: np.ndarray, test: TestJob, passes: Batches | None = None
+) -> np.ndarray:
+    """Softmax of the merged logits at the photos' size: [B, C, H, W] float32."""
+    logits = merged_logits(model, photos, test, passes)
+    return F.interpolate(logits, photos.shape[1:3], mode="bilinear").softmax(1).cpu().numpy()
 
 
 def same_size(
@@ -74,10 +79,7 @@ def same_size(
 def predictions(
     model: "Segmentor",
     photos: Iterable[tuple[str, np.ndarray]],
-    *,
-    scales: Sequence[float],
-    flip: bool,
-    crf: Crf | None = None,
+    test: TestJob,
     processes: int = 1,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (id, classes [H, W] uint8) for (id, photo [H, W, 3] uint8 RGB), in order.
@@ -89,17 +91,19 @@ def predictions(
         (image_id, photo, scores)
         for ids, group in same_size(photos)
         for image_id, photo, scores in zip(
-            ids, group, probabilities(model, group, scales, flip, passes), strict=True
+            ids, group, probabilities(model, group, test, passes), strict=True
         )
     )
-    if crf is None:
+    if test.crf is None:
         for image_id, _, scores in scored:
             yield image_id, scores.argmax(0).astype(np.uint8)
         return
     waiting: deque[tuple[str, Future]] = deque()
     with _pool(processes) as pool:
         for image_id, photo, scores in scored:
-            waiting.append((image_id, pool.submit(crf_labels, photo, scores, crf)))
+            waiting.append(
+                (image_id, pool.submit(crf_labels, photo, scores, test.crf, test.profile))
+            )
             while len(waiting) > 4 * processes or (waiting and waiting[0][1].done()):
                 done, future = waiting.popleft()
                 yield done, future.result()

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from attnseg.settings.attention import Crf
+from attnseg.settings.attention import Crf, ExtractionJob, ProfileName
 from attnseg.settings.base import (
     Count,
     Natural,
@@ -18,6 +18,7 @@ from attnseg.settings.base import (
     key,
     part,
     read_settings,
+    same_as,
 )
 
 ARCHITECTURES = {"deeplabv2": "DeepLabV2", "deeplabv3plus": "DeepLabv3+"}
@@ -252,19 +253,28 @@ class Test(Settings):
     """The evaluation of a segmentor."""
 
     __test__ = False  # keeps pytest from collecting it
+    version: ClassVar[int] = 2
 
     scales: Scales = key(
-        [0.5, 0.75, 1.0, 1.25, 1.5],
-        "Predictions are averaged over the image at these scales.",
-        papers="Text2Mask: 0.5 to 1.5; attn2mask: 1",
+        [0.5, 0.75, 1.0],
+        "The image is predicted at each of these scales.",
+        papers="kazuto1011, CLIMS: 0.5, 0.75, 1; mmsegmentation, BECO: 1",
     )
     flip: bool = key(
-        True, "Predictions are also averaged over the mirrored image.", papers="Text2Mask: true"
+        False,
+        "The mirrored image is predicted as well.",
+        papers="kazuto1011, CLIMS, mmsegmentation, BECO: false",
+    )
+    merge: Literal["maximum", "mean"] = key(
+        "maximum",
+        "How these predictions become one, at the network's resolution: the maximum of the logits, or "
+        "the mean of the probabilities.",
+        papers="kazuto1011, CLIMS: maximum",
     )
     crf: bool = key(
         True,
         "Apply the dense CRF configured in `crf`.",
-        papers="Text2Mask: true",
+        papers="kazuto1011, CLIMS: true",
     )
 
 
@@ -272,6 +282,8 @@ class TestJob(Test):
     """Settings of a job that evaluates a segmentor."""
 
     crf: Crf | None = key(Crf(), "The dense CRF; null for none.")  # type: ignore[assignment]  # what the switch is for
+    # `official`, like kazuto1011 and CLIMS, shows the CRF the mean-subtracted image, wrapped to 8 bits
+    profile: ProfileName = same_as(ExtractionJob, "profile")
 
 
 class NamedSegmentor(Segmentor):
