@@ -251,6 +251,11 @@ def test_job(config: Mapping, segmentor: str) -> TestJob:
     return read_settings(TestJob, settings | added, f"segmentors.{segmentor}.test")
 
 
+def prediction_job(config: Mapping, segmentor: str) -> TestJob:
+    """Settings of a prediction that is refined by another job, where the CRF's belong."""
+    return test_job(config, segmentor).but(crf=None, profile="paper")
+
+
 test_job.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
 
 

@@ -2,10 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from attnseg.config import backbone_weights, resolve_run, resolve_segmentor, segmentor_job
+from attnseg.config import (
+    backbone_weights,
+    real_path,
+    resolve_run,
+    resolve_segmentor,
+    segmentor_job,
+)
 from attnseg.jobs.base import Flags
 from attnseg.jobs.data import Data
+
+FEW = 1000  # photos
 
 
 @dataclass(frozen=True)
@@ -126,12 +135,29 @@ class Segmentors:
         """The list of the images that it is tested on, of the data set that it is trained on."""
         return self.data.manifest(self.training(segmentor).dataset, split)
 
-    def tested_flags(self, segmentor: str, split: str) -> Flags:
+    def scores(self, segmentor: str, split: str) -> str | list[str]:
+        """The manifest of its predictions, if a job of their own makes them: the dense CRF of many
+        photos would hold the GPU for long. Of few it is not worth another job."""
+        test = resolve_run(self.config, segmentor)["test"]
+        images = self.data.images(self.training(segmentor).dataset, split)
+        if not test["crf"] or images <= FEW:
+            return []
+        return f"<work>/predictions/{segmentor}/{split}/manifest.json"
+
+    def predicted_flags(self, segmentor: str, split: str) -> Flags:
         """The images that it is tested on."""
         dataset = self.training(segmentor).dataset
         return {
             **self.data.classes_flags(dataset),
-            "dataset_name": self.data.title(dataset),
             "root": self.data.root(dataset),
             "split": split,
+        }
+
+    def tested_flags(self, segmentor: str, split: str) -> Flags:
+        """These, their name in the results, and the predictions that another job made."""
+        scores = self.scores(segmentor, split)
+        return {
+            **self.predicted_flags(segmentor, split),
+            "dataset_name": self.data.title(self.training(segmentor).dataset),
+            "scores": real_path(str(Path(scores).parent), self.config) if scores else None,
         }

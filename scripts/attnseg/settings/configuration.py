@@ -46,6 +46,7 @@ class Threads(Settings):
     )
     segment_instances: Count = key(4, "Of segmenting subjects in scenes.", speed=True)
     train_segmentor: Count = key(16, "Of a segmentor's training.", speed=True)
+    predict_segmentor: Count = key(4, "Of a prediction that another job evaluates.", speed=True)
     evaluate_segmentor: Count = key(
         16, "Of a segmentor's evaluation, including processes of its dense CRF.", speed=True
     )
