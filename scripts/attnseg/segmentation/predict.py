@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # consecutive photos of one size pass the network together: so many, of so many pixels in all
 TOGETHER, PIXELS = 8, 2**20
 SHARD = 100  # photos
-LEAST = 0.001  # a class whose probability is smaller everywhere in a photo is not stored
+LEAST = 0.01  # a class whose probability is smaller everywhere in a photo is not stored
 
 
 @torch.inference_mode()
