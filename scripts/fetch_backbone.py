@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     from safetensors.torch import save_file
 
     weights = torch.load(file, map_location="cpu", weights_only=True)
+    weights = weights.get("state_dict", weights)  # OpenMMLab's checkpoints have one
     with write_atomically(args.output) as partial:
         save_file({name: value.contiguous() for name, value in weights.items()}, partial)
     file.unlink()

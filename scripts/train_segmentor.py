@@ -91,8 +91,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.val_split:
         _, validation = split_pairs(args.dataset, args.root, args.val_split)
         validation.check("check the data set")
-    if args.gpus < 1 or settings.batch % args.gpus:
-        raise UserError(f"--gpus {args.gpus}: a batch of {settings.batch} cannot be shared evenly")
+    images = settings.images_per_update
+    if args.gpus < 1 or images % args.gpus:
+        raise UserError(f"--gpus {args.gpus}: a batch of {images} cannot be shared evenly")
     started_here = "LOCAL_RANK" not in os.environ  # torchrun sets it
     if started_here:
         device = claim_device(args.device, args.gpus)

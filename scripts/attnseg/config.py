@@ -304,6 +304,14 @@ def _check_references(config: dict, files: list) -> None:
             names = [*config["variants"], *config["inversions"]]
             _require(variant, dict.fromkeys(names), (*at, "masks"), files)
             _require(refinement, known, (*at, "masks"), files)
+    for name, segmentor in config["segmentors"].items():
+        dataset = segmentor["train"]["dataset"]
+        facts = datasets.load(dataset, config["datasets"][dataset])
+        if segmentor["loss"] == "balanced" and not facts.background:
+            raise UserError(
+                f"{_where(('segmentors', name), files)}: `segmentors.{name}.loss`: balanced, but "
+                f"{dataset} has no background; set `loss: plain`"
+            )
     _check_figures(config, files)
     for name, synthesis in config["synthesis"].items():
         _require(synthesis["dataset"], config["datasets"], ("synthesis", name, "dataset"), files)

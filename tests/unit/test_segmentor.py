@@ -54,6 +54,14 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+def samples_of(labels: torch.Tensor) -> list:
+    """mmseg's samples of a batch of labels [B, H, W]."""
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    return [SegDataSample(gt_sem_seg=PixelData(data=label[None])) for label in labels]
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     """A VOC2012 of six photos: a red square (class 1) or a blue one (class 2) on grey."""
@@ -142,12 +150,8 @@ def test_multi_scale_loss_is_the_sum_over_scales_and_the_maximum():
     images = torch.randn(2, 3, 32, 32)
     labels = torch.randint(0, 4, (2, 1, 32, 32))
     labels[:, :, :5] = 255
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
-
-    samples = [SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels]
     with torch.no_grad():
-        losses = model.loss(images, samples)
+        losses = model.loss(images, samples_of(labels[:, 0]))
         logits = [
             model.logits(F.interpolate(images, (s, s), mode="bilinear", align_corners=False))
             for s in (32, 24, 16)
@@ -167,6 +171,89 @@ def test_multi_scale_loss_is_the_sum_over_scales_and_the_maximum():
             small = torch.from_numpy(np.stack(small)).long()
             expected = F.cross_entropy(one, small, ignore_index=255)
             assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_balanced_loss_is_the_mean_of_the_background_s_and_the_foreground_s():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 4, 5, 6))
+    labels = rng.choice([0, 0, 0, 1, 2, 3, 255], size=(2, 5, 6))
+
+    def expected(labels):
+        found = {"background": [], "foreground": []}
+        for b, y, x in np.ndindex(labels.shape):
+            if labels[b, y, x] == 255:
+                continue
+            z = logits[b, :, y, x]
+            part = "foreground" if labels[b, y, x] else "background"
+            found[part].append(np.log(np.exp(z).sum()) - z[labels[b, y, x]])
+        return sum(np.mean(losses) if losses else 0 for losses in found.values()) / 2
+
+    only_background = np.where(labels == 0, 0, 255)
+    only_foreground = np.where(labels == 0, 255, labels)
+    nothing = np.full_like(labels, 255)
+    for given in (labels, only_background, only_foreground, nothing):
+        leaf = torch.tensor(logits, requires_grad=True)
+        loss = components.balanced_cross_entropy(leaf, torch.tensor(given))
+        assert loss.item() == pytest.approx(expected(given), rel=1e-9)
+        loss.backward()
+        assert torch.isfinite(leaf.grad).all()
+        assert (leaf.grad.abs().sum(1) > 0).equal(torch.tensor(given != 255))
+
+
+@pytest.mark.parametrize("loss", ["plain", "all_pixels", "balanced"])
+def test_a_segmentor_s_loss_is_the_named_one(loss):
+    """At the labels' resolution, of labels a third of which are unknown."""
+    torch.manual_seed(0)
+    model = build_model(read_segmentor({**TINY, "loss": loss}), 4).eval()
+    torch.nn.init.normal_(model.decode_head.classifiers[0].weight)
+    images, labels = torch.randn(2, 3, 32, 32), torch.randint(0, 4, (2, 32, 32))
+    labels[:, :10] = 255
+    labels[0, 10:, :] = 0  # more background than foreground
+    with torch.no_grad():
+        (found,) = model.loss(images, samples_of(labels)).values()
+        logits = F.interpolate(model.logits(images), (32, 32), mode="bilinear")
+        each = -logits.log_softmax(1).gather(1, labels.clamp(max=3)[:, None])[:, 0]
+    background, foreground = each[labels == 0], each[(labels > 0) & (labels < 255)]
+    expected = {
+        "plain": each[labels < 255].mean(),
+        "all_pixels": each[labels < 255].sum() / labels.numel(),
+        "balanced": (background.mean() + foreground.mean()) / 2,
+    }
+    assert found.item() == pytest.approx(expected[loss].item(), rel=1e-5)
+
+
+def test_two_accumulated_batches_update_as_one_of_both(pairs, tmp_path, monkeypatch):
+    """Two passes of two images, one update; with frozen batch norm it is that of all four."""
+    values = {**TINY, "batch": 4, "iterations": 2, "scales": [1.0], "photometric": False}
+    torch.manual_seed(0)
+    torch.save(build_model(read_segmentor(values), 21).backbone.state_dict(), tmp_path / "b.pth")
+    values["pretrained"] = str(tmp_path / "b.pth")
+    passes = []
+    forward = components.Segmentor.loss
+
+    def counted(self, inputs, data_samples):
+        passes.append(len(inputs))
+        return forward(self, inputs, data_samples)
+
+    monkeypatch.setattr(components.Segmentor, "loss", counted)
+    found = []
+    for batch, accumulate in ((4, 1), (2, 2)):
+        settings = read_segmentor({**values, "batch": batch, "accumulate": accumulate})
+        # padding is unequal among the photos, and a mean over labelled pixels would weigh it
+        settings = settings.but(loss="all_pixels")
+        path = tmp_path / f"{batch}.safetensors"
+        train(settings, pairs, CLASSES, path)
+        found.append(load_segmentor(path)[0].state_dict())
+    assert passes == [4, 4, 2, 2, 2, 2]
+    for name, one in found[0].items():
+        torch.testing.assert_close(found[1][name], one, rtol=1e-4, atol=1e-6)
+    settings = read_segmentor({**TINY, "batch": 4, "accumulate": 2, "epochs": 3})
+    assert settings.with_iterations(32).iterations == 12
+
+
+def test_a_balanced_loss_needs_a_background(pairs, tmp_path):
+    with pytest.raises(UserError, match="road is no background; set `loss: plain`"):
+        train(read_segmentor({**TINY, "loss": "balanced"}), pairs, ["road", "car"], tmp_path / "w")
 
 
 def test_augmented_masks_fit_their_photos(pairs):
@@ -297,7 +384,7 @@ def test_logits_of_three_scales_are_merged_at_the_network_s_resolution():
         return torch.from_numpy(known[cells])[None]
 
     statistics = SimpleNamespace(mean=torch.zeros(3, 1, 1), std=torch.ones(3, 1, 1))
-    model = SimpleNamespace(logits=logits, data_preprocessor=statistics)
+    model = SimpleNamespace(logits=logits, data_preprocessor=statistics, short_side=None)
     photo = np.zeros((1, 31, 33, 3), np.uint8)
 
     def weights(to, cells):  # bilinear, by centres of cells
@@ -402,6 +489,74 @@ def test_backbone_weights_are_taken_by_torchvisions_names(tmp_path):
     torch.save(source, tmp_path / "partial.pth")
     with pytest.raises(UserError, match="layer3.1.conv2.weight and 0 more of the backbone"):
         load_pretrained(model, str(tmp_path / "partial.pth"))
+
+
+def caffe_names(state: dict) -> dict:
+    """A backbone's weights under the names of kazuto1011's conversions, for BGR."""
+    found = {}
+    for name, values in state.items():
+        *place, module, rest = name.split(".")
+        if not place:  # the stem
+            kind = module.rstrip("1")
+            found[f"layer1.conv1.{kind}.{rest}"] = (
+                values[:, [2, 1, 0]] if kind == "conv" else values
+            )
+            continue
+        block = f"layer{int(place[0][-1]) + 1}.block{int(place[1]) + 1}"
+        if place[-1] == "downsample":
+            branch, kind = "proj", ("conv", "bn")[int(module)]
+        else:
+            branch = ("reduce", "conv3x3", "increase")[int(module[-1]) - 1]
+            kind = module[:-1]
+        found[f"{block}.{branch}.{kind}.{rest}"] = values
+    return found
+
+
+def test_caffe_s_weights_fill_a_backbone_with_its_strides(tmp_path):
+    settings = read_segmentor(
+        {**TINY, "backbone": "resnet50", "stem": "imagenet", "style": "caffe"}
+    )
+    torch.manual_seed(1)
+    source = build_model(settings, 21)
+    first = source.backbone.layer2[0]
+    assert (first.conv1.stride, first.conv2.stride) == ((2, 2), (1, 1))
+    # 36 pixels, 18 after the stem; of 3x3 windows, 9 without and 10 with the last that is partly outside
+    assert source.backbone.maxpool(torch.zeros(1, 1, 18, 18)).shape[2:] == (10, 10)
+    weights = caffe_names(source.backbone.state_dict())
+    torch.save({**weights, "aspp.c0.weight": torch.zeros(3)}, tmp_path / "caffe.pth")
+    model = build_model(settings, 21)
+    load_pretrained(model, str(tmp_path / "caffe.pth"))
+    for key, value in source.backbone.state_dict().items():
+        assert torch.equal(model.backbone.state_dict()[key], value), key
+    # photos are RGB with the means subtracted, and nothing else
+    preprocessor = model.data_preprocessor
+    assert preprocessor.mean.flatten().tolist() == pytest.approx([122.675, 116.669, 104.008])
+    assert preprocessor.std.flatten().tolist() == [1, 1, 1]
+
+    weights.pop("layer3.block2.increase.conv.weight")
+    torch.save(weights, tmp_path / "partial.pth")
+    with pytest.raises(
+        UserError, match="layer2.1.conv3.weight and 0 more of the backbone are absent"
+    ):
+        load_pretrained(model, str(tmp_path / "partial.pth"))
+    plain = build_model(settings.but(style="pytorch"), 21)
+    for wrong, file in ((plain, "caffe.pth"), (model, "torchvision.pth")):
+        torch.save(source.backbone.state_dict(), tmp_path / "torchvision.pth")
+        with pytest.raises(UserError, match="more of the backbone are absent .* and style"):
+            load_pretrained(wrong, str(tmp_path / file))
+
+
+def test_a_deep_stem_and_contracted_dilation_take_openmmlab_s_checkpoint(tmp_path):
+    """Three 3x3 and a dilated stage's first block at the former dilation, as in its ResNetV1c."""
+    values = {**TINY, "stem": "deep", "contract_dilation": True, "output_stride": 8}
+    model = build_model(read_segmentor(values), 21)
+    layer4 = model.backbone.layer4
+    assert [block.conv1.dilation[0] for block in layer4] == [2, 4]
+    source = {k: torch.full_like(v, 2) for k, v in model.backbone.state_dict().items()}
+    assert "stem.6.weight" in source
+    torch.save({"state_dict": source, "meta": {}}, tmp_path / "v1c.pth")
+    load_pretrained(model, str(tmp_path / "v1c.pth"))
+    assert all((v == 2).all() for v in model.backbone.state_dict().values())
 
 
 def test_frozen_norm_keeps_its_statistics(pairs, tmp_path):
@@ -509,6 +664,45 @@ def test_scores_of_another_program_need_no_device_and_other_scales_make_them_aga
     assert claimed == []
     assert run(lambda: evaluate_segmentor.main([*test, "--set", "crf=null", "scales=[1]"])) == 0
     assert claimed == ["auto"]
+
+
+def test_photos_are_resized_to_the_short_side_in_training_and_tests(
+    pairs, toy, tmp_path, monkeypatch
+):
+    import json
+
+    import evaluate_segmentor
+
+    values = {**TINY, "short_side": 54, "scales": [1.0], "crop": 64, "iterations": 1}
+    settings = read_segmentor(values)
+    options = runner_options(settings, pairs, CLASSES, Path("unused"), "cpu", None)
+    from mmseg.registry import DATASETS
+
+    dataset = DATASETS.build(
+        options["train_dataloader"]["dataset"], default_args={"_scope_": "mmseg"}
+    )
+    # photos of 36 x 40, 42, ... 50 pixels, times 1.5 and cropped
+    for index in range(6):
+        height = min(3 * (40 + 2 * index) // 2, 64)
+        assert dataset[index, 0]["inputs"].shape[1:] == (height, 54)
+    train(settings, pairs, CLASSES, tmp_path / "w.safetensors")
+    seen, logits = set(), components.Segmentor.logits
+
+    def recorded(self, inputs):
+        seen.add(tuple(inputs.shape[2:]))
+        return logits(self, inputs)
+
+    monkeypatch.setattr(components.Segmentor, "logits", recorded)
+    arguments = [
+        *("--weights", str(tmp_path / "w.safetensors"), "--root", str(toy), "--split", "train"),
+        *("--set", "scales=[1]", "flip=false", "crf=null", "--device", "cpu"),
+        *("--output", str(tmp_path), "--save-predictions", str(tmp_path / "predictions")),
+    ]
+    assert run(lambda: evaluate_segmentor.main(arguments)) == 0
+    assert seen == {(3 * height // 2, 54) for height in range(40, 52, 2)}
+    assert json.loads((tmp_path / "metrics.json").read_text())["n_images"] == 6
+    with Image.open(tmp_path / "predictions/2012_000000.png") as image:
+        assert image.size == (36, 40)
 
 
 def test_a_wrong_argument_of_the_evaluation_is_one_line(trained, toy, tmp_path, capsys):

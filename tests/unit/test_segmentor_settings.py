@@ -45,6 +45,12 @@ def test_what_a_workflow_keeps_beside_the_settings_is_passed_over():
         ({"stem": "small", "output_stride": 32}, "segmentor.output_stride: 32 must be one of"),
         ({"loss_scales": [0.5]}, "segmentor.loss_scales: [0.5] must be 1 and smaller scales"),
         ({"frozen_norm": True}, "segmentor.frozen_norm: True must be false without `pretrained`"),
+        (
+            {"loss": "balance"},
+            "segmentor.loss: 'balance' is not one of plain, all_pixels, balanced",
+        ),
+        ({"style": "caffe", "stem": "deep"}, "segmentor.stem: 'deep' must be imagenet for caffe's"),
+        ({"cat_max_ratio": 0}, "segmentor.cat_max_ratio: 0 is too small; must be more than 0"),
         ({"warmup": 9, "iterations": 9}, "segmentor.warmup: 9 must be fewer than the iterations"),
     ],
 )

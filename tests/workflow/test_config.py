@@ -105,6 +105,12 @@ def refusal(tmp_path, text: str) -> str:
             "generated images have no split; set it to null, or `synthesis`",
         ),
         (
+            "segmentors:\n  mine:\n    extends: deeplabv2_voc\n"
+            "    train: {dataset: cityscapes, split: train, masks: truth}\n",
+            "/own.yaml:2: `segmentors.mine.loss`: balanced, but cityscapes has no background; set "
+            "`loss: plain`",
+        ),
+        (
             "segmentors: {attn2mask_voc_2000: {train: {synthesis: cityscapes}}}\n",
             "synthesis.cityscapes has the classes of cityscapes; set it to that",
         ),

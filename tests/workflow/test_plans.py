@@ -156,7 +156,7 @@ def test_a_variant_in_a_configuration_file_alone_is_planned(plan, checkout):
     assert '{"cross_blocks":[4,5],"noises":1,"timestep":300,"version":1}' in output
     assert '{"background":{"power":4.0},"version":1}' in output
     assert "work/masks/voc/trainaug/late/steep-train" in output
-    assert '"backbone":"resnet50"' in output and '"iterations"' not in output
+    assert '"backbone":"resnet50"' in output and '"crop"' not in output
 
 
 def test_another_batch_size_or_device_is_no_other_command_but_its_speed(plan, checkout):

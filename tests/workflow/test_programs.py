@@ -60,15 +60,19 @@ def test_random_labels_are_the_background_and_the_image_s_classes_each_as_often(
     assert (again["one"] == found["one"]).all()
 
 
-@pytest.fixture
-def weights_url(tmp_path):
-    """(address of a .pth file on a local server, its tensors); the name tells its SHA-256."""
+@pytest.fixture(params=["tensors", "checkpoint"])
+def weights_url(tmp_path, request):
+    """(address of a .pth file on a local server, its tensors); the name tells its SHA-256.
+
+    The tensors alone, as torchvision's files, or a checkpoint with them, as OpenMMLab's.
+    """
     import torch
 
     folder = tmp_path / "served"
     folder.mkdir()
     tensors = {"conv1.weight": torch.arange(12.0).reshape(3, 4)}
-    torch.save(tensors, folder / "weights.pth")
+    saved = tensors if request.param == "tensors" else {"state_dict": tensors, "meta": {}}
+    torch.save(saved, folder / "weights.pth")
     digits = hashlib.sha256((folder / "weights.pth").read_bytes()).hexdigest()[:8]
     (folder / "weights.pth").rename(folder / f"tiny-{digits}.pth")
     (folder / "tiny-00000000.pth").write_bytes(b"something else")

@@ -9,6 +9,7 @@ from typing import Any
 from attnseg.segmentation import openmmlab  # noqa: F401  isort: skip
 
 import cv2
+import mmcv
 import mmseg.datasets.transforms  # noqa: F401  registers mmseg's transforms
 import mmseg.models  # noqa: F401  registers mmseg's models
 import numpy as np
@@ -69,12 +70,53 @@ class SmallImageResNet(ResNet):
         self.maxpool = nn.Identity()
 
 
-class GradientAccumulation:
-    """Training steps of an mmseg model that split the batch if it does not fit in memory.
+@MODELS.register_module()
+class CaffeResNet(ResNet):
+    """ResNet for the weights of DeepLab's authors: the stride in the first 1x1, pooling rounds up."""
 
-    Gradients are accumulated to one update. Batch norm in training mode sees the smaller batches.
+    def __init__(self, **kwargs: Any):
+        super().__init__(style="caffe", **kwargs)
+        self.maxpool.ceil_mode = True
+
+
+@MODELS.register_module()
+class BalancedCrossEntropy(nn.Module):
+    """`balanced_cross_entropy` as a loss of mmseg's heads."""
+
+    loss_name = "loss_balanced"
+
+    def __init__(self, loss_weight: float = 1.0):
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, logits: Tensor, labels: Tensor, **_: Any) -> Tensor:
+        return self.loss_weight * balanced_cross_entropy(logits, labels)
+
+
+def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean of the background's mean cross-entropy and the foreground's, over the whole batch.
+
+    Where a batch has none of either, its mean is 0, as in DSRG, whose loss this is; in CLIMS it is
+    not a number, which ends a training.
+
+    logits: [B, C, H, W], 0 is the background. labels: [B, H, W] int64, IGNORED where unknown.
+    """
+    losses = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
+    background, foreground = (
+        (losses * chosen).sum() / chosen.sum().clamp_min(1)
+        for chosen in (labels == 0, (labels != 0) & (labels != IGNORED))
+    )
+    return (background + foreground) / 2
+
+
+class GradientAccumulation:
+    """Training steps of an mmseg model in several passes, whose gradients make one update.
+
+    accumulate: so many passes, and more if a part does not fit in memory. Batch norm in training mode
+        sees the parts, and a loss that is a mean over some of the pixels is a mean over the parts'.
     """
 
+    accumulate = 1
     passes: Batches | None = None
     # of the mmseg model that it is a part of
     data_preprocessor: Any
@@ -84,7 +126,7 @@ class GradientAccumulation:
     def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Any]:
         """As mmengine's: one update, and the losses for its log."""
         count = len(data["inputs"])
-        self.passes = self.passes or Batches(count, "training image")
+        self.passes = self.passes or Batches(math.ceil(count / self.accumulate), "training image")
 
         def backward(rows: range) -> dict[str, Tensor]:
             part = {name: [values[row] for row in rows] for name, values in data.items()}
@@ -108,12 +150,21 @@ class Segmentor(GradientAccumulation, EncoderDecoder):
     loss_scales: the loss is the sum of the cross-entropies of the logits at each scale and of their
         maximum, with labels resized to the logits; [1] is mmseg's loss at the labels' resolution.
     precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the device has it.
+    accumulate: parts of a batch that pass one after another.
     """
 
+    short_side: int | None = None  # of photos in tests; null for their own
+
     def __init__(
-        self, *, loss_scales: Sequence[float] = (1.0,), precision: str = "float32", **kwargs: Any
+        self,
+        *,
+        loss_scales: Sequence[float] = (1.0,),
+        precision: str = "float32",
+        accumulate: int = 1,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.accumulate = accumulate
         self.loss_scales = sorted(loss_scales, reverse=True)
         self.precision = precision
         self.to(memory_format=torch.channels_last)
@@ -201,6 +252,19 @@ class PhotosAndMasks(BaseSegDataset):
         return super().__getitem__(index)
 
 
+def bounds(short_side: int) -> tuple[int, int]:
+    """Most pixels of the long and the short side, as mmseg writes them: 512 -> (2048, 512)."""
+    return 4 * short_side, short_side
+
+
+def resized(size: Sequence[int], short_side: int | None) -> Sequence[int]:
+    """Height and width of a photo within `bounds`; its own without a short side."""
+    if short_side is None:
+        return size
+    width, height = mmcv.rescale_size((size[1], size[0]), bounds(short_side))
+    return height, width
+
+
 @DATA_SAMPLERS.register_module()
 class NumberedSampler(InfiniteSampler):
     """Yield (index, position in the sequence) in endless shuffled passes."""
@@ -211,15 +275,29 @@ class NumberedSampler(InfiniteSampler):
 
 @TRANSFORMS.register_module()
 class ResizeByOneOf(Resize):
-    """Resize photo and mask by one of `factors`, drawn anew each time."""
+    """Resize photo and mask by one of `factors`, drawn anew each time.
 
-    def __init__(self, factors: Sequence[float]):
+    short_side: the factor is of the size with this short side, at once, as mmseg's RandomResize.
+    continuous: draw the factor between the smallest and the largest instead.
+    """
+
+    def __init__(
+        self, factors: Sequence[float], short_side: int | None = None, continuous: bool = False
+    ):
         super().__init__(scale_factor=1.0, keep_ratio=True)
         self.factors = list(factors)
+        self.short_side = short_side
+        self.continuous = continuous
 
     def transform(self, results: dict) -> dict:
-        factor = float(np.random.choice(self.factors))
+        if self.continuous:
+            factor = np.random.uniform(min(self.factors), max(self.factors))
+        else:
+            factor = float(np.random.choice(self.factors))
         self.scale_factor = (factor, factor)
+        if self.short_side is not None:
+            long, short = bounds(self.short_side)
+            self.scale = (int(long * factor), int(short * factor))
         return super().transform(results)
 
     def _resize_seg(self, results: dict) -> None:

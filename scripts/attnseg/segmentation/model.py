@@ -1,6 +1,7 @@
 """Build segmentors; save and load their weights."""
 
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,14 +20,16 @@ from attnseg.io.files import write_atomically
 from attnseg.segmentation import beco, components  # noqa: F401  registers them
 from attnseg.settings import Segmentor, read_segmentor
 
+RESNETS = {"imagenet": "ResNet", "deep": "ResNetV1c", "small": "SmallImageResNet"}  # by stem
 MEAN = (123.675, 116.28, 103.53)  # ImageNet's, RGB in [0, 255]
 STD = (58.395, 57.12, 57.375)
+CAFFE_MEAN = (122.675, 116.669, 104.008)  # its weights expect no division by a deviation
 
 
 def model_config(settings: Segmentor, classes: int) -> dict:
     """mmseg's configuration of the model; its input is BGR uint8, as mmcv reads it."""
     s = settings
-    stem = 4 if s.stem == "imagenet" else 2
+    stem = 2 if s.stem == "small" else 4
     strides, dilations, reached, dilation = [], [], stem, 1
     for stage in range(4):
         stride = 1 if stage == 0 else 2
@@ -38,7 +41,10 @@ def model_config(settings: Segmentor, classes: int) -> dict:
     expansion = 1 if s.depth < 50 else 4
     stages = [s.width * expansion * 2**i for i in range(4)]
     norm = {"type": "BN", "requires_grad": not s.norm_is_frozen}
-    loss = {"type": "CrossEntropyLoss", "avg_non_ignore": True}
+    if s.loss == "balanced":
+        loss: dict = {"type": "BalancedCrossEntropy"}
+    else:
+        loss = {"type": "CrossEntropyLoss", "avg_non_ignore": s.loss == "plain"}
     common = {"num_classes": classes, "align_corners": False}
     if s.architecture == "deeplabv2":
         head = {
@@ -78,8 +84,8 @@ def model_config(settings: Segmentor, classes: int) -> dict:
     }
     preprocessor = {
         "type": "SegDataPreProcessor",
-        "mean": MEAN,
-        "std": STD,
+        "mean": CAFFE_MEAN if s.style == "caffe" else MEAN,
+        "std": (1.0, 1.0, 1.0) if s.style == "caffe" else STD,
         "bgr_to_rgb": True,
         "pad_val": 0,
         "seg_pad_val": components.IGNORED,
@@ -89,13 +95,15 @@ def model_config(settings: Segmentor, classes: int) -> dict:
         "type": "Segmentor",
         "loss_scales": s.loss_scales,
         "precision": s.precision,
+        "accumulate": s.accumulate,
         "backbone": {
-            "type": "ResNet" if s.stem == "imagenet" else "SmallImageResNet",
+            "type": "CaffeResNet" if s.style == "caffe" else RESNETS[s.stem],
             "depth": s.depth,
             "stem_channels": s.width,
             "base_channels": s.width,
             "strides": strides,
             "dilations": dilations,
+            "contract_dilation": s.contract_dilation,
             "norm_cfg": norm,
             "norm_eval": s.norm_is_frozen,
         },
@@ -122,14 +130,16 @@ def model_config(settings: Segmentor, classes: int) -> dict:
 def build_model(settings: Segmentor, classes: int) -> components.Segmentor:
     """The network without weights of its own yet."""
     with DefaultScope.overwrite_default_scope("mmseg"):
-        return MODELS.build(model_config(settings, classes))
+        model = MODELS.build(model_config(settings, classes))
+    model.short_side = settings.short_side
+    return model
 
 
 def load_pretrained(model: nn.Module, source: str) -> None:
     """Load weights of a backbone, or of a whole segmentor, from a file or an address.
 
     The backbone must be complete; a head of another shape is skipped. Both networks of BECO get the
-    same weights.
+    same weights. A backbone in Caffe's style takes the names of kazuto1011's conversions.
     """
     if isinstance(model, beco.Beco):
         for network in model.networks:
@@ -137,6 +147,8 @@ def load_pretrained(model: nn.Module, source: str) -> None:
         return
     state = _read_weights(source)
     if not any(key.startswith("backbone.") for key in state):
+        if isinstance(model.backbone, components.CaffeResNet):
+            state = from_caffe(state)
         state = {f"backbone.{key}": value for key, value in state.items()}
     own = model.state_dict()
     fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
@@ -148,9 +160,37 @@ def load_pretrained(model: nn.Module, source: str) -> None:
     if missing:
         raise UserError(
             f"pretrained weights {source}: {missing[0]} and {len(missing) - 1} more of the backbone "
-            "are absent or of another shape; give weights of the same backbone"
+            "are absent or of another shape; give weights of the same backbone, stem and style"
         )
     model.load_state_dict(fitting, strict=False)
+
+
+CAFFE_NAME = re.compile(
+    r"(?:base\.|scale\.)?layer(\d)\.(?:conv1|block(\d+)\.(\w+))\.(conv|bn)\.(\w+)"
+)
+CAFFE_BRANCHES = {"reduce": 1, "conv3x3": 2, "increase": 3}
+
+
+def from_caffe(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of DeepLab's authors, under torchvision's names and for RGB.
+
+    Names are those of kazuto1011's conversions: layer1 is the stem, layer2 to layer5 the stages, with
+    blocks from 1. Others, such as the head's, are left out.
+    """
+    renamed = {}
+    for name, values in state.items():
+        if not (match := CAFFE_NAME.fullmatch(name)):
+            continue
+        layer, block, branch, kind, rest = match.groups()
+        if block is None:
+            renamed[f"{kind}1.{rest}"] = values.flip(1) if kind == "conv" else values  # of BGR
+            continue
+        place = f"layer{int(layer) - 1}.{int(block) - 1}"
+        if branch == "proj":
+            renamed[f"{place}.downsample.{int(kind == 'bn')}.{rest}"] = values
+        elif branch in CAFFE_BRANCHES:
+            renamed[f"{place}.{kind}{CAFFE_BRANCHES[branch]}.{rest}"] = values
+    return renamed
 
 
 def _read_weights(source: str) -> Mapping[str, torch.Tensor]:

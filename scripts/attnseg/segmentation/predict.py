@@ -28,6 +28,7 @@ from attnseg.io.files import sha256, write_atomically
 from attnseg.io.gpu import claim_device
 from attnseg.io.precision import number_format
 from attnseg.io.shards import manifest_path, members, problem_with, write_shard
+from attnseg.segmentation.components import resized
 from attnseg.segmentation.crf import refined_labels
 from attnseg.segmentation.data import Pairs
 from attnseg.settings import TestJob, read_segmentor
@@ -55,9 +56,10 @@ def merged_logits(
     device = preprocessor.mean.device
     pixels = torch.tensor(photos, device=device).permute(0, 3, 1, 2).float()
     pixels = (pixels - preprocessor.mean) / preprocessor.std  # [B, 3, H, W]
+    own = resized(photos.shape[1:3], model.short_side)
     found: list[torch.Tensor] = []
     for scale in sorted(test.scales, reverse=True):
-        size = [max(1, int(side * scale)) for side in photos.shape[1:3]]
+        size = [max(1, int(side * scale)) for side in own]
         inputs = F.interpolate(pixels, size, mode="bilinear")
         if test.flip:
             inputs = torch.cat([inputs, inputs.flip(3)])

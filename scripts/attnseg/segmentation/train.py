@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 from attnseg.errors import UserError
 from attnseg.io.files import parameters_hash, sha256
+from attnseg.segmentation.components import bounds
 from attnseg.segmentation.data import Pairs
 from attnseg.segmentation.model import (
     load_pretrained,
@@ -56,9 +57,11 @@ def train(
         about: further metadata of the weights.
 
     Raises:
-        UserError: if the loss is not finite or memory runs out.
+        UserError: if the loss is not finite or memory runs out, or if it needs a background.
     """
     output = Path(output)
+    if settings.loss == "balanced" and classes[0] != "background":
+        raise UserError(f"training of {output}: {classes[0]} is no background; set `loss: plain`")
     # mmengine reads the device only from here
     mmengine.device.utils.DEVICE = device
     processes = _join_processes(device)
@@ -80,9 +83,10 @@ def train(
     except FloatingPointError as problem:
         raise UserError(f"training of {output}: {problem}; lower `lr`") from None
     except torch.OutOfMemoryError:
+        images = settings.images_per_update // processes
         raise UserError(
-            f"training of {output}: out of memory with {settings.batch // processes} images on each "
-            "GPU; use more GPUs, or lower `batch`"
+            f"training of {output}: out of memory with {images} images on each GPU; use more GPUs, or "
+            "lower `batch`"
         ) from None
     if runner.rank == 0:
         save_segmentor(output, model, settings, classes=list(classes), **(about or {}))
@@ -134,8 +138,13 @@ def runner_options(
             "first_foreground": int(classes[0] == "background"),
         }
     augment = [
-        {"type": "ResizeByOneOf", "factors": s.scales},
-        {"type": "RandomCrop", "crop_size": (s.crop, s.crop)},
+        {
+            "type": "ResizeByOneOf",
+            "factors": s.scales,
+            "short_side": s.short_side,
+            "continuous": s.continuous_scales,
+        },
+        {"type": "RandomCrop", "crop_size": (s.crop, s.crop), "cat_max_ratio": s.cat_max_ratio},
         {"type": "RandomFlip", "prob": 0.5},
         *([{"type": "PhotoMetricDistortion"}] if s.photometric else []),
     ]
@@ -163,7 +172,7 @@ def runner_options(
         "experiment_name": uuid.uuid4().hex,  # mmengine has globals by this name
         "model": model,
         "train_dataloader": {
-            "batch_size": s.batch // processes,
+            "batch_size": s.images_per_update // processes,
             "num_workers": s.workers,
             "persistent_workers": s.workers > 0,
             "drop_last": True,
@@ -209,7 +218,10 @@ def runner_options(
             }
         )
     if validation is not None:
-        test_pipeline = [load[0], load[1], pack[0]]
+        resize: list[dict] = []
+        if s.short_side is not None:
+            resize = [{"type": "Resize", "scale": bounds(s.short_side), "keep_ratio": True}]
+        test_pipeline = [load[0], *resize, load[1], pack[0]]
         options |= {
             "val_dataloader": {
                 "batch_size": 1,  # photos differ in size

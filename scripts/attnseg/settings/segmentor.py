@@ -44,13 +44,25 @@ class Segmentor(Settings):
         "resnet101", "The backbone.", papers="Text2Mask: resnet101; attn2mask: resnet50"
     )
     width: Count = key(64, "Channels of the backbone's first stage; 64 is the usual ResNet.")
-    stem: Literal["imagenet", "small"] = key(
+    stem: Literal["imagenet", "deep", "small"] = key(
         "imagenet",
-        "The backbone's stem: imagenet (7x7 and pooling, stride 4) or, for small images, small (3x3, "
-        "stride 2).",
+        "The backbone's stem: imagenet (7x7 and pooling, stride 4), deep (three 3x3 and pooling, stride "
+        "4; ResNetV1c) or, for small images, small (3x3, stride 2).",
+        papers="kazuto1011: imagenet; mmsegmentation: deep",
+    )
+    style: Literal["pytorch", "caffe"] = key(
+        "pytorch",
+        "Whose weights the backbone takes: pytorch or, for those of DeepLab's authors, caffe (the stride "
+        "in a block's first 1x1 convolution, pooling that rounds up, photos minus their mean).",
+        papers="kazuto1011, CLIMS: caffe; mmsegmentation, BECO: pytorch",
     )
     output_stride: Literal[2, 4, 8, 16, 32] = key(
         8, "Input pixels per feature cell; later stages are dilated rather than strided."
+    )
+    contract_dilation: bool = key(
+        False,
+        "The first block of a dilated stage keeps the stage before's dilation.",
+        papers="kazuto1011: false; mmsegmentation: true",
     )
     rates: Annotated[list[Count], Field(min_length=1)] | None = key(
         None, "Dilations of the head's branches; null for the architecture's own."
@@ -59,7 +71,7 @@ class Segmentor(Settings):
         None,
         "Weights of the backbone, as an address or a local file; null for random ones. The mini "
         "scale trains `<work>/backbones/<backbone>_<width>.safetensors` on scenes of its world.",
-        papers="ImageNet, both; Text2Mask also COCO",
+        papers="Text2Mask: of ImageNet, and of COCO in the rows with a double dagger",
     )
     frozen_norm: bool | None = key(
         None, "Freeze batch norm; null to freeze it if the architecture is a pretrained DeepLabV2."
@@ -67,16 +79,36 @@ class Segmentor(Settings):
     crop: int = key(
         321,
         "Side of the square training crops, in pixels.",
-        papers="Text2Mask (kazuto1011's recipe): 321; attn2mask (BECO's): 512",
+        papers="kazuto1011, CLIMS, LPCAM: 321; mmsegmentation, BECO: 512",
         ge=16,
     )
+    cat_max_ratio: Annotated[float, Field(gt=0, le=1)] = key(
+        1.0,
+        "A crop in which one class has this share of the labelled pixels or more is drawn again, ten "
+        "times at most; 1 for any crop.",
+        papers="kazuto1011: 1; mmsegmentation: 0.75",
+    )
+    short_side: Count | None = key(
+        None,
+        "Photos are resized to this short side, in pixels (the long side at most four times it), before "
+        "`scales` in training and in tests; null for their own size.",
+        papers="kazuto1011: null; mmsegmentation: 512",
+    )
     batch: Count = key(
-        10, "Images per iteration, over all devices.", papers="Text2Mask: 10; attn2mask: 32"
+        10,
+        "Images per forward pass, over all devices.",
+        papers="kazuto1011: 5; CLIMS, LPCAM: 10; attn2mask: 32",
+    )
+    accumulate: Count = key(
+        1,
+        "Batches whose mean gradient makes one update; several GPUs share them.",
+        papers="kazuto1011, CLIMS, LPCAM: 2",
     )
     iterations: Count = key(
         20000,
-        "Training iterations.",
-        papers="Text2Mask: 20,000 on VOC, not stated for COCO; attn2mask: not stated",
+        "Updates of the weights.",
+        papers="kazuto1011: 20,000; CLIMS from ImageNet: 30,000; LPCAM on COCO: 100,000; "
+        "mmsegmentation: 20,000 or 40,000",
     )
     epochs: Count | None = key(
         None,
@@ -87,24 +119,43 @@ class Segmentor(Settings):
     lr: Positive = key(
         0.00025,
         "Learning rate of the backbone; it decays as (1 - i / iterations) ^ poly_power to min_lr.",
-        papers="Text2Mask: 0.00025; attn2mask: 0.01",
+        papers="kazuto1011, CLIMS: 0.00025; LPCAM on COCO: 0.0002; CLIP-ES from COCO: 0.000025; "
+        "attn2mask: 0.01",
     )
     classifier_lr_factor: Positive = key(
         10.0,
         "Factor of the classifier's learning rate; DeepLabV2's biases get twice that and no decay.",
-        papers="Text2Mask: 10",
+        papers="kazuto1011: 10; mmsegmentation: 1",
     )
     min_lr: NotNegative = key(0.0, "The final learning rate of the decay.")
     warmup: Natural = key(0, "Iterations of linear increase before the decay.")
     poly_power: NotNegative = key(
-        0.9, "The exponent of the learning rate's decay.", papers="Text2Mask, BECO: 0.9"
+        0.9,
+        "The exponent of the learning rate's decay.",
+        papers="kazuto1011, mmsegmentation, BECO: 0.9",
     )
-    momentum: NotNegative = key(0.9, "SGD momentum.", papers="Text2Mask, BECO: 0.9")
+    momentum: NotNegative = key(
+        0.9, "SGD momentum.", papers="kazuto1011, mmsegmentation, BECO: 0.9"
+    )
     weight_decay: NotNegative = key(
-        0.0005, "Weight decay.", papers="Text2Mask: 0.0005; attn2mask: 0.0001"
+        0.0005, "Weight decay.", papers="kazuto1011: 0.0005; attn2mask: 0.0001"
     )
     scales: Scales = key(
-        [0.5, 0.75, 1.0, 1.25, 1.5], "Training images are resized by one of these factors."
+        [0.5, 0.75, 1.0, 1.25, 1.5],
+        "Training images are resized by one of these factors.",
+        papers="kazuto1011, LPCAM: 0.5 to 1.5; CLIMS from ImageNet: 0.5 to 2",
+    )
+    continuous_scales: bool = key(
+        False,
+        "Draw the factor between the smallest and the largest of `scales`, rather than one of them.",
+        papers="kazuto1011: false; mmsegmentation: true, 0.5 to 2",
+    )
+    loss: Literal["plain", "all_pixels", "balanced"] = key(
+        "plain",
+        "plain, the mean cross-entropy of the labelled pixels; all_pixels, their sum divided by the "
+        "number of all pixels; balanced, the mean of the background's mean and the foreground's, either "
+        "of which is 0 where it is absent.",
+        papers="kazuto1011: plain; CLIMS from ImageNet: balanced; mmsegmentation: all_pixels",
     )
     loss_scales: Scales = key(
         [0.5, 0.75, 1.0],
@@ -172,7 +223,7 @@ class Segmentor(Settings):
             if not right:
                 raise ValueError(f"{getattr(self, name)!r} must be {what}", name)
 
-        strides = (4, 8, 16, 32) if self.stem == "imagenet" else (2, 4, 8, 16)
+        strides = (2, 4, 8, 16) if self.stem == "small" else (4, 8, 16, 32)
         stride, own = self.output_stride, (self.architecture, self.output_stride) in RATES
         need(stride in strides, "output_stride", f"one of {strides} with stem {self.stem}")
         need(
@@ -189,7 +240,11 @@ class Segmentor(Settings):
             need(not multi_scale, "loss_scales", "[1] for DeepLabv3+")
         else:
             need(self.auxiliary == 0, "auxiliary", "0 for DeepLabV2")
+        if self.style == "caffe":
+            need(self.stem == "imagenet", "stem", "imagenet for caffe's weights")
         if self.learner == "beco":
+            need(self.loss == "plain", "loss", "plain for beco, which has its own")
+            need(self.accumulate == 1, "accumulate", "1 for beco: images of a batch are mixed")
             need(self.batch >= 2, "batch", "2 or more for beco: images are mixed with each other")
             need(not multi_scale, "loss_scales", "[1] for beco")
             need(self.auxiliary == 0, "auxiliary", "0 for beco")
@@ -219,11 +274,15 @@ class Segmentor(Settings):
         learner = "BECO " if self.learner == "beco" else ""
         return f"{learner}{ARCHITECTURES[self.architecture]} ResNet-{self.depth}{width}"
 
+    @property
+    def images_per_update(self) -> int:
+        return self.batch * self.accumulate
+
     def with_iterations(self, images: int) -> Self:
         """Resolve `epochs`, if set, to `iterations` for that many images."""
         if self.epochs is None:
             return self
-        return self.but(iterations=max(1, round(self.epochs * images / self.batch)))
+        return self.but(iterations=max(1, round(self.epochs * images / self.images_per_update)))
 
     def warmup_iterations(self, images: int) -> int:
         """BECO's warm-up in iterations, for that many images."""
