@@ -187,11 +187,11 @@ def test_segmentors_that_are_only_tested_otherwise_share_one_training(jobs):
 
 
 def test_only_many_photos_with_the_crf_are_predicted_by_a_job_of_their_own(jobs):
-    folder = "<work>/predictions/deeplabv2_coco@2/val"
-    assert jobs.segmentors.scores("deeplabv2_coco@2", "val") == f"{folder}/manifest.json"
+    folder = "work/predictions/deeplabv2_coco@2/val"
+    assert jobs.segmentors.predicted("deeplabv2_coco@2", "val") == f"{folder}/manifest.json"
     flags = jobs.segmentors.tested_flags("deeplabv2_coco@2", "val")
-    assert flags["scores"] == "work/predictions/deeplabv2_coco@2/val"
-    assert jobs.segmentors.scores("real_imagenet_s_10k", "validation") == []
+    assert flags["scores"] == folder
+    assert jobs.segmentors.predicted("real_imagenet_s_10k", "validation") == []
     mini = Jobs(read_config(CONFIG / "config.yaml", CONFIG / "mini.yaml")).segmentors
-    assert mini.scores("deeplabv2_coco", "val") == []
+    assert mini.predicted("deeplabv2_coco", "val") == []
     assert mini.tested_flags("deeplabv2_coco", "val")["scores"] is None

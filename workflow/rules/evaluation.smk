@@ -38,7 +38,7 @@ rule evaluate_segmentor:
     input:
         weights=of(jobs.segmentors.weights, "segmentor"),
         images=of(jobs.segmentors.tested_list, "segmentor", "split"),
-        scores=of(jobs.segmentors.scores, "segmentor", "split"),
+        scores=of(jobs.segmentors.predicted, "segmentor", "split"),
         script="<scripts>/evaluate_segmentor.py",
     output:
         metrics="<work>/evaluation/segmentors/{segmentor}/{split}/metrics.json",
@@ -67,7 +67,7 @@ rule make_submission:
     input:
         weights=of(jobs.segmentors.weights, "segmentor"),
         images=of(jobs.segmentors.tested_list, "segmentor", "split"),
-        scores=of(jobs.segmentors.scores, "segmentor", "split"),
+        scores=of(jobs.segmentors.predicted, "segmentor", "split"),
         script="<scripts>/evaluate_segmentor.py",
     output:
         "<results>/submissions/{segmentor}/{split}.tgz",

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from attnseg.config import (
     backbone_weights,
-    real_path,
     resolve_run,
     resolve_segmentor,
     segmentor_job,
@@ -135,14 +133,19 @@ class Segmentors:
         """The list of the images that it is tested on, of the data set that it is trained on."""
         return self.data.manifest(self.training(segmentor).dataset, split)
 
-    def scores(self, segmentor: str, split: str) -> str | list[str]:
-        """The manifest of its predictions, if a job of their own makes them: the dense CRF of many
+    def scores(self, segmentor: str, split: str) -> str | None:
+        """The folder of its predictions, if a job of their own makes them: the dense CRF of many
         photos would hold the GPU for long. Of few it is not worth another job."""
         test = resolve_run(self.config, segmentor)["test"]
         images = self.data.images(self.training(segmentor).dataset, split)
         if not test["crf"] or images <= FEW:
-            return []
-        return f"<work>/predictions/{segmentor}/{split}/manifest.json"
+            return None
+        return f"{self.config['paths']['work']}/predictions/{segmentor}/{split}"
+
+    def predicted(self, segmentor: str, split: str) -> str | list[str]:
+        """The manifest of this folder, as an input."""
+        folder = self.scores(segmentor, split)
+        return [] if folder is None else f"{folder}/manifest.json"
 
     def predicted_flags(self, segmentor: str, split: str) -> Flags:
         """The images that it is tested on."""
@@ -155,9 +158,8 @@ class Segmentors:
 
     def tested_flags(self, segmentor: str, split: str) -> Flags:
         """These, their name in the results, and the predictions that another job made."""
-        scores = self.scores(segmentor, split)
         return {
             **self.predicted_flags(segmentor, split),
             "dataset_name": self.data.title(self.training(segmentor).dataset),
-            "scores": real_path(str(Path(scores).parent), self.config) if scores else None,
+            "scores": self.scores(segmentor, split),
         }

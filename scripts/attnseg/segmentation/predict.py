@@ -134,11 +134,11 @@ def write_scores(
         for path, (part, parameters) in missing.items():
             tensors: dict[str, torch.Tensor] = {}
             items: list[dict] = []
-            for ids, photos in same_size((image_id, read_image(photo)) for image_id, photo in part):
-                found = compact(merged_logits(model, photos, test, passes))
+            for ids, group in same_size((image_id, read_image(photo)) for image_id, photo in part):
+                found = compact(merged_logits(model, group, test, passes))
                 for image_id, (classes, scores) in zip(ids, found, strict=True):
                     tensors[image_id] = scores
-                    items.append({"id": image_id, "size": photos.shape[1:3], "classes": classes})
+                    items.append({"id": image_id, "size": group.shape[1:3], "classes": classes})
                 bar.update(len(ids))
             write_shard(path, tensors, items, parameters, precision=precision)
     return list(shards)
