@@ -5,14 +5,17 @@
         --dataset voc --root resources/VOCdevkit/VOC2012 --split val \\
         --set crf={} --output work/evaluation/deeplabv2_voc
 
-A prediction is the mean of the probabilities over the scales and the mirrored photo, refined by the
-dense CRF. Writes metrics.json and per_image.npz to --output. If the ground truth is not published
-(VOC test), --submission writes an archive for the evaluation server; with --record, which says what
-became of it, absent photos are no error.
+A prediction merges those at several scales and is refined by the dense CRF. Writes metrics.json and
+per_image.npz to --output. If the ground truth is not published (VOC test), --submission writes an
+archive for the evaluation server; with --record, which says what became of it, absent photos are no
+error.
+
+An interrupted run is resumed: finished scores and masks are kept, in a hidden folder until the end.
+With --scores, those that predict_segmentor.py wrote are used, which needs no GPU.
 """
 
 import argparse
-import contextlib
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -21,9 +24,9 @@ import numpy as np
 from tqdm import tqdm
 
 from attnseg.app import flags
-from attnseg.datasets.images import read_image
+from attnseg.datasets.images import read_mask
 from attnseg.errors import UserError, run
-from attnseg.io.files import write_json
+from attnseg.io.files import start_folder, write_json
 from attnseg.results.iou import counts, write_metrics
 from attnseg.segmentation.data import split_pairs
 from attnseg.settings import TestJob, read_segmentor
@@ -38,6 +41,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--save-predictions", type=Path, help="folder for palette PNG files")
     parser.add_argument("--submission", type=Path, help=".tgz for VOC's evaluation server")
     parser.add_argument("--record", type=Path, help="JSON of the archive, or of why there is none")
+    parser.add_argument(
+        "--scores", type=Path, help="folder of predict_segmentor.py (default: predicted here)"
+    )
     flags.add(parser, "--processes", default=None, help="of the CRF (default: the cores)")
     args = parser.parse_args(argv)
     if not (args.output or args.save_predictions or args.submission):
@@ -52,7 +58,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     # not at the top: the CRF's processes import this file, and must not import torch
-    from attnseg.io.gpu import claim_device
+    from attnseg.segmentation.model import read_about
+    from attnseg.segmentation.predict import (
+        labelled,
+        read_manifests,
+        usable_cores,
+        write_scores,
+        write_submission,
+    )
 
     test, dataset = given_settings(args, TestJob), args.dataset
     try:
@@ -65,52 +78,60 @@ def main(argv: list[str] | None = None) -> int:
         write_json(args.record, {"archive": None, "missing": str(error)})
         print(f"{args.submission} is not made: {error}")
         return 0
-    started, found = time.time(), {}
-    with contextlib.ExitStack() as stack:
-        device = claim_device(args.device)
-
-        from attnseg.io.precision import number_format
-        from attnseg.segmentation.model import load_segmentor
-        from attnseg.segmentation.predict import Submission, predictions, usable_cores
-
-        model, about = load_segmentor(args.weights, device)
-        settings = read_segmentor(about["settings"], str(args.weights))
-        trained, tested = about.get("precision"), number_format(settings.precision, device)
-        if about["classes"] != classes:
-            raise UserError(
-                f"{args.weights}: trained on the classes of {about.get('dataset')}, not of "
-                f"{dataset.name}; give that data set"
-            )
-        archive = args.submission and stack.enter_context(
-            Submission(args.submission, dataset.colours())
+    about = read_about(args.weights)
+    settings = read_segmentor(about["settings"], str(args.weights))
+    if about["classes"] != classes:
+        raise UserError(
+            f"{args.weights}: trained on the classes of {about.get('dataset')}, not of "
+            f"{dataset.name}; give that data set"
         )
-        photos = ((i, read_image(p)) for i, p in zip(pairs.ids, pairs.photos, strict=True))
-        predicted = predictions(
-            model,
-            photos,
-            scales=test.scales,
-            flip=test.flip,
-            crf=test.crf,
-            processes=args.processes or usable_cores(),
-        )
-        bar = tqdm(predicted, total=len(pairs.ids), desc="test", unit="photo", disable=None)
-        for image_id, labels in bar:
-            if args.output:
-                expected = dataset.read_truth(args.root, image_id, labels.shape, args.split)
-                found[image_id] = counts(labels, expected, len(classes))
-            if args.save_predictions:
-                dataset.write_mask(args.save_predictions / f"{image_id}.png", labels)
-            if archive:
-                archive.add(image_id, labels)
-    seconds = time.time() - started
-    print(f"{len(pairs.ids)} photos in {seconds:.1f} s")
-    if args.record:
-        write_json(args.record, {"archive": str(args.submission), "photos": len(pairs.ids)})
+    started = time.time()
+    unfinished = (args.output or args.save_predictions or args.submission.parent) / (
+        ".unfinished" if args.submission is None else f".{args.submission.stem}"
+    )
+    shards = write_scores(
+        args.scores or unfinished / "scores", pairs, args.weights, test, args.device
+    )
+    manifests = list(read_manifests(shards))
+    masks = args.save_predictions or unfinished / "masks"
+    made_with = {
+        "test": test.identity(),
+        "scores": [manifest["parameters_hash"] for _, manifest in manifests],
+        **dataset.identity(),
+    }
+    start_folder(masks, made_with, ["**/*.png"])
+    files = {image_id: masks / f"{image_id}.png" for image_id in pairs.ids}
+    kept = {image_id for image_id, file in files.items() if file.exists()}
+    photos = dict(zip(pairs.ids, pairs.photos, strict=True))
+    missing = (
+        (shard, item, photos[item["id"]])
+        for shard, manifest in manifests
+        for item in manifest["items"]
+        if item["id"] not in kept
+    )
+    found = {}
+
+    def compare(image_id: str, labels: np.ndarray) -> None:
+        if args.output:
+            truth = dataset.read_truth(args.root, image_id, labels.shape, args.split)
+            found[image_id] = counts(labels, truth, len(classes))
+
+    for image_id in kept:
+        compare(image_id, read_mask(files[image_id]))
+    predicted = labelled(missing, test, args.processes or usable_cores())
+    for image_id, labels in tqdm(
+        predicted, total=len(files), initial=len(kept), desc="test", unit="photo", disable=None
+    ):
+        dataset.write_mask(files[image_id], labels)
+        compare(image_id, labels)
+    if args.submission:
+        write_submission(args.submission, files)
     if args.output:
-        tp, fp, fn = (np.stack(arrays) for arrays in zip(*found.values(), strict=True))
+        tp, fp, fn = (np.stack(a) for a in zip(*(found[i] for i in pairs.ids), strict=True))
+        trained, tested = about.get("precision"), manifests[0][1]["precision"]
         metrics = write_metrics(
             args.output,
-            list(found),
+            pairs.ids,
             tp,
             fp,
             fn,
@@ -130,6 +151,8 @@ def main(argv: list[str] | None = None) -> int:
             f"{metrics['dataset']} {args.split}: {settings.name}, mIoU {metrics['miou']:.1f}, "
             f"pixel accuracy {metrics['pixel_accuracy']:.1f}"
         )
+    shutil.rmtree(unfinished, ignore_errors=True)
+    print(f"{len(pairs.ids)} photos in {time.time() - started:.1f} s")
     return 0
 
 

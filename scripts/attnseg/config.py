@@ -246,8 +246,15 @@ def backbone_weights(settings: Mapping) -> str:
 def test_job(config: Mapping, segmentor: str) -> TestJob:
     """Settings of a segmentor's evaluation."""
     settings = config["segmentors"][segmentor.partition("@")[0]]["test"]
-    crf = config["crf"] if settings["crf"] else None
-    return read_settings(TestJob, settings | {"crf": crf}, f"segmentors.{segmentor}.test")
+    added = (
+        {"crf": config["crf"], "profile": config["profile"]} if settings["crf"] else {"crf": None}
+    )
+    return read_settings(TestJob, settings | added, f"segmentors.{segmentor}.test")
+
+
+def prediction_job(config: Mapping, segmentor: str) -> TestJob:
+    """Settings of a prediction that is refined by another job, where the CRF's belong."""
+    return test_job(config, segmentor).but(crf=None, profile="paper")
 
 
 test_job.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's

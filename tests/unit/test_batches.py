@@ -16,7 +16,7 @@ from attnseg.io.shard_parts import build_shard
 from attnseg.personalised import custom_diffusion as cd
 from attnseg.segmentation import predict
 from attnseg.segmentation.model import build_model
-from attnseg.settings import LoraJob, SubjectTrainingJob, read_segmentor
+from attnseg.settings import LoraJob, SubjectTrainingJob, TestJob, read_segmentor
 from attnseg.text2mask.extract import Options, Sample, extract, query_maps, views_of
 from attnseg.text2mask.queries import text_query
 
@@ -212,9 +212,8 @@ def test_a_mirrored_photo_is_predicted_by_itself():
     torch.manual_seed(0)
     model = build_model(read_segmentor(TINY), 3).eval()
     photo = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
-    expected = predict.probabilities(model, photo[None], [1.0], True)
+    test = TestJob(scales=[1.0], flip=True)
+    expected = predict.probabilities(model, photo[None], test)
     tried = small_memory(model.backbone, 1)
-    np.testing.assert_allclose(
-        predict.probabilities(model, photo[None], [1.0], True), expected, atol=1e-6
-    )
+    np.testing.assert_allclose(predict.probabilities(model, photo[None], test), expected, atol=1e-6)
     assert tried == [2, 1, 1]

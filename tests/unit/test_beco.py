@@ -21,7 +21,7 @@ from attnseg.segmentation.cotraining import NOTHING, LabelledPhotos
 from attnseg.segmentation.data import Pairs, split_pairs
 from attnseg.segmentation.model import build_model, load_pretrained, load_segmentor, read_about
 from attnseg.segmentation.train import runner_options, train
-from attnseg.settings import Segmentor, read_segmentor
+from attnseg.settings import Segmentor, TestJob, read_segmentor
 
 CLASSES = ["background", *voc.classes]
 TINY = {
@@ -42,7 +42,7 @@ TINY = {
     "loss_scales": [1.0],
     "workers": 0,
     "checkpoint_interval": 2,
-    "beco_warmup": 1.0,  # 6 images in pairs: 3 iterations
+    "beco_warmup": 3,
     "beco_confidence": 0.0,
 }
 
@@ -164,13 +164,13 @@ def hand_made() -> LabelledPhotos:
     return LabelledPhotos(photos, labels, reliability)
 
 
-def test_reliable_foreground_is_pasted_with_its_labels():
+def test_foreground_is_pasted_with_its_labels_in_the_warm_up_even_where_it_is_unsure():
     (photos, labels, reliability), pasted = cotraining.mixed(hand_made(), probability=1)
-    where = torch.tensor([[0, 1, 0], [0, 1, 0], [0, 0, 0]]).bool()
+    where = torch.tensor([[0, 1, 1], [0, 1, 0], [0, 0, 0]]).bool()
     assert torch.equal(pasted[0], where) and not pasted[1].any()
     assert (photos[0] == torch.where(where, 20, 10)).all()
     assert torch.equal(labels[0], torch.where(where, 5, 0))
-    assert reliability[0].tolist() == [[1, 1, 1], [1, 1, 1], [1, 0, 1]]
+    assert reliability[0].tolist() == [[1, 1, 0], [1, 1, 1], [1, 0, 1]]
     # the first has no foreground, so nothing goes into the second
     for mixed, before in zip((photos, labels, reliability), hand_made(), strict=True):
         assert torch.equal(mixed[1], before[1])
@@ -191,8 +191,10 @@ def test_online_labels_hold_for_the_pasted_pixels_or_for_the_whole_mixed_photo()
         assert (photos[0] == torch.where(where, 20, 10)).all()
         assert torch.equal(labels[0], torch.where(where, 3, base.labels[0]))
         assert torch.equal(reliability[0], torch.where(where, 1, base.reliability[0]))
-        # the first photo's 7 is unsure: not pasted, and the second keeps its pseudo labels
-        assert torch.equal(labels[1], batch.labels[1])
+        # the first photo's 7 is unsure: nothing is pasted, and the second has labels as the first
+        assert not pasted[1].any() and torch.equal(photos[1], batch.photos[1])
+        assert torch.equal(labels[1], base.labels[1])
+        assert torch.equal(reliability[1], base.reliability[1])
 
 
 def test_half_of_the_classes_are_pasted_and_never_the_background():
@@ -219,10 +221,11 @@ def test_photos_are_mixed_with_the_probability():
     assert not cotraining.mixed(batch, probability=0.0)[1].any()
 
 
-def test_online_labels_are_the_arg_max_of_the_mean_softmax():
-    # a pixel a case: agreed and sure, agreed and unsure, at odds, and padding
-    first = torch.tensor([[0.97, 0.03], [0.90, 0.10], [0.99, 0.01], [0.97, 0.03]])
-    second = torch.tensor([[0.96, 0.04], [0.90, 0.10], [0.02, 0.98], [0.97, 0.03]])
+def test_online_labels_are_those_of_the_softmax_of_the_mean_logits():
+    # a pixel a case: agreed and sure, agreed and unsure, at odds, and padding; of the first, the mean
+    # softmax would be 0.949
+    first = torch.tensor([[0.999, 0.001], [0.90, 0.10], [0.99, 0.01], [0.97, 0.03]])
+    second = torch.tensor([[0.899, 0.101], [0.90, 0.10], [0.02, 0.98], [0.97, 0.03]])
     logits = [p.log().T.reshape(1, 2, 1, 4) + 3 for p in (first, second)]
     known = torch.tensor([[[0, 1, 1, NOTHING]]])
     batch = LabelledPhotos(torch.zeros(1, 3, 1, 4), known, known)
@@ -290,8 +293,12 @@ def test_pasted_content_comes_from_predictions_after_the_warm_up(monkeypatch):
         learnt, weights = model.prepared(batch)
         assert len(asked) == online
         assert (learnt.labels == 2).all() == online
-        # a whole photo has no boundary
-        assert (weights == 1).all() == online
+        # in the warm-up no boundary has a weight, and later a whole photo has none
+        assert (weights == 1).all()
+    answer.labels[:, :16] = 0
+    assert (model.prepared(batch)[1] > 1).any()
+    model.iteration = 4
+    assert (model.prepared(batch)[1] == 1).all()
 
 
 def test_online_predictions_are_made_in_evaluation_mode_and_leave_no_trace():
@@ -307,7 +314,7 @@ def test_online_predictions_are_made_in_evaluation_mode_and_leave_no_trace():
             F.interpolate(n.logits(batch.photos), (32, 32), mode="bilinear").softmax(1)
             for n in model.networks
         ]
-    assert torch.equal(predicted.labels, (scores[0] + scores[1]).argmax(1))
+    assert torch.equal(predicted.labels, (scores[0] * scores[1]).argmax(1))
 
 
 def test_the_models_loss_is_that_of_both_networks():
@@ -390,7 +397,7 @@ def test_training_knows_its_iteration_and_its_warm_up(pairs, tmp_path, monkeypat
 
     prepared = beco.Beco.prepared
     monkeypatch.setattr(beco.Beco, "prepared", record)
-    settings = read_segmentor({**TINY, "iterations": 1, "epochs": 1, "beco_warmup": 0.5})
+    settings = read_segmentor({**TINY, "iterations": 1, "epochs": 1, "beco_warmup": 2})
     settings = settings.with_iterations(len(pairs.ids))
     train(settings, pairs, CLASSES, tmp_path / "weights.safetensors")
     assert seen == [(0, 2, 1), (1, 2, 1), (2, 2, 1)]  # an epoch of six photos in pairs
@@ -438,10 +445,10 @@ def test_the_mini_scales_settings_train(name, pairs, tmp_path):
     config = Path(__file__).parents[2] / "config"
     files = [yaml.safe_load((config / f).read_text()) for f in ("config.yaml", "mini.yaml")]
     values = files[0]["segmentors"][name] | files[1]["segmentors"][name]
-    small = {"width": 8, "batch": 2, "crop": 32, "iterations": 3, "warmup": 1, "beco_warmup": 0.5}
+    small = {"width": 8, "batch": 2, "crop": 32, "iterations": 3, "warmup": 1, "beco_warmup": 2}
     small["pretrained"] = None  # it is made by a rule of its own
     path = tmp_path / "weights.safetensors"
-    settings = read_segmentor({**values, "learner": "beco", **small})
+    settings = read_segmentor({**values, **small})
     assert settings.optimizer == "adamw" and settings.precision == "auto"
     train(settings, pairs, CLASSES, path)
     weights = load_segmentor(path)[0].state_dict()
@@ -471,7 +478,7 @@ def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tm
     with torch.no_grad():
         logits = sum(network.logits(inputs) for network in networks) / 2
         expected = F.interpolate(logits, photo.shape[:2], mode="bilinear").softmax(1)[0]
-    found = predict.probabilities(model, photo[None], [1.0], False)[0]
+    found = predict.probabilities(model, photo[None], TestJob(scales=[1.0]))[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     saved = read_mask(tmp_path / "predictions" / "2012_000003.png", photo.shape[:2])
     np.testing.assert_array_equal(saved, found.argmax(0))
@@ -546,7 +553,6 @@ def test_a_wrong_setting_of_beco_is_one_line_that_names_it(values, told):
 def test_epochs_count_passes_over_the_images():
     settings = Segmentor(epochs=80, batch=32)
     assert settings.with_iterations(10582).iterations == round(80 * 10582 / 32)
-    assert settings.warmup_iterations(10582) == 331  # the first pass ends within the 331st
     assert Segmentor(iterations=7).with_iterations(100).iterations == 7
     with pytest.raises(UserError, match="warmup: 9 must be fewer than the iterations"):
         Segmentor(epochs=1, warmup=9, batch=2).with_iterations(10)
@@ -558,7 +564,58 @@ def test_the_configuration_holds_the_published_recipe():
     assert settings.name == "BECO DeepLabv3+ ResNet-50"
     assert (settings.optimizer, settings.lr, settings.momentum) == ("sgd", 0.01, 0.9)
     assert (settings.weight_decay, settings.poly_power, settings.min_lr) == (1e-4, 0.9, 1e-5)
-    assert (settings.epochs, settings.crop, settings.batch) == (80, 512, 32)
-    assert (min(settings.scales), max(settings.scales)) == (0.5, 2.0)
-    assert (settings.beco_warmup, settings.beco_confidence, settings.beco_mix) == (1, 0.95, 0.5)
+    assert (settings.iterations, settings.crop, settings.batch) == (80 * 10582 // 16, 512, 32)
+    assert settings.beco_warmup == 10582 // 16  # an epoch, without the last, smaller batch
+    assert settings.crop_area == [0.5, 0.75]
+    assert (settings.beco_confidence, settings.beco_mix) == (0.95, 0.5)
     assert (settings.beco_boundary_size, settings.beco_boundary_weight) == (1, 0.2)
+
+
+# -- the network
+
+
+def test_the_network_is_a_resnet_d_with_a_multi_grid_and_256_channels_in_the_head():
+    path = Path(__file__).parents[2] / "config" / "config.yaml"
+    settings = read_segmentor(yaml.safe_load(path.read_text())["segmentors"]["beco_voc"])
+    network = build_model(settings, 21).networks[0]
+    assert [block.conv2.dilation[0] for block in network.backbone.layer4] == [2, 4, 8]
+    assert [block.conv2.dilation[0] for block in network.backbone.layer3] == [1] * 6
+    assert network.backbone.layer3[0].downsample[0].kernel_size == 2  # average pooling
+    assert network.backbone.stem[0].kernel_size == (3, 3)
+    head = network.decode_head
+    assert head.channels == 256 and head.conv_seg.in_channels == 256
+    assert [d for d in head.dilations] == [1, 6, 12, 18]
+
+
+def test_weights_of_openmmlab_s_classifier_fit_the_resnet_d(tmp_path):
+    settings = read_segmentor({**TINY, "learner": "supervised", "backbone": "resnet50", "stem": "resnet_d"})  # fmt: skip
+    torch.manual_seed(1)
+    source = build_model(settings, 3).state_dict()
+    place = "backbone.layer1.0.downsample."
+    classifier = {"head.fc.weight": torch.zeros(3)}
+    for name, values in source.items():  # there the first stage's shortcut has no pooling
+        if name.startswith("backbone."):
+            one, two = f"{place}1.", f"{place}2."
+            classifier[name.replace(one, f"{place}0.").replace(two, one)] = values
+    torch.save({"state_dict": classifier}, tmp_path / "resnetv1d50.pth")
+    model = build_model(settings, 3)
+    load_pretrained(model, str(tmp_path / "resnetv1d50.pth"))
+    for name, values in model.backbone.state_dict().items():
+        assert torch.equal(values, source[f"backbone.{name}"]), name
+
+
+def test_a_crop_is_a_share_of_the_area_of_photo_and_mask():
+    from attnseg.segmentation.components import CropByArea
+
+    rows, columns = np.mgrid[:90, :120].astype(np.uint8)
+    crop, shares = CropByArea((0.5, 0.75), 64), []
+    np.random.seed(0)
+    for _ in range(300):
+        results = {"img": np.dstack([rows, columns]), "gt_seg_map": columns, "seg_fields": ["gt_seg_map"]}  # fmt: skip
+        made = crop.transform(results)
+        assert made["img"].shape == (64, 64, 2) and made["img_shape"] == (64, 64)
+        assert abs(made["img"][..., 1].astype(int) - made["gt_seg_map"]).max() <= 1
+        height, width = (np.ptp(made["img"][..., axis]) + 1.0 for axis in (0, 1))
+        assert 0.72 < width / height < 1.37
+        shares.append(height * width / (90 * 120))
+    assert 0.49 < min(shares) < 0.53 and 0.72 < max(shares) < 0.76

@@ -39,10 +39,10 @@ def training(segmentor: str, **more: str) -> Planned:
 # Estimates of an audit of the paper scale, in GPU hours of one A100, and the settings that it had
 AUDITED = """
 segmentors:
-  deeplabv2_voc: {batch: 10, iterations: 20000}
-  deeplabv2_coco: {batch: 10, iterations: 100000, crop: 321}
-  attn2mask_beco_voc_168679: {epochs: null, iterations: 52910}
-  attn2mask_beco_voc_10000: {epochs: null, iterations: 25000}
+  deeplabv2_voc: {batch: 10, accumulate: 1, iterations: 20000}
+  deeplabv2_coco: {batch: 10, accumulate: 1, iterations: 100000, crop: 321}
+  attn2mask_beco_voc_168679: {iterations: 52910}
+  attn2mask_beco_voc_10000: {iterations: 25000}
 """
 VARIANTS = """base official one_noise prompt_000 prompt_001 prompt_010 prompt_011 prompt_100 prompt_101
     prompt_110 prompt_111 seed_40 seed_41 seed_42 seed_43 seed_44 t_50 t_100 t_200 t_300 t_500 cross_down

@@ -176,3 +176,22 @@ def test_gpus_of_a_training_may_be_others_than_those_of_a_job(config):
         resources = config["resources"] | {"gpu_per_job": 1, "gpu_per_training": shared}
         segmentors = Jobs(config | {"resources": resources}).segmentors
         assert (segmentors.gpus, segmentors.gpus_flag) == (gpus, flag)
+
+
+def test_segmentors_that_are_only_tested_otherwise_share_one_training(jobs):
+    weights = jobs.segmentors.weights
+    assert weights("deeplabv2_voc_five_scales@2") == weights("deeplabv2_voc@2")
+    assert weights("deeplabv2_voc") == "<work>/segmentors/deeplabv2_voc/weights.safetensors"
+    others = [name for name in jobs.config["segmentors"] if name != "deeplabv2_voc_five_scales"]
+    assert len({weights(name) for name in others}) == len(others)
+
+
+def test_only_many_photos_with_the_crf_are_predicted_by_a_job_of_their_own(jobs):
+    folder = "work/predictions/deeplabv2_coco@2/val"
+    assert jobs.segmentors.predicted("deeplabv2_coco@2", "val") == f"{folder}/manifest.json"
+    flags = jobs.segmentors.tested_flags("deeplabv2_coco@2", "val")
+    assert flags["scores"] == folder
+    assert jobs.segmentors.predicted("real_imagenet_s_10k", "validation") == []
+    mini = Jobs(read_config(CONFIG / "config.yaml", CONFIG / "mini.yaml")).segmentors
+    assert mini.predicted("deeplabv2_coco", "val") == []
+    assert mini.tested_flags("deeplabv2_coco", "val")["scores"] is None

@@ -3,6 +3,7 @@
 import shutil
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from attnseg.segmentation.model import (
     save_segmentor,
 )
 from attnseg.segmentation.train import runner_options, train
-from attnseg.settings import read_segmentor
+from attnseg.settings import Crf, TestJob, read_segmentor
 
 CLASSES = ["background", *voc.classes]
 TINY = {
@@ -314,8 +315,8 @@ def test_weights_on_disk_need_nothing_else(trained, toy):
     copy = trained.with_name("copy.safetensors")
     save_segmentor(copy, model, settings, classes=CLASSES)
     photo = read_image(voc.image_path(toy, "2012_000001"))
-    one = predict.probabilities(model, photo[None], [1.0], False)
-    two = predict.probabilities(load_segmentor(copy)[0], photo[None], [1.0], False)
+    one = predict.probabilities(model, photo[None], TestJob())
+    two = predict.probabilities(load_segmentor(copy)[0], photo[None], TestJob())
     np.testing.assert_array_equal(one, two)
     assert [p.name for p in trained.parent.glob("training-*")] == []
 
@@ -351,41 +352,120 @@ def test_other_masks_or_settings_do_not_resume(pairs, toy, tmp_path):
     assert same_files.fingerprint() != pairs.fingerprint()
 
 
-def test_mirroring_the_photo_mirrors_the_prediction(trained, toy):
+@pytest.mark.parametrize("merge", ["maximum", "mean"])
+def test_mirroring_the_photo_mirrors_the_prediction(trained, toy, merge):
     model, _ = load_segmentor(trained)
     photo = read_image(voc.image_path(toy, "2012_000001"))
-    scores = predict.probabilities(model, photo[None], [0.5, 1.0, 1.5], True)[0]
+    test = TestJob(scales=[0.5, 1.0, 1.5], flip=True, merge=merge)
+    scores = predict.probabilities(model, photo[None], test)[0]
     other = np.ascontiguousarray(photo[None, :, ::-1])
-    mirrored = predict.probabilities(model, other, [0.5, 1.0, 1.5], True)[0]
+    mirrored = predict.probabilities(model, other, test)[0]
     assert scores.shape == (21, *photo.shape[:2])
     np.testing.assert_allclose(scores.sum(0), 1, rtol=1e-4)
     np.testing.assert_allclose(mirrored[:, :, ::-1], scores, atol=1e-5)
 
 
-def test_scales_are_averaged(trained, toy):
-    model, _ = load_segmentor(trained)
-    photo = read_image(voc.image_path(toy, "2012_000002"))
-    alone = [predict.probabilities(model, photo[None], [s], False) for s in (0.5, 1.0)]
-    both = predict.probabilities(model, photo[None], [0.5, 1.0], False)
-    np.testing.assert_allclose(both, np.mean(alone, 0), atol=1e-6)
-
-
-def test_photos_of_one_size_pass_together_and_are_predicted_as_alone(trained):
-    model, _ = load_segmentor(trained)
+def test_logits_of_three_scales_are_merged_at_the_network_s_resolution():
+    """Logits that are known at each scale, merged by a few lines of numpy."""
     rng = np.random.default_rng(0)
-    sizes = [(32, 40)] * 3 + [(40, 32)] + [(32, 40)] * 10
-    photos = [(str(i), rng.integers(0, 256, (*s, 3), np.uint8)) for i, s in enumerate(sizes)]
+    known = {
+        size: rng.normal(0, 3, (3, *size)).astype(np.float32) for size in [(4, 5), (3, 3), (2, 2)]
+    }
+
+    def logits(inputs):  # of a network of stride 8
+        cells = tuple(-(-side // 8) for side in inputs.shape[2:])
+        return torch.from_numpy(known[cells])[None]
+
+    statistics = SimpleNamespace(mean=torch.zeros(3, 1, 1), std=torch.ones(3, 1, 1))
+    model = SimpleNamespace(logits=logits, data_preprocessor=statistics, short_side=None)
+    photo = np.zeros((1, 31, 33, 3), np.uint8)
+
+    def weights(to, cells):  # bilinear, by centres of cells
+        centres = np.clip((np.arange(to) + 0.5) * cells / to - 0.5, 0, cells - 1)
+        return np.maximum(0, 1 - abs(centres[:, None] - np.arange(cells)))
+
+    def resized(values, size):
+        return weights(size[0], values.shape[1]) @ values @ weights(size[1], values.shape[2]).T
+
+    at_grid = [resized(values, (4, 5)) for values in known.values()]
+
+    def softmax(values):
+        return np.exp(values) / np.exp(values).sum(0)
+
+    expected = {
+        "maximum": softmax(resized(np.max(at_grid, 0), (31, 33))),
+        "mean": softmax(resized(np.log(np.mean([softmax(one) for one in at_grid], 0)), (31, 33))),
+    }
+    for merge, values in expected.items():
+        found = predict.probabilities(model, photo, TestJob(scales=[0.5, 1.0, 0.75], merge=merge))
+        np.testing.assert_allclose(found[0], values, atol=1e-5)
+    assert TestJob() == TestJob(scales=[0.5, 0.75, 1.0], flip=False, merge="maximum")
+
+
+@pytest.fixture
+def photos(tmp_path) -> Pairs:
+    """Random photos of two sizes, without masks."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for i, size in enumerate([(32, 40)] * 3 + [(40, 32)] + [(32, 40)] * 10):
+        paths.append(tmp_path / "photos" / f"{i}.png")
+        paths[-1].parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(paths[-1])
+    return Pairs([path.stem for path in paths], paths, [])
+
+
+def labels_of(shards: list[Path], photos: Pairs, test: TestJob) -> dict[str, np.ndarray]:
+    paths = dict(zip(photos.ids, photos.photos, strict=True))
+    jobs = [
+        (shard, item, paths[item["id"]])
+        for shard, manifest in predict.read_manifests(shards)
+        for item in manifest["items"]
+    ]
+    return dict(predict.labelled(jobs, test, 1))
+
+
+def test_photos_of_one_size_pass_together_and_are_predicted_as_alone(
+    trained, photos, tmp_path, monkeypatch
+):
+    model, about = load_segmentor(trained)
     passed = []
-    handle = model.backbone.register_forward_pre_hook(lambda _, args: passed.append(len(args[0])))
-    found = dict(predict.predictions(model, photos, scales=[1.0], flip=True))
-    handle.remove()
+    model.backbone.register_forward_pre_hook(lambda _, args: passed.append(len(args[0])))
+    monkeypatch.setattr("attnseg.segmentation.model.load_segmentor", lambda *_: (model, about))
+    test = TestJob(scales=[1.0], flip=True, crf=None)
+    shards = predict.write_scores(tmp_path / "scores", photos, trained, test, "cpu", size=14)
     assert passed == [6, 2, 16, 4]  # each photo and its mirror image
-    assert list(found) == [image_id for image_id, _ in photos]
-    for image_id, photo in photos:
-        alone = predict.probabilities(model, photo[None], [1.0], True)[0]
+    found = labels_of(shards, photos, test)
+    assert list(found) == photos.ids
+    for image_id, path in zip(photos.ids, photos.photos, strict=True):
+        alone = predict.probabilities(model, read_image(path)[None], test)[0]
         best = np.sort(alone, 0)
-        sure = best[-1] - best[-2] > 1e-4
+        sure = best[-1] - best[-2] > 1e-3
         np.testing.assert_array_equal(found[image_id][sure], alone.argmax(0)[sure])
+
+
+def test_stored_scores_are_the_likely_classes_at_the_network_s_resolution():
+    logits = torch.zeros(2, 4, 3, 5)
+    logits[0, 2, 1, 1] = 9
+    logits[0, 3] = -20
+    logits[1, 1:] = -20
+    (classes, scores), (alone, _) = predict.compact(logits)
+    assert classes == [0, 1, 2] and alone == [0]
+    assert scores.dtype == torch.float16 and scores.shape == (3, 3, 5)
+    expected = logits[0].double() - torch.log(torch.exp(logits[0].double()).sum(0))
+    np.testing.assert_allclose(scores, expected[:3], rtol=1e-3)
+
+
+def test_labels_of_stored_scores_are_those_of_the_exact_ones(trained, photos, tmp_path):
+    from attnseg.core.crf import crf_probabilities
+
+    test = TestJob(crf=Crf(bilateral={"sxy": 5}))
+    shards = predict.write_scores(tmp_path / "scores", photos, trained, test, "cpu")
+    found, model = labels_of(shards, photos, test), load_segmentor(trained)[0]
+    for image_id, path in zip(photos.ids[:4], photos.photos[:4], strict=True):
+        photo = read_image(path)
+        exact = predict.probabilities(model, photo[None], test)[0]
+        expected = crf_probabilities(photo, exact, test.crf).argmax(0)
+        assert (found[image_id] == expected).mean() > 0.995
 
 
 def test_backbone_weights_are_taken_by_torchvisions_names(tmp_path):
@@ -546,6 +626,59 @@ def test_evaluation_agrees_with_its_saved_predictions(trained, toy, tmp_path, ca
         assert image.mode == "P"
         np.testing.assert_array_equal(np.asarray(image), predicted)
     assert "mIoU" in capsys.readouterr().out
+
+
+def test_an_interrupted_evaluation_keeps_its_scores_and_masks(trained, toy, tmp_path, monkeypatch):
+    import json
+
+    import evaluate_segmentor
+
+    arguments = [
+        *("--weights", str(trained), "--root", str(toy), "--split", "train", "--device", "cpu"),
+        *("--set", "crf.bilateral.sxy=5", "--processes", "1", "--output"),
+    ]
+    assert run(lambda: evaluate_segmentor.main([*arguments, str(tmp_path / "whole")])) == 0
+    refine, seen = predict.refined_labels, []
+
+    def refined(shard, item, photo, test):
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        seen.append(item["id"])
+        return refine(shard, item, photo, test)
+
+    output = tmp_path / "resumed"
+    monkeypatch.setattr(predict, "refined_labels", refined)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_segmentor.main([*arguments, str(output)])
+    first, seen[:] = list(seen), []
+    monkeypatch.setattr(predict, "claim_device", lambda name: pytest.fail("predicted again"))
+    assert run(lambda: evaluate_segmentor.main([*arguments, str(output)])) == 0
+    assert first + seen == voc.read_split(toy, "train")
+    whole, resumed = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "resumed")
+    )
+    assert whole == resumed and sorted(p.name for p in output.iterdir()) == ["metrics.json", "per_image.npz"]  # fmt: skip
+
+
+def test_scores_of_another_program_need_no_device_and_other_scales_make_them_again(
+    trained, toy, tmp_path, monkeypatch
+):
+    import evaluate_segmentor
+    import predict_segmentor
+
+    common = ["--weights", str(trained), "--root", str(toy), "--split", "train"]
+    scores = tmp_path / "scores"
+    predicted = [*common, "--device", "cpu", "--output", str(scores)]
+    assert run(lambda: predict_segmentor.main(predicted)) == 0
+    claimed = []
+    claim = predict.claim_device
+    monkeypatch.setattr(predict, "claim_device", lambda name: claimed.append(name) or claim("cpu"))
+    test = [*common, "--scores", str(scores), "--output", str(tmp_path / "out"), "--processes", "1"]
+    for values in (["crf=null"], ["crf.iterations=2"]):
+        assert run(lambda v=values: evaluate_segmentor.main([*test, "--set", *v])) == 0
+    assert claimed == []
+    assert run(lambda: evaluate_segmentor.main([*test, "--set", "crf=null", "scales=[1]"])) == 0
+    assert claimed == ["auto"]
 
 
 def test_photos_are_resized_to_the_short_side_in_training_and_tests(

@@ -1,10 +1,44 @@
 """Trained segmentors -> their quality; masks -> how it depends on the likeness of classes."""
 
 
+def gpus_of_evaluation(wildcards):
+    """None where the scores are there already."""
+    refined = jobs.segmentors.scores(wildcards.segmentor, wildcards.split)
+    return 0 if refined else gpus(wildcards)
+
+
+# of many photos with the dense CRF, which is left to the CPU of another job
+rule predict_segmentor:
+    input:
+        weights=of(jobs.segmentors.weights, "segmentor"),
+        images=of(jobs.segmentors.tested_list, "segmentor", "split"),
+        script=ancient("<scripts>/predict_segmentor.py"),
+    output:
+        "<work>/predictions/{segmentor}/{split}/manifest.json",
+    log:
+        "<logs>/predict_segmentor/{segmentor}/{split}.log",
+    conda:
+        "../../envs/segmentation.yaml"
+    threads: config["resources"]["threads"]["predict_segmentor"]
+    resources:
+        mem_mb=megabytes(16000),
+        runtime=minutes(240),
+        gpu=gpus,
+        device=device(config),
+    params:
+        flags=of(jobs.segmentors.predicted_flags, "segmentor", "split"),
+        settings=settings_for(settings_of.prediction_job, "segmentor"),
+        folder=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python {input.script} --weights {input.weights} {params.flags} {params.settings}"
+        " --device {resources.device} --output {params.folder} > {log} 2>&1"
+
+
 rule evaluate_segmentor:
     input:
-        weights="<work>/segmentors/{segmentor}/weights.safetensors",
+        weights=of(jobs.segmentors.weights, "segmentor"),
         images=of(jobs.segmentors.tested_list, "segmentor", "split"),
+        scores=of(jobs.segmentors.predicted, "segmentor", "split"),
         script="<scripts>/evaluate_segmentor.py",
     output:
         metrics="<work>/evaluation/segmentors/{segmentor}/{split}/metrics.json",
@@ -17,7 +51,7 @@ rule evaluate_segmentor:
     resources:
         mem_mb=megabytes(16000),
         runtime=minutes(240),
-        gpu=gpus,
+        gpu=gpus_of_evaluation,
         device=device(config),
     params:
         flags=of(jobs.segmentors.tested_flags, "segmentor", "split"),
@@ -32,8 +66,9 @@ rule evaluate_segmentor:
 # says why there is none where the photos are absent: no table waits for them
 rule make_submission:
     input:
-        weights="<work>/segmentors/{segmentor}/weights.safetensors",
+        weights=of(jobs.segmentors.weights, "segmentor"),
         images=of(jobs.segmentors.tested_list, "segmentor", "split"),
+        scores=of(jobs.segmentors.predicted, "segmentor", "split"),
         script="<scripts>/evaluate_segmentor.py",
     output:
         "<results>/submissions/{segmentor}/{split}.json",
@@ -45,7 +80,7 @@ rule make_submission:
     resources:
         mem_mb=megabytes(16000),
         runtime=minutes(240),
-        gpu=gpus,
+        gpu=gpus_of_evaluation,
         device=device(config),
     params:
         flags=of(jobs.segmentors.tested_flags, "segmentor", "split"),

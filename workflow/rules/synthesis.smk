@@ -37,8 +37,8 @@ rule build_mini_prompts:
         "../../envs/diffusion.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        mem_mb=megabytes(4000),
+        runtime=minutes(60),
         gpu=0,
     params:
         flags=of(jobs.synthesis.prompt_flags, "synthesis"),

@@ -3,9 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from attnseg.config import backbone_weights, resolve_run, segmentor_job
+from attnseg.config import (
+    backbone_weights,
+    resolve_run,
+    resolve_segmentor,
+    segmentor_job,
+)
 from attnseg.jobs.base import Flags
 from attnseg.jobs.data import Data
+
+FEW = 1000  # photos
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,19 @@ class Segmentors:
         data = self.training(segmentor).flags(reliability=settings.learner == "beco")
         return {"settings": settings.identity(), **data}
 
+    def weights(self, segmentor: str) -> str:
+        """Its weights; segmentors that differ in `test` alone have those of the first of them."""
+        name, at, run = segmentor.partition("@")
+
+        def training(name: str) -> dict:
+            settings = resolve_segmentor(self.config, name)
+            return {key: value for key, value in settings.items() if key != "test"}
+
+        first = next(
+            other for other in self.config["segmentors"] if training(other) == training(name)
+        )
+        return f"<work>/segmentors/{first}{at}{run}/weights.safetensors"
+
     def backbone(self, segmentor: str) -> str | list[str]:
         """The file of its ImageNet weights, as an input; none where it starts from random ones."""
         return backbone_weights(resolve_run(self.config, segmentor)) or []
@@ -113,12 +133,33 @@ class Segmentors:
         """The list of the images that it is tested on, of the data set that it is trained on."""
         return self.data.manifest(self.training(segmentor).dataset, split)
 
-    def tested_flags(self, segmentor: str, split: str) -> Flags:
+    def scores(self, segmentor: str, split: str) -> str | None:
+        """The folder of its predictions, if a job of their own makes them: the dense CRF of many
+        photos would hold the GPU for long. Of few it is not worth another job."""
+        test = resolve_run(self.config, segmentor)["test"]
+        images = self.data.images(self.training(segmentor).dataset, split)
+        if not test["crf"] or images <= FEW:
+            return None
+        return f"{self.config['paths']['work']}/predictions/{segmentor}/{split}"
+
+    def predicted(self, segmentor: str, split: str) -> str | list[str]:
+        """The manifest of this folder, as an input."""
+        folder = self.scores(segmentor, split)
+        return [] if folder is None else f"{folder}/manifest.json"
+
+    def predicted_flags(self, segmentor: str, split: str) -> Flags:
         """The images that it is tested on."""
         dataset = self.training(segmentor).dataset
         return {
             **self.data.classes_flags(dataset),
-            "dataset_name": self.data.title(dataset),
             "root": self.data.root(dataset),
             "split": split,
+        }
+
+    def tested_flags(self, segmentor: str, split: str) -> Flags:
+        """These, their name in the results, and the predictions that another job made."""
+        return {
+            **self.predicted_flags(segmentor, split),
+            "dataset_name": self.data.title(self.training(segmentor).dataset),
+            "scores": self.scores(segmentor, split),
         }

@@ -91,7 +91,8 @@ class Beco(GradientAccumulation, BaseSegmentor):
         return (255 * strong_colours(pixels.clamp(0, 1)) - mean) / std
 
     def prepared(self, batch: LabelledPhotos) -> tuple[LabelledPhotos, Tensor]:
-        """The batch to train on, and the weights [B, H, W] of its supervised terms."""
+        """The batch to train on, and the weights [B, H, W] of its supervised terms: none during the
+        warm-up."""
         predicted = self._online(batch) if self.iteration >= self.warmup_iterations else None
         batch, pasted = mixed(
             batch,
@@ -100,7 +101,8 @@ class Beco(GradientAccumulation, BaseSegmentor):
             first_foreground=self.first_foreground,
             online_labels=self.online_labels,
         )
-        weights = boundary_weights(pasted, self.boundary_size, self.boundary_weight)
+        extra = 0.0 if predicted is None else self.boundary_weight
+        weights = boundary_weights(pasted, self.boundary_size, extra)
         if self.strong_colour:
             batch = batch._replace(photos=self._strong(batch.photos))
         return batch, weights

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
-from mmcv.transforms import Resize
+from mmcv.transforms import BaseTransform, Resize
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
@@ -305,6 +305,34 @@ class ResizeByOneOf(Resize):
         size = results["img"].shape[1::-1]
         for key in results["seg_fields"]:
             results[key] = cv2.resize(results[key], size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+@TRANSFORMS.register_module()
+class CropByArea(BaseTransform):
+    """Crop a share of the area within `area`, at an aspect ratio of 3/4 to 4/3, and resize it to a square.
+
+    Torchvision's RandomResizedCrop of photo and mask; what fits in none of ten trials is cut to fit.
+    """
+
+    def __init__(self, area: Sequence[float], size: int):
+        self.area, self.size = area, size
+
+    def transform(self, results: dict) -> dict:
+        height, width = results["img"].shape[:2]
+        for _ in range(10):
+            pixels = np.random.uniform(self.area[0], self.area[1]) * height * width
+            aspect = np.exp(np.random.uniform(math.log(3 / 4), math.log(4 / 3)))
+            h, w = round(math.sqrt(pixels / aspect)), round(math.sqrt(pixels * aspect))
+            if h <= height and w <= width:
+                break
+        h, w = min(h, height), min(w, width)
+        y, x = np.random.randint(height - h + 1), np.random.randint(width - w + 1)
+        for key in ("img", *results["seg_fields"]):
+            how = cv2.INTER_LINEAR if key == "img" else cv2.INTER_NEAREST_EXACT
+            part = results[key][y : y + h, x : x + w]
+            results[key] = cv2.resize(part, (self.size, self.size), interpolation=how)
+        results["img_shape"] = results["img"].shape[:2]
+        return results
 
 
 @HOOKS.register_module()

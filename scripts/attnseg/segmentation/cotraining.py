@@ -32,12 +32,11 @@ class LabelledPhotos(NamedTuple):
 def online(
     batch: LabelledPhotos, logits: Sequence[Tensor], confidence: float = 0.95
 ) -> LabelledPhotos:
-    """Replace the labels by the networks' predictions, the arg max of their mean softmax.
+    """Replace the labels by the networks' prediction, the softmax of their mean logits.
 
-    logits: [B, C, H, W] of each network. Reliable where the mean softmax exceeds `confidence`.
+    logits: [B, C, H, W] of each network. Reliable where the softmax exceeds `confidence`.
     """
-    scores = torch.stack([one.softmax(1) for one in logits]).mean(0)
-    highest, labels = scores.max(1)
+    highest, labels = torch.stack(list(logits)).mean(0).softmax(1).max(1)
     reliability = (highest > confidence).long()
     reliability = reliability.masked_fill(batch.reliability == NOTHING, NOTHING)
     return LabelledPhotos(batch.photos, labels, reliability)
@@ -71,9 +70,10 @@ def mixed(
     """Paste regions of photos into others; return the batch and the pasted pixels [B, H, W] bool.
 
     With `probability`, photo i gets a region of photo (i + B // 2) mod B. During the warm-up
-    `predicted` is None, and regions come from pseudo labels. Later they come from the networks'
-    labels, `predicted`. The other pixels of a mixed photo then get the networks' labels, too
-    (online_labels "mixed", as in the official code), or keep their pseudo labels ("pasted").
+    `predicted` is None, and regions come from pseudo labels, reliable or not. Later they come from
+    the networks' reliable labels, `predicted`. The other pixels of a photo that was chosen, even if
+    there is nothing to paste, then get the networks' labels, too (online_labels "mixed", as in the
+    official code), or keep their pseudo labels ("pasted").
     """
     source = batch if predicted is None else predicted
     base = predicted if predicted is not None and online_labels == "mixed" else batch
@@ -83,11 +83,12 @@ def mixed(
     chosen = torch.rand(count, generator=generator) < probability
     for i in chosen.nonzero()[:, 0].tolist():
         other = (i + count // 2) % count
-        region = pasted_region(
-            source.labels[other], source.reliability[other], first_foreground, generator
+        sure = (
+            torch.ones_like(source.labels[other])
+            if predicted is None
+            else source.reliability[other]
         )
-        if not region.any():
-            continue  # no foreground to paste
+        region = pasted_region(source.labels[other], sure, first_foreground, generator)
         pasted[i] = region
         photos[i] = torch.where(region, batch.photos[other], batch.photos[i])
         labels[i] = torch.where(region, source.labels[other], base.labels[i])

@@ -1,11 +1,29 @@
-"""CRF worker; keep torch out of its imports."""
+"""From stored scores to labels, in processes of their own; keep torch out of its imports."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
+from safetensors import safe_open
 
 from attnseg.core.crf import crf_probabilities
-from attnseg.settings import Crf
+from attnseg.datasets.images import read_image
+from attnseg.settings import PROFILES, TestJob
 
 
-def crf_labels(photo: np.ndarray, scores: np.ndarray, crf: Crf) -> np.ndarray:
-    """Arg max after the CRF: photo [H, W, 3] uint8 RGB, scores [C, H, W] -> [H, W] uint8."""
-    return crf_probabilities(photo, scores, crf).argmax(0).astype(np.uint8)
+def refined_labels(shard: Path, item: dict, photo: Path, test: TestJob) -> np.ndarray:
+    """Class numbers [H, W] uint8 of a photo whose scores are in a shard of `write_scores`.
+
+    item: its entry in the shard's manifest.
+    """
+    with safe_open(shard, "numpy") as file:
+        grids = file.get_tensor(item["id"]).astype(np.float32)  # [K, h, w]
+    height, width = item["size"]
+    # bilinear by the centres of pixels, as torch's interpolate
+    scores = np.stack([cv2.resize(grid, (width, height)) for grid in grids])
+    if test.crf is not None:
+        scores = np.exp(scores - scores.max(0))
+        scores /= scores.sum(0)
+        wrapped = PROFILES[test.profile].wrapped_crf_image
+        scores = crf_probabilities(read_image(photo), scores, test.crf, wrapped)
+    return np.array(item["classes"], np.uint8)[scores.argmax(0)]

@@ -10,6 +10,7 @@ from attnseg.segmentation import openmmlab  # noqa: F401  isort: skip
 
 import torch
 from mmengine.registry import DefaultScope
+from mmseg.models.backbones import ResNetV1d
 from mmseg.registry import MODELS
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -20,7 +21,12 @@ from attnseg.io.files import write_atomically
 from attnseg.segmentation import beco, components  # noqa: F401  registers them
 from attnseg.settings import Segmentor, read_segmentor
 
-RESNETS = {"imagenet": "ResNet", "deep": "ResNetV1c", "small": "SmallImageResNet"}  # by stem
+RESNETS = {
+    "imagenet": "ResNet",
+    "deep": "ResNetV1c",
+    "resnet_d": "ResNetV1d",
+    "small": "SmallImageResNet",
+}  # by stem
 MEAN = (123.675, 116.28, 103.53)  # ImageNet's, RGB in [0, 255]
 STD = (58.395, 57.12, 57.375)
 CAFFE_MEAN = (122.675, 116.669, 104.008)  # its weights expect no division by a deviation
@@ -56,7 +62,7 @@ def model_config(settings: Segmentor, classes: int) -> dict:
             **common,
         }
     else:
-        channels = 8 * s.width  # 512, as in mmseg
+        channels = s.aspp_channels or 8 * s.width
         head = {
             "type": "DepthwiseSeparableASPPHead",
             "in_channels": stages[3],
@@ -104,6 +110,7 @@ def model_config(settings: Segmentor, classes: int) -> dict:
             "strides": strides,
             "dilations": dilations,
             "contract_dilation": s.contract_dilation,
+            "multi_grid": [grid * dilations[3] for grid in (1, 2, 4)] if s.multi_grid else None,
             "norm_cfg": norm,
             "norm_eval": s.norm_is_frozen,
         },
@@ -150,6 +157,8 @@ def load_pretrained(model: nn.Module, source: str) -> None:
         if isinstance(model.backbone, components.CaffeResNet):
             state = from_caffe(state)
         state = {f"backbone.{key}": value for key, value in state.items()}
+    if isinstance(model.backbone, ResNetV1d):
+        state = from_mmpretrain(state)
     own = model.state_dict()
     fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
     missing = [
@@ -163,6 +172,23 @@ def load_pretrained(model: nn.Module, source: str) -> None:
             "are absent or of another shape; give weights of the same backbone, stem and style"
         )
     model.load_state_dict(fitting, strict=False)
+
+
+def from_mmpretrain(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of OpenMMLab's classifier ResNetV1d under mmseg's names.
+
+    Mmseg's shortcut of the first stage begins with a pooling, of one pixel; the classifier's does not.
+    """
+    place = "backbone.layer1.0.downsample."
+    if f"{place}0.weight" not in state:
+        return dict(state)
+    renamed = {}
+    for name, values in state.items():
+        if name.startswith(place):
+            number, rest = name.removeprefix(place).split(".", 1)
+            name = f"{place}{int(number) + 1}.{rest}"
+        renamed[name] = values
+    return renamed
 
 
 CAFFE_NAME = re.compile(

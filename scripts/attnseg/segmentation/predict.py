@@ -1,44 +1,54 @@
-"""Predict with a trained segmentor: test-time augmentation, CRF, VOC submission."""
+"""Predict with a trained segmentor: its scores, and from them labels and an archive for VOC's server.
+
+Scores are stored small, in shards: the logarithms of the probabilities at the network's resolution, as
+fp16, of the classes that reach LEAST somewhere in the photo.
+"""
 
 import io
 import itertools
+import json
+import math
 import multiprocessing
 import os
 import tarfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from tqdm import tqdm
 
+from attnseg.datasets.images import read_image
 from attnseg.io.batches import Batches
-from attnseg.io.files import write_atomically
+from attnseg.io.files import sha256, write_atomically
+from attnseg.io.gpu import claim_device
+from attnseg.io.precision import number_format
+from attnseg.io.shards import manifest_path, members, problem_with, write_shard
 from attnseg.segmentation.components import resized
-from attnseg.segmentation.crf import crf_labels
-from attnseg.settings import Crf
+from attnseg.segmentation.crf import refined_labels
+from attnseg.segmentation.data import Pairs
+from attnseg.settings import TestJob, read_segmentor
 
 if TYPE_CHECKING:
     from attnseg.segmentation.components import Segmentor
 
 # consecutive photos of one size pass the network together: so many, of so many pixels in all
 TOGETHER, PIXELS = 8, 2**20
+SHARD = 100  # photos
+LEAST = 0.01  # a class whose probability is smaller everywhere in a photo is not stored
 
 
 @torch.inference_mode()
-def probabilities(
-    model: "Segmentor",
-    photos: np.ndarray,
-    scales: Sequence[float],
-    flip: bool,
-    passes: Batches | None = None,
-) -> np.ndarray:
-    """Mean softmax over scales and, with `flip`, mirrored photos: [B, C, H, W] float32.
+def merged_logits(
+    model: "Segmentor", photos: np.ndarray, test: TestJob, passes: Batches | None = None
+) -> torch.Tensor:
+    """Logits of all scales and, with `test.flip`, of the mirrored photos as one: [B, C, h, w] float32.
 
+    They are merged at the resolution of the largest scale's logits, as kazuto1011 and CLIMS do.
     photos: [B, H, W, 3] uint8 RGB.
     """
     passes = passes or Batches(2 * len(photos), "photo")
@@ -46,20 +56,29 @@ def probabilities(
     device = preprocessor.mean.device
     pixels = torch.tensor(photos, device=device).permute(0, 3, 1, 2).float()
     pixels = (pixels - preprocessor.mean) / preprocessor.std  # [B, 3, H, W]
-    own = photos.shape[1:3]
-    total = torch.zeros((), device=device)
-    for scale in scales:
-        size = [max(1, round(side * scale)) for side in resized(own, model.short_side)]
+    own = resized(photos.shape[1:3], model.short_side)
+    found: list[torch.Tensor] = []
+    for scale in sorted(test.scales, reverse=True):
+        size = [max(1, int(side * scale)) for side in own]
         inputs = F.interpolate(pixels, size, mode="bilinear")
-        if flip:
+        if test.flip:
             inputs = torch.cat([inputs, inputs.flip(3)])
         logits = torch.cat([result for _, result in passes.over(inputs, model.logits)])
-        scores = F.interpolate(logits, own, mode="bilinear").softmax(1)
-        if flip:
-            plain, mirrored = scores.chunk(2)
-            scores = (plain + mirrored.flip(3)) / 2
-        total = total + scores
-    return (total / len(scales)).cpu().numpy()
+        if found:
+            logits = F.interpolate(logits, found[0].shape[2:], mode="bilinear")
+        plain, *mirrored = logits.split(len(photos))
+        found += [plain, *(one.flip(3) for one in mirrored)]
+    if test.merge == "maximum":
+        return torch.stack(found).amax(0)
+    return torch.stack([one.log_softmax(1) for one in found]).logsumexp(0)
+
+
+def probabilities(
+    model: "Segmentor", photos: np.ndarray, test: TestJob, passes: Batches | None = None
+) -> np.ndarray:
+    """Softmax of the merged logits at the photos' size: [B, C, H, W] float32."""
+    logits = merged_logits(model, photos, test, passes)
+    return F.interpolate(logits, photos.shape[1:3], mode="bilinear").softmax(1).cpu().numpy()
 
 
 def same_size(
@@ -72,35 +91,81 @@ def same_size(
             yield [image_id for image_id, _ in part], np.stack([photo for _, photo in part])
 
 
-def predictions(
-    model: "Segmentor",
-    photos: Iterable[tuple[str, np.ndarray]],
-    *,
-    scales: Sequence[float],
-    flip: bool,
-    crf: Crf | None = None,
-    processes: int = 1,
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (id, classes [H, W] uint8) for (id, photo [H, W, 3] uint8 RGB), in order.
+def compact(logits: torch.Tensor) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Each photo's classes that reach LEAST, and the logarithms of their probabilities: [K, h, w] fp16.
 
-    Photos of one size are batched. The CRF's processes work while the network predicts the next ones.
+    logits: [B, C, h, w].
     """
+    for scores in logits.log_softmax(1):
+        classes = (scores.amax((1, 2)) >= math.log(LEAST)).nonzero()[:, 0]
+        yield classes.tolist(), scores[classes].half().cpu()
+
+
+def write_scores(
+    folder: Path, pairs: Pairs, weights: Path, test: TestJob, device: str, size: int = SHARD
+) -> list[Path]:
+    """Write the compact scores of the photos, `size` in a shard, and return the shards.
+
+    Complete shards of the same weights, photos and scales are kept. The device is claimed, and the
+    network loaded, only if one is missing.
+    """
+    from attnseg.segmentation.model import load_segmentor
+
+    made_with = {
+        "weights": sha256(weights),
+        "test": test.but(crf=None, profile="paper").identity(),
+        "least": LEAST,
+    }
+    samples = list(zip(pairs.ids, pairs.photos, strict=True))
+    shards = {}
+    for number in range(math.ceil(len(samples) / size)):
+        part = members(samples, number, size)
+        photos = [[image_id, path.stat().st_size] for image_id, path in part]
+        shards[folder / f"shard-{number:05d}.safetensors"] = part, made_with | {"photos": photos}
+    missing = {path: job for path, job in shards.items() if problem_with(path, job[1]) is not None}
+    if not missing:
+        return list(shards)
+    where = claim_device(device)
+    model, about = load_segmentor(weights, where)
+    precision = number_format(read_segmentor(about["settings"]).precision, where)
     passes = Batches(2 * TOGETHER, "photo")
-    scored = (
-        (image_id, photo, scores)
-        for ids, group in same_size(photos)
-        for image_id, photo, scores in zip(
-            ids, group, probabilities(model, group, scales, flip, passes), strict=True
-        )
-    )
-    if crf is None:
-        for image_id, _, scores in scored:
-            yield image_id, scores.argmax(0).astype(np.uint8)
+    done = len(samples) - sum(len(part) for part, _ in missing.values())
+    with tqdm(total=len(samples), initial=done, desc="predict", unit="photo", disable=None) as bar:
+        for path, (part, parameters) in missing.items():
+            tensors: dict[str, torch.Tensor] = {}
+            items: list[dict] = []
+            for ids, group in same_size((image_id, read_image(photo)) for image_id, photo in part):
+                found = compact(merged_logits(model, group, test, passes))
+                for image_id, (classes, scores) in zip(ids, found, strict=True):
+                    tensors[image_id] = scores
+                    items.append({"id": image_id, "size": group.shape[1:3], "classes": classes})
+                bar.update(len(ids))
+            write_shard(path, tensors, items, parameters, precision=precision)
+    return list(shards)
+
+
+def read_manifests(shards: Iterable[Path]) -> Iterator[tuple[Path, dict]]:
+    """Each shard and its manifest."""
+    for path in shards:
+        yield path, json.loads(manifest_path(path).read_text())
+
+
+def labelled(
+    jobs: Iterable[tuple[Path, dict, Path]], test: TestJob, processes: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (id, class numbers [H, W] uint8) for (shard, item, photo), in order.
+
+    The processes read the scores themselves, so that no more waits than a few masks for each.
+    """
+    if processes == 1:
+        for shard, item, photo in jobs:
+            yield item["id"], refined_labels(shard, item, photo, test)
         return
     waiting: deque[tuple[str, Future]] = deque()
-    with _pool(processes) as pool:
-        for image_id, photo, scores in scored:
-            waiting.append((image_id, pool.submit(crf_labels, photo, scores, crf)))
+    # spawn: forking a process in which torch has threads or a GPU may hang
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for shard, item, photo in jobs:
+            waiting.append((item["id"], pool.submit(refined_labels, shard, item, photo, test)))
             while len(waiting) > 4 * processes or (waiting and waiting[0][1].done()):
                 done, future = waiting.popleft()
                 yield done, future.result()
@@ -108,39 +173,15 @@ def predictions(
             yield done, future.result()
 
 
-def _pool(processes: int) -> Executor:
-    # spawn: forking a process in which torch has threads or a GPU may hang
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
-
-
 def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Submission:
-    """An archive in the format of VOC's evaluation server."""
-
-    folder = "results/VOC2012/Segmentation/comp6_test_cls"
-
-    def __init__(self, path: Path, palette: np.ndarray):
-        self.palette = palette
-        self._writing = write_atomically(path)
-        self._partial = self._writing.__enter__()
-        self._archive = tarfile.open(self._partial, "w:gz")  # noqa: SIM115
-
-    def add(self, image_id: str, mask: np.ndarray) -> None:
-        buffer = io.BytesIO()
-        image = Image.fromarray(mask)
-        image.putpalette(self.palette.tobytes())
-        image.save(buffer, "PNG")
-        entry = tarfile.TarInfo(f"{self.folder}/{image_id}.png")
-        entry.size = buffer.tell()
-        buffer.seek(0)
-        self._archive.addfile(entry, buffer)
-
-    def __enter__(self) -> "Submission":
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        self._archive.close()
-        self._writing.__exit__(*raised)
+def write_submission(path: Path, masks: Mapping[str, Path]) -> None:
+    """Write an archive for VOC's evaluation server, of palette PNG files by the photos' ids."""
+    with write_atomically(path) as partial, tarfile.open(partial, "w:gz") as archive:
+        for image_id, mask in masks.items():
+            content = mask.read_bytes()
+            entry = tarfile.TarInfo(f"results/VOC2012/Segmentation/comp6_test_cls/{image_id}.png")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))

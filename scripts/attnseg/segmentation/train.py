@@ -134,10 +134,10 @@ def runner_options(
         pack_training = [{"type": "PackWithReliability"}]
         hooks.append({"type": "CountIterations"})
         model |= {
-            "warmup_iterations": s.warmup_iterations(len(pairs.ids)),
+            "warmup_iterations": s.beco_warmup,
             "first_foreground": int(classes[0] == "background"),
         }
-    augment = [
+    cropped: list[dict] = [
         {
             "type": "ResizeByOneOf",
             "factors": s.scales,
@@ -145,6 +145,11 @@ def runner_options(
             "continuous": s.continuous_scales,
         },
         {"type": "RandomCrop", "crop_size": (s.crop, s.crop), "cat_max_ratio": s.cat_max_ratio},
+    ]
+    if s.crop_area is not None:
+        cropped = [{"type": "CropByArea", "area": s.crop_area, "size": s.crop}]
+    augment: list[dict] = [
+        *cropped,
         {"type": "RandomFlip", "prob": 0.5},
         *([{"type": "PhotoMetricDistortion"}] if s.photometric else []),
     ]

@@ -15,6 +15,7 @@ from attnseg.settings.attention import (
     ExtractionJob,
     Gaussian,
     Model,
+    ProfileName,
     Query,
     Refinement,
     RefinementJob,
@@ -45,7 +46,7 @@ __all__ = [
     "Background", "Bilateral", "Claims", "ClassImagesJob", "Config", "Crf", "Extraction",
     "ExtractionJob", "Figure2", "Gaussian", "Generation", "InversionJob", "Labelling",
     "LabellingJob", "Lora", "LoraJob", "Method", "Model", "NamedSegmentor", "PROFILES", "Personalised",
-    "Picture", "Query", "Refinement", "RefinementJob", "Segmentor", "Settings", "SimpleCrf",
+    "Picture", "ProfileName", "Query", "Refinement", "RefinementJob", "Segmentor", "Settings", "SimpleCrf",
     "SubjectSegmentationJob", "SubjectTrainingJob", "Synthesis", "TestJob", "Variant",
     "read_segmentor", "read_settings",
 ]  # fmt: skip

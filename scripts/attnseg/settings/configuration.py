@@ -49,6 +49,7 @@ class Threads(Settings):
         "and one to spare. A larger number lets cores and GPUs wait, as no training uses it.",
         speed=True,
     )
+    predict_segmentor: Count = key(4, "Of a prediction that another job evaluates.", speed=True)
     evaluate_segmentor: Count = key(
         16, "Of a segmentor's evaluation, including processes of its dense CRF.", speed=True
     )

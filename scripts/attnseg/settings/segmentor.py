@@ -1,12 +1,11 @@
 """Settings of segmentors, which are trained on masks."""
 
-import math
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from attnseg.settings.attention import Crf
+from attnseg.settings.attention import Crf, ExtractionJob, ProfileName
 from attnseg.settings.base import (
     Count,
     Natural,
@@ -18,6 +17,7 @@ from attnseg.settings.base import (
     key,
     part,
     read_settings,
+    same_as,
 )
 
 ARCHITECTURES = {"deeplabv2": "DeepLabV2", "deeplabv3plus": "DeepLabv3+"}
@@ -43,11 +43,12 @@ class Segmentor(Settings):
         "resnet101", "The backbone.", papers="Text2Mask: resnet101; attn2mask: resnet50"
     )
     width: Count = key(64, "Channels of the backbone's first stage; 64 is the usual ResNet.")
-    stem: Literal["imagenet", "deep", "small"] = key(
+    stem: Literal["imagenet", "deep", "resnet_d", "small"] = key(
         "imagenet",
         "The backbone's stem: imagenet (7x7 and pooling, stride 4), deep (three 3x3 and pooling, stride "
-        "4; ResNetV1c) or, for small images, small (3x3, stride 2).",
-        papers="kazuto1011: imagenet; mmsegmentation: deep",
+        "4; ResNetV1c), resnet_d (deep, and stages begin with average pooling; ResNetV1d) or, for small "
+        "images, small (3x3, stride 2).",
+        papers="kazuto1011: imagenet; mmsegmentation: deep; BECO: resnet_d",
     )
     style: Literal["pytorch", "caffe"] = key(
         "pytorch",
@@ -62,6 +63,16 @@ class Segmentor(Settings):
         False,
         "The first block of a dilated stage keeps the stage before's dilation.",
         papers="kazuto1011: false; mmsegmentation: true",
+    )
+    multi_grid: bool = key(
+        False,
+        "The blocks of the last stage have 1, 2 and 4 times its dilation.",
+        papers="kazuto1011, mmsegmentation: false; BECO: true",
+    )
+    aspp_channels: Count | None = key(
+        None,
+        "Channels of DeepLabv3+'s head; null for 8 times `width`.",
+        papers="mmsegmentation: 512; BECO: 256",
     )
     rates: Annotated[list[Count], Field(min_length=1)] | None = key(
         None, "Dilations of the head's branches; null for the architecture's own."
@@ -80,6 +91,12 @@ class Segmentor(Settings):
         "Side of the square training crops, in pixels.",
         papers="kazuto1011, CLIMS, LPCAM: 321; mmsegmentation, BECO: 512",
         ge=16,
+    )
+    crop_area: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = key(
+        None,
+        "The least and the greatest share of the photo's area that a training crop has, at an aspect "
+        "ratio of 3/4 to 4/3; it is resized to `crop`, in place of `scales`. null for crops of that size.",
+        papers="BECO: 0.5 to 0.75, the first two of the scales in its configuration",
     )
     cat_max_ratio: Annotated[float, Field(gt=0, le=1)] = key(
         1.0,
@@ -179,10 +196,10 @@ class Segmentor(Settings):
         "Iterations between checkpoints.",
         speed=True,
     )
-    beco_warmup: NotNegative = key(
-        1.0,
-        "With learner beco, epochs until pasted regions come from the networks' predictions.",
-        papers="BECO: 1",
+    beco_warmup: Natural = key(
+        661,
+        "With learner beco, iterations until pasted regions come from the networks' predictions.",
+        papers="BECO: an epoch of 80, 661 of 52,910",
     )
     beco_confidence: Share = key(
         0.95,
@@ -201,7 +218,8 @@ class Segmentor(Settings):
     )
     beco_boundary_weight: NotNegative = key(
         0.2,
-        "With learner beco, the additional weight of the supervised loss at that boundary.",
+        "With learner beco, the additional weight of the supervised loss at that boundary, after the "
+        "warm-up.",
         papers="BECO: 0.2",
     )
     beco_online_labels: Literal["mixed", "pasted"] = key(
@@ -239,6 +257,8 @@ class Segmentor(Settings):
             need(not multi_scale, "loss_scales", "[1] for DeepLabv3+")
         else:
             need(self.auxiliary == 0, "auxiliary", "0 for DeepLabV2")
+        if self.multi_grid:
+            need(not self.contract_dilation, "contract_dilation", "false with multi_grid")
         if self.style == "caffe":
             need(self.stem == "imagenet", "stem", "imagenet for caffe's weights")
         if self.learner == "beco":
@@ -283,10 +303,6 @@ class Segmentor(Settings):
             return self
         return self.but(iterations=max(1, round(self.epochs * images / self.images_per_update)))
 
-    def warmup_iterations(self, images: int) -> int:
-        """BECO's warm-up in iterations, for that many images."""
-        return math.ceil(self.beco_warmup * images / self.batch)
-
 
 class Train(Settings):
     """The training data of a segmentor."""
@@ -311,19 +327,28 @@ class Test(Settings):
     """The evaluation of a segmentor."""
 
     __test__ = False  # keeps pytest from collecting it
+    version: ClassVar[int] = 2
 
     scales: Scales = key(
-        [0.5, 0.75, 1.0, 1.25, 1.5],
-        "Predictions are averaged over the image at these scales.",
-        papers="Text2Mask: 0.5 to 1.5; attn2mask: 1",
+        [0.5, 0.75, 1.0],
+        "The image is predicted at each of these scales.",
+        papers="kazuto1011, CLIMS: 0.5, 0.75, 1; mmsegmentation, BECO: 1",
     )
     flip: bool = key(
-        True, "Predictions are also averaged over the mirrored image.", papers="Text2Mask: true"
+        False,
+        "The mirrored image is predicted as well.",
+        papers="kazuto1011, CLIMS, mmsegmentation, BECO: false",
+    )
+    merge: Literal["maximum", "mean"] = key(
+        "maximum",
+        "How these predictions become one, at the network's resolution: the maximum of the logits, or "
+        "the mean of the probabilities.",
+        papers="kazuto1011, CLIMS: maximum",
     )
     crf: bool = key(
         True,
         "Apply the dense CRF configured in `crf`.",
-        papers="Text2Mask: true",
+        papers="kazuto1011, CLIMS: true",
     )
 
 
@@ -331,6 +356,8 @@ class TestJob(Test):
     """Settings of a job that evaluates a segmentor."""
 
     crf: Crf | None = key(Crf(), "The dense CRF; null for none.")  # type: ignore[assignment]  # what the switch is for
+    # `official`, like kazuto1011 and CLIMS, shows the CRF the mean-subtracted image, wrapped to 8 bits
+    profile: ProfileName = same_as(ExtractionJob, "profile")
 
 
 class NamedSegmentor(Segmentor):
