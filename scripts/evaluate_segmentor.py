@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
 
     for image_id in kept:
         compare(image_id, read_mask(files[image_id]))
-    predicted = labelled(missing, test, args.processes or usable_cores())
+    predicted = labelled(missing, test, args.processes or usable_cores(), pairs.turned)
     for image_id, labels in tqdm(
         predicted, total=len(files), initial=len(kept), desc="test", unit="photo", disable=None
     ):

@@ -90,6 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--gpus {args.gpus}: a batch of {images} cannot be shared evenly")
     started_here = "LOCAL_RANK" not in os.environ  # torchrun sets it
     if started_here:
+        pairs.check_masks(classes, threads=settings.workers)
         device = claim_device(args.device, args.gpus)
         if args.gpus > 1:
             return torchrun(args.gpus, sys.argv[1:] if argv is None else argv)

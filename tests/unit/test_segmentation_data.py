@@ -12,7 +12,7 @@ from attnseg.datasets.cityscapes import DATASET as cityscapes
 from attnseg.datasets.imagenet_s import DATASET as imagenet_s
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError
-from attnseg.segmentation.data import listed_pairs
+from attnseg.segmentation.data import Pairs, listed_pairs
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +91,70 @@ def test_a_folder_without_usable_masks_is_refused(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(UserError, match=r"manifest\.json: "):
         listed_pairs(voc, tmp_path, tmp_path)
+
+
+NAMES = ["background", "dog", "cat"]
+
+
+@pytest.fixture
+def training(tmp_path):
+    """Two photos, 4 x 6 pixels, and their masks."""
+    masks = {"a": np.full((4, 6), 1, np.uint8), "b": np.full((4, 6), 255, np.uint8)}
+    for name, mask in masks.items():
+        Image.new("RGB", (6, 4)).save(tmp_path / f"{name}.jpg")
+        Image.fromarray(mask).save(tmp_path / f"{name}.png")
+    files = [[tmp_path / f"{name}{suffix}" for name in masks] for suffix in (".jpg", ".png")]
+    return Pairs(list(masks), *files)
+
+
+def test_right_masks_are_trained_on(training):
+    training.check_masks(NAMES)
+    training.check_masks(["road", "dog"])  # without background
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (np.full((4, 6), 3, np.uint8), "class number 3: there are 0 to 2"),
+        (np.full((2, 3), 1, np.uint8), "the mask is 3x2 pixels and its photo 6x4"),
+        (np.full((4, 6, 3), 1, np.uint8), "must be a palette or grey PNG, not RGB"),
+        (np.full((4, 6), 1, bool), "must be a palette or grey PNG, not 1"),
+    ],
+    ids=["number", "half size", "three channels", "one bit"],
+)
+def test_a_wrong_mask_is_refused_by_name(mask, said, training):
+    Image.fromarray(mask).save(training.masks[1])
+    with pytest.raises(UserError, match=f"b.png: .*{said}|b.png: {said}"):
+        training.check_masks(NAMES, threads=2)
+
+
+def test_masks_of_nothing_but_background_are_refused(training):
+    Image.fromarray(np.zeros((4, 6), np.uint8)).save(training.masks[0])
+    with pytest.raises(UserError, match="no mask has a class"):
+        training.check_masks(NAMES)
+    training.check_masks(["road", "dog"])  # 0 is a class there
+
+
+def test_masks_fit_photos_as_they_are_turned(training):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (4, 6)).save(training.photos[1], exif=exif)  # shown as 6 x 4
+    with pytest.raises(UserError, match="b.png"):
+        training.check_masks(NAMES)
+    Pairs(training.ids, training.photos, training.masks, turned=True).check_masks(NAMES)
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_training_reads_photos_as_everything_else_does(turn, tmp_path):
+    from mmseg.registry import TRANSFORMS
+
+    from attnseg.datasets.images import read_image
+    from attnseg.segmentation import components  # noqa: F401  registers it
+
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    read = TRANSFORMS.build({"type": "LoadPhoto", "turn": turn})({"img_path": tmp_path / "a.png"})
+    assert np.array_equal(read["img"][..., ::-1], pixels[::-1, ::-1] if turn else pixels)
+    assert np.array_equal(read["img"][..., ::-1], read_image(tmp_path / "a.png", turn))

@@ -11,6 +11,7 @@ from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
 
 PALETTE = np.array(bit_colours(), np.uint8)  # VOC's
+ORIENTATION = 0x0112  # EXIF
 GREY = (128, 128, 128, 255)  # behind transparent pixels
 
 
@@ -39,6 +40,19 @@ def read_image(path: Path, turn: bool = False) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, GREY), image)
     return np.asarray(image.convert("RGB"))
+
+
+def image_size(path: Path, turn: bool = False) -> tuple[int, int]:
+    """(height, width) of an image that `read_image` would read, from its header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as image:
+                width, height = image.size
+                sideways = turn and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        except Exception:  # as in _open
+            return read_image(path, turn).shape[:2]  # which says what is wrong
+    return (width, height) if sideways else (height, width)
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -135,10 +135,12 @@ class Segmentors:
 
     def scores(self, segmentor: str, split: str) -> str | None:
         """The folder of its predictions, if a job of their own makes them: the dense CRF of many
-        photos would hold the GPU for long. Of few it is not worth another job."""
+        photos would hold the GPU for long. Of few it is not worth another job; photos of a split without
+        ground truth may be absent, which makes no difference but to the archive of its masks."""
         test = resolve_run(self.config, segmentor)["test"]
-        images = self.data.images(self.training(segmentor).dataset, split)
-        if not test["crf"] or images <= FEW:
+        dataset = self.training(segmentor).dataset
+        images = self.data.images(dataset, split)
+        if not test["crf"] or images <= FEW or not self.data.has_truth(dataset, split):
             return None
         return f"{self.config['paths']['work']}/predictions/{segmentor}/{split}"
 

@@ -89,6 +89,9 @@ def write_metrics(
 
     classes: C names, the background first. more: further entries. Returns the content of
     metrics.json: values in per cent, null for a class neither present nor predicted.
+
+    Raises:
+        UserError: if the ground truth has no class but the background, which any blank mask would match.
     """
     shape = (len(ids), len(classes))
     arrays: dict[str, Any] = {
@@ -98,6 +101,10 @@ def write_metrics(
         if array.shape != shape:
             raise ValueError(f"{name} has shape {array.shape}, not {shape}")
     tp, fp, fn = arrays.values()
+    if classes[0] == "background" and not (tp + fn)[:, 1:].any():
+        raise UserError(
+            f"{dataset} {split}: no pixel of the ground truth has a class but the background; check its masks"
+        )
     metrics = {
         "dataset": dataset,
         "split": split,

@@ -29,10 +29,10 @@ from mmseg.registry import DATA_SAMPLERS, DATASETS, HOOKS, MODELS, TRANSFORMS
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from attnseg.datasets.images import read_image
 from attnseg.io.batches import Batches
 from attnseg.io.precision import number_format
-
-IGNORED = 255
+from attnseg.segmentation.data import IGNORED
 
 
 @MODELS.register_module()
@@ -271,6 +271,23 @@ class NumberedSampler(InfiniteSampler):
 
     def _infinite_indices(self) -> Iterator[tuple[int, int]]:
         return ((index, place) for place, index in enumerate(super()._infinite_indices()))
+
+
+@TRANSFORMS.register_module()
+class LoadPhoto(BaseTransform):
+    """Read the photo as everything else here does, with `turn` upright by its EXIF orientation.
+
+    mmcv's own reader turns photos whose masks lie as they are stored.
+    """
+
+    def __init__(self, turn: bool = False):
+        self.turn = turn
+
+    def transform(self, results: dict) -> dict:
+        photo = read_image(results["img_path"], self.turn)
+        results["img"] = np.ascontiguousarray(photo[..., ::-1])  # BGR, as mmcv's
+        results["img_shape"] = results["ori_shape"] = photo.shape[:2]
+        return results
 
 
 @TRANSFORMS.register_module()

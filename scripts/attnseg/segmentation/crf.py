@@ -11,10 +11,12 @@ from attnseg.datasets.images import read_image
 from attnseg.settings import PROFILES, TestJob
 
 
-def refined_labels(shard: Path, item: dict, photo: Path, test: TestJob) -> np.ndarray:
+def refined_labels(
+    shard: Path, item: dict, photo: Path, test: TestJob, turned: bool = False
+) -> np.ndarray:
     """Class numbers [H, W] uint8 of a photo whose scores are in a shard of `write_scores`.
 
-    item: its entry in the shard's manifest.
+    item: its entry in the shard's manifest. turned: by its EXIF orientation.
     """
     with safe_open(shard, "numpy") as file:
         grids = file.get_tensor(item["id"]).astype(np.float32)  # [K, h, w]
@@ -25,5 +27,5 @@ def refined_labels(shard: Path, item: dict, photo: Path, test: TestJob) -> np.nd
         scores = np.exp(scores - scores.max(0))
         scores /= scores.sum(0)
         wrapped = PROFILES[test.profile].wrapped_crf_image
-        scores = crf_probabilities(read_image(photo), scores, test.crf, wrapped)
+        scores = crf_probabilities(read_image(photo, turned), scores, test.crf, wrapped)
     return np.array(item["classes"], np.uint8)[scores.argmax(0)]

@@ -134,7 +134,7 @@ def write_scores(
         for path, (part, parameters) in missing.items():
             tensors: dict[str, torch.Tensor] = {}
             items: list[dict] = []
-            for ids, group in same_size((image_id, read_image(photo)) for image_id, photo in part):
+            for ids, group in same_size((i, read_image(photo, pairs.turned)) for i, photo in part):
                 found = compact(merged_logits(model, group, test, passes))
                 for image_id, (classes, scores) in zip(ids, found, strict=True):
                     tensors[image_id] = scores
@@ -151,7 +151,7 @@ def read_manifests(shards: Iterable[Path]) -> Iterator[tuple[Path, dict]]:
 
 
 def labelled(
-    jobs: Iterable[tuple[Path, dict, Path]], test: TestJob, processes: int
+    jobs: Iterable[tuple[Path, dict, Path]], test: TestJob, processes: int, turned: bool = False
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (id, class numbers [H, W] uint8) for (shard, item, photo), in order.
 
@@ -159,13 +159,14 @@ def labelled(
     """
     if processes == 1:
         for shard, item, photo in jobs:
-            yield item["id"], refined_labels(shard, item, photo, test)
+            yield item["id"], refined_labels(shard, item, photo, test, turned)
         return
     waiting: deque[tuple[str, Future]] = deque()
     # spawn: forking a process in which torch has threads or a GPU may hang
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         for shard, item, photo in jobs:
-            waiting.append((item["id"], pool.submit(refined_labels, shard, item, photo, test)))
+            future = pool.submit(refined_labels, shard, item, photo, test, turned)
+            waiting.append((item["id"], future))
             while len(waiting) > 4 * processes or (waiting and waiting[0][1].done()):
                 done, future = waiting.popleft()
                 yield done, future.result()

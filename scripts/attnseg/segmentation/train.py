@@ -124,7 +124,7 @@ def runner_options(
     A dict, not a Config, in which mmengine would spend seconds on pretty-printing every path.
     """
     s = settings
-    load = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
+    load = [{"type": "LoadPhoto", "turn": pairs.turned}, {"type": "LoadAnnotations"}]
     pack = [{"type": "PackSegInputs"}]
     model = model_config(s, len(classes))
     load_training, pack_training = load, pack
