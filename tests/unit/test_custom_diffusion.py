@@ -471,6 +471,26 @@ def test_images_of_the_class_are_generated_once_and_the_same_after_an_interrupti
     assert again.keys() == first.keys() and not set(again.values()) & set(first.values())
 
 
+@torch.no_grad()
+def test_images_of_the_class_are_those_of_ddim_without_clipping(backbone, tmp_path):
+    """Two steps of DDIM with guidance by hand; predicted latents go beyond [-1, 1]."""
+    (path,) = cd.regularisation_images(
+        backbone, "cat", tmp_path, 1, SETTINGS.but(size=64), steps=2, log=lambda line: None
+    )
+    text = [backbone.encode_text([prompt]) for prompt in ("", SETTINGS.prompt.format("cat"))]
+    alphas = backbone.scheduler.alphas_cumprod
+    generator = generator_of(SETTINGS.seed, "class", "cat", path.name)
+    latents = torch.randn(1, *backbone.shape_of((64, 64)), generator=generator)
+    for t, before in ((501, 1), (1, 0)):
+        without, given = (backbone.denoise(latents, t, part) for part in text)
+        noise = without + 6 * (given - without)
+        clean = (latents - (1 - alphas[t]).sqrt() * noise) / alphas[t].sqrt()
+        assert clean.abs().max() > 1
+        latents = alphas[before].sqrt() * clean + (1 - alphas[before]).sqrt() * noise
+    difference = backbone.decode(latents)[0].astype(int) - np.array(Image.open(path))
+    assert np.abs(difference).max() <= 1
+
+
 def test_given_images_of_the_class_are_used_as_they_are(backbone, photos):
     paths = cd.regularisation_images(backbone, "cat", photos["class"], 200, SETTINGS)
     assert sorted(path.name for path in paths) == ["0.png", "1.png", "2.png"]

@@ -88,8 +88,9 @@ def test_names_of_evaluations_are_the_agreed_ones():
     assert set(evaluations_needed("voc_coco_table2")) == {
         *(f"masks/voc/trainaug/{name}/none" for name in ("base", "official")),
         *(f"masks/voc/trainaug/{name}/crf" for name in ("base", "official")),
-        *(f"masks/coco/train/{name}/coco_none" for name in ("once", "official_once")),
-        *(f"masks/coco/train/{name}/coco_crf" for name in ("once", "official_once")),
+        *("masks/coco/train/once/coco_none", "masks/coco/train/once/coco_crf"),
+        "masks/coco/train/official_once/official_coco_none",
+        "masks/coco/train/official_once/official_coco_crf",
     }
     assert evaluations_needed("voc_table3") == [
         *("segmentors/deeplabv2_voc/val", "segmentors/deeplabv2_voc/test"),

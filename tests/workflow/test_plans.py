@@ -128,12 +128,18 @@ def test_rows_of_the_authors_profile_cost_nothing_until_all_is_asked_for(plan):
     assert "--labels mask" in command and '"profile":"official"' in command
 
 
-def test_cocos_masks_have_the_authors_background_score_at_the_paper_scale_alone(plan):
+def test_cocos_masks_have_the_authors_background_score_but_for_the_papers_profile_in_miniature(
+    plan,
+):
     target = "evaluation/masks/coco/train/once/coco_crf/metrics.json"
     _, output = plan(f"work/{target}", "--cores", "all", "--resources", "gpu=1")
     assert """--settings '{"background":{"threshold":0.7},"version":1}'""" in output
     _, output = plan(f"work/mini/{target}", "--cores", "all", *MINI)
     assert "threshold" not in re.search(r"python scripts/refine_masks.py .*", output)[0]
+    target = target.replace("once/coco_crf", "official_once/official_coco_crf")
+    _, output = plan(f"work/mini/{target}", "--cores", "all", *MINI)
+    command = re.search(r"python scripts/refine_masks.py .*", output)[0]
+    assert '"background":{"threshold":0.7}' in command and '"profile":"official"' in command
     _, output = plan("results/coco_table4.csv", "--cores", "all", "--resources", "gpu=1")
     trained = re.search(
         r"python scripts/train_segmentor.py .*segmentors/deeplabv2_coco/.*", output

@@ -180,7 +180,8 @@ def _background(metrics: Mapping, expected: float) -> list[str]:
     if used == expected:
         return []
     return [
-        f"{metrics['dataset']}'s background score is ({used:g} - max)², not ({expected:g} - max)²"
+        f"{metrics['dataset']}'s background score is ({used:g} - max)², not ({expected:g} - max)², under "
+        f"the profile `{options.get('profile', 'paper')}`"
     ]
 
 

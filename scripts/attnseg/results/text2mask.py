@@ -49,10 +49,13 @@ def _masks(
 
 
 def _official(ours: dict[Cell, Source]) -> dict[Cell, Source]:
-    """The same cells under the profile of the authors' code: in variants `official_...`."""
+    """The same cells under the profile of the authors' code: in variants, and COCO's refinements, of
+    names that begin with it."""
 
     def evaluation(name: str) -> str:
         found = Evaluation.parse(name)
+        if found.dataset == "coco":
+            found = replace(found, postprocessing=f"official_{found.postprocessing}")
         variant = "official" if found.method == "base" else f"official_{found.method}"
         return str(replace(found, method=variant))
 
