@@ -39,8 +39,8 @@ def training(segmentor: str, **more: str) -> Planned:
 # Estimates of an audit of the paper scale, in GPU hours of one A100, and the settings that it had
 AUDITED = """
 segmentors:
-  deeplabv2_voc: {batch: 10, iterations: 20000}
-  deeplabv2_coco: {batch: 10, iterations: 100000, crop: 321}
+  deeplabv2_voc: {batch: 10, accumulate: 1, iterations: 20000}
+  deeplabv2_coco: {batch: 10, accumulate: 1, iterations: 100000, crop: 321}
   attn2mask_beco_voc_168679: {epochs: null, iterations: 52910}
   attn2mask_beco_voc_10000: {epochs: null, iterations: 25000}
 """

@@ -187,7 +187,7 @@ class Work:
         else:
             images = self.jobs.data.images(training.dataset, training.split)
         settings = segmentor_job(self.config, segmentor).with_iterations(images)
-        crops = settings.iterations * getattr(settings, "images_per_update", settings.batch)
+        crops = settings.iterations * settings.images_per_update
         kind = "beco" if settings.learner == "beco" else settings.architecture
         return {f"megapixel of {kind}": crops * settings.crop**2 / 1e6}
 
