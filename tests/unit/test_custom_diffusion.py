@@ -380,6 +380,15 @@ def test_one_photo_and_unreadable_photos_are_refused(tmp_path):
         cd.concepts_from([tmp_path], ["cat"], ["<new1>"])
 
 
+def test_photos_of_any_format_are_learnt_from_and_other_files_named(tmp_path, capsys):
+    for name in ("0.png", "1.WEBP", "2.tif"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("hello")
+    (concept,) = cd.concepts_from([tmp_path], ["cat"], ["<new1>"])
+    assert [path.name for path in concept.photos] == ["0.png", "1.WEBP", "2.tif"]
+    assert "left out, no photos: notes.txt" in capsys.readouterr().err
+
+
 def test_missing_and_damaged_weights_are_named(tmp_path, learnt):
     with pytest.raises(UserError, match="no finished personal weights"):
         read_personal(tmp_path / "none")

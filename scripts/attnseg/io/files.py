@@ -11,7 +11,9 @@ from pathlib import Path
 
 from attnseg.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm",
+)  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ cross-attention are trained, with prior preservation on images of the class. The
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -65,6 +66,9 @@ def concepts_from(
                 f"{folder}: {len(found)} photo{'' if len(found) == 1 else 's'} of the subject; at "
                 "least 2 are needed, 5 to 10 are better"
             )
+        others = sorted({path.name for path in set(Path(folder).glob("[!.]*")) - set(found)})
+        if others:
+            print(f"{folder}: left out, no photos: {', '.join(others)}", file=sys.stderr)
         for path in found:
             read_image(path)
         concepts.append(Concept(token, word, tuple(found)))
@@ -116,7 +120,7 @@ class _Photos:
 
     def photo(self, path: Path) -> torch.Tensor:
         if path not in self.squares:
-            self.squares[path] = central_square(read_image(path), self.size)
+            self.squares[path] = central_square(read_image(path, turn=True), self.size)
         return self.squares[path]
 
     def posterior(self, path: Path, flipped: bool) -> Posterior:
