@@ -640,11 +640,11 @@ def test_an_interrupted_evaluation_keeps_its_scores_and_masks(trained, toy, tmp_
     assert run(lambda: evaluate_segmentor.main([*arguments, str(tmp_path / "whole")])) == 0
     refine, seen = predict.refined_labels, []
 
-    def refined(shard, item, photo, test):
+    def refined(shard, item, *others):
         if len(seen) == 4:
             raise KeyboardInterrupt
         seen.append(item["id"])
-        return refine(shard, item, photo, test)
+        return refine(shard, item, *others)
 
     output = tmp_path / "resumed"
     monkeypatch.setattr(predict, "refined_labels", refined)
