@@ -51,13 +51,10 @@ def class_images(
         return tuple(given)
     made_with = {
         "base": base, "prompt": prompt, "steps": steps, "guidance": guidance, "size": size, "seed": seed,
-        "clip_sample": False,
     }  # fmt: skip
     start_folder(folder, made_with, ("generated-*.png",))
     paths = [folder / f"generated-{i:05d}.png" for i in range(count)]
-    # latents are not confined to [-1, 1], where DDIM clips them if a model's scheduler does not say
-    scheduler = DDIMScheduler.from_config(backbone.scheduler.config, clip_sample=False)
-    pipe = backbone.pipeline(scheduler)
+    pipe = backbone.pipeline(DDIMScheduler.from_config(backbone.scheduler.config))
     pipe.set_progress_bar_config(disable=True)
 
     def draw(part: Sequence[Path]) -> None:

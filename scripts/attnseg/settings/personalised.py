@@ -1,6 +1,6 @@
 """Settings of personalised segmentation (Mug19)."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -23,8 +23,6 @@ Token = Annotated[str, Field(pattern=r"^<[^<>\s]+>$")]
 
 class ClassImages(Settings):
     """Images of a subject's class, for prior preservation."""
-
-    version: ClassVar[int] = 2
 
     prompt: str = key("photo of a {}", "The prompt of photos, with {} for the subject.")
     size: Count | None = key(None, "Side of the square photos in pixels; null for the model's own.")
