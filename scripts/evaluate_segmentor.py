@@ -126,6 +126,8 @@ def main(argv: list[str] | None = None) -> int:
         compare(image_id, labels)
     if args.submission:
         write_submission(args.submission, files)
+    if args.record:
+        write_json(args.record, {"archive": str(args.submission), "photos": len(files)})
     if args.output:
         tp, fp, fn = (np.stack(a) for a in zip(*(found[i] for i in pairs.ids), strict=True))
         trained, tested = about.get("precision"), manifests[0][1]["precision"]
