@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.output:
         write(plain, args.output)
         data = read_mug19(args.output)
-    sizes = ", ".join(f"{name}: {{images: {n}}}" for name, n in data.split_sizes().items())
+    sizes = ", ".join(f"{name}: {{images: {n}}}" for name, n in data.split_sizes().items() if n)
     print(
         f"{len(data.subjects)} subjects, {len(data.scenes)} scenes, {len(data.views())} views\n"
         f"datasets: {{mug19: {{root: {args.output or '...'}, splits: {{{sizes}}}}}}}"

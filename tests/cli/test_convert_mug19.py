@@ -63,7 +63,9 @@ def test_plain_folders_become_our_layout(plain, tmp_path, capsys):
     output = tmp_path / "mug19"
     assert convert_mug19.main([str(plain), "--output", str(output)]) == 0
     said = capsys.readouterr().out
-    assert "3 subjects, 1 scenes, 2 views" in said and "visual_distractor: {images: 0}" in said
+    assert (
+        "3 subjects, 1 scenes, 2 views" in said and "splits: {all: {images: 1}, semantic_" in said
+    )
     data = read_mug19(output)
     assert data.instances("desk") == ["red", "blue"]
     assert [(t.instance, t.subject, t.variant) for t in data.triplets] == [

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tarfile
 import zipfile
 
 import pytest
@@ -41,19 +42,15 @@ def photos(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_default_targets_end_without_voc_s_photos_of_test(run_own, photos, tiny_sd, tmp_path):
-    done = run_own(
-        {
-            "device": "cpu",
-            "resources": {"gpu_per_job": 0},
-            "model": {"path": str(tiny_sd), "revision": None},
-            "datasets": photos,
-            "extraction": {"noises": 1, "resize": "none"},
-            "segmentors": {
-                "deeplabv2_voc": SMALL,
-                "deeplabv2_coco": {"iterations": 2},
-            },
-        }
-    )
+    own = {
+        "device": "cpu",
+        "resources": {"gpu_per_job": 0},
+        "model": {"path": str(tiny_sd), "revision": None},
+        "datasets": photos,
+        "extraction": {"noises": 1, "resize": "none"},
+        "segmentors": {"deeplabv2_voc": SMALL, "deeplabv2_coco": {"iterations": 2}},
+    }
+    done = run_own(own)
     results = tmp_path / "results"
     assert done.returncode == 0, done.stderr[-3000:]
     with open(results / "voc_table3.csv", newline="") as file:
@@ -75,3 +72,11 @@ def test_the_default_targets_end_without_voc_s_photos_of_test(run_own, photos, t
         "snakemake --force results/submissions/deeplabv2_voc/test.json --cores all",
     ):
         assert said in page.decode(), said
+
+    # the photos come later: the command makes the archive
+    lists = tmp_path / "resources/VOCdevkit/VOC2012/ImageSets/Segmentation"
+    (lists / "test.txt").write_text((lists / "val.txt").read_text())
+    done = run_own(own, "--force", "results/submissions/deeplabv2_voc/test.json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    with tarfile.open(results / "submissions/deeplabv2_voc/test.tgz") as archive:
+        assert len(archive.getnames()) == VOC["val"][1]
