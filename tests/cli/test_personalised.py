@@ -501,7 +501,7 @@ def test_mistakes_about_one_photo_are_one_line(world, personal, tiny_sd, tmp_pat
     assert "1 or more" in said(*asked(world, mine, tmp_path, query, "--instances", "0"))
     assert "no such" in said(*asked(world, mine, tmp_path, query, "--model", tmp_path / "none"))
     both = asked(world, mine, tmp_path, query, "--classes", "mug")
-    assert "either --classes, or --personal" in said(*both)
+    assert "either --classes (or --labels), or --personal" in said(*both)
     assert "--query" in said(*both[:3], *both[5:-2])
     other = tmp_path / "other"
     other.mkdir()

@@ -176,7 +176,7 @@ def test_words_of_ones_own_reach_the_query(folder, segment, monkeypatch):
     def seen(backbone, samples, options, size):
         from attnseg.text2mask.extract import queries_of
 
-        asked.append(queries_of(samples[0].classes, options)[0][1].text)
+        asked.append(queries_of(backbone, samples[0].classes, options)[0][1].text)
         return maps_of(backbone, samples, options, size)
 
     monkeypatch.setattr(photos, "maps_of", seen)

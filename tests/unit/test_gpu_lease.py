@@ -123,6 +123,9 @@ def test_the_program_of_every_rule_with_a_gpu_claims_it():
         if not re.search(r"^ +gpu=0,", body, re.M):
             programs.add(re.search(r"<scripts>/(\w+)\.py", body)[1])
     programs.remove("train_custom_diffusion")  # attnseg/app/subject
+    programs -= {"predict_segmentor", "evaluate_segmentor"}
+    predict = (SCRIPTS / "attnseg/segmentation/predict.py").read_text()  # of both
+    assert "claim_device(device)" in predict
     assert len(programs) >= 10
     for program in programs:
         assert "claim_device(args.device" in (SCRIPTS / f"{program}.py").read_text(), program
