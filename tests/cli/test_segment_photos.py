@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnseg.app import command, photos
+from attnseg.app import command, folders, photos
 from attnseg.errors import run
 
 
@@ -81,8 +81,8 @@ def test_finished_masks_are_kept_and_changed_photos_made_again(
     Image.new("RGB", (64, 64), "red").save(folder / "a.png")
     (tmp_path / "masks" / "e.png").unlink()
     seen = []
-    read = photos.read_image
-    monkeypatch.setattr(photos, "read_image", lambda path, turn: seen.append(path.name) or read(path, turn))  # fmt: skip
+    read = folders.read_image
+    monkeypatch.setattr(folders, "read_image", lambda path, turn: seen.append(path.name) or read(path, turn))  # fmt: skip
     assert segment(folder, "--classes", "dog") == 0
     assert seen == ["a.png", "e.png"]
     assert "3 finished before, and kept" in capsys.readouterr().out

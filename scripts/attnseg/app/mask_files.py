@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attnseg.app import overlay
-from attnseg.text2mask.sizes import enlarged_labels, photo_scores
+from attnseg.app.folders import write_entry
+from attnseg.core.sizes import enlarged_labels
+from attnseg.text2mask.sizes import photo_scores
 
 
 @dataclass
@@ -34,16 +35,5 @@ def write(unit: Unit) -> dict:
         shown = numbers[scores.argmax(0)]
     else:
         labels, shown = np.zeros(unit.size, np.uint8), np.zeros(unit.image.shape[:2], np.uint8)
-    overlay.write_overlay(
-        unit.output / "overlays" / f"{unit.id}.jpg", unit.image, shown, unit.numbers
-    )
-    overlay.write_mask(unit.output / f"{unit.id}.png", labels)
-    counts = np.bincount(labels.ravel(), minlength=256) / labels.size
-    return {
-        "size": list(unit.size),
-        "shares": {
-            name: round(100 * float(counts[n]), 2)
-            for n, name in {0: "background", **unit.numbers}.items()
-        },
-        "skipped": unit.item["skipped"],
-    }
+    entry = write_entry(unit.output, unit.id, unit.image, shown, labels, unit.numbers)
+    return entry | {"skipped": unit.item["skipped"]}

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from attnseg.backbones.interface import Backbone
+from attnseg.core.sizes import enlarged, reduced
 from attnseg.errors import UserError
 from attnseg.text2mask.extract import Options, Sample, extract, options_for
-from attnseg.text2mask.sizes import enlarged, photo_scores, reduced
+from attnseg.text2mask.sizes import photo_scores
 
 
 def segment(
