@@ -17,6 +17,8 @@ from attnseg.errors import run
 COMMANDS = {
     "segment": "segment photos by naming what is in them",
     "init": "start a project of your own photos: masks and a segmentor",
+    "export": "masks or a segmentor in the formats of other tools",
+    "predict": "masks of photos by a segmentor of your own, as ONNX",
     "train-subject": "learn a thing of your own from photos of it",
     "tables": "print tables, and the ledger of claims",
     "config": "print a configuration with every key as it stands",
