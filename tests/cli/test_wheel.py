@@ -76,8 +76,8 @@ def test_the_wheel_holds_the_package_and_no_program(wheel):
     assert sum("/templates/" in name for name in names) == 4
 
 
-def test_pip_takes_the_lock_as_constraints_for_every_extra(wheel):
-    """Nothing is left to fetch: all that the package and its extras want is here, as locked."""
+def test_pip_takes_the_lock_as_constraints_for_every_extra_of_the_workflow(wheel):
+    """Nothing is left to fetch: all that the package and these extras want is here, as locked."""
     asked = f"attnseg[crf,figures,segmentation] @ {wheel.as_uri()}"
     said = pip("install", "--dry-run", "-c", str(LOCK), asked)
     assert "Would install attnseg-" in said and len(said.split("Would install ")[1].split()) == 1

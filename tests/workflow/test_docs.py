@@ -151,6 +151,31 @@ def test_the_readme_s_photos_of_the_mini_world_are_segmented_as_they_are(tmp_pat
         for number, expected in enumerate(numbers):
             ours, theirs = mask == number, truth == expected
             assert (ours & theirs).sum() > 0.6 * (ours | theirs).sum(), expected
+    exports = [words for words in commands("attnseg") if words[1:3] == ["export", "masks"]]
+    assert len(exports) == 3
+    for words in exports:
+        assert command.main(words[1:]) == 0
+        assert Path(words[-1]).exists()
+
+
+def test_the_readme_s_segmentor_is_exported_and_predicts(tmp_path, monkeypatch):
+    pytest.importorskip("onnx", reason="the extra `onnx`, not in the lock")
+    pytest.importorskip("onnxruntime", reason="the extra `onnx`, not in the lock")
+    from attnseg.segmentation.model import build_model, save_segmentor
+    from attnseg.settings import read_segmentor
+
+    (export,) = [w for w in commands("attnseg") if w[1] == "export" and "onnx" in w]
+    (predict,) = [w for w in commands("attnseg") if w[1] == "predict"]
+    settings = read_segmentor({"backbone": "resnet18", "width": 8, "stem": "small"})
+    model = build_model(settings, len(VOC.class_names))
+    save_segmentor(tmp_path / export[2], model, settings, classes=VOC.class_names)
+    photo = Path(predict[2].replace("*", "0"))
+    (tmp_path / photo).parent.mkdir(parents=True)
+    Image.new("RGB", (60, 40)).save(tmp_path / photo)
+    monkeypatch.chdir(tmp_path)
+    for words in (export, predict):
+        assert command.main(words[1:]) == 0
+    assert Image.open(Path(predict[-1], f"{photo.stem}.png")).size == (60, 40)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
