@@ -68,7 +68,7 @@ def exported(tmp_path_factory):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_are_those_of_torch_at_any_size(exported, name):
-    from attnseg.app.predict import logits_of, opened
+    from attnseg.app.onnx_segmentor import logits_of, opened
     from attnseg.segmentation.model import load_segmentor
 
     weights, file = exported(name)
@@ -129,7 +129,7 @@ def photos(tmp_path) -> Path:
 
 @pytest.mark.parametrize("classes", [CLASSES, CLASSES[1:]])
 def test_a_folder_of_photos_becomes_one_of_masks(exported, photos, tmp_path, capsys, classes):
-    from attnseg.app.predict import logits_of, opened
+    from attnseg.app.onnx_segmentor import logits_of, opened
 
     _, file = exported("deeplabv2", classes)
     output = tmp_path / "masks"
@@ -199,7 +199,7 @@ def test_predict_imports_numpy_and_pillow_alone():
     """onnxruntime comes when the segmentor is opened; all else is Python's or this package's."""
     code = (
         "import sys; before = set(sys.modules)\n"
-        "from attnseg.app import command, predict\n"
+        "from attnseg.app import command, onnx_segmentor, predict\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
         "print(sorted(new - set(sys.stdlib_module_names) - {'attnseg'}))"
     )

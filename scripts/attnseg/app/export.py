@@ -74,8 +74,13 @@ def main(args: argparse.Namespace) -> int:
         )
     if args.format == "onnx":
         from attnseg.app.overlay import COLOURS, hexadecimal
-        from attnseg.segmentation.to_onnx import write_onnx
 
+        try:
+            from attnseg.segmentation.to_onnx import write_onnx
+        except ImportError as error:
+            raise UserError(
+                f"--format onnx needs the extra `segmentation` ({error}): the README says how to install it"
+            ) from None
         palette = [hexadecimal(number) for number in range(len(COLOURS))]
         about = write_onnx(args.source, args.output, palette)
         print(f"{args.output}: {len(about['classes'])} classes; use it with `attnseg predict`")
