@@ -69,6 +69,16 @@ def test_one_sample_that_does_not_fit_is_one_line():
     assert "\n" not in str(error.value)
 
 
+def test_a_training_s_batches_are_never_of_one_image():
+    """Whose branch of DeepLabv3+ has one value per channel, which batch norm refuses."""
+
+    def work(part):
+        raise torch.OutOfMemoryError("injected")
+
+    with pytest.raises(UserError, match="does not hold 3 images at a time"):
+        list(Batches(6, "image", least=2).over([1, 2, 3, 4, 5, 6], work))
+
+
 def test_parts_that_add_up_begin_again_from_nothing():
     total = []
 
@@ -202,7 +212,7 @@ def test_a_segmentor_s_update_is_that_of_the_whole_batch():
         assert tried[0] == 4
         return model.state_dict(), float(logged["loss"])
 
-    (whole, loss), (halved, same) = updated(4), updated(1)
+    (whole, loss), (halved, same) = updated(4), updated(2)
     assert same == pytest.approx(loss, rel=1e-5)
     for name, value in whole.items():
         torch.testing.assert_close(halved[name], value, rtol=1e-4, atol=1e-6)

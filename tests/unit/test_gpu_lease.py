@@ -77,6 +77,21 @@ def test_a_device_that_the_scheduler_set_is_kept(monkeypatch, tmp_path):
             pass
 
 
+def test_two_processes_share_a_list_of_devices(monkeypatch, tmp_path):
+    """A person's CUDA_VISIBLE_DEVICES=0,1 for jobs that take one each."""
+    monkeypatch.setenv("ATTNSEG_GPUS", "GPU-a,GPU-b,GPU-c")
+    monkeypatch.setenv(gpu.VISIBLE, "1,GPU-c")
+    assert gpu.by_uuid(["1", "GPU-c"]) == ["GPU-b", "GPU-c"]
+    log = tmp_path / "log"
+    children = [hold(log, 0.5) for _ in range(2)]
+    assert [child.wait(20) for child in children] == [0, 0]
+    held = {line.split()[2] for line in log.read_text().splitlines() if "has" in line}
+    assert held == {"GPU-b", "GPU-c"}
+    with gpu.lease() as devices:
+        assert devices[0] in ("GPU-b", "GPU-c") and os.environ[gpu.VISIBLE] == devices[0]
+    assert os.environ[gpu.VISIBLE] == "1,GPU-c"
+
+
 def test_more_devices_than_there_are_is_refused(monkeypatch):
     with pytest.raises(UserError, match="3 GPUs requested and this machine has 2"), gpu.lease(3):
         pass

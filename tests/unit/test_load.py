@@ -226,6 +226,35 @@ def test_only_what_is_read_is_asked_of_the_hub(monkeypatch, original):
         assert not taken(file)
 
 
+def test_half_precision_is_fetched_where_there_is_nothing_else(monkeypatch, folder):
+    """A repository whose U-Net has fp16 weights alone."""
+    import fnmatch
+
+    repository = folder.with_name("repository")
+    shutil.copytree(folder, repository)
+    unet = repository / "unet"
+    name = "diffusion_pytorch_model"
+    (unet / f"{name}.safetensors").rename(unet / f"{name}.fp16.safetensors")
+    fetched = folder.with_name("fetched")
+
+    def fetch(name, revision, local_dir, allow_patterns, ignore_patterns):
+        for path in repository.rglob("*"):
+            file = path.relative_to(repository).as_posix()
+            allowed = any(fnmatch.fnmatch(file, p) for p in allow_patterns)
+            if (
+                path.is_file()
+                and allowed
+                and not any(fnmatch.fnmatch(file, p) for p in ignore_patterns)
+            ):
+                (fetched / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, fetched / file)
+        return str(fetched)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    backbone = load_backbone("some/model", "133a221b", device="cpu")
+    assert backbone.hashes()["unet/diffusion_pytorch_model.fp16.safetensors"]
+
+
 def test_hashes_are_those_of_the_weight_files(folder):
     hashes = weight_hashes(folder)
     assert set(hashes) == {

@@ -338,6 +338,9 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
             train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert not output.exists()
     assert len(list(tmp_path.glob("training-*"))) == 1
+    moved = tmp_path.with_name(f"{tmp_path.name} moved")  # as a clone that was renamed
+    tmp_path.rename(moved)
+    output = moved / "weights.safetensors"
     train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert "resumed after iteration 3" in capsys.readouterr().out
     expected, resumed = (load_segmentor(p)[0].state_dict() for p in (trained, output))

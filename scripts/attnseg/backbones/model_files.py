@@ -34,11 +34,11 @@ def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
     """Download a model from the hub to `folder` or the hub's cache; existing files are kept.
 
     The index comes first, so that an unknown family is refused before its weights are downloaded.
-    Pickles and the safety checker are left out.
+    Pickles and the safety checker are left out, and weights in half precision unless there are no others.
     """
     from huggingface_hub import snapshot_download
 
-    def download(patterns: list[str]) -> Path:
+    def download(patterns: list[str], ignored: list[str] = HUB_IGNORED) -> Path:
         try:
             return Path(
                 snapshot_download(
@@ -46,7 +46,7 @@ def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
                     revision=revision,
                     local_dir=folder,
                     allow_patterns=patterns,
-                    ignore_patterns=HUB_IGNORED,
+                    ignore_patterns=ignored,
                 )
             )
         except Exception as error:  # network, cache and hub raise many types
@@ -65,7 +65,13 @@ def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
             patterns += [f"{component}/config.json", f"{component}/*.safetensors*"]
         else:
             patterns.append(f"{component}/*")
-    return download(patterns)
+    download(patterns)
+    halves = [
+        f"{component}/*.fp16*.safetensors*"
+        for component in components(found)
+        if is_network(component) and not weight_files(found, component)
+    ]
+    return download(halves, []) if halves else found
 
 
 def read_index(folder: Path) -> dict:

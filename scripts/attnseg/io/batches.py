@@ -25,12 +25,13 @@ Items = TypeVar("Items", bound=Samples)
 class Batches:
     """A batch size, halved for good whenever memory runs out.
 
-    `what` names one sample in messages.
+    `what` names one sample in messages; `least` is the smallest size that works.
     """
 
-    def __init__(self, size: int, what: str = "sample"):
+    def __init__(self, size: int, what: str = "sample", least: int = 1):
         self.size = size
         self.what = what
+        self.least = least
 
     def over(self, items: Items, work: Callable[[Items], Result]) -> Iterator[tuple[Items, Result]]:
         """Each run of `items`, in order, and what `work` makes of it.
@@ -71,10 +72,11 @@ class Batches:
             return True, work(part)
         except torch.OutOfMemoryError:
             pass  # the failed pass's memory is freed only once the exception is gone
-        if len(part) == 1:
+        if len(part) < 2 * self.least:
+            count = f"one {self.what}" if self.least == 1 else f"{len(part)} {self.what}s"
             raise UserError(
-                f"the GPU's memory does not hold one {self.what} at a time: use a GPU with more "
-                "memory or smaller images"
+                f"the GPU's memory does not hold {count} at a time: use a GPU with more memory or "
+                "smaller images"
             )
         torch.cuda.empty_cache()
         self.size = len(part) // 2

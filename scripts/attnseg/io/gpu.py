@@ -2,7 +2,8 @@
 
 `snakemake --resources gpu=2` runs two jobs at a time but assigns them no GPU. A lease does: there is
 one lock file per device, held by `flock`, so that the kernel releases it however the process dies.
-If a scheduler such as SLURM has set CUDA_VISIBLE_DEVICES, that is used and nothing is locked.
+If a scheduler such as SLURM has set CUDA_VISIBLE_DEVICES to as many as a job needs, that is used and
+nothing is locked; of a longer list, such as a person's, the job takes what is free.
 """
 
 import fcntl
@@ -74,24 +75,22 @@ def lease(count: int = 1, *, wait: float = 0.2) -> Iterator[list[str]]:
     """Reserve `count` GPUs and list them in CUDA_VISIBLE_DEVICES while the block runs.
 
     Enter it before CUDA is first used: a process reads the variable once. If the variable is already
-    set, its devices are yielded unchanged. While too few devices are free, this retries about every
-    `wait` seconds. It takes all or none, so that two processes never wait for each other.
+    set, its devices are yielded unchanged, or if it lists more than `count`, reserved among these.
+    While too few devices are free, this retries about every `wait` seconds. It takes all or none, so that two processes never wait for each other.
 
     Raises:
         UserError: if the machine has fewer than `count` GPUs.
     """
-    if VISIBLE in os.environ:
-        given = [device for device in os.environ[VISIBLE].split(",") if device]
-        if 1 < count != len(given):
+    listed = os.environ.get(VISIBLE)
+    given = [device for device in (listed or "").split(",") if device]
+    if count == 0 or (listed is not None and len(given) <= count):  # a scheduler's choice
+        if given and len(given) < count:
             raise UserError(
                 f"{count} GPUs requested and {VISIBLE} lists {len(given)}; {HOW_WITHOUT}"
             )
         yield given
         return
-    if count == 0:
-        yield []
-        return
-    every = devices()
+    every = by_uuid(given) if given else devices()
     if len(every) < count:
         have = f"this machine has {len(every)}" if every else _why_none()
         raise UserError(f"{count} GPU{'s' * (count > 1)} requested and {have}; {HOW_WITHOUT}")
@@ -108,7 +107,10 @@ def lease(count: int = 1, *, wait: float = 0.2) -> Iterator[list[str]]:
         try:
             yield mine
         finally:
-            os.environ.pop(VISIBLE, None)
+            if listed is None:
+                os.environ.pop(VISIBLE, None)
+            else:
+                os.environ[VISIBLE] = listed
 
 
 def devices() -> list[str]:
@@ -127,6 +129,16 @@ def devices() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return parse_listing(listing)
+
+
+def by_uuid(names: list[str]) -> list[str]:
+    """The same devices by UUID, so that locks do not depend on how they are called.
+
+    Numbers are positions in nvidia-smi's listing, as with CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    """
+    every = devices()
+    numbered = {str(number): uuid for number, uuid in enumerate(every)}
+    return [numbered.get(name, name) for name in names]
 
 
 def parse_listing(listing: str) -> list[str]:

@@ -126,7 +126,9 @@ class GradientAccumulation:
     def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Any]:
         """As mmengine's: one update, and the losses for its log."""
         count = len(data["inputs"])
-        self.passes = self.passes or Batches(math.ceil(count / self.accumulate), "training image")
+        if self.passes is None:
+            size = math.ceil(count / self.accumulate)
+            self.passes = Batches(size, "training image", least=min(2, size))  # 2 for batch norm
 
         def backward(rows: range) -> dict[str, Tensor]:
             part = {name: [values[row] for row in rows] for name, values in data.items()}

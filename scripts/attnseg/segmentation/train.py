@@ -72,6 +72,9 @@ def train(
         "pretrained": pretrained_hash(settings.pretrained),
     }
     folder = output.parent / f"training-{parameters_hash(identity)}"
+    last = folder / "last_checkpoint"
+    if last.is_file():  # holds a path, and the folder may have been moved since
+        last.write_text(str((folder / Path(last.read_text()).name).absolute()))
     options = runner_options(settings, pairs, classes, folder, device, validation, processes)
     runner = Runner(**options)
     model = runner.model.module if processes > 1 else runner.model
