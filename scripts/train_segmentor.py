@@ -79,7 +79,6 @@ def main(argv: list[str] | None = None) -> int:
         classes, pairs = listed_pairs(args.dataset, args.train_images, *masks)
     else:
         classes, pairs = split_pairs(args.dataset, args.root, args.train_split, *masks)
-    settings = settings.with_iterations(len(pairs.ids))
     pairs.check("make the masks first" if args.train_masks else "check the data set")
     validation = None
     if args.val_split:

@@ -21,7 +21,7 @@ from attnseg.segmentation.cotraining import NOTHING, LabelledPhotos
 from attnseg.segmentation.data import Pairs, split_pairs
 from attnseg.segmentation.model import build_model, load_pretrained, load_segmentor, read_about
 from attnseg.segmentation.train import runner_options, train
-from attnseg.settings import Segmentor, TestJob, read_segmentor
+from attnseg.settings import TestJob, read_segmentor
 
 CLASSES = ["background", *voc.classes]
 TINY = {
@@ -397,10 +397,9 @@ def test_training_knows_its_iteration_and_its_warm_up(pairs, tmp_path, monkeypat
 
     prepared = beco.Beco.prepared
     monkeypatch.setattr(beco.Beco, "prepared", record)
-    settings = read_segmentor({**TINY, "iterations": 1, "epochs": 1, "beco_warmup": 2})
-    settings = settings.with_iterations(len(pairs.ids))
+    settings = read_segmentor({**TINY, "iterations": 3, "beco_warmup": 2})
     train(settings, pairs, CLASSES, tmp_path / "weights.safetensors")
-    assert seen == [(0, 2, 1), (1, 2, 1), (2, 2, 1)]  # an epoch of six photos in pairs
+    assert seen == [(0, 2, 1), (1, 2, 1), (2, 2, 1)]
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights(
@@ -541,21 +540,12 @@ def test_a_map_of_another_size_is_refused_in_one_line(toy, tmp_path):
             {"beco_online_labels": "some"},
             "segmentor.beco_online_labels: 'some' is not one of mixed, pasted",
         ),
-        ({"epochs": 0}, "segmentor.epochs: 0 is too small; must be at least 1"),
     ],
 )
 def test_a_wrong_setting_of_beco_is_one_line_that_names_it(values, told):
     with pytest.raises(UserError) as raised:
         read_segmentor({**TINY, **values})
     assert str(raised.value).startswith(told)
-
-
-def test_epochs_count_passes_over_the_images():
-    settings = Segmentor(epochs=80, batch=32)
-    assert settings.with_iterations(10582).iterations == round(80 * 10582 / 32)
-    assert Segmentor(iterations=7).with_iterations(100).iterations == 7
-    with pytest.raises(UserError, match="warmup: 9 must be fewer than the iterations"):
-        Segmentor(epochs=1, warmup=9, batch=2).with_iterations(10)
 
 
 def test_the_configuration_holds_the_published_recipe():

@@ -178,15 +178,7 @@ class Work:
         return {"pass": photos * passes, "class": photos * self.labels(dataset)}
 
     def train_segmentor(self, segmentor: str) -> Units:
-        training = self.jobs.segmentors.training(segmentor)
-        if training.synthesis is not None:
-            images = training.images or self.config["synthesis"][training.synthesis]["count"]
-        elif training.inverted:
-            inversion = training.masks.split("/")[0]
-            images = self.jobs.masks.inverted_images(training.dataset, training.split, inversion)
-        else:
-            images = self.jobs.data.images(training.dataset, training.split)
-        settings = segmentor_job(self.config, segmentor).with_iterations(images)
+        settings = segmentor_job(self.config, segmentor)
         crops = settings.iterations * settings.images_per_update
         kind = "beco" if settings.learner == "beco" else settings.architecture
         return {f"megapixel of {kind}": crops * settings.crop**2 / 1e6}

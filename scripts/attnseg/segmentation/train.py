@@ -48,7 +48,7 @@ def train(
     any number of processes.
 
     Args:
-        settings: with `iterations` resolved (`with_iterations`).
+        settings: of the network and its training.
         pairs: the training photos and masks.
         classes: names, background first where there is one.
         output: a safetensors file.

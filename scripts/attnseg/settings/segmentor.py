@@ -126,11 +126,6 @@ class Segmentor(Settings):
         papers="kazuto1011: 20,000; CLIMS from ImageNet: 30,000; LPCAM on COCO: 100,000; "
         "mmsegmentation: 20,000 or 40,000",
     )
-    epochs: Count | None = key(
-        None,
-        "Passes over the training images, in place of iterations; null to use iterations.",
-        papers="attn2mask, BECO: 80",
-    )
     optimizer: Literal["sgd", "adamw"] = key("sgd", "The optimizer.")
     lr: Positive = key(
         0.00025,
@@ -301,12 +296,6 @@ class Segmentor(Settings):
     @property
     def images_per_update(self) -> int:
         return self.batch * self.accumulate
-
-    def with_iterations(self, images: int) -> Self:
-        """Resolve `epochs`, if set, to `iterations` for that many images."""
-        if self.epochs is None:
-            return self
-        return self.but(iterations=max(1, round(self.epochs * images / self.images_per_update)))
 
 
 class Train(Settings):
