@@ -250,11 +250,6 @@ class Segmentor(Settings):
         multi_scale = self.loss_scales != [1.0]
         if self.architecture == "deeplabv3plus":
             need(not multi_scale, "loss_scales", "[1] for DeepLabv3+")
-            need(
-                self.batch >= 2,
-                "batch",
-                "2 or more for DeepLabv3+, as a branch of it is normalised over the batch",
-            )
         else:
             need(self.auxiliary == 0, "auxiliary", "0 for DeepLabV2")
         if self.multi_grid:
@@ -267,6 +262,10 @@ class Segmentor(Settings):
             need(self.batch >= 2, "batch", "2 or more for beco: images are mixed with each other")
             need(not multi_scale, "loss_scales", "[1] for beco")
             need(self.auxiliary == 0, "auxiliary", "0 for beco")
+        if self.architecture == "deeplabv3plus":
+            need(
+                self.batch >= 2, "batch", "2 or more: DeepLabv3+ normalises a branch over the batch"
+            )
         return self
 
     @property
