@@ -82,6 +82,23 @@ def test_mistakes_are_one_line_and_nothing_is_overwritten(photos, tmp_path, monk
     assert not (tmp_path / "dogs.yaml").exists()
 
 
+def test_classes_alone_go_the_way_of_generated_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--classes", "dog,cat", "--images", 50, "--prompt", "a drawing of {}"]
+    assert init("pets", *words, "--synonyms", "cat=kitten") == 0
+    config = written(Path("pets.yaml"))
+    assert config["synthesis"]["pets"]["count"] == 50
+    train = config["segmentors"]["pets"]["train"]
+    assert (train["synthesis"], train["images"], train["masks"]) == ("pets", 50, "crf")
+    words = [SNAKEMAKE, "-n", "-p", "--snakefile", REPOSITORY / "Snakefile", "--cores", "1"]
+    words += ["--configfile", REPOSITORY / "config" / "config.yaml", "pets.yaml"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "generate_images" in done.stdout and "a drawing of {}" in done.stdout
+    assert init("others", "--classes", "dog", "--labels", "csv") == 1
+    assert "--labels is about photos" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_project_makes_masks_a_segmentor_a_picture_and_measures_them(
     photos, tmp_path, tiny_sd, monkeypatch

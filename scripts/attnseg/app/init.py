@@ -11,6 +11,10 @@ for in every photo, which finds things that are not there.
 
 --masks is a folder of ground-truth masks, <id>.png, 0 the background and 1, 2, ... the classes; with it
 the quality of the masks is measured, and that of the segmentor.
+
+Without --photos the segmentor is trained on generated images and their attention (attn2mask):
+
+    attnseg init pets --classes dog,cat,sofa --images 10000
 """
 
 import argparse
@@ -21,7 +25,7 @@ from pathlib import Path
 import yaml
 
 from attnseg import datasets
-from attnseg.app.options import clone, words_of
+from attnseg.app.options import clone, count, words_of
 from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
 
@@ -30,7 +34,7 @@ LABELS = ("csv", "folders", "all")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="of the project: letters, digits and _")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of the photos")
+    parser.add_argument("--photos", type=Path, help="folder of the photos")
     parser.add_argument("--classes", required=True, help="separated by commas")
     parser.add_argument(
         "--labels",
@@ -45,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--background-words", help="what surrounds the classes (default: Text2Mask's)"
     )
+    parser.add_argument(
+        "--images", type=count, default=10000, help="without photos, how many are generated"
+    )
+    parser.add_argument(
+        "--prompt", default="a photo of {}", help="without photos, their prompt; {} is a class"
+    )
     parser.add_argument("--output", type=Path, help="the file to write (default: <name>.yaml)")
 
 
@@ -55,13 +65,20 @@ def main(args: argparse.Namespace) -> int:
     output = args.output or Path(f"{args.name}.yaml")
     if output.exists():
         raise UserError(f"{output}: exists already; remove it, or name another file with --output")
-    entry = dataset_of(args)
-    text = project(args.name, entry)
+    if args.photos is None:
+        entry = words_alone(args)
+        text = written(generated_parts(args.name, entry, args.images))
+        print(f"{output}: {args.images} generated images, {len(entry['classes'])} classes")
+    else:
+        entry = dataset_of(args)
+        text = written(photo_parts(args.name, entry))
+        photos = entry["splits"]["train"]["images"]
+        print(
+            f"{output}: {photos} photos, {len(entry['classes'])} classes, labels: {entry['labels']}"
+        )
     with write_atomically(output) as partial:
         partial.write_text(text)
-    count = entry["splits"]["train"]["images"]
-    print(f"{output}: {count} photos, {len(entry['classes'])} classes, labels: {entry['labels']}")
-    if entry["labels"] == "all":
+    if entry.get("labels") == "all":
         print(
             "note: without labels every class is looked for in every photo, and found; masks are better "
             f"with {args.photos / 'labels.csv'}: id,classes"
@@ -69,6 +86,43 @@ def main(args: argparse.Namespace) -> int:
     print(f"next: snakemake --cores all --resources gpu=1 --configfile {output}")
     print(f"to try it without a GPU: --configfile config/mini.yaml {output}")
     return 0
+
+
+def words_alone(args: argparse.Namespace) -> dict:
+    """The entry of `datasets` of a data set without photos.
+
+    Raises:
+        UserError: if the classes or the prompt are not right, or something is given that needs photos.
+    """
+    for flag in ("labels", "masks", "background_words"):
+        if getattr(args, flag) is not None:
+            raise UserError(f"--{flag.replace('_', '-')} is about photos; give --photos")
+    entry: dict = {
+        "source": "folder",
+        "root": ".",
+        "classes": words_of(args.classes),
+        "prompt": args.prompt,
+        "splits": {},
+    }
+    if args.synonyms is not None:
+        entry["synonyms"] = synonyms_of(args)
+    datasets.load(args.name, entry)
+    return entry
+
+
+def synonyms_of(args: argparse.Namespace) -> dict[str, str]:
+    """The better words, by class.
+
+    Raises:
+        UserError: if one is for none of the classes.
+    """
+    classes, found = words_of(args.classes), {}
+    for part in words_of(args.synonyms):
+        name, equals, word = (text.strip() for text in part.partition("="))
+        if name not in classes or not equals or not word:
+            raise UserError(f"--synonyms {part}: write class=word, for one of {', '.join(classes)}")
+        found[name] = word
+    return found
 
 
 def dataset_of(args: argparse.Namespace) -> dict:
@@ -90,9 +144,7 @@ def dataset_of(args: argparse.Namespace) -> dict:
     if args.masks is not None:
         entry["masks"] = os.path.abspath(args.masks) + "/{id}.png"
     if args.synonyms is not None:
-        entry["synonyms"] = dict(
-            part.split("=", 1) for part in words_of(args.synonyms) if "=" in part
-        )
+        entry["synonyms"] = synonyms_of(args)
     if args.background_words is not None:
         entry["background_words"] = words_of(args.background_words)
     facts = datasets.load(args.name, entry)
@@ -115,56 +167,80 @@ def labels_of(facts: datasets.Dataset, root: Path, ids: list[str]) -> str:
     return "folders" if folders <= set(facts.classes) else "all"
 
 
-def project(name: str, entry: dict) -> str:
-    """The file: what it makes, the data set, its picture and its segmentor."""
+Parts = list[tuple[str, dict]]  # (comment, what it is about)
+
+
+def head(name: str, about: str) -> tuple[str, dict]:
+    """The first part: what the file is and where its results go."""
+    comment = (
+        f"{name}: {about}, made by `attnseg init`.\n"
+        f"#   snakemake --cores all --resources gpu=1 --configfile {name}.yaml\n"
+        "# All keys: config/README.md; `attnseg config FILE` prints what holds in the end."
+    )
+    return comment, {"paths": {key: f"{key}/{name}" for key in ("work", "results", "resources")}}
+
+
+def photo_parts(name: str, entry: dict) -> Parts:
+    """Masks of photos, a segmentor trained on them, and a picture of samples."""
+    photos = entry["splits"]["train"]["images"]
     made = f"<work>/evaluation/masks/{name}/train/base/crf/metrics.json"
     tested = f"<work>/evaluation/segmentors/{name}/train/metrics.json"
-    count = entry["splits"]["train"]["images"]
-    parts: list[tuple[str, dict]] = [
+    targets = [
+        f"<work>/masks/{name}/train/base/crf/manifest.json",
+        f"<work>/segmentors/{name}/weights.safetensors",
+        f"{name}_masks",
+        *([made, tested] if entry["splits"]["train"]["truth"] else []),
+    ]
+    shown = {"dataset": name, "split": "train", "masks": "base/crf"}
+    segmentor = {
+        "extends": "deeplabv2_voc",
+        "iterations": max(1000, min(20000, 4 * photos)),
+        "train": shown,
+    }
+    return [
+        head(name, f"{photos} photos"),
         (
-            f"{name}: {count} photos, made by `attnseg init`.\n"
-            f"#   snakemake --cores all --resources gpu=1 --configfile {name}.yaml\n"
-            "# All keys: config/README.md; `attnseg config FILE` prints what holds in the end.",
-            {"paths": {key: f"{key}/{name}" for key in ("work", "results", "resources")}},
-        ),
-        (
-            "what is made: masks (<id>.png beside the manifest), a segmentor, a picture of samples",
-            {
-                "targets": [
-                    f"<work>/masks/{name}/train/base/crf/manifest.json",
-                    f"<work>/segmentors/{name}/weights.safetensors",
-                    f"{name}_masks",
-                    *([made, tested] if entry["splits"]["train"]["truth"] else []),
-                ]
-            },
+            "masks (<id>.png beside the manifest), a segmentor, a picture of samples",
+            {"targets": targets},
         ),
         (
             "the number of photos must be right: jobs are planned before they are read",
             {"datasets": {name: entry}},
         ),
-        (
-            "",
-            {
-                "pictures": {
-                    f"{name}_masks": {"dataset": name, "split": "train", "masks": "base/crf"}
-                }
-            },
-        ),
-        (
-            "VOC's recipe, shorter: with few photos, longer trainings learn their mistakes",
-            {
-                "segmentors": {
-                    name: {
-                        "extends": "deeplabv2_voc",
-                        "iterations": max(1000, min(20000, 4 * count)),
-                        "train": {"dataset": name, "split": "train", "masks": "base/crf"},
-                    }
-                }
-            },
-        ),
+        ("", {"pictures": {f"{name}_masks": dict(shown)}}),
+        ("VOC's recipe, shorter", {"segmentors": {name: segmentor}}),
     ]
+
+
+def generated_parts(name: str, entry: dict, images: int) -> Parts:
+    """Generated images, their masks, and a segmentor trained on them."""
+    segmentor = {
+        "extends": "real_voc",
+        "iterations": max(1000, min(40000, 4 * images)),
+        "train": {
+            "dataset": name,
+            "split": None,
+            "synthesis": name,
+            "masks": "crf",
+            "images": images,
+        },
+    }
+    return [
+        head(name, f"{images} generated images"),
+        ("", {"targets": [f"<work>/segmentors/{name}/weights.safetensors"]}),
+        ("", {"datasets": {name: entry}}),
+        (
+            f"images in work/{name}/generated, masks in work/{name}/masks/generated",
+            {"synthesis": {name: {"dataset": name, "source": name, "count": images}}},
+        ),
+        ("attn2mask's recipe for VOC, shorter", {"segmentors": {name: segmentor}}),
+    ]
+
+
+def written(parts: Parts) -> str:
+    """The text of the file."""
     texts = []
     for comment, content in parts:
-        written = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
-        texts.append((f"# {comment}\n" if comment else "") + written)
+        part = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+        texts.append((f"# {comment}\n" if comment else "") + part)
     return "\n".join(texts)
