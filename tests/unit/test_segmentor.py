@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from attnseg.datasets.images import PALETTE, read_image, read_mask, write_mask
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError, run
-from attnseg.segmentation import components, predict
+from attnseg.io.files import sha256
+from attnseg.segmentation import checkpoints, components, predict
 from attnseg.segmentation.data import Pairs, split_pairs
 from attnseg.segmentation.model import (
     build_model,
@@ -772,3 +773,72 @@ def test_two_processes_learn_what_one_does(pairs, toy, tmp_path):
         torch.testing.assert_close(found[2][name], one, rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="--gpus 3: a batch of 4 cannot be shared evenly"):
         train_segmentor.main([*command[2:-4], "--gpus", "3", "--output", "w.safetensors"])
+
+
+@pytest.fixture
+def stopped(pairs, tmp_path, monkeypatch):
+    """A training that was interrupted after its third and fifth iteration: its folder of checkpoints."""
+
+    def interrupted(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(components.SeedEachIteration, "before_train_iter", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(
+                read_segmentor({**TINY, "checkpoint_interval": 2}),
+                pairs,
+                CLASSES,
+                tmp_path / "weights.safetensors",
+            )
+    (folder,) = tmp_path.glob("training-*")
+    return folder
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_newest_whole_checkpoint_is_resumed(stopped, capsys):
+    assert sorted(path.name for path in stopped.glob("*.sha256")) == [
+        "iter_2.sha256",
+        "iter_4.sha256",
+    ]
+    (stopped / "last_checkpoint").write_text("")  # as a kill can leave it
+    assert checkpoints.newest(stopped).name == "iter_4.pth"
+    flip(stopped / "iter_4.pth")
+    assert checkpoints.newest(stopped).name == "iter_2.pth"
+    assert "iter_4.pth: damaged; an earlier one is used" in capsys.readouterr().err
+    (stopped / "iter_2.sha256").unlink()
+    assert checkpoints.newest(stopped) is None
+    assert "iter_2.pth: not whole" in capsys.readouterr().err
+
+
+def test_a_pickle_among_the_checkpoints_is_not_run(stopped, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "run",))
+
+    path = stopped / "iter_9.pth"
+    torch.save({"state_dict": Trap()}, path)
+    path.with_suffix(".sha256").write_text(sha256(path))
+    assert checkpoints.newest(stopped).name == "iter_4.pth"
+    assert not (tmp_path / "run").exists() and not path.exists()
+
+
+def test_a_flipped_bit_in_the_weights_is_no_other_network(trained, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    shutil.copy(trained, path)
+    load_segmentor(path)
+    flip(path)
+    with pytest.raises(
+        UserError, match="weights.safetensors: damaged; delete it and train it again"
+    ):
+        load_segmentor(path)
+    path.write_bytes(trained.read_bytes().replace(b"aeroplane", b"aeroplanf", 1))  # the metadata
+    with pytest.raises(UserError, match="damaged"):
+        load_segmentor(path)

@@ -1,5 +1,6 @@
 """Build segmentors; save and load their weights."""
 
+import hashlib
 import json
 import re
 import struct
@@ -249,12 +250,19 @@ def save_segmentor(path: Path, model: nn.Module, settings: Segmentor, **about: o
     about: JSON-compatible values: `dataset`, `classes` (background first), and the training data.
     """
     metadata = {"settings": settings.dump(), **about}
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    metadata["digest"] = digest_of(state, metadata)
     with write_atomically(path) as partial:
-        save_file(
-            {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()},
-            partial,
-            {key: json.dumps(value) for key, value in metadata.items()},
-        )
+        save_file(state, partial, {key: json.dumps(value) for key, value in metadata.items()})
+
+
+def digest_of(state: Mapping[str, torch.Tensor], about: Mapping) -> str:
+    """SHA-256 of weights and metadata, so that a flipped bit is no other network."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(state):
+        digest.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
+        digest.update(state[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_about(path: Path) -> dict:
@@ -280,7 +288,11 @@ def load_segmentor(
     settings = read_segmentor(about["settings"], str(path))
     model = build_model(settings, len(about["classes"]))
     try:
-        model.load_state_dict(load_file(path))
+        state = load_file(path)
+        told = about.pop("digest", None)  # absent from weights of earlier releases
+        if told not in (None, digest_of(state, about)):
+            raise UserError(f"{path}: damaged; delete it and train it again")
+        model.load_state_dict(state)
     except (SafetensorError, RuntimeError) as problem:
         raise UserError(f"{path}: {str(problem).splitlines()[0]}; train it again") from None
     return model.to(device).eval(), about

@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 from attnseg.errors import UserError
 from attnseg.io.files import parameters_hash, sha256
+from attnseg.segmentation import checkpoints
 from attnseg.segmentation.components import bounds
 from attnseg.segmentation.data import Pairs
 from attnseg.segmentation.model import (
@@ -72,9 +73,6 @@ def train(
         "pretrained": pretrained_hash(settings.pretrained),
     }
     folder = output.parent / f"training-{parameters_hash(identity)}"
-    last = folder / "last_checkpoint"
-    if last.is_file():  # holds a path, and the folder may have been moved since
-        last.write_text(str((folder / Path(last.read_text()).name).absolute()))
     options = runner_options(settings, pairs, classes, folder, device, validation, processes)
     runner = Runner(**options)
     model = runner.model.module if processes > 1 else runner.model
@@ -131,7 +129,12 @@ def runner_options(
     pack = [{"type": "PackSegInputs"}]
     model = model_config(s, len(classes))
     load_training, pack_training = load, pack
-    hooks = [{"type": "SeedEachIteration", "seed": s.seed}, {"type": "Progress"}]
+    hooks = [
+        {"type": "SeedEachIteration", "seed": s.seed},
+        {"type": "Progress"},
+        {"type": "DigestCheckpoints"},
+    ]
+    checkpoint = checkpoints.newest(folder)
     if s.learner == "beco":
         load_training = [*load, {"type": "LoadReliability"}]
         pack_training = [{"type": "PackWithReliability"}]
@@ -198,7 +201,8 @@ def runner_options(
             "paramwise_cfg": {"custom_keys": parameter_groups(s)},
         },
         "param_scheduler": schedule,
-        "resume": (folder / "last_checkpoint").is_file(),
+        "resume": checkpoint is not None,
+        "load_from": checkpoint and str(checkpoint),
         "randomness": {"seed": s.seed},
         "log_level": "ERROR",
         "default_hooks": {

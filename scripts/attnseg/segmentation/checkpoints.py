@@ -1,0 +1,66 @@
+"""Checkpoints of a training: the newest that is whole, and none that could run code."""
+
+import sys
+from pathlib import Path
+
+from attnseg.segmentation import openmmlab  # noqa: F401  isort: skip
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import get_torch_safe_globals
+
+from attnseg.io.files import sha256, write_atomically
+
+
+@HOOKS.register_module()
+class DigestCheckpoints(Hook):
+    """Write the SHA-256 of each checkpoint beside it, once it is whole. Runs after mmengine's hook."""
+
+    priority = "VERY_LOW"
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        if runner.rank:
+            return
+        for digest in Path(runner.work_dir).glob("*.sha256"):
+            if not digest.with_suffix(".pth").is_file():
+                digest.unlink()
+        for path in Path(runner.work_dir).glob("iter_*.pth"):
+            digest = path.with_suffix(".sha256")
+            if not digest.is_file():
+                with write_atomically(digest) as partial:
+                    partial.write_text(sha256(path))
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a folder, None if there is none; say which others are left out.
+
+    mmengine's own record of the newest, `last_checkpoint`, may be empty after a kill, and holds the path
+    of a folder that may have been moved since.
+    """
+    found = {int(path.stem.removeprefix("iter_")): path for path in folder.glob("iter_*.pth")}
+    for number in sorted(found, reverse=True):
+        problem = problem_with(found[number])
+        if problem is None:
+            return found[number]
+        print(f"{found[number]}: {problem}; an earlier one is used", file=sys.stderr, flush=True)
+        found[number].unlink(missing_ok=True)
+    return None
+
+
+def problem_with(path: Path) -> str | None:
+    """What is wrong with a checkpoint; None if nothing is."""
+    digest = path.with_suffix(".sha256")
+    if not digest.is_file():
+        return "not whole"
+    if digest.read_text() != sha256(path):
+        return "damaged"
+    try:
+        with torch.serialization.safe_globals(get_torch_safe_globals()):
+            torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises many types
+        return "not a checkpoint of a training"
+    return None
