@@ -41,6 +41,10 @@ def refusal(tmp_path, text: str) -> str:
     ("text", "message"),
     [
         ("sed: 1\n", "/own.yaml:1: unknown key `sed`; did you mean `seed`?"),
+        (  # braces would be wildcards
+            "paths: {work: 'x{input}'}\n",
+            "/own.yaml:1: `paths.work`: 'x{input}' does not match ^[^{}]+$",
+        ),
         (
             "extraction:\n  query:\n    synonims: true\n",
             "/own.yaml:3: unknown key `extraction.query.synonims`; "

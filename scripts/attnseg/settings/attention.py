@@ -8,6 +8,7 @@ from pydantic import model_validator
 from attnseg.settings.base import (
     Blocks,
     Count,
+    Folder,
     Natural,
     Overrides,
     Positive,
@@ -41,7 +42,7 @@ BLOCKS = [4, 5, 6, 7, 8]
 class Model(Settings):
     """The text-to-image model whose attention is used."""
 
-    path: str = key(
+    path: Folder = key(
         "CompVis/stable-diffusion-v1-4",
         "A folder in diffusers' layout or, with a revision, an id on the Hugging Face hub.",
         papers="Stable Diffusion v1.4, both",

@@ -33,6 +33,7 @@ Timestep = Annotated[int, Field(ge=0, le=999)]
 Blocks = Annotated[list[Natural], Field(min_length=1)]
 Scales = Annotated[list[Positive], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^\w+$")]
+Folder = Annotated[str, Field(pattern=r"^[^{}]+$")]  # braces would be wildcards of Snakemake
 MaskPath = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from attnseg.settings.base import Count, MaskPath, Settings, key, part
+from attnseg.settings.base import Count, Folder, MaskPath, Settings, key, part
 
 
 class Split(Settings):
@@ -37,7 +37,7 @@ class Dataset(Settings):
         "Its source: `download` (if it cannot be downloaded, an error says what to do), `mini_world` "
         "(composed from the included sprites), or `folder` (it is already at root).",
     )
-    root: str = key(..., "Its folder.")
+    root: Folder = key(..., "Its folder.")
     labels: str | None = key(
         None,
         "Source of image-level labels: VOC's annotations (xml), COCO's annotations (instances), the "
