@@ -41,6 +41,25 @@ def run(main: Callable[[], int]) -> int:
         if log:
             keep_error(log, message)
         return 1
+    except Exception as error:  # safetensors and torch have errors of their own for a full disk
+        if (reason := storage_problem(error)) is None:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted: finished work is kept; run the same command to resume", file=sys.stderr)
         return 130
+
+
+def storage_problem(error: Exception) -> str | None:
+    """What to do about a disk that takes no more, if that is what the error says."""
+    place = getattr(error, "filename", None)
+    where = f"{place}: " if place else ""
+    for text, advice in (
+        ("No space left on device", "the disk is full; free some space"),
+        ("Disk quota exceeded", "your quota of the disk is used up; free some space"),
+        ("Read-only file system", "the disk is read-only; choose another folder"),
+    ):
+        if text in str(error):
+            return f"{where}{advice}, and run the same command: finished work is kept"
+    return None

@@ -1,0 +1,53 @@
+"""A disk that takes no more is one line, whatever library notices it; other errors stay as they are."""
+
+import errno
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from attnseg.errors import run
+
+FULL = "/dev/full"  # every write there fails as on a full disk
+pytestmark = pytest.mark.skipif(not os.path.exists(FULL), reason="needs /dev/full")
+
+
+def by_hand() -> None:
+    with open(FULL, "w") as file:
+        file.write("hello")
+
+
+def by_torch() -> None:
+    with open(FULL, "wb") as file:
+        torch.save({"a": torch.zeros(100_000)}, file)
+
+
+def by_numpy() -> None:
+    import numpy as np
+
+    with open(FULL, "wb") as file:
+        np.save(file, np.zeros(100_000))
+
+
+def read_only() -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/data/out.png")
+
+
+@pytest.mark.parametrize("write", [by_hand, by_torch, by_numpy])
+def test_a_full_disk_is_one_line(write, capsys):
+    assert run(write) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the disk is full; free some space, and run the same command" in line
+
+
+def test_a_read_only_disk_is_one_line_with_the_file(capsys):
+    assert run(read_only) == 1
+    assert "error: /data/out.png: the disk is read-only" in capsys.readouterr().err
+
+
+def test_other_errors_keep_their_traceback(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 // 0)
+    with pytest.raises(Exception, match="(?i)no such file|is a directory|os error"):
+        run(lambda: save_file({"a": torch.zeros(1)}, tmp_path / "none" / "a.safetensors"))
