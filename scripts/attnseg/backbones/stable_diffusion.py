@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
-    DDPMScheduler,
     SchedulerMixin,
     StableDiffusionPipeline,
     UNet2DConditionModel,
@@ -20,6 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from attnseg.backbones.interface import Attention, Backbone, Block, Denoiser, Posterior, Text
 from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
+from attnseg.backbones.noise import DDPMNoise
 from attnseg.backbones.text import Query, encode_text, token_positions
 from attnseg.errors import UserError
 
@@ -67,7 +67,7 @@ class UNet(Denoiser):
 
 
 @dataclass
-class StableDiffusion(UNet, Backbone):
+class StableDiffusion(DDPMNoise, UNet, Backbone):
     """A complete model, on one device in one dtype."""
 
     tokenizer: CLIPTokenizer
@@ -131,22 +131,6 @@ class StableDiffusion(UNet, Backbone):
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
         pixels = (self.vae.decode(latents).sample.float() * 127.5 + 127.5).clamp(0, 255).round()
         return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-
-    @functools.cached_property
-    def noising(self) -> DDPMScheduler:
-        return DDPMScheduler.from_config(self.scheduler.config)
-
-    def add_noise(
-        self, latents: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor | int
-    ) -> torch.Tensor:
-        timestep = torch.as_tensor(timestep, device=latents.device).expand(len(latents))
-        return self.noising.add_noise(latents, noise, timestep)
-
-    def target(
-        self, latents: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor
-    ) -> torch.Tensor:
-        velocity = self.noising.config.prediction_type == "v_prediction"
-        return self.noising.get_velocity(latents, noise, timestep) if velocity else noise
 
     def pipeline(self, scheduler: SchedulerMixin | None = None) -> StableDiffusionPipeline:
         return StableDiffusionPipeline(
