@@ -1,5 +1,6 @@
 """Fixtures shared by the tests."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -69,6 +70,18 @@ def tiny_sd(tmp_path_factory) -> Path:
             norm_num_groups=8,
         )
     model.assembled(vae, text_encoder, tokenizer, unet).pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_family(tmp_path_factory):
+    """Folders with a tiny random model of a family in `tiny_families`, by its name. Read only."""
+    import tiny_families
+
+    @functools.cache
+    def folder(family: str) -> Path:
+        return tiny_families.build(family, tmp_path_factory.mktemp(family))
+
     return folder
 
 

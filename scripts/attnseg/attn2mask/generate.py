@@ -17,6 +17,7 @@ from PIL import Image
 from attnseg.attn2mask.prompt_sets import Prompt
 from attnseg.backbones.capture import Seen
 from attnseg.backbones.interface import Backbone, Block
+from attnseg.backbones.noise import check_ddpm
 from attnseg.backbones.text import Query
 from attnseg.core.attention import averaged_cross, token_weights
 from attnseg.errors import UserError
@@ -48,6 +49,7 @@ def check_sampling(sampling: Generation) -> None:
 
 def ddpm_scheduler(scheduler: SchedulerMixin, steps: int) -> DDPMScheduler:
     """DDPM on the noise schedule of a model's own scheduler, its timesteps spread evenly."""
+    check_ddpm(scheduler)
     ddpm = DDPMScheduler.from_config(
         scheduler.config, clip_sample=False, timestep_spacing="leading", variance_type="fixed_small"
     )
@@ -68,8 +70,8 @@ def class_maps(
     """
     rows = slice(-len(positions), None)
     weights = token_weights(positions, length).to(latents.device)
-    pairs = [(block.query[rows], block.key[rows]) for block in seen.values()]
-    return averaged_cross(pairs, weights, (latents.shape[-2], latents.shape[-1]))
+    recorded = [block.inputs(rows) for block in seen.values()]
+    return averaged_cross(recorded, weights, (latents.shape[-2], latents.shape[-1]))
 
 
 def class_positions(backbone: Backbone, prompt: Prompt) -> list[list[int]]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from attnseg.attn2mask.generate import class_maps
 from attnseg.backbones.interface import Backbone, Text
+from attnseg.backbones.noise import check_ddpm
 from attnseg.datasets import Dataset
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
@@ -43,6 +44,7 @@ def ddim_schedulers(
     A step of either connects a timestep with the next less noisy one, with the network's output at
     the noisier of the two. Below timestep 0, alpha_bar is that of timestep 0 (`set_alpha_to_one`).
     """
+    check_ddpm(scheduler)
     options = {"clip_sample": False, "set_alpha_to_one": False, "timestep_spacing": "leading"}
     both = [
         c.from_config(scheduler.config, **options) for c in (DDIMScheduler, DDIMInverseScheduler)

@@ -16,7 +16,13 @@ if TYPE_CHECKING:  # a program that only looks at a model's files is quick
     from attnseg.backbones.interface import Backbone
 
 # the pipeline class in model_index.json -> (module of this package, class in it)
-FAMILIES = {"StableDiffusionPipeline": ("stable_diffusion", "StableDiffusion")}
+FAMILIES = {
+    "StableDiffusionPipeline": ("stable_diffusion", "StableDiffusion"),
+    "StableDiffusionXLPipeline": ("sdxl", "SDXL"),
+    "PixArtAlphaPipeline": ("pixart", "PixArtAlpha"),
+    "PixArtSigmaPipeline": ("pixart", "PixArtSigma"),
+    "SanaPipeline": ("sana", "Sana"),
+}
 
 
 def load_backbone(

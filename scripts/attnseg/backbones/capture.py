@@ -31,6 +31,11 @@ class Seen:
     value: torch.Tensor | None = None
     output: torch.Tensor | None = None
 
+    def inputs(self, rows: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """Query, key and mask of some rows of the batch."""
+        mask = None if self.mask is None else self.mask[rows]
+        return self.query[rows], self.key[rows], mask
+
 
 class _Stop(Exception):
     """Raised inside the network once all watched modules have been recorded."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from attnseg.backbones.model_files import weight_hashes
 from attnseg.backbones.text import Query
 from attnseg.errors import UserError
 from attnseg.io.files import sha256
+
+Resize = Literal["official", "native", "none"]
 
 
 class Block(NamedTuple):
@@ -108,6 +110,11 @@ class Denoiser(ABC):
         Raises:
             UserError: if the model lacks a block; the message lists those that it has.
         """
+        if self_block is not None and all(block.role != "self" for block in self.blocks):
+            raise UserError(
+                f"self-attention block {self_block}: this model has no self-attention with a softmax, so "
+                "nothing is propagated; write null in model.self_block, leave out --self-block"
+            )
         numbers = [block.number for block in self.blocks if block.role == "cross"]
         chosen = [Block(n, "cross") for n in (numbers if cross is None else cross)]
         blocks = chosen + ([] if self_block is None else [Block(self_block, "self")])
@@ -132,8 +139,8 @@ class Denoiser(ABC):
         return ", ".join(runs)
 
     @property
-    def default_blocks(self) -> tuple[tuple[int, ...], int]:
-        """Default blocks for cross-attention, and the one for self-attention.
+    def default_blocks(self) -> tuple[tuple[int, ...], int | None]:
+        """Default blocks for cross-attention, and the one for self-attention, None if there is none.
 
         For the 16 blocks of Stable Diffusion those of Text2Mask. Otherwise self-attention is read at
         the decoder's first block on the finest grid, and cross-attention at the blocks just before
@@ -168,6 +175,11 @@ class Backbone(Denoiser):
     @abstractmethod
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels of the images that the model was trained on."""
+
+    @property
+    def default_resize(self) -> Resize:
+        """The extraction's `resize` that suits the model."""
+        return "native"
 
     @property
     @abstractmethod

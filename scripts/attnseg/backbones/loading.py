@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import diffusers
 import torch
 import transformers
-from diffusers import ModelMixin, SchedulerMixin
+from diffusers import AutoencoderKL, ModelMixin, SchedulerMixin
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attnseg.backbones.model_files import check_component, variant_of, weight_files
@@ -53,9 +54,24 @@ def load_network(
     return network.eval().requires_grad_(False)
 
 
+def load_autoencoder(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
+    """The autoencoder `vae`, in float32 if its configuration says that float16 overflows."""
+    check_component(folder, "vae")
+    overflows = json.loads((folder / "vae" / "config.json").read_text()).get("force_upcast", True)
+    if dtype == torch.float16 and overflows:
+        dtype = torch.float32
+    return load_network(folder, "vae", AutoencoderKL, dtype)
+
+
 def load_tokenizer(
     folder: Path, component: str, kind: type[PreTrainedTokenizerBase]
 ) -> PreTrainedTokenizerBase:
+    part = folder / component
+    pieces = (part / "spiece.model").is_file() and not (part / "tokenizer.json").is_file()
+    if pieces and find_spec("sentencepiece") is None:
+        raise UserError(
+            f"{folder}: {component}/ is read by sentencepiece; pip install sentencepiece protobuf"
+        )
     with _readable(folder, component):
         return kind.from_pretrained(folder / component, local_files_only=True)
 

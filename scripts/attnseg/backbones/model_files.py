@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from attnseg.backbones import FAMILIES
+from attnseg.backbones.supported import refusal
 from attnseg.errors import TemporaryError, UserError
 from attnseg.io.files import sha256
 
@@ -33,8 +34,9 @@ def find_model(path: str | Path, revision: str | None = None) -> Path:
 def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
     """Download a model from the hub to `folder` or the hub's cache; existing files are kept.
 
-    The index comes first, so that an unknown family is refused before its weights are downloaded.
-    Pickles and the safety checker are left out, and weights in half precision unless there are no others.
+    The index comes first, then the configurations, so that what is not supported is refused before
+    its weights are downloaded. Pickles and the safety checker are left out, and weights in half
+    precision unless there are no others.
     """
     from huggingface_hub import snapshot_download
 
@@ -59,6 +61,7 @@ def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
 
     found = download([INDEX])
     pipeline_name(found)
+    pipeline_name(download([INDEX, "*/config.json"]))
     patterns = [INDEX]
     for component in components(found):
         if is_network(component):
@@ -86,12 +89,14 @@ def pipeline_name(folder: Path) -> str:
     """The pipeline class in a model's index, which determines the family.
 
     Raises:
-        UserError: if that family is unknown.
+        UserError: if that family is unknown, or the model a variant that is not supported.
     """
-    name = read_index(folder).get("_class_name")
-    if name not in FAMILIES:
+    index = read_index(folder)
+    name, reason = index.get("_class_name"), refusal(folder, index)
+    if name not in FAMILIES or reason:
         raise UserError(
-            f"{folder}: a {name} is not supported; choose a model of {', '.join(FAMILIES)}"
+            f"{folder}: {'this' if name in FAMILIES else 'a'} {name} is not supported"
+            f"{f' ({reason})' if reason else ''}; choose a model of {', '.join(FAMILIES)}"
         )
     return name
 

@@ -5,6 +5,18 @@ import functools
 import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 
+from attnseg.errors import UserError
+
+
+def check_ddpm(scheduler: SchedulerMixin) -> None:
+    """Raise a one-line `UserError` for the scheduler of a model that DDPM and DDIM cannot sample."""
+    config = scheduler.config
+    if "beta_schedule" not in config or config.get("prediction_type") == "flow_prediction":
+        raise UserError(
+            "images are drawn by DDPM and inverted by DDIM, which a model of flow matching is not made "
+            "for: give a Stable Diffusion, SDXL or PixArt"
+        )
+
 
 class DDPMNoise:
     """DDPM: signal and noise by the schedule's betas, whose target is the noise or the velocity."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -17,7 +16,8 @@ from diffusers import (
 from diffusers.models.attention import BasicTransformerBlock
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from attnseg.backbones.interface import Attention, Backbone, Block, Denoiser, Posterior, Text
+from attnseg.backbones.interface import Attention, Backbone, Block, Denoiser, Resize, Text
+from attnseg.backbones.latents import KLLatents
 from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
 from attnseg.backbones.noise import DDPMNoise
 from attnseg.backbones.text import Query, encode_text, token_positions
@@ -62,12 +62,35 @@ class UNet(Denoiser):
         place: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         if isinstance(timestep, torch.Tensor):
             timestep = timestep.to(self.device)
-        hidden = text.hidden.to(**place)
-        return self.unet(noisy.to(**place), timestep, encoder_hidden_states=hidden).sample.float()
+        predicted = self.unet(
+            noisy.to(**place),
+            timestep,
+            encoder_hidden_states=text.hidden.to(**place),
+            added_cond_kwargs=self.conditions(noisy, text),
+        )
+        return predicted.sample.float()
+
+    def conditions(self, noisy: torch.Tensor, text: Text) -> dict[str, torch.Tensor] | None:
+        """What else the U-Net is told of `noisy` and its texts: of Stable Diffusion nothing."""
+        return None
+
+
+class UNetLatents(KLLatents):
+    """Latents of a U-Net's model."""
+
+    unet: UNet2DConditionModel
+
+    @property
+    def network(self) -> UNet2DConditionModel:
+        return self.unet
+
+    @property
+    def multiple(self) -> int:
+        return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
 
 @dataclass
-class StableDiffusion(DDPMNoise, UNet, Backbone):
+class StableDiffusion(DDPMNoise, UNetLatents, UNet, Backbone):
     """A complete model, on one device in one dtype."""
 
     tokenizer: CLIPTokenizer
@@ -92,26 +115,8 @@ class StableDiffusion(DDPMNoise, UNet, Backbone):
         )
 
     @property
-    def vae_scale_factor(self) -> int:
-        """Pixels per latent cell, along one side."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        side = self.unet.config.sample_size
-        height, width = (side, side) if isinstance(side, int) else side
-        return height * self.vae_scale_factor, width * self.vae_scale_factor
-
-    @property
-    def multiple(self) -> int:
-        return self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-
-    def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
-        return (
-            self.unet.config.in_channels,
-            size[0] // self.vae_scale_factor,
-            size[1] // self.vae_scale_factor,
-        )
+    def default_resize(self) -> Resize:
+        return "official" if min(self.size) >= 512 else "native"
 
     def encode_text(self, texts: Sequence[str]) -> Text:
         tokens = encode_text(self.tokenizer, texts, self.device)
@@ -119,18 +124,6 @@ class StableDiffusion(DDPMNoise, UNet, Backbone):
 
     def token_positions(self, query: Query) -> list[list[int]]:
         return token_positions(self.tokenizer, query)
-
-    @torch.no_grad()
-    def encode_images(self, pixels: torch.Tensor) -> Posterior:
-        found = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
-        mean, std = found.mean.float().cpu(), found.std.float().cpu()
-        return Posterior(mean, std, self.vae.config.scaling_factor)
-
-    @torch.no_grad()
-    def decode(self, latents: torch.Tensor) -> np.ndarray:
-        latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
-        pixels = (self.vae.decode(latents).sample.float() * 127.5 + 127.5).clamp(0, 255).round()
-        return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
 
     def pipeline(self, scheduler: SchedulerMixin | None = None) -> StableDiffusionPipeline:
         return StableDiffusionPipeline(

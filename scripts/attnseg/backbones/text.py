@@ -1,6 +1,6 @@
 """Tokens of a text, and the token positions of its classes (Text2Mask, Section 3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,26 +23,40 @@ class Query:
     spans: tuple[tuple[int, int], ...]
 
 
-def token_positions(tokenizer: "PreTrainedTokenizerBase", query: Query) -> list[list[int]]:
-    """Per class the positions of its tokens in the encoded query; the first token (BOS) is 0.
+def token_positions(
+    tokenizer: "PreTrainedTokenizerBase", query: Query, window: int | None = None
+) -> list[list[int]]:
+    """Per class the positions of its tokens in the encoded query.
 
-    They cover all words of a class and all pieces of a word.
+    They cover all words of a class and all pieces of a word. `window`: of the text encoder, by
+    default the tokenizer's; its last position is the end-of-text token's.
 
     Raises:
-        TooLong: if a class does not fit the tokenizer's window.
+        TooLong: if a class does not fit the window.
         UserError: if a class has no tokens.
     """
+    room = (window or tokenizer.model_max_length) - 1
+    return checked(query, places(tokenizer, query.text, query.spans), room)
 
-    def count(end: int) -> int:
-        return len(tokenizer(query.text[:end], add_special_tokens=False).input_ids)
 
-    positions = [list(range(1 + count(start), 1 + count(end))) for start, end in query.spans]
-    room = tokenizer.model_max_length - 1  # the last position is the end-of-text token's
-    for (start, end), places in zip(query.spans, positions, strict=True):
+def places(
+    tokenizer: "PreTrainedTokenizerBase", text: str, spans: Iterable[tuple[int, int]]
+) -> list[list[int]]:
+    """The tokens of `text`, special ones counted, that share characters with each [start, end)."""
+    found = tokenizer(text, return_offsets_mapping=True, verbose=False).offset_mapping
+    return [
+        [place for place, (first, last) in enumerate(found) if first < end and last > start]
+        for start, end in spans
+    ]
+
+
+def checked(query: Query, positions: list[list[int]], room: int) -> list[list[int]]:
+    """`positions` as they are, if every class has some and all are below `room`."""
+    for (start, end), found in zip(query.spans, positions, strict=True):
         phrase = query.text[start:end]
-        if not places:
+        if not found:
             raise UserError(f"the tokenizer has no token for {phrase!r}: use another word for it")
-        if places[-1] >= room:
+        if found[-1] >= room:
             raise TooLong(
                 f"{phrase!r} is past the text encoder's window of {room + 1} tokens in a query of "
                 f"{len(query.spans)} classes: use a shorter name"

@@ -22,14 +22,22 @@ def token_weights(token_positions: Sequence[Sequence[Sequence[int]]], length: in
     return weights
 
 
-def cross_map(query: torch.Tensor, key: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def cross_map(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    weights: torch.Tensor,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Cross-attention per class (Equation 2): [B, N, K] float32.
 
     The softmax over all tokens, averaged over heads and over the tokens of each class.
 
-    `query`: [B, heads, N, d]; `key`: [B, heads, L, d]; `weights`: [B, L, K].
+    `query`: [B, heads, N, d]; `key`: [B, heads, L, d]; `weights`: [B, L, K]; `mask`: added to the
+    scores, [B, heads or 1, N or 1, L].
     """
     scores = query.float() @ key.float().transpose(-1, -2) / math.sqrt(query.shape[-1])
+    if mask is not None:
+        scores = scores + mask.float()
     return scores.softmax(-1).mean(1) @ weights
 
 
@@ -86,18 +94,21 @@ def resize(maps: torch.Tensor, latent: tuple[int, int], grid: tuple[int, int]) -
 
 
 def averaged_cross(
-    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    recorded: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]],
     weights: torch.Tensor,
     latent: tuple[int, int],
     grid: tuple[int, int] | None = None,
 ) -> torch.Tensor:
     """Class maps averaged over blocks: [B, K, *grid] float32.
 
-    `pairs`: each block's query and key, as `cross_map` takes them. `latent`: its height and width.
+    `recorded`: each block's query, key and mask, as `cross_map` takes them. `latent`: its height and width.
     `grid`: of the result; by default the finest among the blocks.
     """
     if grid is None:
-        grid = grid_of(max(query.shape[2] for query, _ in pairs), *latent)
+        grid = grid_of(max(query.shape[2] for query, _, _ in recorded), *latent)
     return torch.stack(
-        [resize(cross_map(query, key, weights), latent, grid) for query, key in pairs]
+        [
+            resize(cross_map(query, key, weights, mask), latent, grid)
+            for query, key, mask in recorded
+        ]
     ).mean(0)

@@ -61,9 +61,10 @@ class Model(Settings):
         "Transformer blocks whose cross-attention is averaged, numbered in forward order.",
         papers="Text2Mask: 4 to 8",
     )
-    self_block: Natural = key(
+    self_block: Natural | None = key(
         11,
-        "The transformer block whose self-attention propagates it.",
+        "The transformer block whose self-attention propagates it; null for a model without, such as "
+        "Sana: nothing does.",
         papers="Text2Mask: 11",
     )
 

@@ -11,6 +11,7 @@ from attnseg.backbones.stable_diffusion import UNet
 from attnseg.core.attention import averaged_cross, grid_of, propagate, self_affinity, token_weights
 from attnseg.core.boxes import box_mask
 from attnseg.core.maps import min_max
+from attnseg.errors import UserError
 
 
 @dataclass
@@ -36,7 +37,7 @@ def attention_maps(
     token_positions: Sequence[Sequence[Sequence[int]]],
     *,
     cross_blocks: Sequence[int] = (4, 5, 6, 7, 8),
-    self_block: int = 11,
+    self_block: int | None = 11,
     iterations: int = 2,
     box_threshold: float | None = None,
     with_affinity: bool = False,
@@ -54,7 +55,8 @@ def attention_maps(
             beginning-of-text token. Samples may differ in their number of classes.
         cross_blocks: blocks whose cross-attention is averaged, on the grid of `self_block`. Blocks
             are numbered in forward order; see a backbone's `default_blocks`.
-        self_block: block whose self-attention propagates the maps.
+        self_block: block whose self-attention propagates the maps; None for a model without any:
+            nothing is propagated, and the grid is the finest of `cross_blocks`.
         iterations: number of propagations.
         box_threshold: in [0, 1]; if given, maps are min-max normalised and masked by boxes before
             the propagation, as in the official code.
@@ -64,19 +66,21 @@ def attention_maps(
         One `AttentionMaps` per sample.
 
     Raises:
-        UserError: if the model lacks a block.
+        UserError: if the model lacks a block, or self-attention is asked for without one.
     """
+    if with_affinity and self_block is None:
+        raise UserError("self-attention is asked for (as cbp does), which this model does not have")
     model = unet if isinstance(unet, Denoiser) else UNet(unet)
     text = text_embeddings if isinstance(text_embeddings, Text) else Text(text_embeddings)
     blocks = model.select(cross_blocks, self_block)
     with model.record(blocks) as seen:
         model.denoise(noisy_latents, timesteps, text)
-    *recorded, self_ = (seen[block] for block in blocks)
+    self_ = None if self_block is None else seen[blocks[-1]]
+    recorded = [seen[block].inputs() for block in blocks if block.role == "cross"]
     latent = (noisy_latents.shape[-2], noisy_latents.shape[-1])
-    grid = grid_of(self_.query.shape[2], *latent)
-    weights = token_weights(token_positions, text.hidden.shape[1]).to(self_.query.device)
-    pairs = [(cross.query, cross.key) for cross in recorded]
-    maps = averaged_cross(pairs, weights, latent, grid)
+    grid = None if self_ is None else grid_of(self_.query.shape[2], *latent)
+    weights = token_weights(token_positions, text.hidden.shape[1]).to(recorded[0][0].device)
+    maps = averaged_cross(recorded, weights, latent, grid)
     results = []
     for i, classes in enumerate(token_positions):
         crosses = maps[i, : len(classes)]
@@ -86,13 +90,16 @@ def attention_maps(
             seeds = min_max(crosses)
             boxes, unboxed = box_mask(seeds.cpu(), box_threshold)
             seeds = seeds * boxes.to(seeds)
-        query, key = self_.query[i : i + 1], self_.key[i : i + 1]
-        spread = propagate(query, key, seeds.flatten(1).T[None], iterations)[0]
-        affinity = self_affinity(query, key)[0].cpu() if with_affinity else None
+        spread, affinity = seeds, None
+        if self_ is not None:
+            query, key, _ = self_.inputs(slice(i, i + 1))
+            columns = propagate(query, key, seeds.flatten(1).T[None], iterations)[0]
+            spread = columns.T.unflatten(1, maps.shape[-2:])
+            affinity = self_affinity(query, key)[0].cpu() if with_affinity else None
         results.append(
             AttentionMaps(
                 cross=crosses.cpu(),
-                selfcross=spread.T.unflatten(1, grid).contiguous().cpu(),
+                selfcross=spread.contiguous().cpu(),
                 affinity=affinity,
                 unboxed=unboxed,
             )

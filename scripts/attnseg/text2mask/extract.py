@@ -90,7 +90,7 @@ def options_for(
         "cross_blocks": list(cross_blocks or usual[0]),
         "self_block": usual[1] if self_block is None else self_block,
         "timestep": backbone.default_timestep,
-        "resize": "official" if min(backbone.size) >= 512 else "native",
+        "resize": backbone.default_resize,
     }
     options = Options(**given | others)
     backbone.select(options.cross_blocks, options.self_block)

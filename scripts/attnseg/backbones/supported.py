@@ -1,0 +1,78 @@
+"""What a model's configuration files say about whether it is supported, before weights are fetched."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Read = Callable[[str], Mapping[str, Any]]  # the configuration of a component, {} if there is none
+
+# pipelines whose models look like a supported family's, and why they are not
+REFUSED = {
+    "LatentConsistencyModelPipeline": "distilled, with the guidance as an input",
+    "SanaSprintPipeline": "distilled, with the guidance as an input",
+    "StableDiffusionDepth2ImgPipeline": "its U-Net also takes a depth map",
+    "StableDiffusionInpaintPipeline": "its U-Net also takes a mask",
+    "StableDiffusionInstructPix2PixPipeline": "its U-Net also takes an image",
+    "StableDiffusionUpscalePipeline": "its U-Net also takes an image",
+    "StableDiffusionXLImg2ImgPipeline": "a refiner; give its base",
+    "StableDiffusionXLInpaintPipeline": "its U-Net also takes a mask",
+    "StableDiffusionXLInstructPix2PixPipeline": "its U-Net also takes an image",
+}
+
+
+def unet(read: Read, added: str | None) -> str | None:
+    """`added`: the kind of the conditions besides the text."""
+    config, latents = read("unet"), read("vae").get("latent_channels", 4)
+    channels = config.get("in_channels", 4)
+    if channels != latents:
+        return (
+            f"its U-Net takes {channels} channels, latents have {latents}: it is to edit or inpaint"
+        )
+    if config.get("time_cond_proj_dim") is not None:
+        return "distilled, with the guidance as an input"
+    for key, usual in (
+        ("addition_embed_type", added),
+        ("class_embed_type", None),
+        ("encoder_hid_dim_type", None),
+    ):
+        if config and config.get(key) != usual:
+            return f"its U-Net has the {key} {config.get(key)}"
+    return None
+
+
+def stable_diffusion(read: Read) -> str | None:
+    return unet(read, None)
+
+
+def sdxl(read: Read) -> str | None:
+    index = read("")
+    if None in index.get("text_encoder", []) or index.get("requires_aesthetics_score"):
+        return "a refiner, without a first text encoder; give its base"
+    return unet(read, "text_time")
+
+
+def sana(read: Read) -> str | None:
+    distilled = read("transformer").get("guidance_embeds", False)
+    return "distilled, with the guidance as an input" if distilled else None
+
+
+CHECKS = {
+    "SanaPipeline": sana,
+    "StableDiffusionPipeline": stable_diffusion,
+    "StableDiffusionXLPipeline": sdxl,
+}
+
+
+def refusal(folder: Path, index: Mapping[str, Any]) -> str | None:
+    """Why a model is not supported: its index, and those of its components' configurations there are."""
+
+    def read(component: str) -> Mapping[str, Any]:
+        file = folder / component / "config.json"
+        try:
+            return json.loads(file.read_text()) if component else index
+        except (OSError, ValueError):
+            return {}  # said where the component is loaded
+
+    name = index.get("_class_name", "")
+    return CHECKS[name](read) if name in CHECKS else REFUSED.get(name)

@@ -1,0 +1,298 @@
+"""Families with separate cross-attention: their maps, inputs and token positions, and who is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from attnseg.attn2mask.generate import ddpm_scheduler
+from attnseg.attn2mask.invert import ddim_schedulers
+from attnseg.backbones import load_backbone
+from attnseg.backbones.text import Query, TooLong
+from attnseg.errors import UserError
+from attnseg.text2mask.attention import attention_maps
+from attnseg.text2mask.extract import options_for
+
+FAMILIES = ["sd2", "sdxl", "pixart-alpha", "pixart-sigma", "sana"]
+TEXT = "a photo including dog, potted plant, and Cat."
+PHRASES = ["dog", "potted plant", "Cat"]
+# counted by hand in the tokenizers of `tiny_families`
+PLACES = {
+    # <start> a photo including | dog , potted: two pieces | plant , and | cat
+    "sd2": [[4], [6, 7], [10]],
+    "sdxl": [[4], [6, 7], [10]],
+    # _a _photo _including | _dog , | _pot ted _plant , _a n d | _cat
+    "pixart-alpha": [[3], [5, 6, 7], [12]],
+    "pixart-sigma": [[3], [5, 6, 7], [12]],
+    # <bos> _a _photo _ includ in g | _dog , | _pot t e d _plant , _a n d _ | C a t
+    "sana": [[7], [9, 10, 11, 12, 13], [19, 20, 21]],
+}
+
+
+def spans(text: str, phrases: list[str]) -> tuple[tuple[int, int], ...]:
+    return tuple((text.index(phrase), text.index(phrase) + len(phrase)) for phrase in phrases)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_family):
+    """Tiny models by family, with attention that is sharper than the initial, nearly uniform one."""
+    loaded = {}
+
+    def get(family: str):
+        if family not in loaded:
+            model = loaded[family] = load_backbone(tiny_family(family), device="cpu")
+            for attention, _ in model.blocks.values():
+                attention.to_q.weight.mul_(4)
+        return loaded[family]
+
+    return get
+
+
+def bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """align_corners False, clamped at the border: [h, w] -> size."""
+
+    def weights(source: int, target: int) -> np.ndarray:
+        place = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+        return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(source)))
+
+    return weights(image.shape[0], size[0]) @ image @ weights(image.shape[1], size[1]).T
+
+
+def eager(model, noisy, text, real_tokens, positions, cross_blocks, self_block, iterations):
+    """(cross, selfcross) of each sample, from the projections of an ordinary pass, in full matrices.
+
+    `real_tokens`: how many of a sample's tokens are no padding, None for a family without a mask.
+    """
+    kept, handles = {}, []
+    for block, (attention, _) in model.blocks.items():
+        for letter in "qk":
+            norm = getattr(attention, f"norm_{letter}")
+            last = getattr(attention, f"to_{letter}") if norm is None else norm
+            handles.append(
+                last.register_forward_hook(
+                    lambda *a, key=(block, letter): kept.update({key: a[2].double().numpy()})
+                )
+            )
+    with torch.no_grad():
+        model.denoise(noisy, 100, text)
+    for handle in handles:
+        handle.remove()
+
+    def matrix(block, sample):
+        heads = model.blocks[block].module.heads
+        query, key = (np.split(kept[block, letter][sample], heads, -1) for letter in "qk")
+        total = 0
+        for q, k in zip(query, key, strict=True):
+            weights = np.exp(q @ k.T / np.sqrt(q.shape[1]))
+            if block[1] == "cross" and real_tokens:
+                weights[:, real_tokens[sample] :] = 0
+            total = total + weights / weights.sum(1, keepdims=True)
+        return total / heads
+
+    def grid(cells):
+        sizes = [[side // 2**halved for side in noisy.shape[-2:]] for halved in range(4)]
+        return next(size for size in sizes if size[0] * size[1] == cells)
+
+    for sample, classes in enumerate(positions):
+        crosses = [matrix((number, "cross"), sample) for number in cross_blocks]
+        if self_block is None:
+            spread = np.eye(len(crosses[0]))
+        else:
+            spread = np.linalg.matrix_power(matrix((self_block, "self"), sample), iterations)
+        size = grid(len(spread))
+        cross = np.stack(
+            [
+                np.mean(
+                    [bilinear(c[:, p].mean(1).reshape(grid(len(c))), size) for c in crosses], axis=0
+                )
+                for p in classes
+            ]
+        )
+        yield cross, (spread @ cross.reshape(len(classes), -1).T).T.reshape(cross.shape)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("size", [(16, 16), (24, 16)], ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_maps_equal_full_matrices_and_an_explicit_softmax(models, family, size, batch):
+    model = models(family)
+    samples = [(TEXT, PHRASES), ("a dog and a plant.", ["plant"])] * 2
+    queries = [Query(text, spans(text, phrases)) for text, phrases in samples[-batch:]]
+    text = model.encode_text([query.text for query in queries])
+    positions = [model.token_positions(query) for query in queries]
+    noisy = torch.randn(batch, 4, *size, generator=torch.Generator().manual_seed(batch))
+    cross, self_block = model.default_blocks
+    ours = attention_maps(
+        model, noisy, 100, text, positions, cross_blocks=cross, self_block=self_block
+    )
+    mask = text.more.get("mask")
+    real = None if mask is None else mask.sum(1).tolist()
+    theirs = eager(model, noisy, text, real, positions, cross, self_block, 2)
+    for maps, query, expected in zip(ours, queries, theirs, strict=True):
+        assert len(maps.cross) == len(query.spans)
+        for mine, right in zip((maps.cross, maps.selfcross), expected, strict=True):
+            assert mine.shape == right.shape and np.ptp(right) > 1e-4
+            np.testing.assert_allclose(mine.numpy(), right, atol=1e-5, rtol=0)
+    if self_block is None:
+        assert all(torch.equal(maps.cross, maps.selfcross) for maps in ours)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_recording_changes_no_bit_of_what_the_denoiser_says(models, family):
+    model = models(family)
+    inputs = torch.randn(2, 4, 16, 24), 100, model.encode_text([TEXT, "a cat"])
+    plain = model.denoise(*inputs)
+    assert plain.shape == (2, 4, 16, 24) and plain.dtype == torch.float32
+    with model.record(model.blocks, stop=False, values=True) as seen:
+        assert torch.equal(model.denoise(*inputs), plain)
+    assert list(seen) == list(model.blocks)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_are_where_they_are_counted_by_hand(models, family):
+    assert models(family).token_positions(Query(TEXT, spans(TEXT, PHRASES))) == PLACES[family]
+
+
+@pytest.mark.parametrize(("family", "window"), [("sd2", 64), ("pixart-alpha", 120), ("sana", 300)])
+def test_a_class_past_the_window_is_said_to_be_too_long(models, family, window):
+    def fits(words: int) -> bool:
+        text = "a " * words + "dog"
+        try:
+            ((place,),) = models(family).token_positions(Query(text, ((2 * words, len(text)),)))
+        except TooLong:
+            return False
+        return place == words + (family != "pixart-alpha")  # after the first token
+
+    last = (
+        window - {"sd2": 3, "pixart-alpha": 2, "sana": 2}[family]
+    )  # first and last token, the last
+    assert fits(last) and not fits(last + 1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_texts_and_the_network_s_inputs_are_those_of_diffusers_pipeline(models, family):
+    model, asked = models(family), []
+    pipe = model.pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    size = {} if family.startswith("s") and family != "sana" else {"use_resolution_binning": False}
+    handle = model.network.register_forward_hook(
+        lambda *a: asked.append((a[1], a[2], a[3])), with_kwargs=True
+    )
+    pipe(
+        TEXT,
+        height=96,
+        width=64,
+        num_inference_steps=2,
+        guidance_scale=1.0,
+        output_type="latent",
+        **size,
+    )
+    handle.remove()
+    arguments, given, said = asked[0]
+    noisy = arguments[0]
+    timestep = given.get("timestep", arguments[1] if len(arguments) > 1 else None)
+    text = model.encode_text([TEXT])
+    assert torch.equal(given["encoder_hidden_states"], text.hidden)
+    mine = model.denoise(noisy, torch.as_tensor(timestep), text)
+    assert torch.equal(mine, said[0][:, :4]) and noisy.shape == (1, 4, 24, 16)
+
+
+@torch.no_grad()
+def test_sdxl_s_empty_text_is_zeros_as_it_was_trained(models):
+    text = models("sdxl").encode_text(["", "a dog"])
+    assert not text.hidden[0].any() and not text.more["text_embeds"][0].any()
+    assert text.hidden[1].any() and text.more["text_embeds"][1].any()
+
+
+def test_flow_matching_goes_straight_from_the_image_to_the_noise(models):
+    latents, noise = (torch.randn(3, 4, 6, 8) for _ in range(2))
+    t = torch.tensor([0, 150, 999])
+    noisy = models("sana").add_noise(latents, noise, t)
+    for row, share in enumerate((0, 0.15, 0.999)):
+        expected = latents[row] + share * (noise[row] - latents[row])
+        torch.testing.assert_close(noisy[row], expected)
+    assert torch.equal(models("sana").add_noise(latents, noise, 150)[1], noisy[1])
+    slope = (models("sana").add_noise(latents, noise, 500) - latents) / 0.5
+    torch.testing.assert_close(models("sana").target(latents, noise, t), slope)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_images_go_to_the_latents_and_back(models, family):
+    model = models(family)
+    pixels = torch.rand(2, 3, 96, 64) * 2 - 1
+    posterior = model.encode_images(pixels)
+    assert posterior.mean.shape == posterior.std.shape == (2, *model.latent_shape((96, 64)))
+    assert model.decode(posterior.latents()).shape == (2, 96, 64, 3)
+
+
+def test_sana_is_not_propagated_and_says_so(models):
+    options = options_for(models("sana"))
+    assert (options.self_block, options.cross_blocks) == (None, [0, 1, 2])
+    with pytest.raises(
+        UserError, match="no self-attention with a softmax.* null in model.self_block"
+    ):
+        options_for(models("sana"), self_block=1)
+    text = models("sana").encode_text(["a dog"])
+    with pytest.raises(UserError, match="self-attention is asked for"):
+        attention_maps(
+            models("sana"), torch.randn(1, 4, 8, 8), 100, text, [[[1]]],
+            cross_blocks=[0], self_block=None, with_affinity=True,
+        )  # fmt: skip
+
+
+def test_images_of_flow_matching_are_neither_drawn_by_ddpm_nor_inverted(models):
+    for make in (ddpm_scheduler, ddim_schedulers):
+        make(models("sdxl").scheduler, 10)
+        make(models("pixart-sigma").scheduler, 10)
+        with pytest.raises(UserError, match="flow matching") as error:
+            make(models("sana").scheduler, 10)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "component", "changed", "reason"),
+    [
+        ("sd2", "unet", {"in_channels": 9}, "takes 9 channels, latents have 4"),
+        ("sdxl", "unet", {"in_channels": 9}, "takes 9 channels, latents have 4"),
+        ("sdxl", "unet", {"time_cond_proj_dim": 256}, "distilled, with the guidance as an input"),
+        ("sdxl", "unet", {"addition_embed_type": None}, "the addition_embed_type None"),
+        ("sdxl", "", {"text_encoder": [None, None]}, "a refiner"),
+        (
+            "sdxl",
+            "",
+            {"_class_name": "StableDiffusionXLImg2ImgPipeline"},
+            "a refiner; give its base",
+        ),
+        ("sana", "transformer", {"guidance_embeds": True}, "distilled, with the guidance"),
+        ("sana", "", {"_class_name": "SanaSprintPipeline"}, "distilled, with the guidance"),
+        ("sd2", "", {"_class_name": "StableDiffusionInpaintPipeline"}, "also takes a mask"),
+    ],
+)
+def test_what_is_not_supported_is_refused_before_its_weights_are_fetched(
+    tiny_family, tmp_path, monkeypatch, family, component, changed, reason
+):
+    def only(folder, names):
+        return set(names) if folder.endswith("safetensors") else {
+            name for name in names if name.endswith(".safetensors")
+        }  # fmt: skip
+
+    folder = shutil.copytree(tiny_family(family), tmp_path / "model", ignore=only)
+    file = folder / component / ("config.json" if component else "model_index.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    fetched = []
+
+    def fetch(name, *, allow_patterns, **_):
+        fetched.extend(allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    for given in ((folder,), ("some/model", "133a221b")):
+        with pytest.raises(UserError, match=reason) as error:
+            load_backbone(*given, device="cpu")
+        assert "is not supported" in str(error.value) and "\n" not in str(error.value)
+    assert fetched and not any("safetensors" in pattern for pattern in fetched)
