@@ -26,8 +26,8 @@ PLACES = {
     # _a _photo _including | _dog , | _pot ted _plant , _a n d | _cat
     "pixart-alpha": [[3], [5, 6, 7], [12]],
     "pixart-sigma": [[3], [5, 6, 7], [12]],
-    # <bos> _a _photo _ includ in g | _dog , | _pot t e d _plant , _a n d _ | C a t
-    "sana": [[7], [9, 10, 11, 12, 13], [19, 20, 21]],
+    # <bos> _a _photo _ includ in g | _dog , | _pot t e d _plant , _a n d | _cat
+    "sana": [[7], [9, 10, 11, 12, 13], [18]],
 }
 
 
@@ -43,8 +43,9 @@ def models(tiny_family):
     def get(family: str):
         if family not in loaded:
             model = loaded[family] = load_backbone(tiny_family(family), device="cpu")
-            for attention, _ in model.blocks.values():
-                attention.to_q.weight.mul_(4)
+            for (_, role), (attention, _) in model.blocks.items():
+                last = attention.norm_q or attention.to_q
+                last.weight.mul_(40 if role == "cross" else 4)
         return loaded[family]
 
     return get

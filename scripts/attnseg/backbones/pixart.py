@@ -25,12 +25,12 @@ from attnseg.backbones.loading import (
     load_tokenizer,
 )
 from attnseg.backbones.noise import DDPMNoise
-from attnseg.backbones.text import Query, token_positions
+from attnseg.backbones.text import Query, lowered, token_positions
 
 
 @dataclass
 class PixArtAlpha(DDPMNoise, CrossTransformer, Backbone):
-    """A complete model. It was trained on lower-case text."""
+    """A complete model. Its pipeline lowers the case of texts."""
 
     default_timestep = 100  # GoCA's (arXiv 2603.06178), for PixArt-Sigma
     window = 120  # tokens that it was trained on
@@ -112,8 +112,3 @@ class PixArtAlpha(DDPMNoise, CrossTransformer, Backbone):
 class PixArtSigma(PixArtAlpha):
     window = 300
     made_by = PixArtSigmaPipeline
-
-
-def lowered(text: str) -> str:
-    """`text` in lower case, except for letters that would become two: places in it stay the same."""
-    return "".join(c.lower() if len(c.lower()) == 1 else c for c in text)

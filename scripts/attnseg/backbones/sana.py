@@ -17,7 +17,7 @@ from attnseg.backbones.diffusion_transformer import CrossTransformer
 from attnseg.backbones.interface import Backbone, Posterior, Text
 from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
 from attnseg.backbones.noise import FlowNoise
-from attnseg.backbones.text import Query, checked, places
+from attnseg.backbones.text import Query, checked, lowered, places
 
 WINDOW = 300  # tokens that the network sees
 # what the pipeline puts before every text: of its tokens the network sees the first, which is the
@@ -29,7 +29,7 @@ INSTRUCTION = "\n".join(
 
 @dataclass
 class Sana(FlowNoise, CrossTransformer, Backbone):
-    """A complete model."""
+    """A complete model. Its pipeline lowers the case of texts."""
 
     roles = (("cross", "attn2"),)
     default_timestep = 150  # no paper's; GoCA's (arXiv 2603.06178) for another flow, Flux
@@ -73,7 +73,7 @@ class Sana(FlowNoise, CrossTransformer, Backbone):
 
     def encode_text(self, texts: Sequence[str]) -> Text:
         tokens = self.tokenizer(
-            [INSTRUCTION + text for text in texts],
+            [INSTRUCTION + lowered(text) for text in texts],
             padding="max_length",
             truncation=True,
             max_length=self.dropped + WINDOW,
@@ -88,7 +88,7 @@ class Sana(FlowNoise, CrossTransformer, Backbone):
     def token_positions(self, query: Query) -> list[list[int]]:
         begin = len(INSTRUCTION)
         spans = [(begin + start, begin + end) for start, end in query.spans]
-        found = places(self.tokenizer, INSTRUCTION + query.text, spans)
+        found = places(self.tokenizer, INSTRUCTION + lowered(query.text), spans)
         return checked(query, [[p - self.dropped for p in some] for some in found], WINDOW)
 
     @torch.no_grad()

@@ -75,3 +75,8 @@ def encode_text(
         max_length=tokenizer.model_max_length,
         return_tensors="pt",
     ).input_ids.to(device)
+
+
+def lowered(text: str) -> str:
+    """`text` in lower case, except for letters that would become two: places in it stay the same."""
+    return "".join(c.lower() if len(c.lower()) == 1 else c for c in text)

@@ -131,7 +131,7 @@ class ExtractionJob(Extraction):
         "The method as in the paper, or as in the official code.",
     )
     cross_blocks: Blocks = same_as(Model, "cross_blocks")
-    self_block: Natural = same_as(Model, "self_block")
+    self_block: Natural | None = same_as(Model, "self_block")
     seed: Natural = key(
         0, "Seed of the run. Each sample's own seed is a hash of it and the sample's name."
     )
