@@ -179,3 +179,38 @@ def test_who_reads_may_stop_reading():
     shell = f"set -o pipefail; {sys.executable} -m attnseg config | head -c 10"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0 and done.stderr == "" and len(done.stdout) == 10
+
+
+def test_describe_prints_blocks_grids_text_and_defaults(tiny_family, capsys):
+    def said(family: str) -> list[str]:
+        words = ["describe", str(tiny_family(family)), "--device", "cpu"]
+        assert run(lambda: command.main(words)) == 0
+        return capsys.readouterr().out.splitlines()
+
+    first, *others = said("sdxl")
+    assert first == f"SDXL in {tiny_family('sdxl')}"
+    assert others == [
+        "images: 64 x 64 pixels, sides multiples of 16; latents 4 x 16 x 16",
+        "attention blocks of such an image, in forward order:",
+        "  0        1/2 of the latent, 8 x 8 cells: self, cross",
+        "  1-8      1/4 of the latent, 4 x 4 cells: self, cross",
+        "  9-10     1/2 of the latent, 8 x 8 cells: self, cross",
+        "text: 64 positions of 40 features; dog in 'a photo including dog.': 4",
+        "defaults: cross blocks 1-8, self block 9, timestep 100, resize native",
+    ]
+    sana = said("sana")
+    assert "  0-2      1/1 of the latent, 16 x 16 cells: cross" in sana
+    assert sana[-1] == ("defaults: cross blocks 0-2, self block none, timestep 150, resize native")
+
+
+@pytest.mark.parametrize("family", ["sd2", "sdxl", "pixart-alpha", "pixart-sigma", "sana"])
+def test_a_photo_is_segmented_by_each_family(tiny_family, segment, tmp_path, family):
+    assert segment("--model", tiny_family(family), "--no-crf") == 0
+    mask = np.asarray(Image.open(tmp_path / "mask.png"))
+    assert mask.shape == (64, 64) and {1, 2} <= set(np.unique(mask)) <= {0, 1, 2}
+
+
+def test_segment_says_what_a_family_cannot(tiny_family, segment, tmp_path, capsys):
+    sana = tiny_family("sana")
+    assert segment("--model", sana, "--self-block", "1") == 1
+    assert "leave out --self-block" in error_of(capsys)

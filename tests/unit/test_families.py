@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from attnseg.attn2mask.generate import ddpm_scheduler
+from attnseg.attn2mask.generate import ddpm_scheduler, generate
 from attnseg.attn2mask.invert import ddim_schedulers
+from attnseg.attn2mask.prompt_sets import Prompt
 from attnseg.backbones import load_backbone
 from attnseg.backbones.text import Query, TooLong
 from attnseg.errors import UserError
+from attnseg.settings import Generation
 from attnseg.text2mask.attention import attention_maps
 from attnseg.text2mask.extract import options_for
 
@@ -201,6 +203,19 @@ def test_texts_and_the_network_s_inputs_are_those_of_diffusers_pipeline(models, 
     assert torch.equal(given["encoder_hidden_states"], text.hidden)
     mine = model.denoise(noisy, torch.as_tensor(timestep), text)
     assert torch.equal(mine, said[0][:, :4]) and noisy.shape == (1, 4, 24, 16)
+
+
+@pytest.mark.parametrize("family", ["sd2", "sdxl", "pixart-sigma"])
+def test_images_are_drawn_with_their_attention(models, family):
+    """Of which blocks has no default: on the finest grid among those asked for."""
+    places = [[list(span)] for span in spans(TEXT, PHRASES)]
+    prompts = [Prompt("p", TEXT, PHRASES, places, seed=1)]
+    model, sampling = models(family), Generation(steps=2, attention_step=1, cross_blocks=[1, 2])
+    (((drawn,)),) = generate(model, prompts, sampling)
+    assert drawn.skipped is None and drawn.image.shape == (64, 64, 3)
+    finest = min(model.blocks[block, "cross"].halvings for block in (1, 2))
+    assert drawn.cross.shape == (3, 16 // 2**finest, 16 // 2**finest)
+    assert drawn.cross.isfinite().all()
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "masks of photos by a segmentor of your own, as ONNX",
     "train-subject": "learn a thing of your own from photos of it",
     "tables": "print tables, and the ledger of claims",
+    "describe": "say what is read of a text-to-image model, and the defaults taken",
     "config": "print a configuration with every key as it stands",
     "doctor": "say what this machine lacks to run the workflow",
 }

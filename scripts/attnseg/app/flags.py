@@ -21,7 +21,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "--labels": {"help": "source of the image labels (default: the data set's)"},
     "--limit": {"type": int, "help": "use this many samples, from the first on"},
     "--lora": {"type": Path, "help": "weights of train_dreambooth_lora"},
-    "--model": {"required": True, "help": "folder or hub id of a Stable Diffusion"},
+    "--model": {"required": True, "help": "folder or hub id of a text-to-image model"},
     "--model-file": {"help": "Python file that exports the model's family, BACKBONE"},
     "--output": {"type": Path, "required": True},
     "--processes": {"type": int, "default": 1, "help": "masks made at a time"},

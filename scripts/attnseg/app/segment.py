@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--query", help="with --personal, as in 'the <new1> mug filled with cola'")
     parser.add_argument(
         "--model",
-        help="folder or hub id of a Stable Diffusion (with --personal, by default the one it is for)",
+        help="folder or hub id of a text-to-image model: Stable Diffusion, SDXL, PixArt, Sana (with "
+        "--personal, by default the one it is for)",
     )
     flags.add(parser, "--revision --model-file --device")
     flags.add(parser, "--output", help="mask (.png) of one photo, or folder for many")
@@ -135,7 +136,7 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--seed {args.seed}: must be 0 or more")
     if args.model is None and args.personal is None:
         raise UserError(
-            "--model: name a Stable Diffusion: for photos, an id on the hub and its --revision (see "
+            "--model: name a text-to-image model: for photos, an id on the hub and its --revision (see "
             "--help) or a folder; for scenes of the mini world, assets/mini_sd of a clone"
         )
     many = len(args.photos) > 1 or Path(args.photos[0]).is_dir() or "*" in args.photos[0]

@@ -1,0 +1,68 @@
+"""Say what is read of a model: its attention blocks, their grids, its text, and the defaults taken.
+
+attnseg describe stabilityai/stable-diffusion-xl-base-1.0 --revision COMMIT
+"""
+
+import argparse
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from attnseg.app import flags
+
+if TYPE_CHECKING:  # a program that only parses flags is quick
+    from attnseg.backbones.interface import Backbone
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="folder or hub id of a text-to-image model")
+    flags.add(parser, "--revision --model-file --device")
+
+
+def main(args: argparse.Namespace) -> int:
+    from attnseg.backbones import load_backbone
+    from attnseg.io.gpu import claim_device
+
+    device = claim_device(args.device)
+    backbone = load_backbone(args.model, args.revision, device, file=args.model_file)
+    print("\n".join(lines(backbone)))
+    return 0
+
+
+def lines(backbone: "Backbone") -> Iterator[str]:
+    import torch
+
+    from attnseg.text2mask.extract import options_for
+    from attnseg.text2mask.queries import text_query
+
+    (height, width), (channels, rows, columns) = backbone.size, backbone.latent_shape(backbone.size)
+    yield f"{type(backbone).__name__} in {backbone.name}"
+    yield (
+        f"images: {height} x {width} pixels, sides multiples of {backbone.multiple}; "
+        f"latents {channels} x {rows} x {columns}"
+    )
+    yield "attention blocks of such an image, in forward order:"
+    places: dict[int, tuple[int, list[str]]] = {}
+    for (number, role), (_, halvings) in backbone.blocks.items():
+        places.setdefault(number, (halvings, []))[1].append(role)
+    for (halvings, roles), group in itertools.groupby(places, places.__getitem__):
+        cells = f"{-(-rows // 2**halvings)} x {-(-columns // 2**halvings)} cells"
+        yield f"  {runs(group):8} 1/{2**halvings} of the latent, {cells}: {', '.join(roles)}"
+    query = text_query(["dog"], background=False)
+    with torch.no_grad():
+        _, length, features = backbone.encode_text([query.text]).hidden.shape
+    (found,) = backbone.token_positions(query)
+    yield f"text: {length} positions of {features} features; dog in {query.text!r}: {runs(found)}"
+    taken = options_for(backbone)
+    self_block = "none" if taken.self_block is None else taken.self_block
+    yield (
+        f"defaults: cross blocks {runs(taken.cross_blocks)}, self block {self_block}, "
+        f"timestep {taken.timestep}, resize {taken.resize}"
+    )
+
+
+def runs(numbers: Iterable[int]) -> str:
+    """[1, 2, 3, 5] as ``1-3, 5``."""
+    groups = itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    ends = [[number for _, number in group] for _, group in groups]
+    return ", ".join(f"{g[0]}-{g[-1]}" if len(g) > 1 else f"{g[0]}" for g in ends)
