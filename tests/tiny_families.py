@@ -3,6 +3,7 @@
 import string
 from pathlib import Path
 
+import tiny_joint
 import torch
 from diffusers import (
     AutoencoderDC,
@@ -182,6 +183,7 @@ FAMILIES = {
     "pixart-alpha": lambda folder: pixart(folder, sigma=False),
     "pixart-sigma": lambda folder: pixart(folder, sigma=True),
     "sana": sana,
+    **tiny_joint.FAMILIES,
 }
 
 

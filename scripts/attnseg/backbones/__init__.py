@@ -22,6 +22,9 @@ FAMILIES = {
     "PixArtAlphaPipeline": ("pixart", "PixArtAlpha"),
     "PixArtSigmaPipeline": ("pixart", "PixArtSigma"),
     "SanaPipeline": ("sana", "Sana"),
+    "StableDiffusion3Pipeline": ("stable_diffusion_3", "StableDiffusion3"),
+    "FluxPipeline": ("flux", "Flux"),
+    "QwenImagePipeline": ("qwen_image", "QwenImage"),
 }
 
 

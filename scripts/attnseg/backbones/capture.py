@@ -44,11 +44,11 @@ class _Stop(Exception):
 class _Watch(TorchFunctionMode):
     """Records the first attention call within each watched module."""
 
-    def __init__(self, count: int, stop: bool, values: bool):
+    def __init__(self, count: int, stop: bool, values: bool, keep: Callable[[Any, Seen], Any]):
         super().__init__()
-        self.count, self.stop, self.values = count, stop, values
+        self.count, self.stop, self.values, self.keep = count, stop, values, keep
         self.inside: list[Hashable] = []
-        self.seen: dict[Any, Seen] = {}
+        self.seen: dict[Any, Any] = {}
 
     def __torch_function__(
         self,
@@ -65,13 +65,12 @@ class _Watch(TorchFunctionMode):
             return func(*args, **kwargs)
         names = ("query", "key", "value", "attn_mask")
         given = {**dict(zip(names, args, strict=False)), **kwargs}
-        seen = self.seen[name] = Seen(given["query"], given["key"], given.get("attn_mask"))
-        last = self.stop and len(self.seen) == self.count
-        if last and not self.values:
-            raise _Stop
-        output = func(*args, **kwargs)
+        seen = Seen(given["query"], given["key"], given.get("attn_mask"))
+        last = self.stop and len(self.seen) + 1 == self.count
+        output = None if last and not self.values else func(*args, **kwargs)
         if self.values:
             seen.value, seen.output = given["value"], output
+        self.seen[name] = self.keep(name, seen)
         if last:
             raise _Stop
         return output
@@ -79,8 +78,12 @@ class _Watch(TorchFunctionMode):
 
 @contextmanager
 def record(
-    modules: Mapping[Name, torch.nn.Module], *, stop: bool = True, values: bool = False
-) -> Iterator[dict[Name, Seen]]:
+    modules: Mapping[Name, torch.nn.Module],
+    *,
+    stop: bool = True,
+    values: bool = False,
+    keep: Callable[[Name, Seen], Any] = lambda _, seen: seen,
+) -> Iterator[dict[Name, Any]]:
     """Record the attention of some modules in the forward pass inside the block, by their names.
 
     Args:
@@ -88,11 +91,13 @@ def record(
         stop: end the pass, and the block, after the last of them. Otherwise the pass's result is
             bitwise the same as without recording.
         values: also record values and outputs.
+        keep: what is kept of a module's `Seen`, by default all; called at once, so that a reading needs
+            the memory of one module's.
 
     Raises:
         RuntimeError: if a module's processor does not call `scaled_dot_product_attention`.
     """
-    watch = _Watch(len(modules), stop, values)
+    watch = _Watch(len(modules), stop, values, keep)
     with ExitStack() as hooks:
         for name, module in modules.items():
 

@@ -6,11 +6,11 @@ the configuration names and that exports it as `BACKBONE`.
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -60,8 +60,8 @@ class Posterior:
 
     mean: torch.Tensor
     std: torch.Tensor
-    scaling_factor: float = 1.0
-    shift: float = 0.0
+    scaling_factor: float | torch.Tensor = 1.0
+    shift: float | torch.Tensor = 0.0
 
     def latents(self, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Latents scaled for the denoiser: a sample from standard normal `noise`, or the mean."""
@@ -71,6 +71,8 @@ class Posterior:
 
 class Denoiser(ABC):
     """A denoising network whose attention can be recorded."""
+
+    image_first = False  # whether joint attention has the image's tokens before the text's
 
     @property
     @abstractmethod
@@ -95,29 +97,44 @@ class Denoiser(ABC):
         """
 
     def record(
-        self, blocks: Iterable[tuple[int, str]], stop: bool = True, values: bool = False
-    ) -> AbstractContextManager[dict[Block, Seen]]:
+        self,
+        blocks: Iterable[tuple[int, str]],
+        stop: bool = True,
+        values: bool = False,
+        keep: Callable[[Block, Seen], Any] = lambda _, seen: seen,
+    ) -> AbstractContextManager[dict[Block, Any]]:
         """Record blocks, as (5, "cross"), while `denoise` runs: see `attnseg.backbones.capture`."""
         return record(
             {b: self.blocks[b].module for b in itertools.starmap(Block, blocks)},
             stop=stop,
             values=values,
+            keep=keep,
         )
+
+    def around(self, block: Block, length: int) -> tuple[int, int]:
+        """How many of a text's `length` tokens are before and after the image's in a block."""
+        if block.role != "joint":
+            return 0, 0
+        return (0, length) if self.image_first else (length, 0)
 
     def select(self, cross: Sequence[int] | None, self_block: int | None = None) -> list[Block]:
         """The cross-attentions of the blocks `cross`, or of all, then `self_block`'s self-attention.
 
+        Either is the joint attention, where the model has that.
+
         Raises:
             UserError: if the model lacks a block; the message lists those that it has.
         """
-        if self_block is not None and all(block.role != "self" for block in self.blocks):
+        joint = any(block.role == "joint" for block in self.blocks)
+        cross_role, self_role = ("joint", "joint") if joint else ("cross", "self")
+        if self_block is not None and all(block.role != self_role for block in self.blocks):
             raise UserError(
                 f"self-attention block {self_block}: this model has no self-attention with a softmax, so "
                 "nothing is propagated; write null in model.self_block, leave out --self-block"
             )
-        numbers = [block.number for block in self.blocks if block.role == "cross"]
-        chosen = [Block(n, "cross") for n in (numbers if cross is None else cross)]
-        blocks = chosen + ([] if self_block is None else [Block(self_block, "self")])
+        numbers = [block.number for block in self.blocks if block.role == cross_role]
+        chosen = [Block(n, cross_role) for n in (numbers if cross is None else cross)]
+        blocks = chosen + ([] if self_block is None else [Block(self_block, self_role)])
         wrong = [block.number for block in blocks if block not in self.blocks]
         if wrong or not chosen:
             raise UserError(

@@ -23,6 +23,10 @@ class KLLatents:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
+    def shift(self) -> float:
+        return self.vae.config.get("shift_factor") or 0.0
+
+    @property
     def size(self) -> tuple[int, int]:
         side = self.network.config.sample_size
         height, width = (side, side) if isinstance(side, int) else side
@@ -39,10 +43,23 @@ class KLLatents:
     def encode_images(self, pixels: torch.Tensor) -> Posterior:
         found = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
         mean, std = found.mean.float().cpu(), found.std.float().cpu()
-        return Posterior(mean, std, self.vae.config.scaling_factor)
+        return Posterior(mean, std, self.vae.config.scaling_factor, self.shift)
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> np.ndarray:
-        latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
+        latents = latents / self.vae.config.scaling_factor + self.shift
+        latents = latents.to(self.vae.device, self.vae.dtype)
         pixels = (self.vae.decode(latents).sample.float() * 127.5 + 127.5).clamp(0, 255).round()
         return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+
+
+def packed(latents: torch.Tensor) -> torch.Tensor:
+    """2 x 2 latent cells each in a token: [B, C, 2 h, 2 w] -> [B, h w, 4 C]."""
+    cells = latents.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # [B, C, h, 2, w, 2]
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def unpacked(tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """The inverse of `packed`: [B, h w, 4 C] -> [B, C, 2 h, 2 w] for the grid (h, w)."""
+    cells = tokens.unflatten(1, grid).unflatten(3, (-1, 2, 2))  # [B, h, w, C, 2, 2]
+    return cells.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)

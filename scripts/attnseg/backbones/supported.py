@@ -9,7 +9,13 @@ Read = Callable[[str], Mapping[str, Any]]  # the configuration of a component, {
 
 # pipelines whose models look like a supported family's, and why they are not
 REFUSED = {
+    "FluxControlPipeline": "its transformer also takes an image",
+    "FluxFillPipeline": "its transformer also takes a mask",
+    "FluxKontextPipeline": "it edits an image that it is given",
     "LatentConsistencyModelPipeline": "distilled, with the guidance as an input",
+    "QwenImageEditPipeline": "it edits an image that it is given",
+    "QwenImageEditPlusPipeline": "it edits images that it is given",
+    "QwenImageLayeredPipeline": "it draws several layers at once",
     "SanaSprintPipeline": "distilled, with the guidance as an input",
     "StableDiffusionDepth2ImgPipeline": "its U-Net also takes a depth map",
     "StableDiffusionInpaintPipeline": "its U-Net also takes a mask",
@@ -57,8 +63,38 @@ def sana(read: Read) -> str | None:
     return "distilled, with the guidance as an input" if distilled else None
 
 
+def transformer(read: Read, cells: int) -> str | None:
+    """`cells`: of the latents, of which one token of the input is packed."""
+    channels = read("transformer").get("in_channels")
+    latents = read("vae").get("latent_channels") or read("vae").get("z_dim")
+    if channels and latents and channels != cells * latents:
+        return (
+            f"its transformer takes {channels} channels, latents have {cells * latents}: it is to edit "
+            "or inpaint"
+        )
+    return None
+
+
+def stable_diffusion_3(read: Read) -> str | None:
+    return transformer(read, 1)
+
+
+def flux(read: Read) -> str | None:
+    return transformer(read, 4)
+
+
+def qwen_image(read: Read) -> str | None:
+    for key in ("zero_cond_t", "use_additional_t_cond", "use_layer3d_rope"):
+        if read("transformer").get(key):
+            return f"its transformer has {key}, which is for editing or layers"
+    return transformer(read, 4)
+
+
 CHECKS = {
+    "FluxPipeline": flux,
+    "QwenImagePipeline": qwen_image,
     "SanaPipeline": sana,
+    "StableDiffusion3Pipeline": stable_diffusion_3,
     "StableDiffusionPipeline": stable_diffusion,
     "StableDiffusionXLPipeline": sdxl,
 }

@@ -65,14 +65,17 @@ def checked(query: Query, positions: list[list[int]], room: int) -> list[list[in
 
 
 def encode_text(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], device: "torch.device | str" = "cpu"
+    tokenizer: "PreTrainedTokenizerBase",
+    texts: Sequence[str],
+    device: "torch.device | str" = "cpu",
+    window: int | None = None,
 ) -> "torch.Tensor":
-    """Token ids [B, window] padded to the window, on `device`."""
+    """Token ids [B, window] padded to the window, by default the tokenizer's, on `device`."""
     return tokenizer(
         list(texts),
         padding="max_length",
         truncation=True,
-        max_length=tokenizer.model_max_length,
+        max_length=window or tokenizer.model_max_length,
         return_tensors="pt",
     ).input_ids.to(device)
 

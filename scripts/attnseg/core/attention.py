@@ -41,35 +41,92 @@ def cross_map(
     return scores.softmax(-1).mean(1) @ weights
 
 
-def self_affinity(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Self-attention averaged over heads: [B, N, N] float32, rows sum to 1."""
+def self_affinity(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    around: tuple[int, int] = (0, 0),
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Self, as `propagate` applies it: [B, N, N] float32, rows sum to 1."""
     scores = query.float() @ key.float().transpose(-1, -2) / math.sqrt(query.shape[-1])
-    return scores.softmax(-1).mean(1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    whole = scores.softmax(-1).mean(1)
+    if not any(around):
+        return whole
+    image = whole[..., around[0] : whole.shape[-1] - around[1]]
+    return image / image.sum(-1, keepdim=True)
+
+
+def attended(
+    query: torch.Tensor, key: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The mean over heads of softmax(q k^T) values, without forming a matrix: [B, N, K] float32.
+
+    It is attention with the same values in each head. They are padded with zeros to the width of the
+    heads, so that fast kernels apply.
+
+    `query`: [B, heads, N, d]; `key`: [B, heads, L, d]; `values`: [B, L, K] float32; `mask`: as
+    `scaled_dot_product_attention` takes it.
+    """
+    width = query.shape[-1]
+    columns = []
+    for part in values.split(width, dim=-1):
+        value = F.pad(part, (0, width - part.shape[-1])).to(query.dtype)
+        value = value[:, None].expand(-1, query.shape[1], -1, -1)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        columns.append(mixed.float().mean(1)[..., : part.shape[-1]])
+    return torch.cat(columns, -1)
+
+
+def joint_map(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    weights: torch.Tensor,
+    around: tuple[int, int],
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Attention per class of an image's tokens in joint attention (Seg4Diff): [B, N, K] float32.
+
+    The softmax over all keys, the image's as well, averaged over heads and over the tokens of each
+    class.
+
+    `query`: [B, heads, N, d] of the image; `key`: [B, heads, L + N, d]; `weights`: [B, L, K];
+    `around`: the numbers of text tokens before and after the image's, (L, 0) or (0, L).
+    """
+    cells = query.shape[2]
+    values = F.pad(weights, (0, 0, 0, cells) if around[0] else (0, 0, cells, 0))
+    return attended(query, key, values, mask)
 
 
 def propagate(
-    query: torch.Tensor, key: torch.Tensor, maps: torch.Tensor, iterations: int
+    query: torch.Tensor,
+    key: torch.Tensor,
+    maps: torch.Tensor,
+    iterations: int,
+    around: tuple[int, int] = (0, 0),
+    mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return Self^iterations . maps (Equation 3) without forming Self.
 
-    The mean over heads of softmax(q k^T) x is attention with the maps as values. They are padded
-    with zeros to the width of the heads, so that fast kernels apply. Each map is scaled to [0, 1]
-    and back, which is exact since the rows of Self sum to 1, and keeps nearly flat maps from being
-    lost in half precision.
+    Each map is scaled to [0, 1] and back, which is exact since the rows of Self sum to 1, and keeps
+    nearly flat maps from being lost in half precision. In joint attention Self is the mean over heads
+    of the image's part of the softmax over all keys, each row then divided by its sum.
 
-    `query`, `key`: [B, heads, N, d]; `maps`: [B, N, K] float32; returns the same shape.
+    `query`: [B, heads, N, d]; `key`: the same, in joint attention [B, heads, L + N, d]; `maps`:
+    [B, N, K] float32; `around`, `mask`: see `joint_map`. Returns [B, N, K] float32.
     """
-    width = query.shape[-1]
+    margin = (0, 0, *around)
+    share = (
+        attended(query, key, F.pad(torch.ones_like(maps[..., :1]), margin), mask)
+        if any(around)
+        else 1
+    )
     for _ in range(iterations):
         low = maps.amin(1, keepdim=True)
         spread = (maps.amax(1, keepdim=True) - low).clamp_min(1e-30)
-        columns = []
-        for part in ((maps - low) / spread).split(width, dim=-1):
-            value = F.pad(part, (0, width - part.shape[-1])).to(query.dtype)
-            value = value[:, None].expand(-1, query.shape[1], -1, -1)
-            mixed = F.scaled_dot_product_attention(query, key, value)
-            columns.append(mixed.float().mean(1)[..., : part.shape[-1]])
-        maps = torch.cat(columns, -1) * spread + low
+        scaled = F.pad((maps - low) / spread, margin)
+        maps = attended(query, key, scaled, mask) / share * spread + low
     return maps
 
 
@@ -93,22 +150,15 @@ def resize(maps: torch.Tensor, latent: tuple[int, int], grid: tuple[int, int]) -
     return F.interpolate(images, grid, mode="bilinear", align_corners=False)
 
 
-def averaged_cross(
-    recorded: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]],
-    weights: torch.Tensor,
+def averaged(
+    maps: Sequence[torch.Tensor],
     latent: tuple[int, int],
     grid: tuple[int, int] | None = None,
 ) -> torch.Tensor:
-    """Class maps averaged over blocks: [B, K, *grid] float32.
+    """Class maps [B, N, K] averaged over blocks: [B, K, *grid] float32.
 
-    `recorded`: each block's query, key and mask, as `cross_map` takes them. `latent`: its height and width.
-    `grid`: of the result; by default the finest among the blocks.
+    `latent`: its height and width. `grid`: of the result; by default the finest among the blocks.
     """
     if grid is None:
-        grid = grid_of(max(query.shape[2] for query, _, _ in recorded), *latent)
-    return torch.stack(
-        [
-            resize(cross_map(query, key, weights, mask), latent, grid)
-            for query, key, mask in recorded
-        ]
-    ).mean(0)
+        grid = grid_of(max(one.shape[1] for one in maps), *latent)
+    return torch.stack([resize(one, latent, grid) for one in maps]).mean(0)

@@ -6,9 +6,18 @@ from dataclasses import dataclass
 import torch
 from diffusers import UNet2DConditionModel
 
-from attnseg.backbones.interface import Denoiser, Text
+from attnseg.backbones.capture import Seen
+from attnseg.backbones.interface import Block, Denoiser, Text
 from attnseg.backbones.stable_diffusion import UNet
-from attnseg.core.attention import averaged_cross, grid_of, propagate, self_affinity, token_weights
+from attnseg.core.attention import (
+    averaged,
+    cross_map,
+    grid_of,
+    joint_map,
+    propagate,
+    self_affinity,
+    token_weights,
+)
 from attnseg.core.boxes import box_mask
 from attnseg.core.maps import min_max
 from attnseg.errors import UserError
@@ -44,7 +53,9 @@ def attention_maps(
 ) -> list[AttentionMaps]:
     """Compute Cross and SelfCross of each sample (Equations 2 and 3).
 
-    The forward pass is stopped after the last block that is needed.
+    In joint attention Cross is from the image to the text, with the softmax over all keys, and Self
+    from the image to the image. The forward pass is stopped after the last block that is needed; of a
+    block no more is kept than the class maps, and of `self_block` the query and key.
 
     Args:
         unet: a diffusers UNet2DConditionModel of Stable Diffusion 1.x or 2.x, or a backbone.
@@ -72,15 +83,30 @@ def attention_maps(
         raise UserError("self-attention is asked for (as cbp does), which this model does not have")
     model = unet if isinstance(unet, Denoiser) else UNet(unet)
     text = text_embeddings if isinstance(text_embeddings, Text) else Text(text_embeddings)
-    blocks = model.select(cross_blocks, self_block)
-    with model.record(blocks) as seen:
+    chosen = model.select(cross_blocks, self_block)
+    last = None if self_block is None else chosen.pop()
+    length = text.hidden.shape[1]
+    weights = token_weights(token_positions, length).to(model.device)
+
+    def keep(block: Block, seen: Seen) -> tuple[torch.Tensor | None, Seen | None]:
+        """A block's class maps [B, N, K], and what propagates them."""
+        maps, (before, after) = None, model.around(block, length)
+        if block.role == "joint":  # in float32, as a column is a small part of a row
+            image = seen.query[:, :, before : seen.query.shape[2] - after]
+            seen = Seen(image.float(), seen.key.float(), seen.mask)
+            if block in chosen:
+                maps = joint_map(seen.query, seen.key, weights, (before, after), seen.mask)
+        elif block in chosen:
+            maps = cross_map(seen.query, seen.key, weights, seen.mask)
+        return maps, seen if block == last else None
+
+    with model.record(chosen if last is None else [*chosen, last], keep=keep) as found:
         model.denoise(noisy_latents, timesteps, text)
-    self_ = None if self_block is None else seen[blocks[-1]]
-    recorded = [seen[block].inputs() for block in blocks if block.role == "cross"]
+    self_ = None if last is None else found[last][1]
     latent = (noisy_latents.shape[-2], noisy_latents.shape[-1])
     grid = None if self_ is None else grid_of(self_.query.shape[2], *latent)
-    weights = token_weights(token_positions, text.hidden.shape[1]).to(recorded[0][0].device)
-    maps = averaged_cross(recorded, weights, latent, grid)
+    maps = averaged([found[block][0] for block in chosen], latent, grid)
+    around = (0, 0) if last is None else model.around(last, length)
     results = []
     for i, classes in enumerate(token_positions):
         crosses = maps[i, : len(classes)]
@@ -92,10 +118,11 @@ def attention_maps(
             seeds = seeds * boxes.to(seeds)
         spread, affinity = seeds, None
         if self_ is not None:
-            query, key, _ = self_.inputs(slice(i, i + 1))
-            columns = propagate(query, key, seeds.flatten(1).T[None], iterations)[0]
+            query, key, mask = self_.inputs(slice(i, i + 1))
+            inputs = query, key, seeds.flatten(1).T[None], iterations
+            columns = propagate(*inputs, around, mask)[0]
             spread = columns.T.unflatten(1, maps.shape[-2:])
-            affinity = self_affinity(query, key)[0].cpu() if with_affinity else None
+            affinity = self_affinity(query, key, around, mask)[0].cpu() if with_affinity else None
         results.append(
             AttentionMaps(
                 cross=crosses.cpu(),
