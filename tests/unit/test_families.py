@@ -287,6 +287,11 @@ def test_images_of_flow_matching_are_neither_drawn_by_ddpm_nor_inverted(models):
         ("sana", "transformer", {"guidance_embeds": True}, "distilled, with the guidance"),
         ("sana", "", {"_class_name": "SanaSprintPipeline"}, "distilled, with the guidance"),
         ("sd2", "", {"_class_name": "StableDiffusionInpaintPipeline"}, "also takes a mask"),
+        ("sd3", "transformer", {"in_channels": 9}, "takes 9 channels, latents have 4"),
+        ("flux-dev", "transformer", {"in_channels": 96}, "takes 96 channels, latents have 16"),
+        ("flux-dev", "", {"_class_name": "FluxKontextPipeline"}, "edits an image"),
+        ("qwen-image", "transformer", {"zero_cond_t": True}, "zero_cond_t, which is for editing"),
+        ("qwen-image", "", {"_class_name": "QwenImageEditPipeline"}, "edits an image"),
     ],
 )
 def test_what_is_not_supported_is_refused_before_its_weights_are_fetched(

@@ -62,7 +62,7 @@ def attention_maps(
         noisy_latents: [B, C, h, w].
         timesteps: [B], or one for all; in [0, 999].
         text_embeddings: [B, L, D], or the result of a backbone's `encode_text`.
-        token_positions: per sample, per class, a list of positions in [0, L), where 0 is the
+        token_positions: per sample, per class, a list of positions in [0, L), where 0 is CLIP's
             beginning-of-text token. Samples may differ in their number of classes.
         cross_blocks: blocks whose cross-attention is averaged, on the grid of `self_block`. Blocks
             are numbered in forward order; see a backbone's `default_blocks`.
