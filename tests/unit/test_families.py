@@ -3,9 +3,11 @@
 import json
 import shutil
 
+import httpx
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError
 
 from attnseg.attn2mask.generate import ddpm_scheduler, generate
 from attnseg.attn2mask.invert import ddim_schedulers
@@ -317,3 +319,17 @@ def test_what_is_not_supported_is_refused_before_its_weights_are_fetched(
             load_backbone(*given, device="cpu")
         assert "is not supported" in str(error.value) and "\n" not in str(error.value)
     assert fetched and not any("safetensors" in pattern for pattern in fetched)
+
+
+def test_a_gated_model_says_what_to_do(monkeypatch):
+    def fetch(*_, **__):
+        raise GatedRepoError(
+            "401", response=httpx.Response(401, request=httpx.Request("GET", "https://x"))
+        )
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    with pytest.raises(
+        UserError, match="licence must be accepted, on https://huggingface.co/some/model"
+    ) as e:
+        load_backbone("some/model", "133a221b", device="cpu")
+    assert "HF_TOKEN" in str(e.value) and "\n" not in str(e.value)

@@ -104,7 +104,6 @@ class Flux(FlowNoise, KLLatents, Backbone):
     ) -> torch.Tensor:
         place: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         count, grid = len(noisy), (noisy.shape[-2] // 2, noisy.shape[-1] // 2)
-        guided = self.transformer.config.guidance_embeds
         ranges = (torch.arange(side, dtype=torch.float32) for side in (1, *grid))
         cells = torch.cartesian_prod(*ranges)  # [h w, 3]: 0, row, column
         predicted = self.transformer(
@@ -114,9 +113,27 @@ class Flux(FlowNoise, KLLatents, Backbone):
             timestep=torch.as_tensor(timestep, **place).expand(count) / 1000,
             img_ids=cells.to(self.device),
             txt_ids=torch.zeros(text.hidden.shape[1], 3, device=self.device),
-            guidance=torch.full((count,), GUIDANCE, device=self.device) if guided else None,
+            guidance=self.guidance(count),
         )
         return unpacked(predicted.sample, grid).float()
+
+    def guidance(self, count: int) -> torch.Tensor | None:
+        """What dev is told, [count]."""
+        guided = self.transformer.config.guidance_embeds
+        return torch.full((count,), GUIDANCE, device=self.device) if guided else None
+
+    @property
+    def output_blocks(self) -> int:  # type: ignore[override]
+        """The double ones."""
+        return len(self.transformer.transformer_blocks)
+
+    def without_text(self, timestep: torch.Tensor | int, count: int) -> torch.Tensor:
+        place: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        pooled = torch.zeros(count, self.transformer.config.pooled_projection_dim, **place)
+        times, guidance = torch.as_tensor(timestep, **place).expand(count), self.guidance(count)
+        if guidance is None:
+            return self.transformer.time_text_embed(times, pooled)
+        return self.transformer.time_text_embed(times, guidance.to(self.dtype) * 1000, pooled)
 
     def pipeline(self, scheduler: SchedulerMixin | None = None) -> FluxPipeline:
         return FluxPipeline(

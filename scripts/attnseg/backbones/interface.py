@@ -73,6 +73,7 @@ class Denoiser(ABC):
     """A denoising network whose attention can be recorded."""
 
     image_first = False  # whether joint attention has the image's tokens before the text's
+    output_blocks = 0  # how many blocks `attnseg.backbones.concepts` reads, from the first on
 
     @property
     @abstractmethod
@@ -110,6 +111,10 @@ class Denoiser(ABC):
             values=values,
             keep=keep,
         )
+
+    def without_text(self, timestep: torch.Tensor | int, count: int) -> torch.Tensor:
+        """The condition of concepts, [count, D]: the time, and zeros for the pooled text."""
+        raise NotImplementedError
 
     def around(self, block: Block, length: int) -> tuple[int, int]:
         """How many of a text's `length` tokens are before and after the image's in a block."""

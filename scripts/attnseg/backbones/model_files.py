@@ -39,6 +39,7 @@ def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
     precision unless there are no others.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError
 
     def download(patterns: list[str], ignored: list[str] = HUB_IGNORED) -> Path:
         try:
@@ -51,6 +52,11 @@ def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
                     ignore_patterns=ignored,
                 )
             )
+        except GatedRepoError:
+            raise UserError(
+                f"{name}: its licence must be accepted, on https://huggingface.co/{name}; then log in with "
+                "`hf auth login`, or set HF_TOKEN, and run again"
+            ) from None
         except Exception as error:  # network, cache and hub raise many types
             reason = (str(error).strip().splitlines() or [""])[0]
             raise TemporaryError(

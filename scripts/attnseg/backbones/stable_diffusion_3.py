@@ -136,6 +136,16 @@ class StableDiffusion3(FlowNoise, KLLatents, Backbone):
         )
         return predicted.sample.float()
 
+    @property
+    def output_blocks(self) -> int:  # type: ignore[override]
+        return len(self.transformer.transformer_blocks)
+
+    def without_text(self, timestep: torch.Tensor | int, count: int) -> torch.Tensor:
+        place: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        pooled = torch.zeros(count, self.transformer.config.pooled_projection_dim, **place)
+        times = torch.as_tensor(timestep, device=self.device).expand(count)
+        return self.transformer.time_text_embed(times, pooled)
+
     def pipeline(self, scheduler: SchedulerMixin | None = None) -> StableDiffusion3Pipeline:
         return StableDiffusion3Pipeline(
             transformer=self.transformer,

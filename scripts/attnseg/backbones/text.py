@@ -17,10 +17,14 @@ class TooLong(UserError):
 
 @dataclass(frozen=True)
 class Query:
-    """A text, and for each class the characters [start, end) that name it."""
+    """A text, and for each class the characters [start, end) that name it.
+
+    `others`: the same of the words for backgrounds.
+    """
 
     text: str
     spans: tuple[tuple[int, int], ...]
+    others: tuple[tuple[int, int], ...] = ()
 
 
 def token_positions(

@@ -117,6 +117,11 @@ class Extraction(Settings):
     )
     shard_size: Count = key(200, "Images per job. If changed, all shards are made again.")
     batch_size: Count = key(8, "Batch size, counting each noise of an image.", speed=True)
+    reading: Literal["attention", "output"] = key(
+        "attention",
+        "What joint attention says of a class: its columns, or in the space of its outputs "
+        "(ConceptAttention, with the background words as further concepts; FLUX.1 and Stable Diffusion 3).",
+    )
     cbp: bool = key(
         False, "Also store the maps of Table 5's CBP, which clusters the self-attention."
     )

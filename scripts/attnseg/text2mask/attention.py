@@ -7,6 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from attnseg.backbones.capture import Seen
+from attnseg.backbones.concepts import Concepts, Stream
 from attnseg.backbones.interface import Block, Denoiser, Text
 from attnseg.backbones.stable_diffusion import UNet
 from attnseg.core.attention import (
@@ -50,6 +51,7 @@ def attention_maps(
     iterations: int = 2,
     box_threshold: float | None = None,
     with_affinity: bool = False,
+    concepts: Concepts | None = None,
 ) -> list[AttentionMaps]:
     """Compute Cross and SelfCross of each sample (Equations 2 and 3).
 
@@ -72,6 +74,8 @@ def attention_maps(
         box_threshold: in [0, 1]; if given, maps are min-max normalised and masked by boxes before
             the propagation, as in the official code.
         with_affinity: also return the self-attention matrices.
+        concepts: Cross is read in the output space (ConceptAttention): each sample's classes, and what
+            they are told from. Positions then count its classes alone.
 
     Returns:
         One `AttentionMaps` per sample.
@@ -88,19 +92,28 @@ def attention_maps(
     length = text.hidden.shape[1]
     weights = token_weights(token_positions, length).to(model.device)
 
+    watched, stream, passed = [*chosen, *([] if last is None else [last])], None, 0
+    if concepts is not None:
+        passed = max(block.number for block in chosen) + 1
+        stream = Stream(model, concepts, timesteps, passed)
+        watched += [Block(number, "joint") for number in range(passed)]
+
     def keep(block: Block, seen: Seen) -> tuple[torch.Tensor | None, Seen | None]:
         """A block's class maps [B, N, K], and what propagates them."""
         maps, (before, after) = None, model.around(block, length)
+        if stream is not None and block.number < passed:
+            heat = stream.heat(block.number, seen, (before, after))
+            maps = heat if block in chosen else None
         if block.role == "joint":  # in float32, as a column is a small part of a row
             image = seen.query[:, :, before : seen.query.shape[2] - after]
             seen = Seen(image.float(), seen.key.float(), seen.mask)
-            if block in chosen:
+            if block in chosen and stream is None:
                 maps = joint_map(seen.query, seen.key, weights, (before, after), seen.mask)
         elif block in chosen:
             maps = cross_map(seen.query, seen.key, weights, seen.mask)
         return maps, seen if block == last else None
 
-    with model.record(chosen if last is None else [*chosen, last], keep=keep) as found:
+    with model.record(watched, values=stream is not None, keep=keep) as found:
         model.denoise(noisy_latents, timesteps, text)
     self_ = None if last is None else found[last][1]
     latent = (noisy_latents.shape[-2], noisy_latents.shape[-1])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from attnseg.backbones.concepts import concepts_of
 from attnseg.backbones.interface import Backbone, Text
 from attnseg.backbones.text import Query, TooLong
 from attnseg.core.clusters import cbp_scores
@@ -259,6 +260,8 @@ def query_maps(
     passes = passes or Batches(16, "U-Net pass")
     positions = [positions_in(backbone, view, query) for view, query in pairs]
     texts = encoded(backbone, [query for _, query in pairs], edit)
+    output = options.reading == "output"
+    concepts = concepts_of(backbone, [query for _, query in pairs]) if output else None
     shapes: dict[tuple[int, ...], list[int]] = {}
     for i, (view, _) in enumerate(pairs):
         shapes.setdefault(tuple(view.latents.shape), []).append(i)
@@ -284,6 +287,7 @@ def query_maps(
             iterations=options.iterations,
             box_threshold=options.box_threshold,
             with_affinity=with_affinity or options.cbp,
+            concepts=None if concepts is None else concepts[[i for i, _ in part]],
         )
 
     for step in progress(steps):

@@ -46,10 +46,9 @@ def text_query(
         if i:
             last = i == len(words) - 1
             text += (", and " if len(words) > 2 else " and ") if last else ", "
-        if i < len(names):
-            spans.append((len(text), len(text) + len(word)))
+        spans.append((len(text), len(text) + len(word)))
         text += word
-    return Query(text + ".", tuple(spans))
+    return Query(text + ".", tuple(spans[: len(names)]), tuple(spans[len(names) :]))
 
 
 def class_embeddings(model: Path, dataset: Dataset) -> np.ndarray:
