@@ -91,7 +91,17 @@ def averaged_cross(
     latent: tuple[int, int],
     grid: tuple[int, int] | None = None,
 ) -> torch.Tensor:
-    """Class maps averaged over blocks: [B, K, *grid] float32.
+    """Class maps averaged over blocks: [B, K, *grid] float32; the arguments are `block_crosses`'s."""
+    return block_crosses(pairs, weights, latent, grid).mean(0)
+
+
+def block_crosses(
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    weights: torch.Tensor,
+    latent: tuple[int, int],
+    grid: tuple[int, int] | None = None,
+) -> torch.Tensor:
+    """Class maps of each block: [blocks, B, K, *grid] float32.
 
     `pairs`: each block's query and key, as `cross_map` takes them. `latent`: its height and width.
     `grid`: of the result; by default the finest among the blocks.
@@ -100,4 +110,4 @@ def averaged_cross(
         grid = grid_of(max(query.shape[2] for query, _ in pairs), *latent)
     return torch.stack(
         [resize(cross_map(query, key, weights), latent, grid) for query, key in pairs]
-    ).mean(0)
+    )

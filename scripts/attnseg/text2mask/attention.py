@@ -8,9 +8,43 @@ from diffusers import UNet2DConditionModel
 
 from attnseg.backbones.interface import Denoiser, Text
 from attnseg.backbones.stable_diffusion import UNet
-from attnseg.core.attention import averaged_cross, grid_of, propagate, self_affinity, token_weights
+from attnseg.core.attention import block_crosses, grid_of, propagate, self_affinity, token_weights
 from attnseg.core.boxes import box_mask
 from attnseg.core.maps import min_max
+
+
+@dataclass
+class Record:
+    """What one pass computed for a sample, kept on the model's device: maps with another number of
+    propagations need no further pass.
+
+    `crosses`: each block's map of each class, [blocks, K, h', w'] float32. `query`, `key`: of the
+    self-attention, [heads, N, d] with N = h' w'.
+    """
+
+    crosses: torch.Tensor
+    query: torch.Tensor
+    key: torch.Tensor
+
+    def selfcross(self, iterations: int) -> torch.Tensor:
+        """Self^iterations . Cross, [K, h', w'] float32 on the CPU; Cross itself for 0."""
+        return spread(self.query, self.key, self.crosses.mean(0), iterations)
+
+    @torch.no_grad()
+    def attended(self, cell: int) -> torch.Tensor:
+        """What a cell attends to: its row of Self, [h', w'] float32 on the CPU; its sum is 1."""
+        row = self_affinity(self.query[None, :, cell : cell + 1], self.key[None])[0, 0]
+        return row.unflatten(0, self.crosses.shape[2:]).cpu()
+
+
+@torch.no_grad()
+def spread(
+    query: torch.Tensor, key: torch.Tensor, maps: torch.Tensor, iterations: int
+) -> torch.Tensor:
+    """Maps [K, h', w'] propagated by a sample's self-attention, on the CPU."""
+    columns = maps.flatten(1).T[None]
+    spread = propagate(query[None], key[None], columns, iterations)[0]
+    return spread.T.unflatten(1, maps.shape[1:]).contiguous().cpu()
 
 
 @dataclass
@@ -19,12 +53,14 @@ class AttentionMaps:
 
     `affinity`: self-attention averaged over heads, [N, N] with N = h' w', if requested. `unboxed`:
     indices of the classes whose boxes were empty, which the box mask therefore left unchanged.
+    `record`: if requested.
     """
 
     cross: torch.Tensor
     selfcross: torch.Tensor
     affinity: torch.Tensor | None = None
     unboxed: Sequence[int] = ()
+    record: Record | None = None
 
 
 @torch.no_grad()
@@ -40,6 +76,7 @@ def attention_maps(
     iterations: int = 2,
     box_threshold: float | None = None,
     with_affinity: bool = False,
+    with_record: bool = False,
 ) -> list[AttentionMaps]:
     """Compute Cross and SelfCross of each sample (Equations 2 and 3).
 
@@ -59,6 +96,7 @@ def attention_maps(
         box_threshold: in [0, 1]; if given, maps are min-max normalised and masked by boxes before
             the propagation, as in the official code.
         with_affinity: also return the self-attention matrices.
+        with_record: also return what other numbers of propagations are computed from.
 
     Returns:
         One `AttentionMaps` per sample.
@@ -76,7 +114,8 @@ def attention_maps(
     grid = grid_of(self_.query.shape[2], *latent)
     weights = token_weights(token_positions, text.hidden.shape[1]).to(self_.query.device)
     pairs = [(cross.query, cross.key) for cross in recorded]
-    maps = averaged_cross(pairs, weights, latent, grid)
+    blocks_maps = block_crosses(pairs, weights, latent, grid)
+    maps = blocks_maps.mean(0)
     results = []
     for i, classes in enumerate(token_positions):
         crosses = maps[i, : len(classes)]
@@ -86,15 +125,18 @@ def attention_maps(
             seeds = min_max(crosses)
             boxes, unboxed = box_mask(seeds.cpu(), box_threshold)
             seeds = seeds * boxes.to(seeds)
-        query, key = self_.query[i : i + 1], self_.key[i : i + 1]
-        spread = propagate(query, key, seeds.flatten(1).T[None], iterations)[0]
-        affinity = self_affinity(query, key)[0].cpu() if with_affinity else None
+        query, key = self_.query[i], self_.key[i]
+        affinity = self_affinity(query[None], key[None])[0].cpu() if with_affinity else None
+        record = None
+        if with_record:
+            record = Record(blocks_maps[:, i, : len(classes)].clone(), query.clone(), key.clone())
         results.append(
             AttentionMaps(
                 cross=crosses.cpu(),
-                selfcross=spread.T.unflatten(1, grid).contiguous().cpu(),
+                selfcross=spread(query, key, seeds, iterations),
                 affinity=affinity,
                 unboxed=unboxed,
+                record=record,
             )
         )
     return results
