@@ -16,11 +16,13 @@ from attnseg.text2mask.extract import Options, Sample, queries_of, query_maps, v
 class Kept:
     """The attention of a photo and its K classes.
 
-    `sentences`: of each query the indices of its classes, and what each noise recorded.
+    `sentences`: of each query the indices of its classes, and what each noise recorded. `cross_blocks`:
+    the blocks of its crosses.
     """
 
     sample: Sample
     fit: Fit
+    cross_blocks: list[int]
     sentences: list[tuple[list[int], list[Record]]]
 
     @property
@@ -46,7 +48,6 @@ class Kept:
 
     def blocks(self) -> torch.Tensor:
         """Each block's Cross, normalised and averaged alike: [blocks, K, h', w'] float32."""
-        count = self.sentences[0][1][0].crosses.shape[0]
         return torch.stack(
             [
                 self._of_classes(
@@ -56,7 +57,7 @@ class Kept:
                         for _, records in self.sentences
                     ]
                 )
-                for b in range(count)
+                for b in range(len(self.cross_blocks))
             ]
         )
 
@@ -100,4 +101,4 @@ def look(backbone: Backbone, sample: Sample, options: Options, batch_size: int =
         with_records=True,
     )
     sentences = [(columns, maps.records) for (columns, _), maps in zip(asked, found, strict=True)]
-    return Kept(sample, view.fit, sentences)
+    return Kept(sample, view.fit, options.cross_blocks, sentences)
