@@ -32,12 +32,6 @@ POLICY = (
     "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
 REQUEST = 100_000  # bytes of JSON
-DOWNLOADS = {
-    "mask": ("{}_mask.png", "image/png"),
-    "overlay": ("{}_overlay.png", "image/png"),
-    "coco": ("coco.json", "application/json"),
-    "photo": ("{}", "application/octet-stream"),
-}
 
 
 class Server(ThreadingHTTPServer):
@@ -153,6 +147,8 @@ class Handler(BaseHTTPRequestHandler):
             match words:
                 case ["api", "photos", number, what] if number.isdecimal():
                     self._photo(session, int(number), what, request)
+                case ["api", "photos", number, "file", what] if number.isdecimal():
+                    self._file(session, int(number), what, request)
                 case ["api", "drawing"]:
                     self._send_json(answers.draw(self.server.network, session, request))
                 case ["api", "drawing", "mask"]:
@@ -186,16 +182,22 @@ class Handler(BaseHTTPRequestHandler):
             case "remove":
                 del session.photos[number]
                 self._send_json({})
-            case _ if what in DOWNLOADS:
-                files: dict[str, Callable[[], bytes]] = {
-                    "mask": lambda: answers.mask_file(photo),
-                    "overlay": lambda: answers.overlay_file(photo, opacity_in(request)),
-                    "coco": lambda: answers.coco_file(list(session.photos.values())),
-                    "photo": lambda: photo.data,
-                }
-                name, kind = DOWNLOADS[what]
-                name = name.format(photo.name if what == "photo" else photo.stem)
-                self._send(files[what](), kind, name)
+            case _:
+                raise Refused(HTTPStatus.NOT_FOUND, "there is nothing at this address")
+
+    def _file(self, session: Session, number: int, what: str, request: Mapping) -> None:
+        photo = session.photo(number)
+        match what:
+            case "mask":
+                self._send(answers.mask_file(photo), "image/png", f"{photo.stem}_mask.png")
+            case "overlay":
+                content = answers.overlay_file(photo, opacity_in(request))
+                self._send(content, "image/png", f"{photo.stem}_overlay.png")
+            case "coco":
+                content = answers.coco_file(list(session.photos.values()))
+                self._send(content, "application/json", "coco.json")
+            case "photo":
+                self._send(photo.data, "application/octet-stream", photo.name)
             case _:
                 raise Refused(HTTPStatus.NOT_FOUND, "there is nothing at this address")
 
@@ -234,7 +236,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if status != HTTPStatus.OK:
             self.close_connection = True  # something of the request may be left unread
-        text = json.dumps({"error": sentence[:1].upper() + sentence[1:]})
+        if sentence.partition(" ")[0].isalpha():  # not a file's name
+            sentence = sentence[:1].upper() + sentence[1:]
+        text = json.dumps({"error": sentence})
         self._send(text.encode(), "application/json", status=status, error=True)
 
     def _check_host(self) -> None:

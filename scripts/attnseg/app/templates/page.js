@@ -589,7 +589,7 @@ for (const button of document.querySelectorAll("[data-file]")) {
     trying(async () => {
       const photo = current;
       if (photo.looked) await refine();
-      const response = await asked(`api/photos/${photo.number}/${button.dataset.file}`, { opacity: Number($("opacity").value) });
+      const response = await asked(`api/photos/${photo.number}/file/${button.dataset.file}`, { opacity: Number($("opacity").value) });
       const named = response.headers.get("Content-Disposition").split("''")[1];
       save(await response.blob(), decodeURIComponent(named));
     }),
