@@ -73,7 +73,7 @@ def test_the_wheel_holds_the_package_and_no_program(wheel):
     assert not [name for name in names if ".data/" in name]
     modules = {str(p.relative_to(REPOSITORY / "scripts")) for p in (REPOSITORY / "scripts/attnseg").rglob("*.py")}  # fmt: skip
     assert modules == {name for name in names if name.endswith(".py")}
-    assert sum("/templates/" in name for name in names) == 4
+    assert sum("/templates/" in name for name in names) == 7
 
 
 def test_pip_takes_the_lock_as_constraints_for_every_extra_of_the_workflow(wheel):

@@ -22,7 +22,7 @@ ALLOWED = {
     "segmentation": LIBRARY,
     "personalised": LIBRARY | {"text2mask", "segmentation"},
     "results": FACTS | {"core", "io", "jobs"},
-    "app": LIBRARY | {"text2mask", "personalised", "results", "segmentation"},
+    "app": LIBRARY | {"text2mask", "attn2mask", "personalised", "results", "segmentation", "mini"},
     "mini": LIBRARY | {"text2mask", "attn2mask", "segmentation", "personalised"},
 }
 BESIDE = {"__init__", "__main__", "config", "errors", "evaluations"}  # modules in no room

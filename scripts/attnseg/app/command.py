@@ -16,6 +16,7 @@ from attnseg.errors import run
 # a module of this package each, imported when its command is given: --help is quick
 COMMANDS = {
     "segment": "segment photos by naming what is in them",
+    "serve": "a page to look at what words find in photos",
     "init": "start a project of your own photos: masks and a segmentor",
     "export": "masks or a segmentor in the formats of other tools",
     "predict": "masks of photos by a segmentor of your own, as ONNX",

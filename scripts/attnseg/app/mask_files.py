@@ -8,6 +8,7 @@ import torch
 
 from attnseg.app.folders import write_entry
 from attnseg.core.sizes import enlarged_labels
+from attnseg.settings import RefinementJob
 from attnseg.text2mask.sizes import photo_scores
 
 
@@ -21,7 +22,7 @@ class Unit:
     item: dict
     maps: np.ndarray
     numbers: dict[int, str]  # class numbers in the mask, in the order of `maps`
-    crf: bool
+    refinement: RefinementJob
     output: Path
 
 
@@ -30,7 +31,7 @@ def write(unit: Unit) -> dict:
     numbers = np.array([0, *unit.numbers], np.uint8)
     if unit.numbers:
         maps = torch.from_numpy(unit.maps).float()
-        scores = photo_scores(unit.image, unit.item, maps, unit.crf)
+        scores = photo_scores(unit.image, unit.item, maps, unit.refinement)
         labels = numbers[enlarged_labels(scores, unit.size)]
         shown = numbers[scores.argmax(0)]
     else:

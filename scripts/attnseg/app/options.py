@@ -52,6 +52,11 @@ def count(text: str) -> int:
     return number
 
 
+def natural(text: str) -> int:
+    """A whole number from 0."""
+    return 0 if text.strip() == "0" else count(text)
+
+
 def clone(user: str) -> Path:
     """The clone of the repository that the current folder is, else the one this file is in.
 

@@ -12,6 +12,7 @@ from attnseg.io.files import write_atomically
 
 # Okabe and Ito's, bright ones first: vermilion, sky blue, yellow, green, purple, orange, blue
 FIRST = ("d55e00", "56b4e9", "f0e442", "009e73", "cc79a7", "e69f00", "0072b2")
+OPACITY = 0.55  # of a class's colour over the photo
 
 
 def _colours() -> np.ndarray:
@@ -41,23 +42,27 @@ def check_name(path: Path) -> None:
 
 
 def write_overlay(
-    path: Path, image: np.ndarray, labels: np.ndarray, names: Mapping[int, str]
+    path: Path,
+    image: np.ndarray,
+    labels: np.ndarray,
+    names: Mapping[int, str],
+    opacity: float = OPACITY,
 ) -> None:
     """The photo [H, W, 3] uint8 with the classes' colours half over it, and their names below.
 
     names: by class number, those of the legend.
     """
-    picture = Image.fromarray(overlaid(image, labels))
+    picture = Image.fromarray(overlaid(image, labels, opacity))
     with write_atomically(path) as partial:
         with_legend(picture, names).save(partial)
 
 
-def overlaid(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def overlaid(image: np.ndarray, labels: np.ndarray, opacity: float = OPACITY) -> np.ndarray:
     """The photo with the classes' colours half over it, wholly along their edges: [H, W, 3] uint8."""
     around = np.pad(labels, 1, mode="edge")
     neighbours = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
     edge = np.any([labels != shifted for shifted in neighbours], 0)[..., None]
-    strength = np.where(edge, 1.0, 0.55) * (labels[..., None] > 0)
+    strength = np.where(edge, 1.0, opacity) * (labels[..., None] > 0)
     return ((1 - strength) * image + strength * COLOURS[labels]).round().astype(np.uint8)
 
 

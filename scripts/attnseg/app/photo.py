@@ -20,18 +20,28 @@ from attnseg.errors import UserError
 from attnseg.io.gpu import claim_device
 from attnseg.personalised.instances import locate
 from attnseg.personalised.personal import Personal, check_base, check_identifier, read_personal
+from attnseg.settings.cli import assigned
 from attnseg.text2mask.extract import Options, options_for
 from attnseg.text2mask.segment import segment
+from attnseg.text2mask.sizes import refinement_for
 
 
 def by_classes(args: argparse.Namespace) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The classes, the photo [H, W, 3] uint8, and the classes' numbers in it [H, W] uint8."""
     classes = named_classes(args.classes)
     image = read_image(args.photo, turn=args.exif == "turn")
+    changed = refinement(args)
     backbone = loaded(args)
     options = asked(backbone, args, noises=4, vocabulary=vocabulary(args, classes))
-    name = args.photo.stem
-    labels, _ = segment(backbone, image, classes, crf=args.crf, options=options, name=name)
+    labels, _ = segment(
+        backbone,
+        image,
+        classes,
+        crf=args.crf,
+        options=options,
+        name=args.photo.stem,
+        refinement=changed,
+    )
     return classes, image, labels
 
 
@@ -65,6 +75,17 @@ def vocabulary(args: argparse.Namespace, classes: Sequence[str]) -> Dataset:
     if args.background_words is not None:
         words = replace(words, background_words=tuple(words_of(args.background_words)))
     return words
+
+
+def refinement(args: argparse.Namespace) -> dict:
+    """The keys of --set, checked."""
+    given = assigned(args.set)
+    if unknown := given.keys() - {"background", "crf"}:
+        raise UserError(
+            f"--set {min(unknown)}: only keys of background and crf, as background.power=3"
+        )
+    refinement_for((1, 1), args.crf, given)
+    return given
 
 
 def loaded(args: argparse.Namespace) -> Backbone:
@@ -108,4 +129,6 @@ def base_of(personal: Personal) -> tuple[str, str | None]:
 def asked(backbone: Backbone, args: argparse.Namespace, noises: int, **more: Any) -> Options:
     """The options of the command line, else what is usual for the model."""
     blocks = args.cross_blocks, args.self_block
+    if args.iterations is not None:
+        more["iterations"] = args.iterations
     return options_for(backbone, *blocks, noises=args.noises or noises, seed=args.seed, **more)

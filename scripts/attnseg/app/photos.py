@@ -14,13 +14,14 @@ import torch
 
 from attnseg.app.folders import make_masks, pictures, read
 from attnseg.app.mask_files import Unit, write
-from attnseg.app.photo import asked, loaded, named_classes, vocabulary
+from attnseg.app.photo import asked, loaded, named_classes, refinement, vocabulary
 from attnseg.backbones.interface import Backbone
 from attnseg.core.sizes import reduced
 from attnseg.datasets.labels import read_labels
 from attnseg.errors import UserError
 from attnseg.text2mask.extract import Options, Sample, fit_of
 from attnseg.text2mask.segment import maps_of
+from attnseg.text2mask.sizes import refinement_for
 
 TOGETHER, PIXELS = 32, 24_000_000  # photos that are in memory together, and their pixels
 PASSED = 2**19  # pixels, with padding, that pass the network together on a CPU
@@ -37,6 +38,9 @@ def segment_all(args: argparse.Namespace) -> int:
             *("synonyms", "background_words", "seed", "exif"),
         )
     } | {"classes": classes}
+    # said where given alone: folders made before these flags are resumed
+    made_with |= {name: value for name in ("iterations", "set") if (value := getattr(args, name))}
+    refinement(args)  # a mistake is said before the model is loaded
 
     def make(todo: dict[str, Path]) -> Iterator[tuple[str, dict]]:
         backbone = loaded(args)
@@ -79,6 +83,7 @@ def made(
 
     Other processes make these while the network looks at the next photos; of one, this one.
     """
+    changed = refinement(args)
     processes = args.processes or len(os.sched_getaffinity(0))
     waiting: deque[tuple[str, Future]] = deque()
     with contextlib.ExitStack() as stack:
@@ -105,7 +110,7 @@ def made(
                     item,
                     maps.half().numpy(),
                     {classes.index(name) + 1: name for name in sample.classes},
-                    args.crf,
+                    refinement_for(sample.image.shape, args.crf, changed),
                     args.output,
                 )
                 if pool is None:

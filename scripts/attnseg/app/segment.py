@@ -30,7 +30,7 @@ import argparse
 from pathlib import Path
 
 from attnseg.app import flags
-from attnseg.app.options import count
+from attnseg.app.options import count, natural
 from attnseg.errors import UserError
 
 
@@ -97,6 +97,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.set_defaults(crf=True)
     parser.add_argument(
+        "--iterations",
+        type=natural,
+        help="propagations of Cross by Self (default 2, the paper's; 0: Cross alone)",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="keys of refinements in config/README.md, as in background.power=3 crf.bilateral.srgb=13",
+    )
+    parser.add_argument(
         "--cross-blocks", type=int, nargs="+", metavar="BLOCK", help="default: the model's usual"
     )
     parser.add_argument(
@@ -160,6 +173,8 @@ def segment_one(args: argparse.Namespace) -> int:
         raise UserError(f"{args.photo}: no such photo; correct the path")
     if args.output.suffix.lower() != ".png":
         raise UserError(f"--output {args.output}: a mask is a PNG; name it ....png")
+    if args.set and args.personal:
+        raise UserError("--set is for --classes: a query's mask has a threshold of its own")
     if args.labels:
         raise UserError("--labels is for many photos, whose --output is a folder; give --classes")
 

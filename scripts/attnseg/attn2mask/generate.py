@@ -19,7 +19,7 @@ from attnseg.backbones.capture import Seen
 from attnseg.backbones.interface import Backbone, Block
 from attnseg.backbones.noise import check_ddpm
 from attnseg.backbones.text import Query
-from attnseg.core.attention import averaged, cross_map, token_weights
+from attnseg.core.attention import cross_map, on_one_grid, token_weights
 from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
 from attnseg.io.shard_parts import ShardPart
@@ -73,7 +73,7 @@ def class_maps(
     maps = []
     for query, key, mask in (block.inputs(rows) for block in seen.values()):
         maps.append(cross_map(query, key, weights, mask))
-    return averaged(maps, (latents.shape[-2], latents.shape[-1]))
+    return on_one_grid(maps, (latents.shape[-2], latents.shape[-1])).mean(0)
 
 
 def class_positions(backbone: Backbone, prompt: Prompt) -> list[list[int]]:

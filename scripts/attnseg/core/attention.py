@@ -150,15 +150,15 @@ def resize(maps: torch.Tensor, latent: tuple[int, int], grid: tuple[int, int]) -
     return F.interpolate(images, grid, mode="bilinear", align_corners=False)
 
 
-def averaged(
+def on_one_grid(
     maps: Sequence[torch.Tensor],
     latent: tuple[int, int],
     grid: tuple[int, int] | None = None,
 ) -> torch.Tensor:
-    """Class maps [B, N, K] averaged over blocks: [B, K, *grid] float32.
+    """Class maps [B, N, K] of each block on one grid: [blocks, B, K, *grid] float32.
 
     `latent`: its height and width. `grid`: of the result; by default the finest among the blocks.
     """
     if grid is None:
         grid = grid_of(max(one.shape[1] for one in maps), *latent)
-    return torch.stack([resize(one, latent, grid) for one in maps]).mean(0)
+    return torch.stack([resize(one, latent, grid) for one in maps])

@@ -7,7 +7,7 @@ change a result. Users write --set key=value.
 import argparse
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from attnseg.errors import UserError
@@ -71,7 +71,13 @@ def given_values(args: argparse.Namespace) -> dict:
             raise UserError(f"{name}: not JSON ({problem}); correct it") from None
         if not isinstance(values, dict):
             raise UserError(f'{name}: must be a mapping; write {{"key": value}}')
-    for assignment in args.set:
+    return assigned(args.set, values)
+
+
+def assigned(assignments: Iterable[str], values: dict | None = None) -> dict:
+    """The mapping `values`, with those of "key=value" in it."""
+    values = {} if values is None else values
+    for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise UserError(f"--set {assignment}: write KEY=VALUE")

@@ -11,10 +11,10 @@ from attnseg.backbones.concepts import Concepts, Stream
 from attnseg.backbones.interface import Block, Denoiser, Text
 from attnseg.backbones.stable_diffusion import UNet
 from attnseg.core.attention import (
-    averaged,
     cross_map,
     grid_of,
     joint_map,
+    on_one_grid,
     propagate,
     self_affinity,
     token_weights,
@@ -23,6 +23,51 @@ from attnseg.core.boxes import box_mask
 from attnseg.core.maps import min_max
 from attnseg.errors import UserError
 
+Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]  # query, key, mask of a sample
+
+
+@dataclass
+class Record:
+    """What one pass computed for a sample, kept on the model's device: maps with another number of
+    propagations need no further pass.
+
+    `crosses`: each block's map of each class, [blocks, K, h', w'] float32. `inputs`: those of the
+    self-attention, if the model has one; `around`: the text tokens around the image's in it.
+    """
+
+    crosses: torch.Tensor
+    inputs: Inputs | None
+    around: tuple[int, int] = (0, 0)
+
+    def selfcross(self, iterations: int) -> torch.Tensor:
+        """Self^iterations . Cross, [K, h', w'] float32 on the CPU; Cross itself for 0."""
+        return spread(self.crosses.mean(0), self.inputs, iterations, self.around)
+
+    @torch.no_grad()
+    def attended(self, cell: int) -> torch.Tensor:
+        """What a cell attends to: its row of Self, [h', w'] float32 on the CPU; its sum is 1.
+
+        Raises:
+            UserError: if the model has no self-attention.
+        """
+        if self.inputs is None:
+            raise UserError("this model has no self-attention to show")
+        query, key, mask = self.inputs
+        row = self_affinity(query[:, :, cell : cell + 1], key, self.around, mask)[0, 0]
+        return row.unflatten(0, self.crosses.shape[2:]).cpu()
+
+
+@torch.no_grad()
+def spread(
+    maps: torch.Tensor, inputs: Inputs | None, iterations: int, around: tuple[int, int] = (0, 0)
+) -> torch.Tensor:
+    """Maps [K, h', w'] propagated by a sample's self-attention, on the CPU; as they are without one."""
+    if inputs is None:
+        return maps.contiguous().cpu()
+    query, key, mask = inputs
+    columns = propagate(query, key, maps.flatten(1).T[None], iterations, around, mask)[0]
+    return columns.T.unflatten(1, maps.shape[1:]).contiguous().cpu()
+
 
 @dataclass
 class AttentionMaps:
@@ -30,12 +75,14 @@ class AttentionMaps:
 
     `affinity`: self-attention averaged over heads, [N, N] with N = h' w', if requested. `unboxed`:
     indices of the classes whose boxes were empty, which the box mask therefore left unchanged.
+    `record`: if requested.
     """
 
     cross: torch.Tensor
     selfcross: torch.Tensor
     affinity: torch.Tensor | None = None
     unboxed: Sequence[int] = ()
+    record: Record | None = None
 
 
 @torch.no_grad()
@@ -52,6 +99,7 @@ def attention_maps(
     box_threshold: float | None = None,
     with_affinity: bool = False,
     concepts: Concepts | None = None,
+    with_record: bool = False,
 ) -> list[AttentionMaps]:
     """Compute Cross and SelfCross of each sample (Equations 2 and 3).
 
@@ -76,6 +124,7 @@ def attention_maps(
         with_affinity: also return the self-attention matrices.
         concepts: Cross is read in the output space (ConceptAttention): each sample's classes, and what
             they are told from. Positions then count its classes alone.
+        with_record: also return what other numbers of propagations are computed from.
 
     Returns:
         One `AttentionMaps` per sample.
@@ -118,7 +167,8 @@ def attention_maps(
     self_ = None if last is None else found[last][1]
     latent = (noisy_latents.shape[-2], noisy_latents.shape[-1])
     grid = None if self_ is None else grid_of(self_.query.shape[2], *latent)
-    maps = averaged([found[block][0] for block in chosen], latent, grid)
+    blocks_maps = on_one_grid([found[block][0] for block in chosen], latent, grid)
+    maps = blocks_maps.mean(0)
     around = (0, 0) if last is None else model.around(last, length)
     results = []
     for i, classes in enumerate(token_positions):
@@ -129,19 +179,20 @@ def attention_maps(
             seeds = min_max(crosses)
             boxes, unboxed = box_mask(seeds.cpu(), box_threshold)
             seeds = seeds * boxes.to(seeds)
-        spread, affinity = seeds, None
-        if self_ is not None:
-            query, key, mask = self_.inputs(slice(i, i + 1))
-            inputs = query, key, seeds.flatten(1).T[None], iterations
-            columns = propagate(*inputs, around, mask)[0]
-            spread = columns.T.unflatten(1, maps.shape[-2:])
-            affinity = self_affinity(query, key, around, mask)[0].cpu() if with_affinity else None
+        inputs = None if self_ is None else self_.inputs(slice(i, i + 1))
+        affinity = None
+        if inputs is not None and with_affinity:
+            query, key, mask = inputs
+            affinity = self_affinity(query, key, around, mask)[0].cpu()
         results.append(
             AttentionMaps(
                 cross=crosses.cpu(),
-                selfcross=spread.contiguous().cpu(),
+                selfcross=spread(seeds, inputs, iterations, around),
                 affinity=affinity,
                 unboxed=unboxed,
+                record=Record(blocks_maps[:, i, : len(classes)].clone(), inputs, around)
+                if with_record
+                else None,
             )
         )
     return results

@@ -1,7 +1,7 @@
 """Extract low-resolution attention maps from photos and their labels (Text2Mask, Section 3.4)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from attnseg.core.seeds import generator_of
 from attnseg.errors import UserError
 from attnseg.io.batches import Batches
 from attnseg.settings import ExtractionJob
-from attnseg.text2mask.attention import attention_maps
+from attnseg.text2mask.attention import Record, attention_maps
 from attnseg.text2mask.queries import USUAL, text_query
 
 Positions = list[list[int]]  # token positions per class
@@ -66,13 +66,15 @@ class QueryMaps:
 
     `kinds`: [K, h', w'] float32 each: cross, selfcross, and cbp if enabled. `affinity`: [N, N], of
     the first noise. `constant`: indices of the classes whose map was constant for some noise.
-    `unboxed`: indices of the classes whose boxes were empty, once per noise.
+    `unboxed`: indices of the classes whose boxes were empty, once per noise. `records`: of each
+    noise, if requested.
     """
 
     kinds: dict[str, torch.Tensor]
     affinity: torch.Tensor | None
     constant: set[int]
     unboxed: list[int]
+    records: list[Record] = field(default_factory=list)
 
 
 def options_for(
@@ -246,6 +248,7 @@ def query_maps(
     *,
     edit: Edit | None = None,
     with_affinity: bool = False,
+    with_records: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[QueryMaps]:
     """Compute the maps of each query in its photo.
@@ -288,6 +291,7 @@ def query_maps(
             box_threshold=options.box_threshold,
             with_affinity=with_affinity or options.cbp,
             concepts=None if concepts is None else concepts[[i for i, _ in part]],
+            with_record=with_records,
         )
 
     for step in progress(steps):
@@ -318,6 +322,8 @@ def query_maps(
                 flat = kinds["selfcross"].flatten(1).amax(1) == 0
                 result.constant.update(flat.nonzero().flatten().tolist())
                 result.unboxed.extend(maps.unboxed)
+                if maps.record is not None:
+                    result.records.append(maps.record)
     for result in results:
         result.kinds = {kind: total / options.noises for kind, total in result.kinds.items()}
     return results

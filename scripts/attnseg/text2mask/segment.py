@@ -1,7 +1,7 @@
 """Segment photos, given the names of their classes."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from attnseg.backbones.interface import Backbone
 from attnseg.core.sizes import enlarged, reduced
 from attnseg.errors import UserError
 from attnseg.text2mask.extract import Options, Sample, extract, options_for
-from attnseg.text2mask.sizes import photo_scores
+from attnseg.text2mask.sizes import photo_scores, refinement_for
 
 
 def segment(
@@ -22,6 +22,7 @@ def segment(
     *,
     options: Options | None = None,
     name: str = "photo",
+    refinement: Mapping | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Segment a photo into the named classes and the background.
 
@@ -36,6 +37,8 @@ def segment(
         options: all settings of the attention, including `noises`, which they override; by default
             those that suit the model.
         name: seeds the photo's noise.
+        refinement: keys of `attnseg.settings.RefinementJob` that override the defaults, such as
+            {"background": {"power": 3}}.
 
     Returns:
         Labels [H, W] uint8, 0 for the background and k for the k-th class, counted from 1; and
@@ -49,10 +52,11 @@ def segment(
         raise UserError("name each class once, as in dog,sofa")
     options = options or options_for(backbone, noises=noises)
     small = reduced(image)
+    refined = refinement_for(small.shape, crf, refinement)
     ((item, maps),) = maps_of(backbone, [Sample(name, small, list(classes))], options)
     if item["skipped"]:
         print(f"constant attention map for: {', '.join(item['skipped'])}", file=sys.stderr)
-    scores = photo_scores(small, item, maps, crf)
+    scores = photo_scores(small, item, maps, refined)
     if small is not image:
         scores = np.stack([enlarged(one, image.shape[:2]) for one in scores])
     return scores.argmax(0).astype(np.uint8), scores

@@ -1,0 +1,1 @@
+"""The page of `attnseg serve`: its server, its visitors, and what it answers."""

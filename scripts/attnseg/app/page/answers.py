@@ -1,0 +1,563 @@
+"""What the page asks, answered: JSON or a file. Only `look` and `draw` pass the network.
+
+A photo's numbers (labels, maps) travel as bytes in base64, one per pixel, at the size of its picture.
+"""
+
+import base64
+import io
+import json
+import re
+import shlex
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from attnseg.app import overlay
+from attnseg.app.options import words_of
+from attnseg.app.page.network import Network
+from attnseg.app.page.sessions import Photo, Session, Store
+from attnseg.attn2mask.labelling import synthetic_mask
+from attnseg.attn2mask.prompt_sets import Prompt
+from attnseg.core.geometry import to_photo
+from attnseg.core.maps import min_max
+from attnseg.core.scores import upsample
+from attnseg.core.sizes import enlarged_labels, reduced
+from attnseg.datasets.images import read_image
+from attnseg.errors import UserError
+from attnseg.settings import LabellingJob, RefinementJob, read_settings
+from attnseg.text2mask.extract import Sample
+from attnseg.text2mask.refine import refined_scores
+from attnseg.text2mask.sizes import refinement_for
+
+BYTES = 40 * 2**20  # of a photo's file
+PIXELS = 60_000_000  # of a photo
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # none that starts a program
+SHOWN = 256  # long side in pixels of maps that are sent
+MOST = {"noises": 16, "steps": 250, "iterations": 12, "classes": 40}
+# words of a prompt that name nothing to look for
+LITTLE = frozenset(
+    "a an and are as at background beside by for from front including in into is it its near next of on or "
+    "over photo picture the their there to under with".split()
+)
+SLIDERS = {
+    "threshold": ("background", "threshold"),
+    "power": ("background", "power"),
+    "position": ("crf", "bilateral", "sxy"),
+    "colour": ("crf", "bilateral", "srgb"),
+    "smoothness": ("crf", "gaussian", "sxy"),
+}
+Answer = dict[str, Any]
+
+
+# -- photos
+
+
+def photo_of(name: str, data: bytes) -> Photo:
+    """A photo from a file's name and bytes, turned upright.
+
+    Raises:
+        UserError: if it is too large, damaged, or no picture.
+    """
+    name = re.sub(r"[\x00-\x1f\x7f]", "", name.replace("\\", "/").rpartition("/")[2]).strip(". ")
+    name = name[-100:] or "photo.png"
+    if len(data) > BYTES:
+        raise UserError(f"{name} has more than {BYTES >> 20} MB; make it smaller")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Image.init()
+            formats = [name for name in FORMATS if name in Image.OPEN]
+            with Image.open(io.BytesIO(data), formats=formats) as opened:
+                pixels = opened.width * opened.height
+    except Exception:  # Pillow's readers of damaged files raise errors of many types
+        raise UserError(
+            f"{name} is not a picture that can be read; take a JPEG, PNG, WebP, GIF, BMP or TIFF"
+        ) from None
+    if pixels > PIXELS:
+        raise UserError(
+            f"{name} has {pixels / 1e6:.0f} million pixels; make it smaller than {PIXELS // 10**6} million"
+        )
+    image = pixels_of(name, data)
+    return Photo(name, data, reduced(image), image.shape[:2])
+
+
+def pixels_of(name: str, data: bytes) -> np.ndarray:
+    """A photo's pixels as `attnseg segment` reads them: [H, W, 3] uint8."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "photo")
+        path.write_bytes(data)
+        try:
+            return read_image(path, turn=True)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), name)) from None
+
+
+def told_photo(number: int, photo: Photo) -> Answer:
+    """What the page's list says of a photo."""
+    height, width = photo.image.shape[:2]
+    return {
+        "number": number,
+        "name": photo.name,
+        "width": width,
+        "height": height,
+        "of": list(photo.size),
+        "classes": photo.classes,
+        "asked": photo.asked,
+        "sliders": photo.sliders,
+        "looked": photo.kept is not None,
+        "usual": usual_sliders(photo.image.shape),
+        "picture": picture_of(photo.image),
+    }
+
+
+def picture_of(image: np.ndarray) -> str:
+    """A picture as an address that a page shows; exact if it is small."""
+    buffer = io.BytesIO()
+    small = image.shape[0] * image.shape[1] <= 512 * 512
+    Image.fromarray(image).save(
+        buffer, "PNG" if small else "JPEG", **({} if small else {"quality": 90})
+    )
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def usual_sliders(size: Sequence[int]) -> Answer:
+    """What sliders say if nobody has moved them."""
+    usual = refinement_for(tuple(size)).dump()
+    found: Answer = {"iterations": 2, "crf": True}
+    for slider, keys in SLIDERS.items():
+        value: Any = usual
+        for key in keys:
+            value = value[key]
+        found[slider] = value
+    return found
+
+
+# -- looking
+
+
+def look(
+    network: Network, store: Store, session: Session, photo: Photo, request: Mapping
+) -> Answer:
+    """Pass the photo through the network and keep its attention.
+
+    Raises:
+        UserError: if the words cannot be looked for.
+    """
+    classes, synonyms = named(text_in(request, "classes"))
+    noises = whole(request, "noises", network.args.noises, 1, MOST["noises"])
+    seed = whole(request, "seed", 0, 0, 2**32)
+    background = request.get("background")
+    if background is not None and not isinstance(background, str):
+        raise UserError("the words for the background must be text")
+    sample = Sample(photo.stem, photo.image, classes)
+    try:
+        kept, seconds = network.look(sample, synonyms, background, noises, seed)
+    except UserError as error:
+        raise UserError(str(error).removeprefix(f"image {photo.stem}: ")) from None
+    store.make_room(session, kept.bytes)
+    photo.classes, photo.kept, photo.scores = classes, kept, None
+    photo.asked = {
+        "classes": text_in(request, "classes"), "synonyms": synonyms, "background": background,
+        "noises": noises, "seed": seed,
+    }  # fmt: skip
+    return {
+        "classes": classes,
+        "seconds": seconds,
+        "noises": noises,
+        "sentences": len(kept.sentences),
+        "passes": network.passes,
+        "device": network.backbone.device.type,
+    }
+
+
+def named(text: str) -> tuple[list[str], dict[str, str]]:
+    """Classes and synonyms of "dog, sofa=couch".
+
+    Raises:
+        UserError: if there is none, one twice, or too many.
+    """
+    pairs = [(a.strip(), b.strip()) for a, _, b in (part.partition("=") for part in words_of(text))]
+    classes = [name for name, _ in pairs]
+    if not classes or not all(classes):
+        raise UserError("name what is in the photo, as in: dog, sofa")
+    if len(set(classes)) != len(classes):
+        twice = next(name for name in classes if classes.count(name) > 1)
+        raise UserError(f"{twice} is named twice; name each thing once")
+    if len(classes) > MOST["classes"]:
+        raise UserError(f"{len(classes)} words; name at most {MOST['classes']}")
+    return classes, {name: synonym for name, synonym in pairs if synonym}
+
+
+def refinement_of(photo: Photo, sliders: Mapping) -> tuple[RefinementJob, dict, int]:
+    """The refinement that sliders ask for, its keys that differ from the usual, and the propagations.
+
+    Raises:
+        UserError: if a value is out of bounds.
+    """
+    unknown = sliders.keys() - {*SLIDERS, "iterations", "crf"}
+    if unknown:
+        raise UserError(f"{min(unknown)}: no such slider")
+    iterations = whole(sliders, "iterations", 2, 0, MOST["iterations"])
+    usual = usual_sliders(photo.image.shape)
+    changes: dict[str, Any] = {}
+    for slider, keys in SLIDERS.items():
+        value = sliders.get(slider, usual[slider])
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e4:
+            raise UserError(f"{slider}: must be a number")
+        if value != usual[slider]:
+            at: dict = changes
+            for key in keys[:-1]:
+                at = at.setdefault(key, {})
+            at[keys[-1]] = value
+    crf = bool(sliders.get("crf", True))
+    try:
+        return refinement_for(photo.image.shape, crf, changes), changes, iterations
+    except UserError as error:
+        raise UserError(str(error).removeprefix("--set.")) from None
+
+
+def answer(network: Network, photo: Photo, sliders: Mapping) -> Answer:
+    """The mask that sliders ask for, from the attention that is kept."""
+    kept, start = looked(photo), time.perf_counter()
+    if not network.crf:
+        sliders = {**sliders, "crf": False}
+    refinement, _, iterations = refinement_of(photo, sliders)
+    maps = kept.maps(iterations)
+    photo.scores = refined_scores(photo.image, maps, kept.fit, refinement)
+    photo.sliders = dict(sliders)
+    labels = photo.scores.argmax(0).astype(np.uint8)
+    names = dict(enumerate(photo.classes, 1))
+    flat = [number for number in names if maps[number - 1].max() == 0]
+    return {
+        "labels": in_base64(labels),
+        "height": labels.shape[0],
+        "width": labels.shape[1],
+        "classes": told_classes(labels, names, flat),
+        "seconds": time.perf_counter() - start,
+        "passes": network.passes,
+    }
+
+
+def told_classes(
+    labels: np.ndarray, names: Mapping[int, str], flat: Sequence[int] = ()
+) -> list[Answer]:
+    """The background and the classes of a mask [h, w] uint8, with where their names fit; `flat` are the
+    numbers of those without attention."""
+    told: list[Answer] = [
+        {"name": "background", "colour": None, "share": float((labels == 0).mean()), "place": None}
+    ]
+    for number, name in names.items():
+        inside = labels == number
+        told.append(
+            {
+                "name": name,
+                "colour": overlay.hexadecimal(number),
+                "share": float(inside.mean()),
+                "place": place_of(inside),
+                "flat": number in flat,
+            }
+        )
+    return told
+
+
+def place_of(inside: np.ndarray) -> list[float] | None:
+    """Where a label fits best: x and y, as shares of the picture, of the pixel farthest from the edge
+    of a class's mask [h, w] bool (of a large one, of about 256 x 256 of its pixels); None if it is
+    empty."""
+    step = -(-max(inside.shape) // SHOWN)
+    inside = inside[::step, ::step] if inside[::step, ::step].any() else inside
+    if not inside.any():
+        return None
+    far = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(far.argmax(), far.shape)
+    return [(x + 0.5) / inside.shape[1], (y + 0.5) / inside.shape[0]]
+
+
+def looked(photo: Photo) -> Any:
+    if photo.kept is None:
+        raise UserError("name what is in the photo first, and look")
+    return photo.kept
+
+
+def maps_behind(photo: Photo, number: int, iterations: int) -> Answer:
+    """The maps behind a class, from 1: Cross, after each propagation, and each block's Cross."""
+    kept, name = looked(photo), class_of(photo, number)
+    maps = {"Cross": kept.maps(0)} | {
+        f"after {times} propagation{'s' * (times > 1)}": kept.maps(times)
+        for times in range(1, max(2, iterations) + 1)
+    }
+    maps |= {
+        f"Cross of block {block}": values
+        for block, values in zip(kept.cross_blocks, kept.blocks(), strict=True)
+    }
+    size = shown_size(photo.image.shape)
+    shown = []
+    for title, values in maps.items():
+        grown = to_photo(values[number - 1 : number], kept.fit, size)[0]
+        shown.append({"title": title, "grid": list(values.shape[1:]), **bytes_of(grown)})
+    return {"name": name, "maps": shown}
+
+
+def class_of(photo: Photo, number: int) -> str:
+    if not 1 <= number <= len(photo.classes):
+        raise UserError("no such class in this photo")
+    return photo.classes[number - 1]
+
+
+def pixel(photo: Photo, y: int, x: int) -> Answer:
+    """What a pixel attends to (its row of Self), and its scores in the last answer."""
+    kept, (height, width) = looked(photo), photo.image.shape[:2]
+    if not (0 <= y < height and 0 <= x < width) or photo.scores is None:
+        raise UserError("no such pixel in this photo")
+    row = kept.attended(y, x)
+    scores = photo.scores[:, y, x].astype(float)
+    whole = float(scores.sum()) or 1.0
+    grown = to_photo(row[None], kept.fit, shown_size(photo.image.shape))
+    return {
+        "scores": [
+            {"name": name, "score": score, "share": score / whole}
+            for name, score in zip(["background", *photo.classes], scores.tolist(), strict=True)
+        ],
+        "attended": bytes_of(min_max(grown)[0]),
+    }
+
+
+def shown_size(shape: Sequence[int]) -> tuple[int, int]:
+    scale = min(1.0, SHOWN / max(shape[:2]))
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def bytes_of(values: torch.Tensor) -> Answer:
+    """A map [h, w] in [0, 1] as bytes."""
+    scaled = (255 * values.clamp(0, 1)).round().byte().numpy()
+    return {"height": scaled.shape[0], "width": scaled.shape[1], "values": in_base64(scaled)}
+
+
+def in_base64(values: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+# -- files
+
+
+def labels_of(photo: Photo) -> np.ndarray:
+    """The last answer at the photo's own size: [H, W] uint8."""
+    if photo.scores is None:
+        raise UserError("there is no mask yet: name what is in the photo, and look")
+    return enlarged_labels(photo.scores, (photo.size[0], photo.size[1]))
+
+
+def mask_file(photo: Photo) -> bytes:
+    """The palette PNG that `attnseg segment --output` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "mask.png")
+        overlay.write_mask(path, labels_of(photo))
+        return path.read_bytes()
+
+
+def overlay_file(photo: Photo, opacity: float) -> bytes:
+    """The photo with its masks over it, as `attnseg segment --overlay` writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "overlay.png")
+        image = pixels_of(photo.name, photo.data)
+        names = dict(enumerate(photo.classes, 1))
+        overlay.write_overlay(path, image, labels_of(photo), names, opacity)
+        return path.read_bytes()
+
+
+def coco_file(photos: Sequence[Photo]) -> bytes:
+    """All photos that have a mask, as `attnseg export --format coco` writes them.
+
+    Raises:
+        UserError: if there is none, or OpenCV is not installed.
+    """
+    try:
+        from attnseg.app.exports import coco
+        from attnseg.app.exports.masks import Masks
+    except ImportError as error:
+        raise UserError(
+            f"COCO needs OpenCV ({error}); install the extra `export`, as in "
+            "pip install -c envs/requirements.lock '.[export]'"
+        ) from None
+    answered = [photo for photo in photos if photo.scores is not None]
+    if not answered:
+        raise UserError("there is no mask yet: name what is in the photo, and look")
+    classes = list(dict.fromkeys(name for photo in answered for name in photo.classes))
+    if len(classes) > 255:
+        raise UserError(f"{len(classes)} classes in all photos; a mask holds 255")
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as labels:
+        places: dict[str, tuple[Path, Path]] = {}
+        for photo in answered:
+            path = Path(folder, photo.name)
+            for again in range(2, len(answered) + 2):
+                if path.stem not in places:
+                    break
+                path = Path(folder, f"{photo.stem}-{again}{Path(photo.name).suffix}")
+            mask = Path(labels, f"{len(places)}.png")
+            path.write_bytes(photo.data)
+            numbers = np.array([0, *(1 + classes.index(name) for name in photo.classes)], np.uint8)
+            overlay.write_mask(mask, numbers[labels_of(photo)])
+            places[path.stem] = (path, mask)
+        masks = Masks(dict(enumerate(classes, 1)), places, ignored=None, turn=True)
+        output = Path(folder, ".coco.json")  # no photo's name
+        coco.write(masks, output, polygons=False)
+        return output.read_bytes()
+
+
+def command_of(network: Network, photo: Photo) -> str:
+    """The command line that makes the last answer."""
+    if photo.scores is None:
+        raise UserError("there is no mask yet: name what is in the photo, and look")
+    refinement, changes, iterations = refinement_of(photo, photo.sliders)
+    args, asked = network.args, photo.asked
+    words = ["attnseg", "segment", photo.name, "--classes", ",".join(photo.classes)]
+    if asked["synonyms"]:
+        words += ["--synonyms", ",".join(f"{n}={s}" for n, s in asked["synonyms"].items())]
+    if asked["background"] is not None:
+        words += ["--background-words", asked["background"]]
+    words += ["--model", str(args.model)]
+    for flag in ("revision", "model_file", "self_block"):
+        if getattr(args, flag) is not None:
+            words += [f"--{flag.replace('_', '-')}", str(getattr(args, flag))]
+    if args.cross_blocks:
+        words += ["--cross-blocks", *map(str, args.cross_blocks)]
+    if args.device != "auto":
+        words += ["--device", args.device]
+    for flag, usual in (("noises", 4), ("seed", 0)):
+        if asked[flag] != usual:
+            words += [f"--{flag}", str(asked[flag])]
+    if iterations != 2:
+        words += ["--iterations", str(iterations)]
+    if refinement.crf is None:
+        changes.pop("crf", None)
+        words.append("--no-crf")
+    if changes:
+        words += ["--set", *assignments(changes)]
+    words += ["--output", f"{photo.stem}_mask.png", "--overlay", f"{photo.stem}_overlay.png"]
+    return shlex.join(words)
+
+
+def assignments(changes: Mapping, above: str = "") -> list[str]:
+    """{"a": {"b": 3}} as ["a.b=3"]."""
+    found = []
+    for name, value in changes.items():
+        if isinstance(value, Mapping):
+            found += assignments(value, f"{above}{name}.")
+        else:
+            found.append(f"{above}{name}={json.dumps(value)}")
+    return found
+
+
+# -- generating
+
+
+def draw(network: Network, session: Session, request: Mapping) -> Answer:
+    """Generate a picture, and record the attention of each word of its prompt.
+
+    Raises:
+        UserError: if the prompt has no word to look for, or one past the text encoder's window.
+    """
+    text = " ".join(text_in(request, "prompt").split())
+    spans = spans_of(text, words_of(str(request.get("words") or "")))
+    seed = whole(request, "seed", 0, 0, 2**32)
+    steps = whole(request, "steps", 100, 2, MOST["steps"])
+    guidance = request.get("guidance", 7.5)
+    if not isinstance(guidance, int | float) or not 0 <= guidance <= 50:
+        raise UserError("guidance: must be a number from 0 to 50")
+    prompt = Prompt("generated", text, list(spans), list(spans.values()), seed)
+    session.drawn, seconds = network.draw(prompt, steps, float(guidance))
+    image, cross = session.drawn.image, session.drawn.cross
+    assert image is not None and cross is not None
+    size = shown_size(image.shape)
+    return {
+        "prompt": text,
+        "seed": seed,
+        "picture": picture_of(image),
+        "words": [
+            {"word": word, **bytes_of(min_max(upsample(cross[k : k + 1], size))[0])}
+            for k, word in enumerate(spans)
+        ],
+        "seconds": seconds,
+        "steps": steps,
+        "passes": network.passes,
+        "device": network.backbone.device.type,
+    }
+
+
+def spans_of(text: str, words: Sequence[str] = ()) -> dict[str, list[list[int]]]:
+    """Where each word is in a prompt, every mention; by default of those that may name a thing.
+
+    Raises:
+        UserError: if there is none, or one is not in the prompt.
+    """
+    found: dict[str, list[list[int]]] = {}
+    if words:
+        for word in words:
+            hits = re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)
+            found[word] = [[hit.start(), hit.end()] for hit in hits]
+            if not found[word]:
+                raise UserError(f"{word} is not in the prompt; the words to find must be")
+    else:
+        for hit in re.finditer(r"\w[\w'-]*", text):
+            if hit[0].lower() not in LITTLE:
+                found.setdefault(hit[0].lower(), []).append([hit.start(), hit.end()])
+    if not found:
+        raise UserError("write what the picture is to show, as in: a photo of a dog on the grass")
+    if len(found) > MOST["classes"]:
+        raise UserError(f"{len(found)} words to find; name at most {MOST['classes']}")
+    return found
+
+
+def drawn_mask(network: Network, session: Session, request: Mapping) -> Answer:
+    """The mask of chosen words of the last picture, by attn2mask's rule, without a pass."""
+    start, drawn = time.perf_counter(), session.drawn
+    if drawn is None or drawn.image is None or drawn.cross is None:
+        raise UserError("generate a picture first")
+    words = request.get("words")
+    chosen = [i for i, word in enumerate(drawn.prompt.classes) if word in (words or [])]
+    beta = request.get("beta", 0.2)
+    if isinstance(beta, bool) or not isinstance(beta, int | float) or not -1 <= beta <= 1:
+        raise UserError("beta: must be a number from -1 to 1")
+    image, names = drawn.image, dict(enumerate(drawn.prompt.classes, 1))
+    labels: np.ndarray = np.zeros(image.shape[:2], np.uint8)
+    if chosen:
+        scale = max(image.shape[:2]) / 512  # the widths of SimpleCRF are for 512 pixels
+        crf = {"gaussian": {"sxy": 3.0 * scale}, "bilateral": {"sxy": 80.0 * scale}}
+        post = "crf" if network.crf and request.get("crf", True) else "none"
+        options = read_settings(LabellingJob, {"post": post, "beta": float(beta), "crf": crf})
+        labels, _ = synthetic_mask(image, drawn.cross[chosen], options)
+        labels = np.array([0, *(1 + i for i in chosen)], np.uint8)[labels]
+    return {
+        "labels": in_base64(labels),
+        "height": labels.shape[0],
+        "width": labels.shape[1],
+        "classes": told_classes(labels, names),
+        "seconds": time.perf_counter() - start,
+        "passes": network.passes,
+    }
+
+
+# -- what a request holds
+
+
+def text_in(request: Mapping, name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str) or len(value) > 2000:
+        raise UserError(f"{name}: must be a text of at most 2,000 characters")
+    return value
+
+
+def whole(request: Mapping, name: str, usual: int, least: int, most: int) -> int:
+    value = request.get(name, usual)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UserError(f"{name}: must be a whole number from {least} to {most}")
+    return value

@@ -1,0 +1,482 @@
+"""The page of `attnseg serve` in a headless Chromium, with the shipped miniature, as a person uses it.
+
+Driven by WebDriver's JSON over HTTP, so that nothing is to be installed for it but Debian's chromium and
+chromium-driver; skipped without them.
+"""
+
+import argparse
+import base64
+import contextlib
+import io
+import json
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attnseg.app import command, serve
+from attnseg.app.page import server
+from attnseg.app.page.network import Network
+from attnseg.mini.world.splits import voc_scene
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DRIVER = shutil.which("chromedriver")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)  # fmt: skip
+pytestmark = pytest.mark.skipif(
+    not (DRIVER and BROWSER), reason="no chromium and chromedriver (Debian: chromium-driver)"
+)
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+KEYS = {"left": "\ue012", "right": "\ue014", "down": "\ue015", "enter": "\ue007", "tab": "\ue004"}
+
+
+class Browser:
+    """A headless Chromium, by WebDriver (https://www.w3.org/TR/webdriver2/)."""
+
+    def __init__(self, port: int, downloads: Path):
+        self.at = f"http://127.0.0.1:{port}"
+        arguments = [
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+            "--disable-dev-shm-usage", "--window-size=1300,1000",
+        ]  # fmt: skip
+        options = {
+            "binary": BROWSER,
+            "args": arguments,
+            "prefs": {"download.default_directory": str(downloads)},
+        }
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }
+        self.session = ""
+        found = self.call("POST", "", {"capabilities": {"alwaysMatch": wanted}})
+        self.session = found["sessionId"]
+
+    def call(self, method: str, path: str, body: object = None):
+        path = f"/session/{self.session}{path}" if self.session else "/session"
+        data = None if method != "POST" else json.dumps(body or {}).encode()
+        request = urllib.request.Request(self.at + path, data, method=method)
+        try:
+            return json.load(urllib.request.urlopen(request, timeout=90))["value"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(json.load(error)["value"]["message"]) from None
+
+    def open(self, address: str) -> None:
+        self.call("POST", "/url", {"url": address})
+
+    def js(self, script: str, *arguments: object):
+        return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def find(self, css: str) -> str:
+        return self.call("POST", "/element", {"using": "css selector", "value": css})[ELEMENT]
+
+    def click(self, css: str) -> None:
+        self.call("POST", f"/element/{self.find(css)}/click")
+
+    def type(self, css: str, text: str) -> None:
+        self.call("POST", f"/element/{self.find(css)}/value", {"text": text})
+
+    def text(self, css: str) -> str:
+        return self.js("return document.querySelector(arguments[0]).innerText", css)
+
+    def shown(self, css: str) -> bool:
+        return self.js("return !!document.querySelector(arguments[0])?.checkVisibility()", css)
+
+    def wait(self, what: Callable[[], object], seconds: float = 60):
+        end = time.monotonic() + seconds
+        while not (value := what()):
+            assert time.monotonic() < end, f"after {seconds} s: {self.js('return document.body.innerText')}"  # fmt: skip
+            time.sleep(0.05)
+        return value
+
+    def hover(self, css: str, right: int = 0, down: int = 0) -> None:
+        """The pointer at the centre of an element, and so many pixels from it."""
+        move = {"type": "pointerMove", "duration": 0, "x": right, "y": down, "origin": {ELEMENT: self.find(css)}}  # fmt: skip
+        pointer = {"type": "pointer", "id": "mouse", "actions": [move]}
+        self.call("POST", "/actions", {"actions": [pointer]})
+
+    def slide(self, name: str, value: float) -> None:
+        script = "const s = document.getElementById(arguments[0]); s.value = arguments[1]; s.dispatchEvent(new Event('input'))"
+        self.js(script, name, value)
+
+    def size(self, width: int, height: int, scheme: str) -> None:
+        """The width of the page, and the person's choice of colours."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        for what, values in (
+            ("Emulation.setDeviceMetricsOverride", metrics),
+            ("Emulation.setEmulatedMedia", {"features": features}),
+        ):
+            self.call("POST", "/goog/cdp/execute", {"cmd": what, "params": values})
+
+    def complaints(self) -> list[str]:
+        return [entry["message"] for entry in self.call("POST", "/se/log", {"type": "browser"})]
+
+    def requests(self) -> set[str]:
+        """Addresses that any page asked for."""
+        entries = self.call("POST", "/se/log", {"type": "performance"})
+        messages = [json.loads(entry["message"])["message"] for entry in entries]
+        return {
+            message["params"]["request"]["url"]
+            for message in messages
+            if message["method"] == "Network.requestWillBeSent"
+        }
+
+
+@pytest.fixture(scope="module")
+def network():
+    """The miniature, and every batch that its denoiser is given."""
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    words = ["--model", str(REPOSITORY / "assets" / "mini_sd"), "--device", "cpu"]
+    network = Network(parser.parse_args(words))
+    denoise, network.batches = network.backbone.denoise, []
+    network.backbone.denoise = lambda *w: network.batches.append(len(w[0])) or denoise(*w)
+    return network
+
+
+@pytest.fixture(scope="module")
+def address(network):
+    with server.listening("127.0.0.1", 0) as page:
+        page.network = network
+        thread = threading.Thread(target=page.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{page.server_port}/"
+        page.shutdown()
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def chromium(downloads):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    driver = subprocess.Popen([DRIVER, f"--port={port}"], stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            time.sleep(0.1)
+        browser = Browser(port, downloads)
+        yield browser
+        browser.call("DELETE", "")
+    finally:
+        driver.terminate()
+        driver.wait()
+
+
+@pytest.fixture
+def browser(chromium, address):
+    """A fresh visit; at its end the console is empty, and only the page's own server was asked."""
+    chromium.open(address)
+    chromium.js("sessionStorage.clear()")
+    chromium.complaints(), chromium.requests()
+    chromium.size(1300, 1000, "light")
+    chromium.open(address)
+    chromium.wait(lambda: chromium.js("return session && model"))
+    yield chromium
+    assert chromium.complaints() == []
+    asked = chromium.requests()
+    assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()
+    assert address + "page.js" in asked
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "my scene.png"
+    Image.fromarray(voc_scene(0, "val", 0).image).save(path)
+    return path
+
+
+def drop(browser: Browser, path: Path) -> None:
+    """Drop a file on the page, as a browser tells it."""
+    script = (
+        "const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));"
+        "const data = new DataTransfer(); data.items.add(new File([bytes], arguments[1]));"
+        "for (const name of ['dragenter', 'dragover', 'drop'])"
+        "  document.body.dispatchEvent(new DragEvent(name, {dataTransfer: data, bubbles: true, cancelable: true}))"
+    )
+    browser.js(script, base64.b64encode(path.read_bytes()).decode(), path.name)
+
+
+def find(browser: Browser, path: Path, words: str) -> None:
+    """Add a photo, name what is in it, and wait for the masks."""
+    before = browser.js("return photos.length")
+    drop(browser, path)
+    browser.wait(lambda: browser.js("return photos.length") > before and browser.js("return !$('look').disabled"))  # fmt: skip
+    browser.js("$('classes').value = ''")
+    browser.type("#classes", words + KEYS["enter"])
+    browser.wait(lambda: browser.js("return current.answer?.bytes && current.looked && $('status').innerText.includes('last mask')"))  # fmt: skip
+
+
+def shown_labels(browser: Browser) -> np.ndarray:
+    found = browser.js("return [current.answer.labels, current.height, current.width]")
+    return np.frombuffer(base64.b64decode(found[0]), np.uint8).reshape(found[1:])
+
+
+def drawn(browser: Browser) -> np.ndarray:
+    """What the canvas shows: [h, w, 3] uint8."""
+    address = browser.js("return $('canvas').toDataURL('image/png')")
+    content = base64.b64decode(address.partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def downloaded(browser: Browser, downloads: Path, kind: str, name: str) -> Path:
+    (downloads / name).unlink(missing_ok=True)
+    browser.click(f"[data-file={kind}]")
+    browser.wait(lambda: (downloads / name).is_file() and (downloads / name).stat().st_size, 20)
+    return downloads / name
+
+
+def test_drop_name_and_see_the_masks_that_segment_makes(browser, scene, tmp_path, downloads):
+    find(browser, scene, "sheep, sofa")
+    words = ["segment", scene, "--classes", "sheep,sofa", "--model", REPOSITORY / "assets" / "mini_sd", "--device", "cpu", "--output", tmp_path / "mask.png"]  # fmt: skip
+    assert command.main(list(map(str, words))) == 0
+    mask = np.asarray(Image.open(tmp_path / "mask.png"))
+    assert set(np.unique(mask)) == {0, 1, 2}
+    assert np.array_equal(shown_labels(browser), mask)
+    # what is drawn: each class's edge in its colour, the background as in the photo
+    picture, scale = drawn(browser), drawn(browser).shape[0] / 64
+    image = np.asarray(Image.open(scene).convert("RGB")).astype(int)
+    at = lambda i: int((i + 0.5) * scale)  # noqa: E731
+    far = [(y, x) for y in range(64) for x in range(64) if not mask[y, x]]
+    near = [np.abs(picture[at(y), at(x)].astype(int) - image[y, x]).max() for y, x in far]
+    assert np.mean(np.array(near) <= 2) > 0.95  # but under a label
+    legend = browser.text("#legend")
+    for number, name in enumerate(("sheep", "sofa"), 1):
+        assert f"{name} {100 * (mask == number).mean():.1f} %" in legend
+    file = downloaded(browser, downloads, "mask", "my scene_mask.png")
+    assert np.array_equal(np.asarray(Image.open(file)), mask)
+
+
+def test_every_slider_changes_the_picture_without_a_pass(browser, scene, network):
+    find(browser, scene, "sheep, sofa, motorbike")
+    passes, usual = len(network.batches), drawn(browser)
+    labels = shown_labels(browser)
+    for name, value in (
+        ("opacity", 0.1), ("threshold", 0.5), ("power", 0.5), ("iterations", 0), ("position", 30),
+        ("colour", 40), ("smoothness", 6),
+    ):  # fmt: skip
+        browser.slide(name, value)
+        browser.wait(lambda: not np.array_equal(drawn(browser), usual), 20)
+        assert (name == "opacity") == np.array_equal(shown_labels(browser), labels)
+        browser.click("#reset")
+        browser.wait(lambda: np.array_equal(drawn(browser), usual), 20)
+    browser.click("#crf")
+    browser.wait(lambda: not np.array_equal(drawn(browser), usual), 20)
+    assert not browser.shown("#position")
+    assert len(network.batches) == passes
+    assert "from the kept attention" in browser.text("#status")
+
+
+def test_hovering_and_arrow_keys_show_what_a_pixel_attends_to(browser, scene, network):
+    find(browser, scene, "sheep, sofa")
+    passes = len(network.batches)
+    browser.hover("#canvas")
+    browser.wait(lambda: "Column" in browser.text("#pixel-text"))
+    column, row = map(int, re.findall(r"\d+", browser.text("#pixel-text")))
+    assert abs(column - 32) <= 1 and abs(row - 32) <= 1
+    assert browser.shown("#attended")
+    before = browser.js("return $('attended').toDataURL()")
+    scores = browser.text("#pixel-scores")
+    assert all(name in scores for name in ("background", "sheep", "sofa"))
+    browser.js("$('canvas').focus()")
+    browser.type("#canvas", KEYS["right"] + KEYS["down"] * 2)
+    browser.wait(lambda: f"Column {column + 1}, row {row + 2}." in browser.text("#pixel-text"))
+    browser.hover("#canvas", -200, -200)
+    browser.wait(lambda: browser.js("return $('attended').toDataURL()") != before)
+    assert len(network.batches) == passes
+
+
+def test_the_maps_behind_a_class_open_by_one_click_and_lie_over_the_photo(browser, scene, network):
+    find(browser, scene, "sheep, sofa")
+    passes, usual = len(network.batches), drawn(browser)
+    browser.click("#legend button:nth-of-type(2)")
+    browser.wait(lambda: browser.shown("#maps button"))
+    assert browser.text("#maps-title") == "What is behind sofa"
+    titles = browser.js("return [...$('maps').querySelectorAll('button')].map((b) => b.innerText)")
+    for told in ("Cross (16", "after 1 propagation", "after 2 propagations", "block 5", "block 6"):
+        assert any(told in title for title in titles), told
+    browser.click("#maps li:nth-of-type(3) button")
+    browser.wait(lambda: not np.array_equal(drawn(browser), usual))
+    browser.click("#maps li:nth-of-type(3) button")
+    browser.wait(lambda: np.array_equal(drawn(browser), usual))
+    browser.slide("iterations", 4)
+    browser.wait(lambda: "after 4 propagations" in browser.text("#maps"))
+    assert len(network.batches) == passes
+
+
+def test_downloads_read_back_and_several_photos_keep_their_answers(
+    browser, scene, tmp_path, downloads
+):
+    pytest.importorskip("cv2", reason="the extra `export`")
+    from pycocotools.coco import COCO
+
+    find(browser, scene, "sheep, sofa")
+    first = shown_labels(browser)
+    other = tmp_path / "other.png"
+    Image.fromarray(voc_scene(0, "val", 2).image).save(other)
+    find(browser, other, "dog, bicycle")
+    browser.js("$('photos').querySelector('button').click()")
+    browser.wait(lambda: browser.js("return current.name") == "my scene.png")
+    assert np.array_equal(shown_labels(browser), first)
+    assert browser.js("return $('classes').value") == "sheep, sofa"
+    coco = COCO(downloaded(browser, downloads, "coco", "coco.json"))
+    names = [image["file_name"] for image in coco.dataset["images"]]
+    assert names == ["my scene.png", "other.png"]
+    (sheep,) = coco.getCatIds(catNms=["sheep"])
+    found = sum(coco.annToMask(a) for a in coco.loadAnns(coco.getAnnIds([1], [sheep])))
+    assert np.array_equal(found > 0, first == 1)
+    overlay = np.asarray(Image.open(downloaded(browser, downloads, "overlay", "my scene_overlay.png")))  # fmt: skip
+    assert overlay.shape[1] >= 64 and overlay.shape[0] > 64
+    browser.click("#command")
+    browser.wait(lambda: browser.shown("#command-text"))
+    assert browser.text("#command-text").startswith("attnseg segment 'my scene.png' --classes sheep,sofa --model")  # fmt: skip
+    # a reload keeps them
+    browser.call("POST", "/refresh")
+    browser.wait(lambda: browser.js("return typeof photos !== 'undefined' && photos.length == 2 && current?.answer"))  # fmt: skip
+    browser.js("$('photos').querySelector('button').click()")
+    browser.wait(lambda: browser.js("return current.name == 'my scene.png' && current.answer"))
+    assert np.array_equal(shown_labels(browser), first)
+
+
+def test_mistakes_are_said_in_the_page(browser, scene, tmp_path):
+    damaged = tmp_path / "holiday.jpg"
+    damaged.write_bytes(scene.read_bytes()[:50])
+    drop(browser, damaged)
+    browser.wait(lambda: "holiday.jpg: not a readable image" in browser.text("#error"))
+    browser.js("model.bytes = 1000")
+    drop(browser, scene)
+    browser.wait(lambda: "make it smaller" in browser.text("#error"))
+    browser.js(f"model.bytes = {2**25}")
+    find(browser, scene, "sheep")
+    assert not browser.shown("#error")
+    browser.js("$('classes').value = arguments[0]", "traffic light " * 60)
+    browser.click("#look")
+    browser.wait(lambda: "past the text encoder's window" in browser.text("#error"))
+    browser.js("$('classes').value = ''")
+    browser.click("#look")
+    browser.wait(lambda: "Name what is in the photo" in browser.text("#error"))
+    assert browser.js("return current.answer.classes[1].name") == "sheep"  # is still there
+
+
+def test_two_tabs_at_once_have_their_own_photos(browser, address, scene, tmp_path):
+    one = browser.call("GET", "/window")
+    find(browser, scene, "sheep, sofa")
+    first = shown_labels(browser)
+    two = browser.call("POST", "/window/new", {"type": "tab"})["handle"]
+    browser.call("POST", "/window", {"handle": two})
+    browser.open(address)
+    browser.wait(lambda: browser.js("return session && model"))
+    assert browser.js("return photos.length") == 0
+    other = tmp_path / "other.png"
+    Image.fromarray(voc_scene(0, "val", 2).image).save(other)
+    drop(browser, other)
+    browser.wait(lambda: browser.js("return photos.length") == 1)
+    browser.call("DELETE", "/window")
+    browser.call("POST", "/window", {"handle": one})
+    assert browser.js("return photos.length") == 1
+    browser.slide("opacity", 0.3)
+    browser.click("#reset")
+    assert np.array_equal(shown_labels(browser), first)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [380, 800, 2000])
+def test_it_fits_any_width_and_can_be_read(browser, scene, width, scheme):
+    browser.size(width, 900, scheme)
+    find(browser, scene, "sheep, sofa")
+    browser.click("#legend button")
+    browser.wait(lambda: browser.shown("#maps button"))
+    assert browser.js("return document.documentElement.scrollWidth") <= width
+    wide = "return [...document.querySelectorAll('button, input, canvas, p, pre')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))"  # fmt: skip
+    assert browser.js(wide) == []
+    # WCAG's contrast of the text of the page and of its main button
+    script = "return arguments[0].map((s) => { const c = getComputedStyle(document.querySelector(s)); return [c.color, c.backgroundColor] })"
+    for css in (["#find > section", "#look"], [".hint", "#find > section"]):
+        pairs = browser.js(script, css)
+        pairs = [(pairs[0][0], pairs[1][1])] if css[0] == ".hint" else pairs
+        for ink, ground in pairs:
+            assert contrast(ink, ground) >= 4.5, css
+
+
+def contrast(one: str, two: str) -> float:
+    """WCAG 2's contrast of two colours, rgb(r, g, b)."""
+
+    def luminance(colour: str) -> float:
+        values = np.array([float(part) for part in colour.strip("rgba()").split(",")[:3]]) / 255
+        linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted((luminance(one), luminance(two)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_everything_can_be_done_by_keyboard_and_has_a_name(browser, scene):
+    find(browser, scene, "sheep, sofa")
+    unnamed = "return [...document.querySelectorAll('button, input, canvas, summary')].filter((e) => e.checkVisibility() && !(e.labels?.length || e.getAttribute('aria-label') || e.innerText?.trim())).map((e) => e.outerHTML)"  # fmt: skip
+    assert browser.js(unnamed) == []
+    browser.js("document.activeElement.blur()")
+    reached = set()
+    for _ in range(60):
+        browser.call("POST", "/actions", {"actions": [{"type": "key", "id": "k", "actions": [{"type": "keyDown", "value": KEYS["tab"]}, {"type": "keyUp", "value": KEYS["tab"]}]}]})  # fmt: skip
+        reached.add(browser.js("const e = document.activeElement; return e.id || e.dataset.file || e.innerText"))  # fmt: skip
+    for name in ("tab-find", "choose", "classes", "look", "canvas", "threshold", "crf", "mask", "coco", "command"):  # fmt: skip
+        assert name in reached, name
+    usual = shown_labels(browser)
+    browser.type("#threshold", KEYS["left"] * 15)
+    browser.wait(lambda: not np.array_equal(shown_labels(browser), usual), 20)
+    browser.type("#tab-find", KEYS["right"])
+    assert browser.shown("#draw") and not browser.shown("#find")
+    browser.type("#tab-draw", KEYS["left"])
+    assert browser.shown("#find")
+
+
+def test_an_example_is_looked_at_by_one_click(browser):
+    browser.click("#examples li:nth-of-type(2) button")
+    browser.wait(lambda: browser.js("return current?.answer && true"))
+    assert browser.js("return current.answer.classes.length") >= 3
+
+
+def test_the_camera_s_picture_becomes_a_photo(browser):
+    browser.click("#camera")
+    browser.wait(lambda: browser.js("return $('video').videoWidth > 0"))
+    browser.click("#take")
+    browser.wait(lambda: browser.js("return photos.length") == 1)
+    assert browser.js("return current.name") == "camera-1.png"
+
+
+def test_a_picture_is_generated_and_found_in(browser, network):
+    browser.click("#tab-draw")
+    browser.js("$('steps').value = 8")
+    browser.type("#prompt", "a photo of a sheep and a sofa" + KEYS["enter"])
+    browser.wait(lambda: "from the kept attention" in browser.text("#drawn-status"))
+    passes = len(network.batches)
+    assert browser.js("return drawn.words.map((w) => w.word)") == ["sheep", "sofa"]
+    before = browser.js("return $('drawn').toDataURL()")
+    browser.click("#word-maps li:nth-of-type(2) input")
+    browser.wait(lambda: browser.js("return $('drawn').toDataURL()") != before)
+    assert "sofa" not in browser.text("#drawn-legend")
+    browser.slide("beta", 0.7)
+    browser.wait(lambda: browser.text("label[for=beta] output") == "0.70")
+    assert len(network.batches) == passes
+    browser.click("#drawn-find")
+    browser.wait(lambda: browser.js("return photos.length") == 1)
+    assert browser.js("return $('classes').value") == "sheep"
