@@ -52,7 +52,7 @@ def test_a_pixel_s_row_is_that_of_the_matrix(backbone):
     grid = kept.maps(0).shape[1:]
     (record,) = kept.sentences[0][1]
     rows = []
-    for query, key in zip(record.query.numpy(), record.key.numpy(), strict=True):
+    for query, key in zip(*(part[0].numpy() for part in record.inputs[:2]), strict=True):
         weights = np.exp(query @ key.T / np.sqrt(query.shape[1]))
         rows.append(weights / weights.sum(1, keepdims=True))
     matrix = np.mean(rows, 0)
