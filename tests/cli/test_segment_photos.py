@@ -152,7 +152,7 @@ def test_photos_are_turned_upright_unless_told_otherwise(segment, tmp_path):
 
 def test_mistakes_are_one_line(folder, segment, tmp_path, capsys):
     for words, options, said in (
-        (["--classes", "dog"], {"model": False}, "--model: name a Stable Diffusion"),
+        (["--classes", "dog"], {"model": False}, "--model: name a text-to-image model"),
         (["--classes", "dog"], {"output": "all.png"}, "many photos need a folder"),
         (["--classes", "dog,dog"], {}, "name each class once"),
         (["--classes", "dog", "--synonyms", "cat=kitten"], {}, "write class=word"),

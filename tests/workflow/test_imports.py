@@ -38,6 +38,7 @@ OPTIONAL = {
     "doctor": {"pydensecrf", "mmseg", "mmengine"},
     "export": {"cv2", "datasets", "onnx", "mmcv", "mmseg", "mmengine"},
     "predict": {"onnxruntime"},
+    "serve": {"pydensecrf", "cv2"},
 }
 # what mmcv-lite and mmseg ask for and do not get: forks and headless builds stand in
 REPLACED = {"mmengine", "opencv-python"}
