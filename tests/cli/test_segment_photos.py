@@ -185,6 +185,25 @@ def test_words_of_ones_own_reach_the_query(folder, segment, monkeypatch):
     assert asked == ["a photo including puppy, cat, and grass."]
 
 
+def test_settings_of_the_refinement_are_those_of_the_masks(folder, segment, tmp_path, capsys):
+    """With a background of score 0 every pixel is of a class; with one of 2, none."""
+    for threshold, share in ((0, 0.0), (2, 1.0)):
+        words = ["--set", f"background.threshold={threshold}", "background.power=null"]
+        assert segment(folder, "--classes", "dog,cat", *words, output=f"masks{threshold}") == 0
+        assert segment(folder / "a.png", "--classes", "dog,cat", *words, output="a.png") == 0
+        masks = masks_in(tmp_path / f"masks{threshold}")
+        for mask in (*masks.values(), np.asarray(Image.open(tmp_path / "a.png"))):
+            assert abs((mask == 0).mean() - share) < 0.01
+    capsys.readouterr()
+    for words, said in (
+        (["--set", "source=cross"], "only keys of background and crf"),
+        (["--set", "background.power=-1"], "too small"),
+        (["--set", "background.powr=1"], "did you mean"),
+    ):
+        assert segment(folder, "--classes", "dog", *words, output="no") == 1
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_and_makes_the_same_masks(folder, tiny_sd, tmp_path):
     for i in range(40):
