@@ -60,7 +60,8 @@ def draw_masks(args: argparse.Namespace) -> None:
         by_id = {item["id"]: (item, maps) for item, maps in items}
         items, names = [by_id[name] for name in wanted], list(wanted.values())
     truth = not args.no_truth
-    figure(args.dataset, args.root, items, args.masks, args.output, names, args.split, truth)
+    where = args.dataset, args.root, items, args.masks, args.output
+    figure(*where, names, args.split, truth, args.stored)
 
 
 def draw_generated(args: argparse.Namespace) -> None:
@@ -100,13 +101,14 @@ def folder(about: str) -> dict:
 
 
 KINDS = {
-    "masks": (draw_masks, ("--dataset", "--root", "--split", "--no-truth", "--attention", "--masks", "--similarity")),
+    "masks": (draw_masks, ("--dataset", "--root", "--split", "--no-truth", "--stored", "--attention", "--masks", "--similarity")),
     "generated": (draw_generated, ("--attention", "--images", "--masks")),
     "adaptation": (draw_adaptation, ("--target", "--before", "--after")),
     "instances": (draw_instances, ("--root", "--predictions")),
 }  # fmt: skip
 FLAGS = flags.SHARED | {
     "--split": {"help": "where photos lie in folders of their split"},
+    "--stored": {"action": "store_true", "help": "show masks as stored, uncertain pixels as well"},
     "--no-truth": {"action": "store_true", "help": "there is no ground truth to show"},
     "--masks": folder("their masks"),
     "--similarity": {"type": Path, "help": "output of measure_similarity.py, for failures"},

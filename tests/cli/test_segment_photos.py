@@ -54,7 +54,7 @@ def masks_in(folder: Path) -> dict[str, np.ndarray]:
 def test_each_photo_has_the_mask_that_it_has_alone(folder, segment, tmp_path, capsys):
     assert segment(folder, "--classes", "dog,cat") == 0
     said = capsys.readouterr()
-    assert "1 files are no pictures: notes.txt" in said.err
+    assert "left out, no pictures: notes.txt" in said.err
     masks = masks_in(tmp_path / "masks")
     assert list(masks) == ["a", "d", "e", "my photo (1)", "sub dir/c"]
     assert masks["d"].shape == (48, 80)
@@ -131,6 +131,19 @@ def test_classes_by_photo_are_numbered_alike(folder, segment, tmp_path, capsys):
     labels.write_text("id,classes\na,zebra\n")
     assert segment(folder, "--labels", labels, "--classes", "dog,cat", output="other") == 1
     assert "unknown class 'zebra'" in capsys.readouterr().err
+
+
+def test_labels_beside_the_photos_are_found(folder, segment, tmp_path, capsys):
+    lines = ["id,classes", "a,cat", "d,dog", "e,dog", "my photo (1),cat", "sub dir/c,cat;dog"]
+    (folder / "labels.csv").write_text("\n".join(lines))
+    assert segment(folder) == 0
+    assert "labels.csv" not in capsys.readouterr().err
+    masks = masks_in(tmp_path / "masks")
+    assert set(np.unique(masks["a"])) <= {0, 1} and set(np.unique(masks["d"])) <= {0, 2}
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("a,cat\n")
+    assert segment(folder, "--labels", wrong, output="other") == 1
+    assert "wrong.csv, line 1: the columns must be id and classes" in capsys.readouterr().err
 
 
 def test_photos_are_turned_upright_unless_told_otherwise(segment, tmp_path):

@@ -164,3 +164,15 @@ def test_what_decides_masks_and_queries_of_ones_own_is_said_in_full():
 def test_a_contradiction_is_one_line_that_names_the_key(settings, message):
     with pytest.raises(UserError, match=message):
         datasets.load("toy", settings)
+
+
+def test_a_configuration_file_names_its_one_data_set(tmp_path):
+    path = tmp_path / "pets.yaml"
+    path.write_text("datasets: {pets: {root: x, classes: [dog, cat], splits: {}}}\n")
+    assert datasets.load(str(path)).class_names == ["background", "dog", "cat"]
+    for text in ("datasets: {a: {}, b: {}}\n", "seed: 1\n", "[", "datasets: 3\n"):
+        path.write_text(text)
+        with pytest.raises(UserError, match="pets.yaml: not a configuration of one data set"):
+            datasets.load(str(path))
+    with pytest.raises(UserError, match="No such file"):
+        datasets.load(str(tmp_path / "none.yaml"))

@@ -23,7 +23,7 @@ def test_classes_come_in_the_data_sets_order_and_may_be_none(tmp_path):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("id;classes\na;dog\n", "line 2: the columns must be id and classes"),
+        ("id;classes\na;dog\n", "line 1: the columns must be id and classes"),
         ("id,classes\na,dog\na,cat\n", "line 3: repeated image 'a'"),
     ],
 )

@@ -60,6 +60,7 @@ def picture_flags(wildcards, input):
             **jobs.data.photos_flags(entry["dataset"], entry["split"]),
             "no_truth": not jobs.data.has_truth(entry["dataset"], entry["split"]),
             "count": entry["count"],
+            "stored": picture not in PICTURES,  # of one's own, not of a paper
             **{k: Path(file).parent for k, file in input.items() if k != "script"},
         }
     return f"{kind} {flags(**shown)}"

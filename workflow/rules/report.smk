@@ -36,6 +36,8 @@ rule make_report:
         figures=[figure for t in targets.wanted for figure in targets.drawing(t)],
         captions=targets.captions(),
         references=of(targets.references),
+        # other targets, so that the report comes last and has their costs
+        others=targets.others(),
         dag="<work>/dag.svg",
         script="<scripts>/make_report.py",
     output:

@@ -16,6 +16,7 @@ from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
 from attnseg.io.files import write_json
 
+LABELS = "labels.csv"  # in a folder of photos: the classes of each
 SAVED = 10  # seconds between two records of what is finished
 
 
@@ -99,7 +100,7 @@ def pictures(asked: Iterable[str], output: Path) -> tuple[dict[str, Path], list[
         if kind == "damaged":
             problems.append(f"{path}: not a readable image; replace it")
         elif kind == "other":
-            others.append(path.name)
+            others += [path.name] if path.name != LABELS else []
         else:
             image_id = path.relative_to(base).with_suffix("").as_posix()
             if image_id in found and found[image_id] != path:
@@ -108,7 +109,7 @@ def pictures(asked: Iterable[str], output: Path) -> tuple[dict[str, Path], list[
                 )
             found[image_id] = path
     if others:
-        print(f"{len(others)} files are no pictures: {some(others)}", file=sys.stderr)
+        print(f"left out, no pictures: {some(others)}", file=sys.stderr)
     if not found and not problems:
         raise UserError(f"{', '.join(asked)}: no photos there; name a folder of photos")
     return found, problems

@@ -14,7 +14,8 @@ or a thing of one's own, learnt by `attnseg train-subject`, among others of its 
 
 A mask is a palette PNG: 0 is the background, 1, 2, ... the classes in the order given, or the one
 thing that the query means. Name only what is in the photo: each class named is looked for, and found.
-Where photos have different classes, list them in a CSV file (--labels):
+Where photos have different classes, list them in a CSV file (--labels; labels.csv in a folder of photos is
+found), and give all classes in --classes if their numbers in the masks matter, else they are sorted:
 
     id,classes
     beach,dog
@@ -142,6 +143,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    beside = Path(args.photos[0]) / "labels.csv"
+    if args.labels is None and args.personal is None and len(args.photos) == 1 and beside.is_file():
+        args.labels = beside
     asked = [args.classes is not None or args.labels is not None, args.personal is not None]
     if sum(asked) != 1:
         raise UserError("give either --classes (or --labels), or --personal and --query")

@@ -40,12 +40,15 @@ def read_labels(path: Path, classes: tuple[str, ...] | None) -> dict[str, list[s
     """
     try:
         with open(path, newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"{path}: cannot be read ({error}); it must have the columns id and "
             "classes, or set the labels of the data set to mask, folders or xml"
         ) from None
+    if not {"id", "classes"} <= set(reader.fieldnames or ()):
+        raise UserError(f"{path}, line 1: the columns must be id and classes")
     labels: dict[str, list[str]] = {}
     for number, row in enumerate(rows, 2):
         image_id, text = row.get("id"), row.get("classes")

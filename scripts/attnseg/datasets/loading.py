@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from attnseg.datasets.dataset import SHIPPED, Dataset, shipped
 from attnseg.errors import UserError
 from attnseg.io.modules import load_module
@@ -29,7 +31,7 @@ def load(name: str, settings: Mapping | None = None) -> Dataset:
 
     Args:
         name: of this package's data sets or, with `settings`, any name. Or an entry as JSON with the
-            name in `key`, as made by `argument`.
+            name in `key`, as made by `argument`; or a configuration file with one data set.
         settings: its entry in the configuration.
 
     Raises:
@@ -41,6 +43,8 @@ def load(name: str, settings: Mapping | None = None) -> Dataset:
             name, settings = entry.pop("key"), entry
         except (ValueError, KeyError) as problem:
             raise UserError(f"--dataset {name}: not JSON with a `key` ({problem})") from None
+    elif name.endswith((".yaml", ".yml")):
+        name, settings = _of_configuration(Path(name))
     facts = {key: value for key, value in (settings or {}).items() if value is not None}
     where = f"datasets.{name}"
     if "file" in facts:
@@ -75,6 +79,17 @@ def argument(name: str, settings: Mapping) -> str | dict:
     """The `--dataset` argument of a program: a name or, if that is not enough, a mapping for `load`."""
     own = {key: settings[key] for key in FACTS if settings.get(key) is not None}
     return {"key": name, **own} if own else name
+
+
+def _of_configuration(path: Path) -> tuple[str, dict]:
+    """The name and the entry of the one data set of a configuration file."""
+    try:
+        ((name, entry),) = yaml.safe_load(path.read_text())["datasets"].items()
+        return name, dict(entry)
+    except OSError as problem:
+        raise UserError(f"--dataset {path}: {problem.strerror}; correct the path") from None
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
+        raise UserError(f"--dataset {path}: not a configuration of one data set") from None
 
 
 def _of_file(path: Path, where: str) -> Dataset:

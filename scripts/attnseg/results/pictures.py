@@ -64,12 +64,14 @@ def figure(
     names: list[str] | None = None,
     split: str | None = None,
     truth: bool = True,
+    stored: bool = False,
 ) -> None:
     """Draw one row per photo and write the figure to `path` (PNG or SVG).
 
     `items`: manifest entries with their maps, as `attnseg.io.shards.read_shards` yields them. `names`:
     labels of the rows, by default the photos' ids. Maps are shown as their maximum over classes;
-    uncertain pixels of the pseudo mask are white. `truth`: whether there is a ground truth to show.
+    uncertain pixels of the pseudo mask are white. `truth`: whether there is a ground truth to show. `stored`: show
+    masks as they are stored, uncertain pixels as well.
     """
     rows, heads = len(items), HEADS if truth else HEADS[:-1]
     plot, axes = plt.subplots(rows, len(heads), figsize=(11, 1.9 * rows), squeeze=False)
@@ -90,14 +92,16 @@ def figure(
             if n not in (dataset.unclassed, dataset.ignored)
         ]
         shown = coloured(predicted, numbers)
-        shown[uncertain(maps["selfcross"], background=dataset.background)] = WHITE
+        if not stored:
+            shown[uncertain(maps["selfcross"], background=dataset.background)] = WHITE
         for axis, image in zip(row[3:], (shown, coloured(expected, numbers)), strict=False):
             axis.imshow(image, interpolation="nearest")
         patches = [
             Patch(facecolor=COLOURS[place % len(COLOURS)] / 255, label=dataset.class_names[number])
             for place, number in enumerate(numbers)
         ]
-        patches.append(Patch(facecolor="white", edgecolor="black", label="uncertain"))
+        if not stored:
+            patches.append(Patch(facecolor="white", edgecolor="black", label="uncertain"))
         row[-1].legend(
             handles=patches,
             loc="center left",

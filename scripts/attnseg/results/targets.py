@@ -88,6 +88,10 @@ class Targets:
         pictures = self.pictures
         return [self.file(t) for t in self.wanted if t not in pictures and "/" not in t]
 
+    def others(self) -> list[str]:
+        """Files among the targets, after which the report comes, so that it has their costs."""
+        return [t for t in self.wanted if "/" in t and t != "<results>/report.zip"]
+
     def captions(self) -> list[str]:
         """The texts under what is in the report; pictures of one's own have none there."""
         return [f"<captions>/{t}.rst" for t in self.wanted if t in TARGETS]
