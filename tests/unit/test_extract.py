@@ -146,6 +146,21 @@ def test_a_constant_map_counts_as_zero_and_is_listed(backbone, monkeypatch):
     assert not tensors["p1/selfcross"][0].any() and tensors["p1/selfcross"][1].max() > 0.5
 
 
+def test_attention_that_is_not_finite_is_one_line_with_the_photo(backbone):
+    """Rather than a mask of nothing but background, on which a segmentor would be trained."""
+    weight = backbone.unet.conv_in.weight
+    kept = weight.detach().clone()
+    (photo,) = photos(1)
+    try:
+        weight.data.view(-1)[0] = torch.nan
+        with pytest.raises(
+            UserError, match=rf"image {photo.id}: the attention is not finite; .*float32"
+        ):
+            extract(backbone, [photo], Options())
+    finally:
+        weight.data.copy_(kept)
+
+
 def test_a_photo_of_thirty_classes_is_asked_for_in_sentences_that_fit(backbone):
     coco = load("coco")
     options = Options(noises=1, resize="none", vocabulary=coco)
