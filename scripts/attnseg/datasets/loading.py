@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from attnseg.datasets.dataset import SHIPPED, Dataset, shipped
 from attnseg.errors import UserError
 from attnseg.io.modules import load_module
@@ -83,6 +81,8 @@ def argument(name: str, settings: Mapping) -> str | dict:
 
 def _of_configuration(path: Path) -> tuple[str, dict]:
     """The name and the entry of the one data set of a configuration file."""
+    import yaml  # not at the top: `attnseg predict` does without it
+
     try:
         ((name, entry),) = yaml.safe_load(path.read_text())["datasets"].items()
         return name, dict(entry)
