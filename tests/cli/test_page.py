@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from attnseg.app import command, serve
-from attnseg.app.page import answers, server, sessions
+from attnseg.app.page import answers, downloads, generating, server, sessions
 from attnseg.app.page.network import Network
 from attnseg.attn2mask.generate import generate
 from attnseg.attn2mask.labelling import synthetic_mask
@@ -394,10 +394,10 @@ def test_a_generated_picture_has_each_word_s_attention_and_attn2mask_s_mask(page
 
 
 def test_words_of_a_prompt_are_found_at_every_mention():
-    spans = answers.spans_of("A photo of a dog, the traffic light and a Dog's bone")
+    spans = generating.spans_of("A photo of a dog, the traffic light and a Dog's bone")
     assert list(spans) == ["dog", "traffic", "light", "dog's", "bone"]
     text = "a dog by a traffic light, dog and dogma"
-    spans = answers.spans_of(text, ["traffic light", "dog"])
+    spans = generating.spans_of(text, ["traffic light", "dog"])
     assert [[text[a:b] for a, b in each] for each in spans.values()] == [["traffic light"], ["dog", "dog"]]  # fmt: skip
 
 
@@ -420,7 +420,7 @@ def test_a_photo_larger_than_two_million_pixels_has_its_mask_at_its_size(page):
     shown = visitor.mask(number, crf=False)
     assert shown.size <= 2_000_000
     page_photo = page.store.get(visitor.session).photos[number]
-    labels = png(answers.mask_file(page_photo))
+    labels = png(downloads.mask_file(page_photo))
     assert labels.shape == (1200, 2000)
     small = np.asarray(Image.fromarray(labels).resize(shown.shape[::-1], Image.Resampling.NEAREST))
     assert (small == shown).mean() > 0.99

@@ -41,6 +41,22 @@ def words_of(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+def add_photos(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which photos, and how they are read."""
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="a photo (JPEG, PNG, ...), a folder of photos, or a pattern such as 'holiday/*.jpg'",
+    )
+    parser.add_argument(
+        "--exif",
+        choices=("turn", "ignore"),
+        default="turn",
+        help="turn photos upright by their EXIF orientation, or read them as they are stored",
+    )
+
+
 def count(text: str) -> int:
     """A whole number from 1."""
     try:

@@ -15,16 +15,12 @@ size; masks of photos of more than 2 million pixels are made at that size and en
 import argparse
 from pathlib import Path
 
+from attnseg.app.options import add_photos
 from attnseg.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "photos",
-        nargs="+",
-        metavar="PHOTO",
-        help="a photo (JPEG, PNG, ...), a folder of photos, or a pattern such as 'holiday/*.jpg'",
-    )
+    add_photos(parser)
     parser.add_argument(
         "--segmentor", type=Path, required=True, help=".onnx file of `attnseg export`"
     )
@@ -33,12 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite",
         action="store_true",
         help="make masks again that another segmentor has made in this folder",
-    )
-    parser.add_argument(
-        "--exif",
-        choices=("turn", "ignore"),
-        default="turn",
-        help="turn photos upright by their EXIF orientation, or read them as they are stored",
     )
 
 

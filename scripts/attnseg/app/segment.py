@@ -31,17 +31,12 @@ import argparse
 from pathlib import Path
 
 from attnseg.app import flags
-from attnseg.app.options import count, natural
+from attnseg.app.options import add_photos, count, natural
 from attnseg.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "photos",
-        nargs="+",
-        metavar="PHOTO",
-        help="a photo (JPEG, PNG, ...), a folder of photos, or a pattern such as 'holiday/*.jpg'",
-    )
+    add_photos(parser)
     parser.add_argument(
         "--classes",
         help="what is in the photos, separated by commas; their order numbers them in the masks",
@@ -79,12 +74,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite",
         action="store_true",
         help="make masks again that other settings have made in this folder",
-    )
-    parser.add_argument(
-        "--exif",
-        choices=("turn", "ignore"),
-        default="turn",
-        help="turn photos upright by their EXIF orientation, or read them as they are stored",
     )
     parser.add_argument(
         "--noises",

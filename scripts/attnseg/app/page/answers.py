@@ -1,13 +1,11 @@
-"""What the page asks, answered: JSON or a file. Only `look` and `draw` pass the network.
+"""What the page asks of photos, answered in JSON. Only `look` passes the network.
 
 A photo's numbers (labels, maps) travel as bytes in base64, one per pixel, at the size of its picture.
 """
 
 import base64
 import io
-import json
 import re
-import shlex
 import tempfile
 import time
 import warnings
@@ -24,15 +22,12 @@ from attnseg.app import overlay
 from attnseg.app.options import words_of
 from attnseg.app.page.network import Network
 from attnseg.app.page.sessions import Photo, Session, Store
-from attnseg.attn2mask.labelling import synthetic_mask
-from attnseg.attn2mask.prompt_sets import Prompt
 from attnseg.core.geometry import to_photo
 from attnseg.core.maps import min_max
-from attnseg.core.scores import upsample
-from attnseg.core.sizes import enlarged_labels, reduced
+from attnseg.core.sizes import reduced
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
-from attnseg.settings import LabellingJob, RefinementJob, read_settings
+from attnseg.settings import RefinementJob
 from attnseg.text2mask.extract import Sample
 from attnseg.text2mask.refine import refined_scores
 from attnseg.text2mask.sizes import refinement_for
@@ -42,11 +37,6 @@ PIXELS = 60_000_000  # of a photo
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # none that starts a program
 SHOWN = 256  # long side in pixels of maps that are sent
 MOST = {"noises": 16, "steps": 250, "iterations": 12, "classes": 40}
-# words of a prompt that name nothing to look for
-LITTLE = frozenset(
-    "a an and are as at background beside by for from front including in into is it its near next of on or "
-    "over photo picture the their there to under with".split()
-)
 SLIDERS = {
     "threshold": ("background", "threshold"),
     "power": ("background", "power"),
@@ -344,206 +334,6 @@ def bytes_of(values: torch.Tensor) -> Answer:
 
 def in_base64(values: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
-
-
-# -- files
-
-
-def labels_of(photo: Photo) -> np.ndarray:
-    """The last answer at the photo's own size: [H, W] uint8."""
-    if photo.scores is None:
-        raise UserError("there is no mask yet: name what is in the photo, and look")
-    return enlarged_labels(photo.scores, (photo.size[0], photo.size[1]))
-
-
-def mask_file(photo: Photo) -> bytes:
-    """The palette PNG that `attnseg segment --output` writes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "mask.png")
-        overlay.write_mask(path, labels_of(photo))
-        return path.read_bytes()
-
-
-def overlay_file(photo: Photo, opacity: float) -> bytes:
-    """The photo with its masks over it, as `attnseg segment --overlay` writes it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "overlay.png")
-        image = pixels_of(photo.name, photo.data)
-        names = dict(enumerate(photo.classes, 1))
-        overlay.write_overlay(path, image, labels_of(photo), names, opacity)
-        return path.read_bytes()
-
-
-def coco_file(photos: Sequence[Photo]) -> bytes:
-    """All photos that have a mask, as `attnseg export --format coco` writes them.
-
-    Raises:
-        UserError: if there is none, or OpenCV is not installed.
-    """
-    try:
-        from attnseg.app.exports import coco
-        from attnseg.app.exports.masks import Masks
-    except ImportError as error:
-        raise UserError(
-            f"COCO needs OpenCV ({error}); install the extra `export`, as in "
-            "pip install -c envs/requirements.lock '.[export]'"
-        ) from None
-    answered = [photo for photo in photos if photo.scores is not None]
-    if not answered:
-        raise UserError("there is no mask yet: name what is in the photo, and look")
-    classes = list(dict.fromkeys(name for photo in answered for name in photo.classes))
-    if len(classes) > 255:
-        raise UserError(f"{len(classes)} classes in all photos; a mask holds 255")
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as labels:
-        places: dict[str, tuple[Path, Path]] = {}
-        for photo in answered:
-            path = Path(folder, photo.name)
-            for again in range(2, len(answered) + 2):
-                if path.stem not in places:
-                    break
-                path = Path(folder, f"{photo.stem}-{again}{Path(photo.name).suffix}")
-            mask = Path(labels, f"{len(places)}.png")
-            path.write_bytes(photo.data)
-            numbers = np.array([0, *(1 + classes.index(name) for name in photo.classes)], np.uint8)
-            overlay.write_mask(mask, numbers[labels_of(photo)])
-            places[path.stem] = (path, mask)
-        masks = Masks(dict(enumerate(classes, 1)), places, ignored=None, turn=True)
-        output = Path(folder, ".coco.json")  # no photo's name
-        coco.write(masks, output, polygons=False)
-        return output.read_bytes()
-
-
-def command_of(network: Network, photo: Photo) -> str:
-    """The command line that makes the last answer."""
-    if photo.scores is None:
-        raise UserError("there is no mask yet: name what is in the photo, and look")
-    refinement, changes, iterations = refinement_of(photo, photo.sliders)
-    args, asked = network.args, photo.asked
-    words = ["attnseg", "segment", photo.name, "--classes", ",".join(photo.classes)]
-    if asked["synonyms"]:
-        words += ["--synonyms", ",".join(f"{n}={s}" for n, s in asked["synonyms"].items())]
-    if asked["background"] is not None:
-        words += ["--background-words", asked["background"]]
-    words += ["--model", str(args.model)]
-    for flag in ("revision", "model_file", "self_block"):
-        if getattr(args, flag) is not None:
-            words += [f"--{flag.replace('_', '-')}", str(getattr(args, flag))]
-    if args.cross_blocks:
-        words += ["--cross-blocks", *map(str, args.cross_blocks)]
-    if args.device != "auto":
-        words += ["--device", args.device]
-    for flag, usual in (("noises", 4), ("seed", 0)):
-        if asked[flag] != usual:
-            words += [f"--{flag}", str(asked[flag])]
-    if iterations != 2:
-        words += ["--iterations", str(iterations)]
-    if refinement.crf is None:
-        changes.pop("crf", None)
-        words.append("--no-crf")
-    if changes:
-        words += ["--set", *assignments(changes)]
-    words += ["--output", f"{photo.stem}_mask.png", "--overlay", f"{photo.stem}_overlay.png"]
-    return shlex.join(words)
-
-
-def assignments(changes: Mapping, above: str = "") -> list[str]:
-    """{"a": {"b": 3}} as ["a.b=3"]."""
-    found = []
-    for name, value in changes.items():
-        if isinstance(value, Mapping):
-            found += assignments(value, f"{above}{name}.")
-        else:
-            found.append(f"{above}{name}={json.dumps(value)}")
-    return found
-
-
-# -- generating
-
-
-def draw(network: Network, session: Session, request: Mapping) -> Answer:
-    """Generate a picture, and record the attention of each word of its prompt.
-
-    Raises:
-        UserError: if the prompt has no word to look for, or one past the text encoder's window.
-    """
-    text = " ".join(text_in(request, "prompt").split())
-    spans = spans_of(text, words_of(str(request.get("words") or "")))
-    seed = whole(request, "seed", 0, 0, 2**32)
-    steps = whole(request, "steps", 100, 2, MOST["steps"])
-    guidance = request.get("guidance", 7.5)
-    if not isinstance(guidance, int | float) or not 0 <= guidance <= 50:
-        raise UserError("guidance: must be a number from 0 to 50")
-    prompt = Prompt("generated", text, list(spans), list(spans.values()), seed)
-    session.drawn, seconds = network.draw(prompt, steps, float(guidance))
-    image, cross = session.drawn.image, session.drawn.cross
-    assert image is not None and cross is not None
-    size = shown_size(image.shape)
-    return {
-        "prompt": text,
-        "seed": seed,
-        "picture": picture_of(image),
-        "words": [
-            {"word": word, **bytes_of(min_max(upsample(cross[k : k + 1], size))[0])}
-            for k, word in enumerate(spans)
-        ],
-        "seconds": seconds,
-        "steps": steps,
-        "passes": network.passes,
-        "device": network.backbone.device.type,
-    }
-
-
-def spans_of(text: str, words: Sequence[str] = ()) -> dict[str, list[list[int]]]:
-    """Where each word is in a prompt, every mention; by default of those that may name a thing.
-
-    Raises:
-        UserError: if there is none, or one is not in the prompt.
-    """
-    found: dict[str, list[list[int]]] = {}
-    if words:
-        for word in words:
-            hits = re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)
-            found[word] = [[hit.start(), hit.end()] for hit in hits]
-            if not found[word]:
-                raise UserError(f"{word} is not in the prompt; the words to find must be")
-    else:
-        for hit in re.finditer(r"\w[\w'-]*", text):
-            if hit[0].lower() not in LITTLE:
-                found.setdefault(hit[0].lower(), []).append([hit.start(), hit.end()])
-    if not found:
-        raise UserError("write what the picture is to show, as in: a photo of a dog on the grass")
-    if len(found) > MOST["classes"]:
-        raise UserError(f"{len(found)} words to find; name at most {MOST['classes']}")
-    return found
-
-
-def drawn_mask(network: Network, session: Session, request: Mapping) -> Answer:
-    """The mask of chosen words of the last picture, by attn2mask's rule, without a pass."""
-    start, drawn = time.perf_counter(), session.drawn
-    if drawn is None or drawn.image is None or drawn.cross is None:
-        raise UserError("generate a picture first")
-    words = request.get("words")
-    chosen = [i for i, word in enumerate(drawn.prompt.classes) if word in (words or [])]
-    beta = request.get("beta", 0.2)
-    if isinstance(beta, bool) or not isinstance(beta, int | float) or not -1 <= beta <= 1:
-        raise UserError("beta: must be a number from -1 to 1")
-    image, names = drawn.image, dict(enumerate(drawn.prompt.classes, 1))
-    labels: np.ndarray = np.zeros(image.shape[:2], np.uint8)
-    if chosen:
-        scale = max(image.shape[:2]) / 512  # the widths of SimpleCRF are for 512 pixels
-        crf = {"gaussian": {"sxy": 3.0 * scale}, "bilateral": {"sxy": 80.0 * scale}}
-        post = "crf" if network.crf and request.get("crf", True) else "none"
-        options = read_settings(LabellingJob, {"post": post, "beta": float(beta), "crf": crf})
-        labels, _ = synthetic_mask(image, drawn.cross[chosen], options)
-        labels = np.array([0, *(1 + i for i in chosen)], np.uint8)[labels]
-    return {
-        "labels": in_base64(labels),
-        "height": labels.shape[0],
-        "width": labels.shape[1],
-        "classes": told_classes(labels, names),
-        "seconds": time.perf_counter() - start,
-        "passes": network.passes,
-    }
 
 
 # -- what a request holds

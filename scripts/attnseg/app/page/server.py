@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from attnseg.app.page import answers
+from attnseg.app.page import answers, downloads, generating
 from attnseg.app.page.network import Network
 from attnseg.app.page.sessions import PHOTOS, Session, Store
 from attnseg.errors import UserError
@@ -150,9 +150,9 @@ class Handler(BaseHTTPRequestHandler):
                 case ["api", "photos", number, "file", what] if number.isdecimal():
                     self._file(session, int(number), what, request)
                 case ["api", "drawing"]:
-                    self._send_json(answers.draw(self.server.network, session, request))
+                    self._send_json(generating.draw(self.server.network, session, request))
                 case ["api", "drawing", "mask"]:
-                    self._send_json(answers.drawn_mask(self.server.network, session, request))
+                    self._send_json(generating.drawn_mask(self.server.network, session, request))
                 case _:
                     raise Refused(HTTPStatus.NOT_FOUND, "there is nothing at this address")
 
@@ -178,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
                 y, x = (answers.whole(request, n, 0, 0, 10**6) for n in ("y", "x"))
                 self._send_json(answers.pixel(photo, y, x))
             case "command":
-                self._send_json({"command": answers.command_of(network, photo)})
+                self._send_json({"command": downloads.command_of(network, photo)})
             case "remove":
                 del session.photos[number]
                 self._send_json({})
@@ -189,12 +189,12 @@ class Handler(BaseHTTPRequestHandler):
         photo = session.photo(number)
         match what:
             case "mask":
-                self._send(answers.mask_file(photo), "image/png", f"{photo.stem}_mask.png")
+                self._send(downloads.mask_file(photo), "image/png", f"{photo.stem}_mask.png")
             case "overlay":
-                content = answers.overlay_file(photo, opacity_in(request))
+                content = downloads.overlay_file(photo, opacity_in(request))
                 self._send(content, "image/png", f"{photo.stem}_overlay.png")
             case "coco":
-                content = answers.coco_file(list(session.photos.values()))
+                content = downloads.coco_file(list(session.photos.values()))
                 self._send(content, "application/json", "coco.json")
             case "photo":
                 self._send(photo.data, "application/octet-stream", photo.name)
