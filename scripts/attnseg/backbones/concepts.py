@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from attnseg.backbones.capture import Seen
+from attnseg.backbones.diffusion_transformer import TransformerNetwork
 from attnseg.backbones.interface import Backbone, Denoiser
 from attnseg.backbones.text import Query
 from attnseg.core.attention import token_weights
@@ -70,7 +71,8 @@ class Stream:
                 f"Diffusion 3, here for the first {model.output_blocks} blocks; choose among them, or "
                 "write attention in extraction.reading"
             )
-        network = model.transformer  # type: ignore[attr-defined]  # where there are such blocks
+        assert isinstance(model, TransformerNetwork)  # where there are such blocks
+        network = model.transformer
         self.concepts, self.blocks = concepts, network.transformer_blocks[:count]
         self.hidden = network.context_embedder(concepts.tokens.to(model.device, model.dtype))
         self.time = model.without_text(timestep, len(self.hidden))

@@ -1,4 +1,4 @@
-"""Transformers over latents whose blocks attend to the image and then to the text."""
+"""What families whose denoising network is a transformer share."""
 
 import functools
 
@@ -9,11 +9,10 @@ from attnseg.backbones.interface import Attention, Block, Denoiser
 from attnseg.backbones.latents import KLLatents
 
 
-class CrossTransformer(KLLatents, Denoiser):
-    """A transformer with blocks of `attn1`, of the roles in `roles`, and `attn2`, one grid for all."""
+class TransformerNetwork:
+    """A mixin: the denoising network is a transformer."""
 
     transformer: ModelMixin
-    roles: tuple[tuple[str, str], ...] = (("self", "attn1"), ("cross", "attn2"))
 
     @property
     def network(self) -> ModelMixin:
@@ -26,6 +25,13 @@ class CrossTransformer(KLLatents, Denoiser):
     @property
     def dtype(self) -> torch.dtype:
         return self.transformer.dtype
+
+
+class CrossTransformer(TransformerNetwork, KLLatents, Denoiser):
+    """A transformer with blocks of `attn1`, of the roles in `roles`, and `attn2`, one grid for all: they
+    attend to the image and then to the text."""
+
+    roles: tuple[tuple[str, str], ...] = (("self", "attn1"), ("cross", "attn2"))
 
     @property
     def multiple(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel, SchedulerMixin
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
+from attnseg.backbones.diffusion_transformer import TransformerNetwork
 from attnseg.backbones.interface import Attention, Backbone, Block, Text
 from attnseg.backbones.latents import KLLatents, packed, unpacked
 from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
@@ -20,7 +21,7 @@ GUIDANCE = 3.5  # that dev is told; the pipeline's
 
 
 @dataclass
-class Flux(FlowNoise, KLLatents, Backbone):
+class Flux(FlowNoise, TransformerNetwork, KLLatents, Backbone):
     """A complete model, on one device in one dtype.
 
     Blocks are numbered from the double ones, in which text and image have weights of their own, on
@@ -53,14 +54,6 @@ class Flux(FlowNoise, KLLatents, Backbone):
             name=name,
             folder=folder,
         )
-
-    @property
-    def device(self) -> torch.device:
-        return self.transformer.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.transformer.dtype
 
     @property
     def size(self) -> tuple[int, int]:
@@ -123,7 +116,7 @@ class Flux(FlowNoise, KLLatents, Backbone):
         return torch.full((count,), GUIDANCE, device=self.device) if guided else None
 
     @property
-    def output_blocks(self) -> int:  # type: ignore[override]
+    def output_blocks(self) -> int:
         """The double ones."""
         return len(self.transformer.transformer_blocks)
 

@@ -73,7 +73,11 @@ class Denoiser(ABC):
     """A denoising network whose attention can be recorded."""
 
     image_first = False  # whether joint attention has the image's tokens before the text's
-    output_blocks = 0  # how many blocks `attnseg.backbones.concepts` reads, from the first on
+
+    @property
+    def output_blocks(self) -> int:
+        """How many blocks `attnseg.backbones.concepts` reads, from the first on."""
+        return 0
 
     @property
     @abstractmethod

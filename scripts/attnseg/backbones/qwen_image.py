@@ -17,6 +17,7 @@ from diffusers import (
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
+from attnseg.backbones.diffusion_transformer import TransformerNetwork
 from attnseg.backbones.interface import Attention, Backbone, Block, Posterior, Text
 from attnseg.backbones.latents import packed, unpacked
 from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
@@ -33,7 +34,7 @@ AFTER = "<|im_end|>\n<|im_start|>assistant\n"
 
 
 @dataclass
-class QwenImage(FlowNoise, Backbone):
+class QwenImage(FlowNoise, TransformerNetwork, Backbone):
     """A complete model, on one device in one dtype.
 
     Texts are padded to the longest among those encoded together; a mask hides the padding.
@@ -62,14 +63,6 @@ class QwenImage(FlowNoise, Backbone):
             name=name,
             folder=folder,
         )
-
-    @property
-    def device(self) -> torch.device:
-        return self.transformer.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.transformer.dtype
 
     @property
     def multiple(self) -> int:

@@ -16,6 +16,7 @@ from diffusers import (
 )
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
+from attnseg.backbones.diffusion_transformer import TransformerNetwork
 from attnseg.backbones.interface import Attention, Backbone, Block, Text
 from attnseg.backbones.latents import KLLatents
 from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
@@ -27,7 +28,7 @@ WINDOW = 256  # tokens of T5, as in diffusers' pipeline
 
 
 @dataclass
-class StableDiffusion3(FlowNoise, KLLatents, Backbone):
+class StableDiffusion3(FlowNoise, TransformerNetwork, KLLatents, Backbone):
     """A complete model, on one device in one dtype.
 
     A text is CLIP's tokens, then T5's, which are zeros in a model without T5. Classes are read at
@@ -73,18 +74,6 @@ class StableDiffusion3(FlowNoise, KLLatents, Backbone):
             name=name,
             folder=folder,
         )
-
-    @property
-    def device(self) -> torch.device:
-        return self.transformer.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.transformer.dtype
-
-    @property
-    def network(self) -> SD3Transformer2DModel:
-        return self.transformer
 
     @property
     def multiple(self) -> int:
@@ -137,7 +126,7 @@ class StableDiffusion3(FlowNoise, KLLatents, Backbone):
         return predicted.sample.float()
 
     @property
-    def output_blocks(self) -> int:  # type: ignore[override]
+    def output_blocks(self) -> int:
         return len(self.transformer.transformer_blocks)
 
     def without_text(self, timestep: torch.Tensor | int, count: int) -> torch.Tensor:
