@@ -22,12 +22,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg.backbones import load_backbone  # noqa: E402
+from attnseg.config import read_config, segmentor_job  # noqa: E402
 from attnseg.core.geometry import Fit  # noqa: E402
 from attnseg.datasets import load  # noqa: E402
 from attnseg.datasets.images import read_image  # noqa: E402
@@ -50,23 +50,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="of the CRF")
     args = parser.parse_args(argv)
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
-    settings = yaml.safe_load((REPOSITORY / "config/mini.yaml").read_text())
+    settings = read_config(REPOSITORY / "config/config.yaml", REPOSITORY / "config/mini.yaml")
     voc = load("voc")
     ids = voc.read_split(args.root, "train")[: args.scenes]
     samples = [
         Sample(i, read_image(voc.image_path(args.root, i)), voc.labels(args.root, i)) for i in ids
     ]
     backbone = load_backbone(args.model, device="cpu")
-    options = Options(
-        cross_blocks=settings["model"]["cross_blocks"],
-        self_block=settings["model"]["self_block"],
-        resize="none",
-    )
     for noises in (1, 10):
-        task = partial(
-            extract, backbone, samples, options.but(noises=noises),
-            settings["extraction"]["batch_size"],
-        )  # fmt: skip
+        options = Options(
+            cross_blocks=settings["model"]["cross_blocks"],
+            self_block=settings["model"]["self_block"],
+            resize="none",
+            noises=noises,
+        )
+        task = partial(extract, backbone, samples, options, settings["extraction"]["batch_size"])
         report(f"extraction, {noises} noise{'s' * (noises > 1)}", args, task)
     tensors, items = extract(backbone, samples, options)
     crf = RefinementJob(crf=Crf(bilateral=Bilateral(sxy=settings["crf"]["bilateral"]["sxy"])))
@@ -110,16 +108,15 @@ def report(name: str, args: argparse.Namespace, task) -> None:
 
 def train(args: argparse.Namespace, settings: dict) -> None:
     """Scenes per second of train_segmentor, from the difference between a short and a longer run."""
-    config = json.dumps(
-        {k: v for k, v in settings["segmentors"]["deeplabv2_voc"].items() if k != "test"}
-    )
+    segmentor = segmentor_job(settings, "deeplabv2_voc")
+    config = json.dumps(segmentor.identity())
     seconds = {}
     for iterations in (5, 35):
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
             subprocess.run(
                 [
-                    sys.executable, str(REPOSITORY / "scripts/train_segmentor.py"), "--config", config,
+                    sys.executable, str(REPOSITORY / "scripts/train_segmentor.py"), "--settings", config,
                     "--set", f"iterations={iterations}", "warmup=1", "--root", str(args.root),
                     "--train-split", "trainaug", "--device", "cpu",
                     "--output", f"{folder}/weights.safetensors",
@@ -127,7 +124,7 @@ def train(args: argparse.Namespace, settings: dict) -> None:
                 check=True, capture_output=True,
             )  # fmt: skip
             seconds[iterations] = time.perf_counter() - started
-    rate = 30 * settings["segmentors"]["deeplabv2_voc"]["batch"] / (seconds[35] - seconds[5])
+    rate = 30 * segmentor.images_per_update / (seconds[35] - seconds[5])
     print(f"{'segmentor training':32s} {rate:8.1f} scenes/s  (one run)")
 
 
