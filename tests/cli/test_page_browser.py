@@ -232,8 +232,9 @@ def shown_labels(browser: Browser) -> np.ndarray:
 
 
 def drawn(browser: Browser) -> np.ndarray:
-    """What the canvas shows: [h, w, 3] uint8."""
-    address = browser.js("return $('canvas').toDataURL('image/png')")
+    """What the canvas shows once the layout has settled: [h, w, 3] uint8."""
+    frames = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done($('canvas').toDataURL('image/png'))))"
+    address = browser.call("POST", "/execute/async", {"script": frames, "args": []})
     content = base64.b64decode(address.partition(",")[2])
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
