@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -92,7 +93,7 @@ def refine_job(job: tuple) -> None:
     )
 
 
-def report(name: str, args: argparse.Namespace, task) -> None:
+def report(name: str, args: argparse.Namespace, task: Callable[[], object]) -> None:
     """Run repeatedly and print the median rate."""
     task()
     seconds = []

@@ -84,8 +84,8 @@ def render(character: str, font: ImageFont.FreeTypeFont) -> Image.Image:
         raise ValueError(f"the font has no drawing for {character!r} (U+{ord(character):04X})")
     sprite = canvas.crop(box)
     scale = SIDE / max(sprite.size)
-    size = tuple(max(1, round(side * scale)) for side in sprite.size)
-    return sprite.resize(size, Image.Resampling.LANCZOS)
+    width, height = (max(1, round(side * scale)) for side in sprite.size)
+    return sprite.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,11 +15,16 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg.errors import UserError, run  # noqa: E402
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTokenizer
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def random_pipeline(width: int, seed: int, tokenizer_folder: Path):
+def random_pipeline(width: int, seed: int, tokenizer_folder: Path) -> "StableDiffusionPipeline":
     """A StableDiffusionPipeline of the configuration of version 1.4, `width` / 320 as wide."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -94,12 +99,12 @@ def random_pipeline(width: int, seed: int, tokenizer_folder: Path):
     return model.assembled(vae, text_encoder, tokenizer, unet).pipeline()
 
 
-def clip_tokenizer(folder: Path):
+def clip_tokenizer(folder: Path) -> "CLIPTokenizer":
     """Make CLIP's tokenizer in `folder` from the vocabulary in open-clip-torch."""
     from transformers import CLIPTokenizer
 
     package = importlib.util.find_spec("open_clip")  # not imported: that takes torchvision
-    if package is None:
+    if package is None or package.origin is None:
         raise UserError("open-clip-torch, which holds CLIP's vocabulary, is missing: make install")
     packed = Path(package.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
     merges = gzip.decompress(packed.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]

@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         ) as snakemake,
     ):
         threading.Thread(target=say, args=(progress, over), daemon=True).start()
-        for line in snakemake.stderr:
+        for line in snakemake.stderr or ():
             log.write(line)
             log.flush()
             line = line.rstrip()

@@ -50,8 +50,8 @@ def updated(text: str, results: Path) -> str:
 
     def filled(block: re.Match) -> str:
         names = block[2].split()
-        parts = [part_of(name, results) for name in names]
-        if None in parts:
+        parts = [part for name in names if (part := part_of(name, results)) is not None]
+        if len(parts) < len(names):
             print(f"left as it is, for {results} has not all: {' '.join(names)}", file=sys.stderr)
             return block[0]
         return f"{block[1]}{''.join(parts)}{block[3]}"

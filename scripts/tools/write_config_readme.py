@@ -9,7 +9,9 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
 
 from attnseg.settings import Config, Settings
 from attnseg.settings.base import differing, notes, options_of
@@ -78,10 +80,10 @@ def lines(cls: type[Settings], name: str = "") -> Iterator[tuple[str, ...]]:
         yield from entry(field, f"{name}.{key}" if name else key)
 
 
-def entry(field, name: str) -> Iterator[tuple[str, ...]]:
+def entry(field: FieldInfo, name: str) -> Iterator[tuple[str, ...]]:
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     nested = [o for o in options_of(field.annotation) if is_settings(o)]
-    meaning = field.description.strip() + choices(field.annotation)
+    meaning = (field.description or "").strip() + choices(field.annotation)
     if notes(field).get("x-speed"):
         meaning += SPEED
     shown = json.dumps(default, default=lambda value: differing(value, speed=False))
@@ -95,7 +97,7 @@ def entry(field, name: str) -> Iterator[tuple[str, ...]]:
 def inner(option: object, name: str) -> Iterator[tuple[str, ...]]:
     """Yield the keys below a value that is a settings class, a mapping of names or a list."""
     arguments = get_args(option)
-    if is_settings(option):
+    if isinstance(option, type) and issubclass(option, Settings):
         yield from lines(option, name)
     elif get_origin(option) in (dict, list) and arguments:
         below = f"{name}.<name>" if get_origin(option) is dict else f"{name}[]"
@@ -129,7 +131,7 @@ def text() -> str:
 def schema() -> str:
     """The content of workflow/schemas/config.schema.json; no key is required, since files override."""
 
-    def optional(part: object) -> object:
+    def optional(part: Any) -> Any:
         if isinstance(part, list):
             return [optional(item) for item in part]
         if not isinstance(part, dict):
