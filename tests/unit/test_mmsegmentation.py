@@ -5,7 +5,10 @@ What differs on purpose is listed here, and nothing else may.
 """
 
 import copy
+import logging
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import mmseg
@@ -184,3 +187,19 @@ def test_its_schedule_is_ours_but_for_what_the_paper_states(options, settings):
     values = yaml.safe_load(OURS.read_text())["segmentors"]["real_voc"]
     assert values["train"] == {"dataset": "voc", "split": "train", "masks": "truth"}
     assert Path(values["pretrained"]).name.startswith(theirs.model.pretrained.split("/")[-1])
+
+
+@pytest.mark.parametrize("module", ["model", "beco", "train"])
+def test_importing_it_prints_nothing(module):
+    words = [sys.executable, "-c", f"import attnseg.segmentation.{module}"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_messages_with_a_logger_or_not_for_debugging_are_still_told(capsys):
+    from mmengine.logging import print_log
+
+    print_log("a warning", level=logging.WARNING)
+    print_log("a message")
+    print_log("a detail", level=logging.DEBUG)
+    assert capsys.readouterr().out == "a warning\na message\n"

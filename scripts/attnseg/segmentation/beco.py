@@ -3,6 +3,8 @@
 import copy
 from pathlib import Path
 
+from attnseg.segmentation import openmmlab  # noqa: F401  isort: skip
+
 import numpy as np
 import torch
 import torch.nn.functional as F
