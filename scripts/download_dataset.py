@@ -16,6 +16,7 @@ from pathlib import Path
 from attnseg import datasets
 from attnseg.app import flags
 from attnseg.datasets import completeness
+from attnseg.datasets.labels import leftovers
 from attnseg.datasets.parts import get_parts
 from attnseg.errors import UserError, run
 from attnseg.io.files import write_json
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         "--without-masks", nargs="+", default=[], metavar="NAME", help="splits without ground truth"
     )
     parser.add_argument("--registry", type=Path, default=completeness.REGISTRY)
+    flags.add(parser, "--labels", help="files whose labels are compared with the photos")
     args = parser.parse_args(argv)
     splits = parse_splits(args.splits)
     entry = completeness.entry_of(args.dataset, completeness.read_registry(args.registry))
@@ -56,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
         unlisted = {name for name, state in states.items() if state.problem and not state.listed}
         if unlisted == set(states):
             unlisted = set()
+    ids = [image_id for state in states.values() for image_id in state.ids]
+    for line in leftovers(args.dataset, args.root, ids, args.labels):
+        print(f"note: {line}", file=sys.stderr)
     content = completeness.manifest(args.dataset, entry, args.root, splits, states, unlisted)
     write_json(args.output, content)
     return 0

@@ -1,7 +1,7 @@
 """Errors that a user can cause: one line that says what is wrong, where, and what to do."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class UserError(Exception):
@@ -63,3 +63,9 @@ def storage_problem(error: Exception) -> str | None:
         if text in str(error):
             return f"{where}{advice}, and run the same command: finished work is kept"
     return None
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more, for a line."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

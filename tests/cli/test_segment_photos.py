@@ -119,10 +119,18 @@ def test_classes_by_photo_are_numbered_alike(folder, segment, tmp_path, capsys):
     labels = tmp_path / "labels.csv"
     with open(labels, "w", newline="") as file:
         csv.writer(file).writerows(
-            [["id", "classes"], ["a", "cat"], ["sub dir/c.webp", "cat;dog"], ["d", ""]]
+            [
+                ["id", "classes"],
+                ["a", "cat"],
+                ["sub dir/c.webp", "cat;dog"],
+                ["d", ""],
+                ["gone", "cat"],
+            ]
         )
     assert segment(folder, "--labels", labels, "--classes", "dog,cat") == 0
-    assert "2 left out, without a line in the labels: e, my photo (1)" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "2 left out, without a line in the labels: e, my photo (1)" in said.out
+    assert "labels.csv: 1 lines for none of the photos: gone" in said.err
     masks = masks_in(tmp_path / "masks")
     assert set(masks) == {"a", "sub dir/c", "d"}
     assert set(np.unique(masks["a"])) <= {0, 2}

@@ -77,6 +77,30 @@ def test_other_categories_are_refused():
         coco_module.class_numbers(CATEGORIES[:-1])
 
 
+def test_a_file_of_other_categories_is_read_by_their_names(tmp_path):
+    """Ids from 0, in another order than the classes, and one category that is none of them."""
+    categories = [{"id": i, "name": n} for i, n in enumerate(("worker", "crane", "forklift"))]
+    images = [{"id": 5, "file_name": "a b.png", "height": HEIGHT, "width": WIDTH}]
+    annotations = [
+        instance(5, 2, box(0, 0, 20, 20)),
+        instance(5, 1, box(10, 10, 30, 30)),
+        instance(5, 0, box(0, 0, 60, 40)),
+    ]
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_2026.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    own = load("works", {"layout": "coco", "classes": ["forklift", "crane"], "photos": "{id}.*"})
+    coco_masks.build_masks(tmp_path, "2026", dataset=own)
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[0:20, 0:20], expected[10:30, 10:30] = 1, 2
+    assert (np.asarray(Image.open(tmp_path / "masks/a b.png")) == expected).all()
+    assert own.labels(tmp_path, "a b", split="2026") == ["forklift", "crane"]
+    other = load("works", {"layout": "coco", "classes": ["forklift", "lorry"]})
+    with pytest.raises(UserError, match="the annotations have 3, without lorry: name classes as"):
+        coco_masks.build_masks(tmp_path, "2026", dataset=other)
+
+
 def test_a_split_is_its_images_with_annotations_by_id(root):
     assert coco.read_split(root, "train") == [
         "COCO_train2014_000000000007",

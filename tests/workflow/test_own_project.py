@@ -11,8 +11,11 @@ import yaml
 from PIL import Image
 
 from attnseg import config as settings_of
+from attnseg import datasets
 from attnseg.app import command
+from attnseg.datasets.labels import without_suffix
 from attnseg.errors import run
+from attnseg.jobs import Jobs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -65,6 +68,36 @@ def test_labels_come_from_what_is_there(photos, tmp_path, monkeypatch, capsys):
     assert written(Path("sorted.yaml"))["datasets"]["sorted"]["labels"] == "folders"
 
 
+def test_labels_come_from_a_coco_file_or_voc_s_xml(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    files = [p.relative_to(photos).as_posix() for p in photos.rglob("*.*")]
+    content = {
+        "images": [{"id": i, "file_name": f"export/{name}"} for i, name in enumerate(files)],
+        "annotations": [{"image_id": i, "category_id": i % 2} for i in range(len(files))],
+        "categories": [{"id": 0, "name": "Dog"}, {"id": 1, "name": "person"}],
+    }
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    words = ["--photos", photos, "--classes", "dog,cat"]
+    assert init("listed", *words, "--labels", "own.json") == 0
+    said = capsys.readouterr().out
+    assert "1 names that are no class, ignored: person (3)" in said
+    assert "1 classes that it never names: cat" in said
+    config = written(Path("listed.yaml"))
+    assert Jobs(config).data.listed_labels("listed") == str(tmp_path / "own.json")
+    facts = datasets.load("listed", config["datasets"]["listed"])
+    found = {name: facts.labels(photos, without_suffix(name)) for name in files}
+    assert found == {name: ["dog"] if i % 2 == 0 else [] for i, name in enumerate(files)}
+    for name in files:
+        path = tmp_path / "xml" / Path(name).with_suffix(".xml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("<annotation><object><name>CAT</name></object></annotation>")
+    assert init("voc_like", *words, "--labels", "xml") == 0
+    facts = datasets.load("voc_like", written(Path("voc_like.yaml"))["datasets"]["voc_like"])
+    assert facts.labels(photos, "sub dir/c") == ["cat"]
+    assert init("others", "--photos", photos, "--classes", "cow", "--labels", "own.json") == 1
+    assert "no photo has one of the classes cow" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_line_and_nothing_is_overwritten(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pets.yaml").write_text("mine")
@@ -74,6 +107,8 @@ def test_mistakes_are_one_line_and_nothing_is_overwritten(photos, tmp_path, monk
         (["dogs", "--photos", tmp_path / "none"], "no such folder of photos"),
         (["dogs", "--photos", photos, "--masks", tmp_path], "a.png: no such mask"),
         (["dogs", "--photos", photos, "--labels", "csv"], "labels.csv: cannot be read"),
+        (["dogs", "--photos", photos, "--labels", "none.json"], "none.json: No such file"),
+        (["dogs", "--photos", photos, "--labels", "none"], "--labels none: choose csv, folders"),
     ):
         assert init(*words, "--classes", "dog,cat") == 1
         (line,) = capsys.readouterr().err.splitlines()

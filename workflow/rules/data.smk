@@ -32,6 +32,7 @@ if jobs.data.composed:
 rule download_dataset:
     input:
         lambda wildcards: config["datasets"][wildcards.dataset]["file"] or [],
+        labels=of(jobs.data.listed_labels, "dataset"),
         script=ancient("<scripts>/download_dataset.py"),
     output:
         "<resources>/{dataset}.json",

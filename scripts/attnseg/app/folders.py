@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from attnseg.app import overlay, sheet
 from attnseg.datasets.images import read_image
-from attnseg.errors import UserError
+from attnseg.errors import UserError, some
 from attnseg.io.files import write_json
 
 LABELS = "labels.csv"  # in a folder of photos: the classes of each
@@ -245,9 +245,3 @@ def summary(
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     print(f"{len(shown)} masks in {output}; look through them in {output / 'index.html'}")
-
-
-def some(names: list[str], most: int = 5) -> str:
-    """The first names, and how many more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

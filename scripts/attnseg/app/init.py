@@ -6,8 +6,10 @@
 makes masks of all photos, a segmentor trained on them, a picture of samples and a report. Photos may
 lie in folders below, in any format that Pillow reads. Which classes are in a photo is said by
 labels.csv in that folder (columns id, the photo's path without suffix, and classes, separated by
-semicolons) or by the name of the folder that it is in. Where neither is there, every class is looked
-for in every photo, which finds things that are not there.
+semicolons) or by the name of the folder that it is in; or, with --labels, by a COCO file (.json) of any
+categories, or a folder of VOC's XML files. Names there mean the class of that name or synonym; others are
+ignored, and counted. Where nothing says it, every class is looked for in every photo, which finds things
+that are not there.
 
 --masks is a folder of ground-truth masks, <id>.png, 0 the background and 1, 2, ... the classes; with it
 the quality of the masks is measured, and that of the segmentor.
@@ -26,10 +28,11 @@ import yaml
 
 from attnseg import datasets
 from attnseg.app.options import clone, count, words_of
-from attnseg.errors import UserError
+from attnseg.datasets.labels import leftovers
+from attnseg.errors import UserError, some
 from attnseg.io.files import write_atomically
 
-LABELS = ("csv", "folders", "all")
+LABELS = ("csv", "folders", "mask", "all")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", required=True, help="separated by commas")
     parser.add_argument(
         "--labels",
-        choices=LABELS,
-        help="what says which classes are in a photo: labels.csv, its folder's name, or nothing, in "
-        "which case all are looked for (default: the first of these that is there)",
+        metavar="SOURCE",
+        help="what says which classes are in a photo: csv (labels.csv), folders (its folder's name), mask "
+        "(the ground truth), a COCO file, a folder of VOC's XML files, or all: nothing, and all classes are "
+        "looked for (default: labels.csv or folders if they are there, else all)",
     )
     parser.add_argument("--masks", type=Path, help="folder of ground-truth masks, if you have them")
     parser.add_argument(
@@ -150,13 +154,36 @@ def dataset_of(args: argparse.Namespace) -> dict:
     facts = datasets.load(args.name, entry)
     ids = facts.read_split(root, "train")
     entry["splits"]["train"]["images"] = len(ids)
-    entry["labels"] = args.labels or labels_of(facts, root, ids)
+    entry |= labels_given(args.labels) if args.labels else {"labels": labels_of(facts, root, ids)}
     facts = datasets.load(args.name, entry)
-    for image_id in ids:
-        facts.labels(root, image_id)
-        if args.masks is not None and not facts.mask_path(root, image_id).is_file():
-            raise UserError(f"{facts.mask_path(root, image_id)}: no such mask of a photo; add it")
+    for line in leftovers(facts, root, ids, entry["labels"]):
+        print(f"note: {line}")
+    if args.masks is not None:
+        for image_id in ids:
+            if not facts.mask_path(root, image_id).is_file():
+                raise UserError(
+                    f"{facts.mask_path(root, image_id)}: no such mask of a photo; add it"
+                )
+    if not any([facts.labels(root, image_id) for image_id in ids]):
+        raise UserError(
+            f"{entry.get('annotations', root)}: no photo has one of the classes {some(facts.classes)}; "
+            "name them as the labels do, or say in --synonyms what the labels call them"
+        )
     return entry
+
+
+def labels_given(said: str) -> dict[str, str]:
+    """What --labels says, as keys of the entry."""
+    path = os.path.abspath(said)
+    if said in LABELS:
+        return {"labels": said}
+    if said.lower().endswith(".json"):
+        return {"labels": "instances", "annotations": path}
+    if os.path.isdir(said):
+        return {"labels": "xml", "annotations": f"{path}/{{id}}.xml"}
+    raise UserError(
+        f"--labels {said}: choose {', '.join(LABELS)}, a COCO file (.json) or a folder of XML files"
+    )
 
 
 def labels_of(facts: datasets.Dataset, root: Path, ids: list[str]) -> str:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import multiprocessing
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,7 +19,7 @@ from attnseg.app.photo import asked, loaded, named_classes, refinement, vocabula
 from attnseg.backbones.interface import Backbone
 from attnseg.core.sizes import reduced
 from attnseg.datasets.labels import read_labels
-from attnseg.errors import UserError
+from attnseg.errors import UserError, some
 from attnseg.text2mask.extract import Options, Sample, fit_of
 from attnseg.text2mask.segment import maps_of
 from attnseg.text2mask.sizes import refinement_for
@@ -58,11 +59,15 @@ def wanted(
     if args.labels is None:
         return classes or [], {image_id: classes or [] for image_id in found}
     listed = read_labels(args.labels, tuple(classes) if classes else None)
-    labels = {}
+    labels, strays = {}, set(listed)
     for image_id, path in found.items():
         name = next((n for n in (image_id, image_id + path.suffix) if n in listed), None)
         if name is not None:
             labels[image_id] = listed[name]
+            strays.discard(name)
+    if labels and strays:
+        told = some(sorted(strays))
+        print(f"{args.labels}: {len(strays)} lines for none of the photos: {told}", file=sys.stderr)
     if not labels:
         raise UserError(
             f"{args.labels}: no line for any of the photos; their ids are such as {next(iter(found))}"

@@ -9,8 +9,8 @@ A split is train2014, or train if only one year is present. An id is the photo's
 suffix (COCO_train2014_000000000009; of 2017, 000000000009). The photos of both years are the same, and
 those of 2017 serve annotations of 2014.
 
-Classes are numbered without gaps in the order of the annotation file's category ids: 1 is COCO's 1
-(person), 80 its 90 (toothbrush).
+Classes are numbered without gaps in their order here, which is that of COCO's category ids: 1 is its 1
+(person), 80 its 90 (toothbrush). Files of other categories have `classes` of their own, by name.
 """
 
 import json
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from attnseg.datasets.dataset import Dataset
 from attnseg.datasets.voc import SYNONYMS as VOC_SYNONYMS
-from attnseg.errors import UserError
+from attnseg.errors import UserError, some
 
 # In the order of COCO's category ids.
 CLASSES = (
@@ -86,15 +86,22 @@ def read_annotations(root: Path, split: str) -> dict:
 
 
 def class_numbers(categories: Sequence[dict], classes: tuple[str, ...] = CLASSES) -> dict[int, int]:
-    """Map an annotation file's category ids to class numbers, which start at 1."""
-    ordered = sorted(categories, key=lambda category: category["id"])
-    names = tuple(category["name"] for category in ordered)
-    if names != classes:
+    """The class numbers, which start at 1, by the category ids of an annotation file.
+
+    Categories that are none of `classes` have no number, and are nothing.
+
+    Raises:
+        UserError: if the file lacks a class.
+    """
+    known = {name: number for number, name in enumerate(classes, 1)}
+    numbers = {c["id"]: known[c["name"]] for c in categories if c["name"] in known}
+    lacking = [name for name, number in known.items() if number not in numbers.values()]
+    if lacking:
         raise UserError(
-            f"{len(classes)} categories expected, {', '.join(classes[:3])}, ...; the annotations have "
-            f"{len(names)} others"
+            f"{len(classes)} categories expected, {some(classes, 3)}; the annotations have "
+            f"{len(categories)}, without {some(lacking)}: name classes as the file does"
         )
-    return {category["id"]: number for number, category in enumerate(ordered, 1)}
+    return numbers
 
 
 def index(content: dict, classes: tuple[str, ...] = CLASSES) -> list[dict]:
@@ -107,7 +114,7 @@ def index(content: dict, classes: tuple[str, ...] = CLASSES) -> list[dict]:
     present: dict[int, set[int]] = {}
     for annotation in content["annotations"]:
         found = present.setdefault(annotation["image_id"], set())
-        if not annotation.get("iscrowd"):
+        if not annotation.get("iscrowd") and annotation["category_id"] in numbers:
             found.add(numbers[annotation["category_id"]])
     items = [
         {

@@ -21,7 +21,7 @@ def rasterise(annotations: Sequence[dict], height: int, width: int, numbers: dic
     mask = np.zeros((height, width), np.uint8)
     for annotation in annotations:
         shape = annotation["segmentation"]
-        if annotation.get("iscrowd") or not shape:
+        if annotation.get("iscrowd") or not shape or annotation["category_id"] not in numbers:
             continue
         if isinstance(shape, list):  # polygons of one instance
             code = coco_mask.merge(coco_mask.frPyObjects(shape, height, width))

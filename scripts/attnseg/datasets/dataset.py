@@ -59,8 +59,11 @@ class Dataset:
     masks: str | None = "masks/{split}/{id}.png"
     mask_values: tuple[int, ...] = ()  # of the classes in ground-truth files, if not their numbers
     lists: str | None = None  # ids of a split, one per line; None: the ids of its photos
-    annotations: str | None = None  # VOC's XML files, for the label source "xml"
-    label_sources: tuple[str, ...] = ("csv", "mask", "folders", "xml", "all")  # the default first
+    annotations: str | None = (
+        None  # VOC's XML files, for the label source "xml"; a COCO file for "instances"
+    )
+    # the default first
+    label_sources: tuple[str, ...] = ("csv", "mask", "folders", "xml", "instances", "all")
     exif: str = "ignore"  # or "turn" photos upright by their EXIF orientation
 
     # queries of real photos (Text2Mask)
@@ -189,6 +192,20 @@ class Dataset:
         """Path of a ground-truth mask; see `read_truth`."""
         return self._place(root, self.masks, image_id, split)
 
+    def annotation_path(self, root: Path, image_id: str, split: str | None = None) -> Path:
+        """Path of a photo's XML file."""
+        if not self.annotations or "{id}" not in self.annotations:
+            raise UserError(
+                f"datasets.{self.name}.annotations: not set; give the pattern of the XML"
+            )
+        return self._place(root, self.annotations, image_id, split)
+
+    def coco_path(self, root: Path) -> Path:
+        """Path of the COCO file that labels are from."""
+        if not self.annotations or "{" in self.annotations:
+            raise UserError(f"datasets.{self.name}.annotations: not set; name the COCO file")
+        return Path(root) / self.annotations
+
     def _place(self, root: Path, pattern: str | None, image_id: str, split: str | None) -> Path:
         if pattern is None:
             raise UserError(f"datasets.{self.name}: no path patterns; set `photos` and `masks`")
@@ -235,8 +252,8 @@ class Dataset:
 
         `source`: one of `label_sources`, by default the first. "csv": labels.csv; "mask": the
         ground-truth mask, as in the official code; "folders": the name of the photo's folder; "xml":
-        the annotated objects, including difficult ones; "all": every class. Each is a method
-        `labels_from_<source>`.
+        the annotated objects, including difficult ones; "instances": the objects in a COCO file,
+        crowds left out; "all": every class. Each is a method `labels_from_<source>`.
         """
         source = source or next(iter(self.label_sources), None)
         if source not in self.label_sources:
@@ -260,11 +277,12 @@ class Dataset:
     def labels_from_xml(self, root: Path, image_id: str, split: str | None) -> list[str]:
         from attnseg.datasets.labels import xml_labels
 
-        if not self.annotations:
-            raise UserError(
-                f"datasets.{self.name}.annotations: not set; give the pattern of the XML"
-            )
-        return xml_labels(self._place(root, self.annotations, image_id, split), self)
+        return xml_labels(self.annotation_path(root, image_id, split), self)
+
+    def labels_from_instances(self, root: Path, image_id: str, split: str | None) -> list[str]:
+        from attnseg.datasets.labels import coco_labels
+
+        return coco_labels(self.coco_path(root), image_id, self)
 
     def labels_from_folders(self, root: Path, image_id: str, split: str | None) -> list[str]:
         path = self.image_path(root, image_id, split)

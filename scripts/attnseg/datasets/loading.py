@@ -110,6 +110,8 @@ def _check(dataset: Dataset, where: str) -> None:
         raise UserError(f"{where}.mask_values: give one number per class, without repeats")
     for key in ("photos", "masks", "annotations"):
         pattern = getattr(dataset, key)
+        if key == "annotations" and (pattern or "").endswith(".json") and "{" not in pattern:
+            continue  # one COCO file
         if pattern is not None and set(re.findall(r"\{(.*?)\}", pattern)) - {"split"} != {"id"}:
             raise UserError(
                 f"{where}.{key}: {pattern}: the pattern must contain {{id}}, and may contain {{split}} "

@@ -1,5 +1,6 @@
 """Data sets: their configuration, the places of their files, and the flags of programs that read them."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,6 +81,15 @@ class Data:
             return "mask"
         return next(iter(self.facts[dataset].label_sources), None)
 
+    def listed_labels(self, dataset: str) -> str | list[str]:
+        """The file of the labels of photos of one's own, as an input; none where they have none."""
+        facts, root = self.facts[dataset], self.root(dataset)
+        if self.config["datasets"][dataset]["source"] != "folder" or facts.layout:
+            return []
+        names = {"csv": "labels.csv", "instances": facts.annotations}
+        path = os.path.join(root, names.get(facts.label_sources[0]) or "")
+        return path if os.path.isfile(path) else []
+
     def vocabulary(self, dataset: str) -> str | dict | None:
         """The data set whose words its classes are asked for by; None for one's own."""
         name = self.config["datasets"][dataset]["vocabulary"] or dataset
@@ -113,4 +123,5 @@ class Data:
             "source": entry["source"],
             "splits": [f"{name}={split['images']}" for name, split in splits],
             "without_masks": [name for name, split in splits if not split["truth"]] or None,
+            "labels": self.facts[dataset].label_sources[0] if self.listed_labels(dataset) else None,
         }

@@ -40,7 +40,7 @@ class Dataset(Settings):
     root: Folder = key(..., "Its folder.")
     labels: str | None = key(
         None,
-        "Source of image-level labels: VOC's annotations (xml), COCO's annotations (instances), the "
+        "Source of image-level labels: VOC's annotations (xml), those of COCO or a COCO file of any categories (instances), the "
         "ground-truth masks, as in the official profile (mask), labels.csv in the root (csv; columns "
         "id and classes, the latter separated by semicolons), the name of the photo's folder "
         "(folders), or every class for each photo (all), which finds classes that are not there. "
@@ -93,7 +93,11 @@ class Dataset(Settings):
         None,
         "Pattern of the files that list a split's ids, one per line; null for all photos of the split.",
     )
-    annotations: str | None = key(None, "Pattern of VOC's XML files, for `labels: xml`.")
+    annotations: str | None = key(
+        None,
+        "Pattern of VOC's XML files, for `labels: xml`; or a COCO file, for `labels: instances`. In one's own, "
+        "names that are neither a class nor its synonym are ignored, and counted in the log.",
+    )
     synonyms: dict[str, str] | None = key(None, "Words for some of its classes in queries.")
     background_words: Names | None = key(
         None,
