@@ -15,6 +15,7 @@ instances    what each method of segment_instances.py finds: subject, scene, seg
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from attnseg.results.generated_pictures import adaptation_figure, attention_figu
 from attnseg.results.pictures import figure
 from attnseg.results.similarity import worst_of_the_similar
 from attnseg.settings import Picture
+from attnseg.text2mask.presence import sentences
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,7 +63,9 @@ def draw_masks(args: argparse.Namespace) -> None:
         items, names = [by_id[name] for name in wanted], list(wanted.values())
     truth = not args.no_truth
     where = args.dataset, args.root, items, args.masks, args.output
-    figure(*where, names, args.split, truth, args.stored)
+    made = json.loads((args.masks / "manifest.json").read_text()).get("parameters", {})
+    about = sentences(made["presence"]) if "presence" in made else None
+    figure(*where, names, args.split, truth, args.stored, about)
 
 
 def draw_generated(args: argparse.Namespace) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from attnseg.app import flags
 from attnseg.errors import run
 from attnseg.io.costs import Job, read_jobs
@@ -46,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def page(args: argparse.Namespace) -> str:
     """The page that shows everything, the ledger first."""
-    captions = {path.stem: " ".join(path.read_text().split()) for path in args.captions}
+    captions = {path.stem: own_words(path) for path in args.figures if path.suffix == ".png"}
+    captions |= {path.stem: " ".join(path.read_text().split()) for path in args.captions}
     targets = targets_of(args.tables, args.figures, captions)
     claims = [row for path in args.tables if path.stem == "claims" for row in claims_of(path)]
     records = {path.stem: pages.record_of(path) for path in args.tables}
@@ -75,6 +78,12 @@ def page(args: argparse.Namespace) -> str:
         recorded=set(records),
         record=next(reversed(records.values()), None),  # packages and configuration, once
     )
+
+
+def own_words(picture: Path) -> str:
+    """What a PNG file says of itself."""
+    with Image.open(picture) as image:
+        return image.info.get("Description", "")
 
 
 def claims_of(path: Path) -> list[dict[str, str]]:

@@ -20,6 +20,7 @@ from attnseg.io.pool import write_items
 from attnseg.io.shards import listed_shards, read_arrays
 from attnseg.settings import RefinementJob
 from attnseg.settings.cli import given_settings
+from attnseg.text2mask.presence import present_classes, sentences
 from attnseg.text2mask.refine import write_masks
 
 
@@ -42,10 +43,16 @@ def main(argv: list[str] | None = None) -> int:
         "attention": [sha256(path) for path in listed_shards(args.attention)],
         **args.dataset.identity(),
     }
+    jobs, found = read_arrays(args.attention), {}
+    if options.presence is not None:
+        where = args.dataset, args.root, args.split
+        present = present_classes(options.presence, *where, read_arrays(args.attention))
+        jobs, found = present.only(jobs), {"presence": present.about()}
+        print(sentences(present.about()))
     folders = [args.output, *([args.train_output] if args.train_output else [])]
     work = functools.partial(write_masks, args.dataset, args.root, args.split, folders, options)
     items = write_items(
-        folders, made_with, work, read_arrays(args.attention), processes=args.processes,
+        folders, made_with | found, work, jobs, processes=args.processes,
         patterns=["**/*.png"], unit="photo",
     )  # fmt: skip
     ignored = np.mean([item["ignored"] for item in items]) if items else 0

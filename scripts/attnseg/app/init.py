@@ -8,8 +8,9 @@ lie in folders below, in any format that Pillow reads. Which classes are in a ph
 labels.csv in that folder (columns id, the photo's path without suffix, and classes, separated by
 semicolons) or by the name of the folder that it is in; or, with --labels, by a COCO file (.json) of any
 categories, or a folder of VOC's XML files. Names there mean the class of that name or synonym; others are
-ignored, and counted. Where nothing says it, every class is looked for in every photo, which finds things
-that are not there.
+ignored, and counted. Of photos for which nothing says it every class is asked for, and counts as present
+from a score on, which is chosen on the photos that have labels or ground truth. That is much weaker than
+labels.
 
 --masks is a folder of ground-truth masks, <id>.png, 0 the background and 1, 2, ... the classes; with it
 the quality of the masks is measured, and that of the segmentor.
@@ -28,7 +29,7 @@ import yaml
 
 from attnseg import datasets
 from attnseg.app.options import clone, count, words_of
-from attnseg.datasets.labels import leftovers
+from attnseg.datasets.labels import file_source, known_labels, leftovers
 from attnseg.errors import UserError, some
 from attnseg.io.files import write_atomically
 
@@ -84,8 +85,9 @@ def main(args: argparse.Namespace) -> int:
         partial.write_text(text)
     if entry.get("labels") == "all":
         print(
-            "note: without labels every class is looked for in every photo, and found; masks are better "
-            f"with {args.photos / 'labels.csv'}: id,classes"
+            "note: of photos without labels every class is asked for, and counts as present from a score "
+            "that is chosen on those with labels or ground truth, else a usual one. Masks are better with "
+            f"{args.photos / 'labels.csv'}: id,classes"
         )
     print(f"next: snakemake --cores all --resources gpu=1 --configfile {output}")
     print(f"to try it without a GPU: --configfile config/mini.yaml {output}")
@@ -156,7 +158,14 @@ def dataset_of(args: argparse.Namespace) -> dict:
     entry["splits"]["train"]["images"] = len(ids)
     entry |= labels_given(args.labels) if args.labels else {"labels": labels_of(facts, root, ids)}
     facts = datasets.load(args.name, entry)
-    for line in leftovers(facts, root, ids, entry["labels"]):
+    source = entry["labels"]
+    if source == file_source(facts, root):
+        without = [image_id for image_id in ids if known_labels(facts, root, image_id) is None]
+        if without:
+            print(f"note: {len(without)} of {len(ids)} photos have no labels: {some(without)}")
+            entry["labels"] = "all"
+            facts = datasets.load(args.name, entry)
+    for line in leftovers(facts, root, ids, source):
         print(f"note: {line}")
     if args.masks is not None:
         for image_id in ids:
@@ -194,6 +203,10 @@ def labels_of(facts: datasets.Dataset, root: Path, ids: list[str]) -> str:
     return "folders" if folders <= set(facts.classes) else "all"
 
 
+PRESENT = (
+    "of photos without labels, a class is present from a score that is chosen on those with labels"
+)
+
 Parts = list[tuple[str, dict]]  # (comment, what it is about)
 
 
@@ -218,6 +231,7 @@ def photo_parts(name: str, entry: dict) -> Parts:
         f"{name}_masks",
         *([made, tested] if entry["splits"]["train"]["truth"] else []),
     ]
+    weak = entry["labels"] == "all"
     shown = {"dataset": name, "split": "train", "masks": "base/crf"}
     segmentor = {
         "extends": "deeplabv2_voc",
@@ -234,6 +248,7 @@ def photo_parts(name: str, entry: dict) -> Parts:
             "the number of photos must be right: jobs are planned before they are read",
             {"datasets": {name: entry}},
         ),
+        *([(PRESENT, {"refinements": {"crf": {"presence": "chosen"}}})] if weak else []),
         ("", {"pictures": {f"{name}_masks": dict(shown)}}),
         ("VOC's recipe, shorter", {"segmentors": {name: segmentor}}),
     ]

@@ -195,6 +195,32 @@ def coco_labels(path: Path, image_id: str, dataset: Dataset) -> list[str]:
     return ordered(coco_names(path)[entry], dataset)
 
 
+# -- some of the photos
+
+
+def known_labels(
+    dataset: Dataset, root: Path, image_id: str, split: str | None = None
+) -> list[str] | None:
+    """Classes of a photo by its data set's annotations, else by labels.csv; None where neither has it."""
+    if dataset.annotations and "{" not in dataset.annotations:
+        entry = coco_entry(dataset.coco_path(root), image_id)
+        if entry is not None:
+            return ordered(coco_names(dataset.coco_path(root))[entry], dataset)
+    elif dataset.annotations:
+        path = dataset.annotation_path(root, image_id, split)
+        if path.is_file():
+            return xml_labels(path, dataset)
+    table = Path(root) / "labels.csv"
+    return read_labels(table, dataset.classes).get(image_id) if table.is_file() else None
+
+
+def file_source(dataset: Dataset, root: Path) -> str | None:
+    """The source of labels that some of the photos have in files, or None."""
+    if dataset.annotations:
+        return "xml" if "{" in dataset.annotations else "instances"
+    return "csv" if (Path(root) / "labels.csv").is_file() else None
+
+
 # -- what is left over
 
 
@@ -206,6 +232,8 @@ def leftovers(dataset: Dataset, root: Path, ids: Sequence[str], source: str | No
         UserError: if one entry of a COCO file would be that of two photos.
     """
     named: Counter[str] = Counter()
+    if source == "all":
+        source = file_source(dataset, root)
     if source == "csv":
         path, known = Path(root) / "labels.csv", set(ids)
         strays = [name for name in read_labels(path, dataset.classes) if name not in known]
@@ -226,7 +254,7 @@ def leftovers(dataset: Dataset, root: Path, ids: Sequence[str], source: str | No
         return _lines(path, [name for name in found if name not in entries], named, dataset)
     if source == "xml":
         paths = {dataset.annotation_path(root, image_id) for image_id in ids}
-        for path in paths:
+        for path in filter(Path.is_file, paths):
             named += xml_names(path, dataset)
         folder = min(paths, key=lambda path: len(path.parts)).parent
         strays = [path.stem for path in sorted(folder.rglob("*.xml")) if path not in paths]

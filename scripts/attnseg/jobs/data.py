@@ -86,9 +86,14 @@ class Data:
         facts, root = self.facts[dataset], self.root(dataset)
         if self.config["datasets"][dataset]["source"] != "folder" or facts.layout:
             return []
-        names = {"csv": "labels.csv", "instances": facts.annotations}
-        path = os.path.join(root, names.get(facts.label_sources[0]) or "")
-        return path if os.path.isfile(path) else []
+        source = facts.label_sources[0]
+        files: dict[str, list[str | None]] = {
+            "csv": ["labels.csv"],
+            "instances": [facts.annotations],
+            "all": [facts.annotations, "labels.csv"],  # of some of the photos
+        }
+        paths = [os.path.join(root, name) for name in files.get(source, []) if name]
+        return next(filter(os.path.isfile, paths), [])
 
     def vocabulary(self, dataset: str) -> str | dict | None:
         """The data set whose words its classes are asked for by; None for one's own."""

@@ -65,13 +65,14 @@ def figure(
     split: str | None = None,
     truth: bool = True,
     stored: bool = False,
+    about: str | None = None,
 ) -> None:
     """Draw one row per photo and write the figure to `path` (PNG or SVG).
 
     `items`: manifest entries with their maps, as `attnseg.io.shards.read_shards` yields them. `names`:
     labels of the rows, by default the photos' ids. Maps are shown as their maximum over classes;
     uncertain pixels of the pseudo mask are white. `truth`: whether there is a ground truth to show. `stored`: show
-    masks as they are stored, uncertain pixels as well.
+    masks as they are stored, uncertain pixels as well. `about`: what the report says below the picture.
     """
     rows, heads = len(items), HEADS if truth else HEADS[:-1]
     plot, axes = plt.subplots(rows, len(heads), figsize=(11, 1.9 * rows), squeeze=False)
@@ -111,17 +112,17 @@ def figure(
         )
         # COCO's ids would not fit the height of a row
         row[0].set_ylabel(names[line] if names else item["id"][-12:], fontsize=8)
-    save(plot, axes, path)
+    save(plot, axes, path, about)
 
 
-def save(plot: Figure, axes: np.ndarray, path: Path) -> None:
-    """Without ticks, closed afterwards."""
+def save(plot: Figure, axes: np.ndarray, path: Path, about: str | None = None) -> None:
+    """Without ticks, closed afterwards. `about`: the file's own description."""
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
     plot.tight_layout()
     with write_atomically(path) as partial:
-        plot.savefig(partial, dpi=110)
+        plot.savefig(partial, dpi=110, metadata={"Description": about} if about else None)
     plt.close(plot)
 
 

@@ -218,6 +218,13 @@ class Refinement(Settings):
         "Pixels with a lower CRF probability are ignored in the training of segmentors.",
         papers="Text2Mask's code: 0.95",
     )
+    presence: Share | Literal["chosen"] | None = key(
+        None,
+        "For photos without labels (`labels: all`), the score from which a class counts as present: how far "
+        "the strongest twentieth of its Cross stands above its median. `chosen` is the best on the photos "
+        "that have labels in a file or ground truth, 0.75 if none has. Null: every class is present. Weaker than "
+        "labels.",
+    )
 
 
 class RefinementJob(Refinement):
