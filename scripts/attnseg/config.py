@@ -289,6 +289,14 @@ def _check_references(config: dict, files: list) -> None:
             raise UserError(f"{_where(('datasets', name), files)}: {error}") from None
     for name in config["leave_out"]:
         _require(name, config["segmentors"] | config["variants"], ("leave_out", name), files)
+    for name, prediction in config["predictions"].items():
+        keys: Keys = ("predictions", name)
+        _require(prediction["segmentor"], config["segmentors"], (*keys, "segmentor"), files)
+        if name in config["pictures"]:
+            raise UserError(
+                f"{_where(keys, files)}: `predictions.{name}` is also the name of a picture, and they "
+                "would share a file; rename one"
+            )
     for name, segmentor in config["segmentors"].items():
         uses["segmentors", name, "train"] = segmentor["train"]
     for at, train in uses.items():

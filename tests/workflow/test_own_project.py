@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from attnseg import config as settings_of
 from attnseg import datasets
 from attnseg.app import command
+from attnseg.core.crf import crf_probabilities
 from attnseg.datasets.labels import without_suffix
 from attnseg.errors import run
 from attnseg.jobs import Jobs
@@ -134,6 +136,64 @@ def test_classes_alone_go_the_way_of_generated_images(tmp_path, monkeypatch, cap
     assert "--labels is about photos" in capsys.readouterr().err
 
 
+def test_masks_of_segment_train_and_are_checked_first(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    masks, ids = tmp_path / "my masks", []
+    for path in photos.rglob("*.*"):
+        mask = (masks / path.relative_to(photos)).with_suffix(".png")
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        size = (48, 64) if path.name == "turned.jpg" else (64, 48)
+        Image.new("L", size, 2).save(mask)
+        ids.append(mask)
+    record = {"classes": ["dog", "cat"], "made_with": {"exif": "turn"}, "photos": {}}
+    (masks / "manifest.json").write_text(json.dumps(record))
+    words = ["--photos", photos, "--classes", "dog,cat", "--train-on", masks]
+    for change, said in (
+        (
+            lambda: Image.new("L", (64, 48)).save(masks / "turned.png"),
+            "turned.png: the mask is 64x48",
+        ),
+        (lambda: Image.new("L", (48, 64), 3).save(masks / "turned.png"), "class number 3"),
+        ((masks / "turned.png").unlink, "turned.png: no such file; each photo needs one"),
+    ):
+        change()
+        assert init("pets", *words) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    Image.new("L", (48, 64), 1).save(masks / "turned.png")
+    assert init("pets", *words[:3], "cat,dog", *words[4:]) == 1
+    assert "masks of --classes dog,cat, in this order" in capsys.readouterr().err
+    assert init("pets", *words, "--labels", "csv") == 1
+    assert "--labels is about masks to make" in capsys.readouterr().err
+    more = tmp_path / "more"
+    more.mkdir()
+    Image.new("RGB", (8, 8)).save(more / "x.png")
+    assert init("pets", *words, "--further", more) == 0
+    config = written(Path("pets.yaml"))
+    assert config["targets"] == ["<work>/segmentors/pets/weights.safetensors", "pets_further"]
+    jobs = Jobs(config)
+    assert jobs.segmentors.training_flags("pets")["train_masks"] == str(masks)
+    assert jobs.segmentors.training_masks("pets") == "<resources>/pets.json"
+    assert jobs.segmentors.newest_photo("pets_further") == str(more / "x.png")
+    assert jobs.segmentors.prediction_flags("pets_further")["ignore_exif"] is False
+    words = [
+        SNAKEMAKE,
+        "-n",
+        "--snakefile",
+        REPOSITORY / "Snakefile",
+        "--cores",
+        "1",
+        "--quiet",
+        "rules",
+    ]
+    words += ["--configfile", REPOSITORY / "config" / "config.yaml", "pets.yaml"]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    plan = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
+    assert {"train_segmentor", "predict_photos", "make_report"} <= plan
+    assert not {"extract_attention", "refine_masks", "draw_picture"} & plan
+
+
 @pytest.mark.slow
 def test_a_project_makes_masks_a_segmentor_a_picture_and_measures_them(
     photos, tmp_path, tiny_sd, monkeypatch
@@ -145,7 +205,13 @@ def test_a_project_makes_masks_a_segmentor_a_picture_and_measures_them(
         mask = truth / path.relative_to(photos).with_suffix(".png")
         mask.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", size, 1).save(mask)
-    assert init("pets", "--photos", photos, "--classes", "dog,cat", "--masks", truth) == 0
+    more = tmp_path / "more photos"
+    more.mkdir()
+    Image.new("RGB", (40, 30), "red").save(more / "one (1).jpg")
+    Image.new("RGB", (30, 40), "blue").save(more / "two.png")
+    (more / "cut.jpg").write_bytes((more / "one (1).jpg").read_bytes()[:300])
+    words = ["--photos", photos, "--classes", "dog,cat", "--masks", truth, "--further", more]
+    assert init("pets", *words) == 0
     tiny = {
         "device": "cpu",
         "resources": {"gpu_per_job": 0},
@@ -159,11 +225,11 @@ def test_a_project_makes_masks_a_segmentor_a_picture_and_measures_them(
         },
     }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
-    words = [
+    words_of_run = [
         SNAKEMAKE, "--snakefile", REPOSITORY / "Snakefile", "--cores", "1",
         "--configfile", REPOSITORY / "config" / "config.yaml", "pets.yaml", "tiny.yaml",
     ]  # fmt: skip
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+    done = subprocess.run(list(map(str, words_of_run)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     masks = tmp_path / "work/pets/masks/pets/train/base/crf"
     made = {p.relative_to(masks).as_posix() for p in masks.rglob("*.png")}
@@ -178,4 +244,30 @@ def test_a_project_makes_masks_a_segmentor_a_picture_and_measures_them(
     share = np.mean(np.concatenate([p.ravel() for p in pixels]) == 1)
     assert json.loads(path.read_text())["pixel_accuracy"] == pytest.approx(100 * share)
     assert (tmp_path / "work/pets/evaluation/segmentors/pets/train/metrics.json").is_file()
-    assert (tmp_path / "results/pets/report.zip").is_file()
+    with zipfile.ZipFile(tmp_path / "results/pets/report.zip") as archive:
+        page, pictures = archive.read("index.html").decode(), archive.namelist()
+    assert "their masks are weaker than with labels" in page
+    assert "present from a score of" in page and "the best on 6 photos" in page
+    assert "2 further photos, predicted by the segmentor pets" in page
+    assert "1 could not be read" in page and "cut.jpg" in page
+    assert {"figures/pets_masks.png", "figures/pets_further.png"} <= set(pictures)
+    further = tmp_path / "results/pets/pets_further"
+    assert Image.open(further / "one (1).png").size == (40, 30)
+    assert (further / "overlays/two.jpg").is_file() and (further / "index.html").is_file()
+    # the same as what the segmentor predicts of a photo with its own settings
+    from attnseg.segmentation.model import load_segmentor
+    from attnseg.segmentation.predict import probabilities
+
+    model, _ = load_segmentor(tmp_path / "work/pets/segmentors/pets/weights.safetensors")
+    config = settings_of.read_config(
+        REPOSITORY / "config" / "config.yaml", Path("pets.yaml"), Path("tiny.yaml")
+    )
+    test = settings_of.test_job(config, "pets")
+    photo = np.asarray(Image.open(more / "two.png"))
+    scores = crf_probabilities(photo, probabilities(model, photo[None], test)[0], test.crf)
+    predicted = np.asarray(Image.open(further / "two.png"))
+    assert np.mean(predicted == scores.argmax(0)) > 0.999
+    # a further photo is predicted, and nothing is trained again
+    Image.new("RGB", (20, 20), "green").save(more / "three.png")
+    done = subprocess.run([*map(str, words_of_run), "-n"], capture_output=True, text=True)
+    assert "predict_photos" in done.stdout and "train_segmentor" not in done.stdout

@@ -34,7 +34,7 @@ def checked_config():
         checked = settings_of.prepare(config, workflow.configfiles)
         if checked["targets"] != "all":
             for target in checked["targets"]:
-                check_target(target, checked["pictures"])
+                check_target(target, (*checked["pictures"], *checked["predictions"]))
         return checked, with_methods(TABLES, checked)
     except UserError as error:
         raise SystemExit(f"error: {error}")

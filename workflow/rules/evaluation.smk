@@ -92,6 +92,49 @@ rule make_submission:
         " --record {output} > {log} 2>&1"
 
 
+def segmentor_of(prediction):
+    """The segmentor that predicts further photos."""
+    return config["predictions"][prediction]["segmentor"]
+
+
+# the masks beside the picture are not declared as outputs, so that an interrupted job resumes
+rule predict_photos:
+    input:
+        weights=of(
+            lambda name: jobs.segmentors.weights(segmentor_of(name)), "prediction"
+        ),
+        photo=of(jobs.segmentors.newest_photo, "prediction"),
+        script=ancient("<scripts>/predict_photos.py"),
+    output:
+        report(
+            "<results>/{prediction}.png",
+            caption="../report/predictions.rst",
+            category="Your own",
+            labels={"table": "{prediction}", "scale": config["paths"]["results"]},
+        ),
+    log:
+        "<logs>/predict_photos/{prediction}.log",
+    wildcard_constraints:
+        prediction=one_of(config["predictions"]),
+    conda:
+        "../../envs/segmentation.yaml"
+    threads: config["resources"]["threads"]["predict_segmentor"]
+    resources:
+        mem_mb=megabytes(16000),
+        runtime=minutes(240),
+        gpu=gpus,
+        device=device(config),
+    params:
+        flags=of(jobs.segmentors.prediction_flags, "prediction"),
+        settings=settings_for(
+            lambda config, name: settings_of.test_job(config, segmentor_of(name)),
+            "prediction",
+        ),
+    shell:
+        "python {input.script} --weights {input.weights} {params.flags} {params.settings}"
+        " --device {resources.device} --output {output} > {log} 2>&1"
+
+
 # for images with two or more classes: the similarity of the class embeddings, and the mIoU of the mask
 rule measure_similarity:
     input:

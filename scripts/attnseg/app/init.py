@@ -15,12 +15,19 @@ labels.
 --masks is a folder of ground-truth masks, <id>.png, 0 the background and 1, 2, ... the classes; with it
 the quality of the masks is measured, and that of the segmentor.
 
+--train-on is a folder of finished masks, such as one of `attnseg segment`, corrected perhaps: a mask for
+each photo, in the size of the photo as it is turned. The segmentor is trained on these, and none are made.
+
+--further is a folder of further photos: the segmentor's masks of them, with a page to look through them,
+are in results/<name>/<name>_further, and the report shows some.
+
 Without --photos the segmentor is trained on generated images and their attention (attn2mask):
 
     attnseg init pets --classes dog,cat,sofa --images 10000
 """
 
 import argparse
+import json
 import os
 import re
 from pathlib import Path
@@ -28,10 +35,12 @@ from pathlib import Path
 import yaml
 
 from attnseg import datasets
+from attnseg.app.folders import pictures
 from attnseg.app.options import clone, count, words_of
 from attnseg.datasets.labels import file_source, known_labels, leftovers
 from attnseg.errors import UserError, some
 from attnseg.io.files import write_atomically
+from attnseg.segmentation.data import split_pairs
 
 LABELS = ("csv", "folders", "mask", "all")
 
@@ -48,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "looked for (default: labels.csv or folders if they are there, else all)",
     )
     parser.add_argument("--masks", type=Path, help="folder of ground-truth masks, if you have them")
+    parser.add_argument(
+        "--train-on", type=Path, metavar="MASKS", help="folder of finished masks of the photos"
+    )
+    parser.add_argument(
+        "--further", type=Path, help="folder of further photos, which the segmentor is to predict"
+    )
     parser.add_argument(
         "--synonyms", help="better words for classes, as in couch=sofa,tv=television"
     )
@@ -70,19 +85,26 @@ def main(args: argparse.Namespace) -> int:
     output = args.output or Path(f"{args.name}.yaml")
     if output.exists():
         raise UserError(f"{output}: exists already; remove it, or name another file with --output")
+    if args.further is not None:
+        pictures([str(args.further)], Path(f"{args.name}_further"))
     if args.photos is None:
         entry = words_alone(args)
-        text = written(generated_parts(args.name, entry, args.images))
+        parts = generated_parts(args.name, entry, args.images)
         print(f"{output}: {args.images} generated images, {len(entry['classes'])} classes")
     else:
         entry = dataset_of(args)
-        text = written(photo_parts(args.name, entry))
+        parts = photo_parts(args.name, entry, given=args.train_on is not None)
         photos = entry["splits"]["train"]["images"]
         print(
             f"{output}: {photos} photos, {len(entry['classes'])} classes, labels: {entry['labels']}"
         )
+    if args.further is not None:
+        name = f"{args.name}_further"
+        shown = {"segmentor": args.name, "photos": os.path.abspath(args.further)}
+        parts = [*parts, (FURTHER, {"predictions": {name: shown}})]
+        next(content for _, content in parts if "targets" in content)["targets"].append(name)
     with write_atomically(output) as partial:
-        partial.write_text(text)
+        partial.write_text(written(parts))
     if entry.get("labels") == "all":
         print(
             "note: of photos without labels every class is asked for, and counts as present from a score "
@@ -100,7 +122,7 @@ def words_alone(args: argparse.Namespace) -> dict:
     Raises:
         UserError: if the classes or the prompt are not right, or something is given that needs photos.
     """
-    for flag in ("labels", "masks", "background_words"):
+    for flag in ("labels", "masks", "train_on", "background_words"):
         if getattr(args, flag) is not None:
             raise UserError(f"--{flag.replace('_', '-')} is about photos; give --photos")
     entry: dict = {
@@ -147,6 +169,8 @@ def dataset_of(args: argparse.Namespace) -> dict:
         "photos": "{id}.*",
         "splits": {"train": {"images": 1, "truth": args.masks is not None}},
     }
+    if args.train_on is not None:
+        return entry | given_masks(args, root, entry)
     if args.masks is not None:
         entry["masks"] = os.path.abspath(args.masks) + "/{id}.png"
     if args.synonyms is not None:
@@ -181,6 +205,36 @@ def dataset_of(args: argparse.Namespace) -> dict:
     return entry
 
 
+def given_masks(args: argparse.Namespace, root: Path, entry: dict) -> dict:
+    """What finished masks to train on add to the entry.
+
+    Raises:
+        UserError: if one is missing, has another size than its photo or an unknown number, or if their
+            classes are others.
+    """
+    for flag in ("labels", "masks", "background_words"):
+        if getattr(args, flag) is not None:
+            raise UserError(
+                f"--{flag.replace('_', '-')} is about masks to make; --train-on has some"
+            )
+    own: dict = {"labels": "mask", "masks": os.path.abspath(args.train_on) + "/{id}.png"}
+    try:
+        record = json.loads((args.train_on / "manifest.json").read_text())
+    except (OSError, ValueError):
+        record = {}  # of another program
+    classes = record.get("classes", entry["classes"])
+    if classes != entry["classes"]:
+        raise UserError(f"{args.train_on}: masks of --classes {','.join(classes)}, in this order")
+    if record.get("made_with", {}).get("exif") == "ignore":
+        own["exif"] = "ignore"
+    facts = datasets.load(args.name, entry | own)
+    names, pairs = split_pairs(facts, root, "train", args.train_on)
+    pairs.check("each photo needs one; `attnseg segment` makes them")
+    pairs.check_masks(names)
+    own["splits"] = {"train": {"images": len(pairs.ids), "truth": False}}
+    return own
+
+
 def labels_given(said: str) -> dict[str, str]:
     """What --labels says, as keys of the entry."""
     path = os.path.abspath(said)
@@ -206,6 +260,7 @@ def labels_of(facts: datasets.Dataset, root: Path, ids: list[str]) -> str:
 PRESENT = (
     "of photos without labels, a class is present from a score that is chosen on those with labels"
 )
+FURTHER = "masks of further photos by the segmentor, in the folder of that name in results"
 
 Parts = list[tuple[str, dict]]  # (comment, what it is about)
 
@@ -220,38 +275,42 @@ def head(name: str, about: str) -> tuple[str, dict]:
     return comment, {"paths": {key: f"{key}/{name}" for key in ("work", "results", "resources")}}
 
 
-def photo_parts(name: str, entry: dict) -> Parts:
-    """Masks of photos, a segmentor trained on them, and a picture of samples."""
-    photos = entry["splits"]["train"]["images"]
-    made = f"<work>/evaluation/masks/{name}/train/base/crf/metrics.json"
-    tested = f"<work>/evaluation/segmentors/{name}/train/metrics.json"
-    targets = [
-        f"<work>/masks/{name}/train/base/crf/manifest.json",
-        f"<work>/segmentors/{name}/weights.safetensors",
-        f"{name}_masks",
-        *([made, tested] if entry["splits"]["train"]["truth"] else []),
-    ]
-    weak = entry["labels"] == "all"
+def photo_parts(name: str, entry: dict, given: bool) -> Parts:
+    """Masks of photos, a picture of some, and a segmentor trained on them; or, where masks are `given`,
+    the segmentor alone."""
+    photos, truth = entry["splits"]["train"]["images"], entry["splits"]["train"]["truth"]
     shown = {"dataset": name, "split": "train", "masks": "base/crf"}
+    made = [f"<work>/masks/{name}/train/base/crf/manifest.json", f"{name}_masks"]
+    weights = [f"<work>/segmentors/{name}/weights.safetensors"]
+    measured = [
+        f"<work>/evaluation/masks/{name}/train/base/crf/metrics.json",
+        f"<work>/evaluation/segmentors/{name}/train/metrics.json",
+    ]
+    train = shown | {"masks": "truth"} if given else shown
     segmentor = {
         "extends": "deeplabv2_voc",
         "iterations": max(1000, min(20000, 4 * photos)),
-        "train": shown,
+        "train": train,
     }
-    return [
+    targets = weights if given else [*made, *weights, *(measured if truth else [])]
+    parts = [
         head(name, f"{photos} photos"),
         (
-            "masks (<id>.png beside the manifest), a segmentor, a picture of samples",
+            "the masks (<id>.png beside the manifest), a picture of some, a segmentor",
             {"targets": targets},
         ),
         (
             "the number of photos must be right: jobs are planned before they are read",
             {"datasets": {name: entry}},
         ),
-        *([(PRESENT, {"refinements": {"crf": {"presence": "chosen"}}})] if weak else []),
+        (PRESENT, {"refinements": {"crf": {"presence": "chosen"}}}),
         ("", {"pictures": {f"{name}_masks": dict(shown)}}),
         ("VOC's recipe, shorter", {"segmentors": {name: segmentor}}),
     ]
+    unused = {"pictures"} if given else set()
+    if entry["labels"] != "all":
+        unused.add("refinements")
+    return [part for part in parts if not part[1].keys() & unused]
 
 
 def generated_parts(name: str, entry: dict, images: int) -> Parts:

@@ -2,14 +2,15 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from attnseg.app.overlay import hexadecimal
+from attnseg.app.overlay import hexadecimal, with_legend
 from attnseg.io.files import write_atomically
 
 SIDE = 240  # pixels
@@ -55,11 +56,41 @@ def _figure(folder: Path, image_id: str, entry: dict) -> str:
     )
 
 
-def _small(path: Path) -> str:
-    """The picture, at most 240 pixels wide and high, as a data address."""
+def draw(
+    path: Path,
+    folder: Path,
+    ids: Sequence[str],
+    names: Mapping[int, str],
+    about: str,
+    columns: int = 4,
+) -> None:
+    """Write some of the overlays of a folder of masks as one PNG, row by row.
+
+    names: by class number, those of the legend. about: the file's description, which the report prints.
+    """
+    size = SIDE + 8
+    rows = -(-len(ids) // columns)
+    whole = Image.new("RGB", (size * min(columns, len(ids)), size * rows), "white")
+    for place, image_id in enumerate(ids):
+        small = _thumbnail(folder / "overlays" / f"{image_id}.jpg")
+        left, top = size * (place % columns), size * (place // columns)
+        whole.paste(small, (left + (size - small.width) // 2, top + (size - small.height) // 2))
+    words = PngInfo()
+    words.add_itxt("Description", about)
+    with write_atomically(path) as partial:
+        with_legend(whole, names).save(partial, format="PNG", pnginfo=words)
+
+
+def _thumbnail(path: Path) -> Image.Image:
+    """The picture, at most 240 pixels wide and high."""
     with Image.open(path) as image:
         image.draft("RGB", (2 * SIDE, 2 * SIDE))
         image.thumbnail((SIDE, SIDE))
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "JPEG", quality=80)
+        return image.convert("RGB")
+
+
+def _small(path: Path) -> str:
+    """The picture, at most 240 pixels wide and high, as a data address."""
+    buffer = io.BytesIO()
+    _thumbnail(path).save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -69,7 +69,7 @@ class Data:
     def true_masks(self, dataset: str, split: str) -> str | None:
         """The folder of ground truth that segmentors can train on as it is; None if it must be converted."""
         folder = self.facts[dataset].training_masks(split)
-        return None if folder is None else f"{self.root(dataset)}/{folder}"
+        return None if folder is None else os.path.join(self.root(dataset), folder)
 
     def has_truth(self, dataset: str, split: str) -> bool:
         """Whether a split has a ground truth here."""

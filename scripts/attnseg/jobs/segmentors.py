@@ -1,5 +1,6 @@
 """Segmentors: the data that each is trained and tested on."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from attnseg.config import (
     resolve_segmentor,
     segmentor_job,
 )
+from attnseg.errors import UserError
 from attnseg.jobs.base import Flags
 from attnseg.jobs.data import Data
 
@@ -148,6 +150,26 @@ class Segmentors:
         """The manifest of this folder, as an input."""
         folder = self.scores(segmentor, split)
         return [] if folder is None else f"{folder}/manifest.json"
+
+    def newest_photo(self, prediction: str) -> str:
+        """The newest of further photos, as an input: a folder is no newer when a file is replaced."""
+        folder = self.config["predictions"][prediction]["photos"]
+        files = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
+        if not files:
+            raise UserError(
+                f"predictions.{prediction}.photos: {folder}: no photos there; name a folder of photos"
+            )
+        return max(files, key=os.path.getmtime)
+
+    def prediction_flags(self, prediction: str) -> Flags:
+        """The further photos, and how they are read."""
+        entry = self.config["predictions"][prediction]
+        facts = self.data.facts[self.training(entry["segmentor"]).dataset]
+        return {
+            "photos": entry["photos"],
+            "ignore_exif": facts.exif == "ignore",
+            "count": entry["count"],
+        }
 
     def predicted_flags(self, segmentor: str, split: str) -> Flags:
         """The images that it is tested on."""

@@ -44,7 +44,8 @@ class Targets:
     @property
     def pictures(self) -> list[str]:
         """The names of all pictures."""
-        return list(dict.fromkeys((*PICTURES, *self.config["pictures"])))
+        own = (*self.config["pictures"], *self.config["predictions"])
+        return list(dict.fromkeys((*PICTURES, *own)))
 
     @property
     def wanted(self) -> list[str]:
@@ -56,7 +57,7 @@ class Targets:
         """True if this configuration can make a target; a table needs at least one value of ours."""
         if target in self.tables:
             return bool(self.measured(target))
-        if target in ("claims", "voc_figure_2"):
+        if target in ("claims", "voc_figure_2", *self.config["predictions"]):
             return True
         if target in GENERATED_PICTURES:
             return set(GENERATED_PICTURES[target]) <= set(self.config["synthesis"])

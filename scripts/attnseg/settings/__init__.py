@@ -23,7 +23,7 @@ from attnseg.settings.attention import (
 )
 from attnseg.settings.base import Settings, read_settings
 from attnseg.settings.configuration import Config
-from attnseg.settings.data import Claims, Figure2, Method, Picture
+from attnseg.settings.data import Claims, Figure2, Method, Picture, Prediction
 from attnseg.settings.personalised import (
     ClassImagesJob,
     Personalised,
@@ -46,7 +46,7 @@ __all__ = [
     "Background", "Bilateral", "Claims", "ClassImagesJob", "Config", "Crf", "Extraction",
     "ExtractionJob", "Figure2", "Gaussian", "Generation", "InversionJob", "Labelling",
     "LabellingJob", "Lora", "LoraJob", "Method", "Model", "NamedSegmentor", "PROFILES", "Personalised",
-    "Picture", "ProfileName", "Query", "Refinement", "RefinementJob", "Segmentor", "Settings", "SimpleCrf",
+    "Picture", "Prediction", "ProfileName", "Query", "Refinement", "RefinementJob", "Segmentor", "Settings", "SimpleCrf",
     "SubjectSegmentationJob", "SubjectTrainingJob", "Synthesis", "TestJob", "Variant",
     "read_segmentor", "read_settings",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Literal
 
 from attnseg.settings.attention import Crf, Extraction, Model, ProfileName, Refinement, Variant
 from attnseg.settings.base import Count, Folder, Name, Natural, Settings, key, part
-from attnseg.settings.data import Claims, Dataset, Figures, Method, Picture
+from attnseg.settings.data import Claims, Dataset, Figures, Method, Picture, Prediction
 from attnseg.settings.personalised import Personalised
 from attnseg.settings.segmentor import NamedSegmentor
 from attnseg.settings.synthesis import (
@@ -98,6 +98,11 @@ class Config(Settings):
         {},
         "Pictures of photo, attention, pseudo mask and ground truth side by side, such as Figures 4, 6 "
         "and B.7; those of other names are targets, too.",
+    )
+    predictions: dict[Name, Prediction] = key(
+        {},
+        "Predictions of trained segmentors on further photos, such as those of one's own: the masks are in "
+        "the folder of that name in `paths.results`, and its picture is a target.",
     )
     seed: Natural = key(
         0,

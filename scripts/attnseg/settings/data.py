@@ -151,6 +151,14 @@ class Picture(Settings):
     )
 
 
+class Prediction(Settings):
+    """Further photos that a trained segmentor predicts: a folder of masks, and a picture of some."""
+
+    segmentor: str = key(..., "The segmentor, an entry of `segmentors`.")
+    photos: Folder = key(..., "The folder of the photos, with those below; any format.")
+    count: Count = key(12, "Number of photos in the picture, evenly spaced.")
+
+
 class Point(Settings):
     """A point of a curve."""
 
