@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnseg.datasets.images import read_image
+from attnseg.datasets.images import image_size, read_image
 from attnseg.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -115,6 +115,14 @@ def test_own_photos_are_turned_and_a_data_sets_stay_as_stored(orientation, tmp_p
     path = saved(tmp_path / "a.png", Image.fromarray(RGB), exif=exif)
     assert np.array_equal(read_image(path), RGB)
     assert np.array_equal(read_image(path, turn=True), TURNED[orientation](RGB))
+    for pixels in (RGB, GREY):  # Pillow turns a TIFF itself, and maps some in the wrong size
+        path = saved(tmp_path / "a.tif", Image.fromarray(pixels), exif=exif)
+        shown = pixels if pixels.ndim == 3 else three(pixels)
+        assert np.array_equal(read_image(path), shown)
+        assert image_size(path) == pixels.shape[:2]
+        turned = TURNED[orientation](shown)
+        assert np.array_equal(read_image(path, turn=True), turned)
+        assert image_size(path, turn=True) == turned.shape[:2]
 
 
 def bomb() -> bytes:

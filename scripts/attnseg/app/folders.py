@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -143,12 +144,14 @@ def files(asked: Iterable[str], output: Path) -> Iterator[tuple[Path, Path]]:
 def kind_of(path: Path) -> str:
     """picture, damaged (a picture by its suffix alone) or other."""
     try:
-        with Image.open(path):
-            return "picture"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what reads the whole photo says what is wrong
+            with Image.open(path):
+                return "picture"
     except (UnidentifiedImageError, OSError):
         known = path.suffix.lower() in Image.registered_extensions()
         return "damaged" if known else "other"
-    except Exception:  # what reads the whole photo says what is wrong
+    except Exception:  # likewise
         return "picture"
 
 

@@ -12,6 +12,13 @@ from attnseg.io.files import write_atomically
 
 PALETTE = np.array(bit_colours(), np.uint8)  # VOC's
 ORIENTATION = 0x0112  # EXIF
+SIDEWAYS = (5, 6, 7, 8)
+# what undoes an orientation: Pillow turns a TIFF, and no other photo, while it is loaded
+UNDONE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}  # fmt: skip
 GREY = (128, 128, 128, 255)  # behind transparent pixels
 
 
@@ -48,11 +55,17 @@ def image_size(path: Path, turn: bool = False) -> tuple[int, int]:
         warnings.simplefilter("ignore")
         try:
             with Image.open(path) as image:
-                width, height = image.size
-                sideways = turn and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+                return size_in_header(image, turn)
         except Exception:  # as in _open
             return read_image(path, turn).shape[:2]  # which says what is wrong
-    return (width, height) if sideways else (height, width)
+
+
+def size_in_header(image: Image.Image, turn: bool) -> tuple[int, int]:
+    """(height, width) that an opened photo will have once it is read."""
+    width, height = image.size
+    turned = image.format == "TIFF"  # its size says so at once
+    swapped = image.getexif().get(ORIENTATION, 1) in SIDEWAYS and turn != turned
+    return (width, height) if swapped else (height, width)
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -82,8 +95,14 @@ def _open(path: Path, turn: bool = False) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of half the limit, and of harmless faults in EXIF
             image = Image.open(path)
+            if image.format != "TIFF":
+                image.load()
+                return ImageOps.exif_transpose(image) if turn else image
+            orientation = image.getexif().get(ORIENTATION, 1)
+            image.filename = ""  # else Pillow maps the file, in the size of the turned photo: noise
             image.load()
-            return ImageOps.exif_transpose(image) if turn else image
+            undone = None if turn else UNDONE.get(orientation)
+            return image if undone is None else image.transpose(undone)
     except Image.DecompressionBombError:
         raise UserError(f"{path}: more than 178 million pixels: make it smaller") from None
     except MemoryError:

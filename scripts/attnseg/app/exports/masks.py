@@ -13,10 +13,9 @@ from PIL import Image
 from pycocotools.mask import frPyObjects
 
 from attnseg.datasets import Dataset
-from attnseg.datasets.images import read_image, read_mask
+from attnseg.datasets.images import ORIENTATION, read_image, read_mask, size_in_header
 from attnseg.errors import UserError
 
-ORIENTATION = 0x0112  # EXIF
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
 
 
@@ -143,15 +142,12 @@ def size_of(photo: Path, turn: bool) -> tuple[tuple[int, int], bool]:
     """((H, W) of a photo as its mask is, whether it is stored upright), from its header."""
     try:
         with Image.open(photo) as image:
-            width, height = image.size
-            orientation = image.getexif().get(ORIENTATION, 1)
+            size, orientation = size_in_header(image, turn), image.getexif().get(ORIENTATION, 1)
     except (OSError, Image.DecompressionBombError):
         raise UserError(
             f"{photo}: no such photo, or damaged; run this where the masks were made, or put it back"
         ) from None
-    if turn and orientation in (5, 6, 7, 8):
-        width, height = height, width
-    return (height, width), orientation not in range(2, 9)
+    return size, orientation not in range(2, 9)
 
 
 def read_folder(
