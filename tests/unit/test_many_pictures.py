@@ -138,7 +138,7 @@ def cases(tmp_path_factory) -> list[Case]:
     return [case(rng, number, folder) for number in range(COUNT)]
 
 
-@pytest.mark.filterwarnings("error::UserWarning")  # which would be lines of Python's on a person's screen
+@pytest.mark.filterwarnings("error::UserWarning")  # a line of Python, to a person
 def test_a_folder_of_them_is_read_and_each_damaged_one_named(cases, tmp_path):
     folder = next(c.photo for c in cases if c.photo.parent.name == "photos").parent
     (folder / "notes.txt").write_text("mine")
