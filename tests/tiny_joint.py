@@ -5,14 +5,19 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from transformers import (
     CLIPTextConfig,
@@ -22,6 +27,9 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
@@ -68,7 +76,7 @@ def sharpened(transformer: torch.nn.Module) -> torch.nn.Module:
     """With larger queries and keys: random attention is nearly uniform, which would hide errors."""
     with torch.no_grad():
         for name, weight in transformer.named_parameters():
-            place = name.split(".")[-2]
+            place = f".{name}".split(".")[-2]
             if place in ("norm_q", "norm_k", "norm_added_q", "norm_added_k"):
                 weight.mul_(1.5 + torch.rand_like(weight))
             elif place in ("to_q", "to_k", "add_q_proj", "add_k_proj") and name.endswith("weight"):
@@ -161,6 +169,63 @@ def qwen_image(folder: Path) -> None:
     ).save_pretrained(folder)  # fmt: skip
 
 
+# of Qwen3, without its tools and systems
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+)
+
+
+def qwen3(kind: type) -> tuple[Qwen2Tokenizer, torch.nn.Module]:
+    tokenizer = qwen_tokenizer()
+    tokenizer.chat_template = CHAT
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=28,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=4,
+    )  # fmt: skip
+    return tokenizer, kind(config)
+
+
+def flux2(folder: Path) -> None:
+    """FLUX.2 klein."""
+    tokenizer, language = qwen3(Qwen3ForCausalLM)
+    transformer = Flux2Transformer2DModel(
+        in_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=24, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+    )  # fmt: skip
+    vae = AutoencoderKLFlux2(
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 16), layers_per_block=1, latent_channels=4, norm_num_groups=4,
+        sample_size=64,
+    )  # fmt: skip
+    vae.bn.running_mean.normal_()
+    vae.bn.running_var.uniform_(0.5, 2)
+    Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=vae,
+        text_encoder=language,
+        tokenizer=tokenizer,
+        transformer=sharpened(transformer),
+    ).save_pretrained(folder)
+
+
+def z_image(folder: Path) -> None:
+    tokenizer, language = qwen3(Qwen3Model)
+    transformer = ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=3, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=8,
+        axes_dims=[4, 4, 8], axes_lens=[1024, 128, 128],
+    )  # fmt: skip
+    for filler in (transformer.x_pad_token, transformer.cap_pad_token):
+        torch.nn.init.normal_(filler)
+    ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=autoencoder(),
+        text_encoder=language,
+        tokenizer=tokenizer,
+        transformer=sharpened(transformer),
+    ).save_pretrained(folder)
+
+
 FAMILIES = {
     "sd3": lambda folder: stable_diffusion_3(folder, "3"),
     "sd3-without-t5": lambda folder: stable_diffusion_3(folder, "3 without T5"),
@@ -168,4 +233,6 @@ FAMILIES = {
     "flux-dev": lambda folder: flux(folder, "dev"),
     "flux-schnell": lambda folder: flux(folder, "schnell"),
     "qwen-image": qwen_image,
+    "flux2-klein": flux2,
+    "z-image": z_image,
 }

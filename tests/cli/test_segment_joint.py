@@ -6,12 +6,14 @@ from PIL import Image
 
 from attnseg.app import command
 from attnseg.backbones.qwen_image import QwenImage
+from attnseg.backbones.z_image import ZImage
 from attnseg.errors import run
 
 
-@pytest.mark.parametrize("family", ["sd3", "flux-dev", "qwen-image"])
+@pytest.mark.parametrize("family", ["sd3", "flux-dev", "qwen-image", "flux2-klein", "z-image"])
 def test_a_photo_is_segmented(tiny_family, tmp_path, capsys, monkeypatch, family):
-    monkeypatch.setattr(QwenImage, "size", (64, 64))  # the others' is in their configuration
+    for kind in (QwenImage, ZImage):  # the others' is in their configuration
+        monkeypatch.setattr(kind, "size", (64, 64))
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     words = [

@@ -14,13 +14,13 @@ NETWORKS_LEFT_OUT = {
         "AuraFlowTransformer2DModel", "BriaFibo2Transformer2DModel", "BriaFiboTransformer2DModel",
         "BriaTransformer2DModel", "ChromaTransformer2DModel", "CogView3PlusTransformer2DModel",
         "CogView4Transformer2DModel", "DreamLiteTransformer2DModel", "DreamLiteUNetModel",
-        "ErnieImageTransformer2DModel", "Flux2Transformer2DModel", "Flux3Transformer2DModel",
+        "ErnieImageTransformer2DModel", "Flux3Transformer2DModel",
         "GlmImageTransformer2DModel", "HiDreamImageTransformer2DModel",
         "HunyuanImageTransformer2DModel", "Ideogram4Transformer2DModel", "Kandinsky3UNet",
         "Krea2Transformer2DModel", "LongCatImageTransformer2DModel", "Lumina2Transformer2DModel",
         "NucleusMoEImageTransformer2DModel", "OmniGenTransformer2DModel", "OvisImageTransformer2DModel",
         "PRXTransformer2DModel", "QwenImage21Transformer2DModel", 
-        "StableCascadeUNet", "ZImageTransformer2DModel",
+        "StableCascadeUNet",
     ],
     "without a text": ["DiTTransformer2DModel", "UNet1DModel", "UNet2DModel"],
     "of video": [
@@ -29,11 +29,11 @@ NETWORKS_LEFT_OUT = {
     "a part of others": ["DualTransformer2DModel", "Transformer2DModel"],
 }  # fmt: skip
 
-ATTENTION_READ = ["Attention", "FluxAttention"]
+ATTENTION_READ = ["Attention", "Flux2Attention", "Flux2ParallelSelfAttention", "FluxAttention"]
 ATTENTION_LEFT_OUT = {
     "of no family that is written": [
         "BriaAttention", "BriaFibo2Attention", "BriaFiboAttention", "ErnieImageAttention",
-        "Flux2Attention", "Flux2ParallelSelfAttention", "Flux3Attention", 
+        "Flux3Attention", 
         "HiDreamAttention", "Ideogram4Attention", "JoyImageAttention", "JoyImageEditPlusAttention",
         "Krea2Attention", "LongCatImageAttention", "OvisImageAttention", "PRXAttention",
         "QwenImage21Attention",

@@ -16,7 +16,10 @@ from attnseg.text2mask.attention import attention_maps
 from attnseg.text2mask.extract import options_for
 from attnseg.text2mask.segment import segment
 
-NAMES = ("sd3", "sd3-without-t5", "sd3.5", "flux-dev", "flux-schnell", "qwen-image")
+NAMES = (
+    "sd3", "sd3-without-t5", "sd3.5", "flux-dev", "flux-schnell", "qwen-image", "flux2-klein", "z-image",
+)  # fmt: skip
+GRID = (6, 8)
 TEXTS = ["a photo including dog, and dining table.", "a dog", "a table and dog", "photo"]
 POSITIONS = [[[2], [4, 5, 6]], [[1]], [[1, 3], [2], [4]], [[3], [1]]]  # any, of each text
 
@@ -26,9 +29,17 @@ def backbone(request, tiny_family) -> Backbone:
     return load_backbone(tiny_family(request.param), device="cpu")
 
 
+def drawn(backbone: Backbone, count: int, grid: tuple[int, int] = GRID) -> torch.Tensor:
+    """Normal latents whose tokens are on `grid`."""
+    (halvings,) = {place.halvings for place in backbone.blocks.values()}
+    sides = (side * 2**halvings for side in grid)
+    shape = (count, backbone.latent_shape((64, 64))[0], *sides)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
 @pytest.fixture
 def inputs(backbone):
-    latents = torch.randn(4, 4, 12, 16, generator=torch.Generator().manual_seed(0))
+    latents = drawn(backbone, 4)
     with torch.no_grad():
         return latents, torch.tensor([515, 20, 999, 300]), backbone.encode_text(TEXTS)
 
@@ -39,11 +50,13 @@ def rms(x: torch.Tensor, norm: torch.nn.Module | None) -> torch.Tensor:
     return x / (x.square().mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight
 
 
-def rotated(x: torch.Tensor, places: torch.Tensor, widths: tuple[int, ...]) -> torch.Tensor:
-    """Rotary embedding of x [B, heads, N, d] at places [N, axes]: pairs turn by place / 10000^(2 i / d)."""
+def rotated(
+    x: torch.Tensor, places: torch.Tensor, widths: tuple[int, ...], base: float = 10000.0
+) -> torch.Tensor:
+    """Rotary embedding of x [B, heads, N, d] at places [N, axes]: pairs turn by place / base^(2 i / d)."""
     angles = torch.cat(
         [
-            places[:, axis, None].double() * 10000.0 ** -(torch.arange(0, width, 2) / width)
+            places[:, axis, None].double() * base ** -(torch.arange(0, width, 2).double() / width)
             for axis, width in enumerate(widths)
         ],
         -1,
@@ -58,6 +71,9 @@ def places(name: str, length: int, grid: tuple[int, int]) -> torch.Tensor:
     if name == "Flux":  # the text at the origin, the image's rows and columns from 0
         image = [(0, row, column) for row in range(grid[0]) for column in range(grid[1])]
         return torch.tensor([(0, 0, 0)] * length + image)
+    if name == "Flux2Klein":  # words have an axis of their own
+        image = [(0, row, column, 0) for row in range(grid[0]) for column in range(grid[1])]
+        return torch.tensor([(0, 0, 0, word) for word in range(length)] + image)
     tops = [side - side // 2 for side in grid]  # the image around the origin, the text behind it
     image = [(0, r - tops[0], c - tops[1]) for r in range(grid[0]) for c in range(grid[1])]
     text = [(max(side // 2 for side in grid) + i,) * 3 for i in range(length)]
@@ -71,7 +87,7 @@ def full_matrix(backbone: Backbone, number: int, inputs: tuple, grid: tuple) -> 
     """
     latents, _, text = inputs
     module, kept, name = backbone.blocks[number, "joint"].module, {}, type(backbone).__name__
-    projections = ["to_q", "to_k", "add_q_proj", "add_k_proj"]
+    projections = ["to_q", "to_k", "add_q_proj", "add_k_proj", "to_qkv_mlp_proj"]
     handles = [
         getattr(module, projection).register_forward_hook(
             lambda *a, p=projection: kept.update({p: a[2]})
@@ -83,7 +99,12 @@ def full_matrix(backbone: Backbone, number: int, inputs: tuple, grid: tuple) -> 
         backbone.denoise(*inputs)
     for handle in handles:
         handle.remove()
+    if "to_qkv_mlp_proj" in kept:  # queries, keys, values, and more
+        width = module.heads * module.head_dim
+        kept = dict(zip(("to_q", "to_k"), kept["to_qkv_mlp_proj"].split(width, -1), strict=False))
     length = text.hidden.shape[1]
+    if name == "ZImage":
+        return z_matrix(module, kept, text.more["mask"].sum(1).tolist(), length, grid)
     both = []
     for own, added, norm in (("to_q", "add_q_proj", "q"), ("to_k", "add_k_proj", "k")):
         split = {p: kept[p].unflatten(-1, (module.heads, -1)).transpose(1, 2) for p in kept}
@@ -92,8 +113,9 @@ def full_matrix(backbone: Backbone, number: int, inputs: tuple, grid: tuple) -> 
             words = rms(split[added], getattr(module, f"norm_added_{norm}"))
             image = torch.cat([words, image], 2)
         if name != "StableDiffusion3":
-            widths = backbone.transformer.config.axes_dims_rope
-            image = rotated(image, places(name, length, grid), widths)
+            config = backbone.transformer.config
+            base = config.get("rope_theta", 10000.0)
+            image = rotated(image, places(name, length, grid), config.axes_dims_rope, base)
         both.append(image)
     scores = both[0] @ both[1].transpose(-1, -2) / math.sqrt(both[0].shape[-1])
     if "mask" in text.more:
@@ -105,13 +127,53 @@ def full_matrix(backbone: Backbone, number: int, inputs: tuple, grid: tuple) -> 
     return weights.mean(1)
 
 
+def z_matrix(
+    module: torch.nn.Module, kept: dict, words: list[int], length: int, grid: tuple
+) -> torch.Tensor:
+    """`full_matrix` of Z-Image, whose samples have texts of their own lengths, `words`.
+
+    A sample is the image, fillers to a multiple of 32, the text, and fillers; fillers attend and are
+    attended to, and are left out here.
+    """
+    cells, matrices = (
+        grid[0] * grid[1],
+        torch.zeros(len(words), length + grid[0] * grid[1], length + grid[0] * grid[1]),
+    )
+    for i, count in enumerate(words):
+        filled, behind = -count % 32, -cells % 32
+        after = count + filled  # the image is after the text on the first axis, fillers are at 0
+        image = [(after + 1, row, column) for row in range(grid[0]) for column in range(grid[1])]
+        every = image + [(0, 0, 0)] * behind + [(1 + word, 0, 0) for word in range(after)]
+        query, key = (
+            rotated(
+                rms(
+                    kept[f"to_{letter}"][i : i + 1, : len(every)]
+                    .unflatten(-1, (module.heads, -1))
+                    .transpose(1, 2),
+                    getattr(module, f"norm_{letter}"),
+                ),
+                torch.tensor(every),
+                (4, 4, 8),
+                256.0,
+            )
+            for letter in "qk"
+        )
+        weights = (query @ key.transpose(-1, -2) / math.sqrt(key.shape[-1])).exp()
+        whole = (weights / weights.sum(-1, keepdim=True)).mean(1)[0]
+        start = cells + behind
+        order = [*range(start, start + after), *range(cells)]
+        into = [*range(after), *range(length, length + cells)]
+        matrices[i][torch.tensor(into)[:, None], torch.tensor(into)] = whole[order][:, order]
+    return matrices
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3], [2]])
 def test_maps_are_those_of_the_full_matrices(backbone, inputs, rows):
     """Seg4Diff's image-to-text columns; propagated by the rows of the image's part, divided by sums."""
     latents, timesteps, text = inputs
     part = latents[rows], timesteps[rows], text[rows]
-    grid, length, last = (6, 8), text.hidden.shape[1], max(backbone.blocks).number
+    grid, length, last = GRID, text.hidden.shape[1], max(backbone.blocks).number
     blocks = [0, last]
     found = attention_maps(
         backbone, *part, [POSITIONS[i] for i in rows], cross_blocks=blocks, self_block=1,
@@ -270,18 +332,39 @@ def test_maps_in_the_output_space_are_those_of_concepts_that_are_not_read(tiny_f
 
 
 @torch.no_grad()
-def test_concepts_leave_the_image_as_it_is(tiny_family):
+@pytest.mark.parametrize("family", ["sd3", "sd3.5", "flux-dev", "flux-schnell"])
+def test_concepts_leave_the_image_as_it_is(tiny_family, family):
     """Blocks after those that the concepts pass see the same queries and keys to the bit."""
-    model = load_backbone(tiny_family("flux-dev"), device="cpu")
+    model = load_backbone(tiny_family(family), device="cpu")
     text, latents = model.encode_text(["a dog"]), torch.randn(1, 4, 8, 8)
+    last = max(model.blocks).number
     given = model, latents, 500, text, [[[1]]]
-    alone = attention_maps(*given, cross_blocks=[0], self_block=3, with_affinity=True)
+    alone = attention_maps(*given, cross_blocks=[0], self_block=last, with_affinity=True)
     concepts = concepts_of(model, [Query("a dog", ((2, 5),))])
-    more = {"self_block": 3, "with_affinity": True, "concepts": concepts}
+    more = {"self_block": last, "with_affinity": True, "concepts": concepts}
     beside = attention_maps(*given, cross_blocks=[1], **more)
     assert torch.equal(alone[0].affinity, beside[0].affinity)
-    with pytest.raises(UserError, match="block 2: .* first 2 blocks"):
-        attention_maps(*given, cross_blocks=[2], **more)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("family", "block", "reason"),
+    [
+        ("flux-dev", 2, "here for the first 2 blocks"),
+        ("qwen-image", 0, "which this model does not have"),
+        ("flux2-klein", 0, "which this model does not have"),
+        ("z-image", 0, "which this model does not have"),
+    ],
+)
+def test_blocks_without_an_output_reading_say_so(tiny_family, family, block, reason):
+    model = load_backbone(tiny_family(family), device="cpu")
+    concepts = concepts_of(model, [Query("a dog", ((2, 5),))])
+    with pytest.raises(UserError, match=f"block {block}: .*{reason}") as error:
+        attention_maps(
+            model, drawn(model, 1), 500, model.encode_text(["a dog"]), [[[1]]],
+            cross_blocks=[block], self_block=0, concepts=concepts,
+        )  # fmt: skip
+    assert "\n" not in str(error.value)
 
 
 def test_the_reading_is_a_setting_of_the_extraction(tiny_family):
@@ -309,10 +392,10 @@ class Largest(TorchDispatchMode):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["sd3", "flux-dev", "qwen-image"])
+@pytest.mark.parametrize("name", ["sd3", "flux-dev", "qwen-image", "flux2-klein", "z-image"])
 def test_no_matrix_between_cells_is_formed(tiny_family, name):
     model = load_backbone(tiny_family(name), device="cpu")
-    latents, text = torch.randn(1, 4, 64, 64), model.encode_text(TEXTS[:1])
+    latents, text = drawn(model, 1, (32, 32)), model.encode_text(TEXTS[:1])
     with Largest() as largest:
         attention_maps(model, latents, 150, text, POSITIONS[:1], cross_blocks=[0, 1], self_block=1)
     assert 1000 < largest.count < 1024**2 / 2
@@ -323,8 +406,10 @@ def run_of_pipeline(backbone: Backbone, prompts: list[str], noise: torch.Tensor)
     pipeline = backbone.pipeline()
     pipeline.set_progress_bar_config(disable=True)
     name, more = type(backbone).__name__, {}
-    if name == "StableDiffusion3":
+    if name in ("StableDiffusion3", "Flux2Klein"):
         more["guidance_scale"] = 1.0
+    elif name == "ZImage":
+        more["guidance_scale"] = 0.0
     else:
         noise = pipeline._pack_latents(noise, len(noise), *noise.shape[1:])
         more["true_cfg_scale"] = 1.0
@@ -334,10 +419,14 @@ def run_of_pipeline(backbone: Backbone, prompts: list[str], noise: torch.Tensor)
         pipeline.prompt_template_encode_start_idx = backbone.dropped
     size = {"height": 64, "width": 96} if name != "QwenImage" else {"height": 128, "width": 192}
     done = pipeline(
-        prompts, num_inference_steps=1, latents=noise, output_type="latent", **size, **more
-    ).images
-    if name == "StableDiffusion3":
+        prompt=list(prompts), num_inference_steps=1, latents=noise, output_type="latent", **size, **more
+    ).images  # fmt: skip
+    if name in ("StableDiffusion3", "ZImage"):
         return done
+    if name == "Flux2Klein":
+        norm = backbone.vae.bn  # which the pipeline has undone
+        done = torch.nn.functional.pixel_unshuffle(done, 2)
+        return torch.nn.functional.batch_norm(done, norm.running_mean, norm.running_var, eps=1e-4)
     scale = {"Flux": 4, "QwenImage": 8}[name]
     shape = done.shape[0], 4, size["height"] // scale, size["width"] // scale
     return pipeline._unpack_latents(done, *size.values(), scale).reshape(shape)
@@ -346,7 +435,7 @@ def run_of_pipeline(backbone: Backbone, prompts: list[str], noise: torch.Tensor)
 @torch.no_grad()
 def test_a_pass_is_that_of_diffusers_pipeline(backbone):
     """Texts, packing, grids, masks, guidance and time: of two texts of unequal length."""
-    noise = torch.randn(2, 4, 16, 24, generator=torch.Generator().manual_seed(1))
+    noise = drawn(backbone, 2, (8, 12))
     velocity = backbone.denoise(noise, 1000, backbone.encode_text(TEXTS[:2]))
     expected = run_of_pipeline(backbone, TEXTS[:2], noise.clone())
     torch.testing.assert_close(noise - velocity, expected, rtol=1e-4, atol=1e-5)
@@ -354,7 +443,7 @@ def test_a_pass_is_that_of_diffusers_pipeline(backbone):
 
 def test_noise_is_a_straight_way_to_the_image(backbone):
     latents, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
-    t = torch.tensor([150, 515])
+    t = torch.tensor([150, 515])  # as the network is told, whatever a sampler's shift
     noisy = backbone.add_noise(latents, noise, t)
     for i, s in enumerate((0.15, 0.515)):
         torch.testing.assert_close(noisy[i], (1 - s) * latents[i] + s * noise[i])
@@ -376,6 +465,17 @@ def test_images_come_back_as_the_autoencoder_has_them(backbone):
         )
         expected = (sample - mean) / std
         plain = backbone.vae.decode(posterior.mean[:, :, None]).sample[:, :, 0]
+    elif type(backbone).__name__ == "Flux2Klein":  # a token is 2 x 2 cells, and normalised
+        norm = backbone.vae.bn
+        mean, std = (
+            x.view(1, 16, 1, 1) for x in (norm.running_mean, (norm.running_var + 1e-4).sqrt())
+        )
+        expected = (sample - mean) / std
+        found = backbone.vae.encode(pixels).latent_dist
+        for mine, cells in ((posterior.mean, found.mean), (posterior.std, found.std)):
+            quarters = [cells[:, c, i::2, j::2] for c in range(4) for i in (0, 1) for j in (0, 1)]
+            torch.testing.assert_close(mine, torch.stack(quarters, 1))
+        plain = backbone.vae.decode(found.mean).sample
     else:
         expected = (sample - 0.1) * 4.0
         plain = backbone.vae.decode(posterior.mean).sample
@@ -407,6 +507,38 @@ def test_token_positions_of_qwen_are_after_the_template(tiny_family):
     assert text.more["mask"].sum(1).tolist() == [30 + 13, 1 + 13]
     with pytest.raises(TooLong, match="'z' is past"):
         model.token_positions(Query("q" * 1024 + "z", ((1024, 1025),)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("family", "ending"), [("flux2-klein", 17), ("z-image", 0)])
+def test_token_positions_of_qwen3_are_in_its_chat(tiny_family, family, ending):
+    """<start> 'user', 4 bytes, a line | then as Qwen-Image's: 14, and 20 to 28 | <end> and a line, <start>,
+    'assistant', 9 bytes, a line; without a thought '<think>', 6 as 'in' is one, and '</think>', 7, each
+    with two lines."""
+    model = load_backbone(tiny_family(family), device="cpu")
+    assert model.token_positions(QUERY) == [[6 + 14], list(range(6 + 20, 6 + 29))]
+    ids = model.tokenizer(model.asked(QUERY.text)).input_ids
+    assert len(ids) == 6 + 30 + 13 + ending
+    with pytest.raises(TooLong, match="'z' is past the text encoder's window of 512"):
+        model.token_positions(Query("q" * 506 + "z", ((506, 507),)))
+    assert model.token_positions(Query("q" * 505 + "z", ((505, 506),))) == [[511]]
+
+
+@torch.no_grad()
+def test_a_pass_of_z_image_is_the_same_beside_a_longer_text(tiny_family):
+    """The text of 'a dog' is filled up to 32 tokens, beside others' to 64."""
+    model = load_backbone(tiny_family("z-image"), device="cpu")
+    both, latents = model.encode_text(TEXTS[:2]), drawn(model, 1, (5, 7))
+    alone = model.encode_text(TEXTS[1:2])
+    assert (both.hidden.shape[1], alone.hidden.shape[1]) == (64, 32)
+    blocks = {"cross_blocks": [0, 2], "self_block": 1}
+    one, other = (
+        attention_maps(model, latents, 150, text, [[[8], [9, 10]]], **blocks)[0]
+        for text in (alone, both[[1]])
+    )
+    torch.testing.assert_close(one.cross, other.cross)
+    torch.testing.assert_close(one.selfcross, other.selfcross)
+    assert one.cross.shape == (2, 5, 7)
 
 
 def test_token_positions_of_stable_diffusion_3_are_clip_s(tiny_family):

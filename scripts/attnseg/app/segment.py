@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--query", help="with --personal, as in 'the <new1> mug filled with cola'")
     parser.add_argument(
         "--model",
-        help="folder or hub id of a text-to-image model: Stable Diffusion, SDXL, PixArt, Sana (with "
-        "--personal, by default the one it is for)",
+        help="folder or hub id of a text-to-image model: Stable Diffusion, SDXL, PixArt, Sana, FLUX, "
+        "Qwen-Image, Z-Image (with --personal, by default the one it is for)",
     )
     flags.add(parser, "--revision --model-file --device")
     flags.add(parser, "--output", help="mask (.png) of one photo, or folder for many")

@@ -24,7 +24,9 @@ FAMILIES = {
     "SanaPipeline": ("sana", "Sana"),
     "StableDiffusion3Pipeline": ("stable_diffusion_3", "StableDiffusion3"),
     "FluxPipeline": ("flux", "Flux"),
+    "Flux2KleinPipeline": ("flux2", "Flux2Klein"),
     "QwenImagePipeline": ("qwen_image", "QwenImage"),
+    "ZImagePipeline": ("z_image", "ZImage"),
 }
 
 

@@ -73,6 +73,7 @@ class Denoiser(ABC):
     """A denoising network whose attention can be recorded."""
 
     image_first = False  # whether joint attention has the image's tokens before the text's
+    filled_to = 1  # and then fills them up to a multiple of this
 
     @property
     def output_blocks(self) -> int:
@@ -120,11 +121,15 @@ class Denoiser(ABC):
         """The condition of concepts, [count, D]: the time, and zeros for the pooled text."""
         raise NotImplementedError
 
-    def around(self, block: Block, length: int) -> tuple[int, int]:
-        """How many of a text's `length` tokens are before and after the image's in a block."""
+    def around(self, block: Block, others: int) -> tuple[int, int]:
+        """How many of the `others`, tokens that are not the image's, are before and after it in a block."""
         if block.role != "joint":
             return 0, 0
-        return (0, length) if self.image_first else (length, 0)
+        return (0, others) if self.image_first else (others, 0)
+
+    def first_word(self, cells: int) -> int:
+        """The place of the text's first token in joint attention, of an image with `cells` tokens."""
+        return -(-cells // self.filled_to) * self.filled_to if self.image_first else 0
 
     def select(self, cross: Sequence[int] | None, self_block: int | None = None) -> list[Block]:
         """The cross-attentions of the blocks `cross`, or of all, then `self_block`'s self-attention.

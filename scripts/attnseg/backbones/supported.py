@@ -9,6 +9,8 @@ Read = Callable[[str], Mapping[str, Any]]  # the configuration of a component, {
 
 # pipelines whose models look like a supported family's, and why they are not
 REFUSED = {
+    "Flux2KleinKVPipeline": "it is made to edit images that it is given",
+    "Flux2Pipeline": "its text encoder is Mistral's; give a FLUX.2 klein",
     "FluxControlPipeline": "its transformer also takes an image",
     "FluxFillPipeline": "its transformer also takes a mask",
     "FluxKontextPipeline": "it edits an image that it is given",
@@ -24,6 +26,7 @@ REFUSED = {
     "StableDiffusionXLImg2ImgPipeline": "a refiner; give its base",
     "StableDiffusionXLInpaintPipeline": "its U-Net also takes a mask",
     "StableDiffusionXLInstructPix2PixPipeline": "its U-Net also takes an image",
+    "ZImageOmniPipeline": "it also takes images",
 }
 
 
@@ -90,13 +93,20 @@ def qwen_image(read: Read) -> str | None:
     return transformer(read, 4)
 
 
+def z_image(read: Read) -> str | None:
+    omni = read("transformer").get("siglip_feat_dim") is not None
+    return "its transformer also takes images" if omni else transformer(read, 1)
+
+
 CHECKS = {
+    "Flux2KleinPipeline": flux,
     "FluxPipeline": flux,
     "QwenImagePipeline": qwen_image,
     "SanaPipeline": sana,
     "StableDiffusion3Pipeline": stable_diffusion_3,
     "StableDiffusionPipeline": stable_diffusion,
     "StableDiffusionXLPipeline": sdxl,
+    "ZImagePipeline": z_image,
 }
 
 

@@ -39,8 +39,8 @@ def token_positions(
         TooLong: if a class does not fit the window.
         UserError: if a class has no tokens.
     """
-    room = (window or tokenizer.model_max_length) - 1
-    return checked(query, places(tokenizer, query.text, query.spans), room)
+    found = places(tokenizer, query.text, query.spans)
+    return checked(query, found, window or tokenizer.model_max_length, ending=1)
 
 
 def places(
@@ -54,15 +54,18 @@ def places(
     ]
 
 
-def checked(query: Query, positions: list[list[int]], room: int) -> list[list[int]]:
-    """`positions` as they are, if every class has some and all are below `room`."""
+def checked(
+    query: Query, positions: list[list[int]], window: int, ending: int = 0
+) -> list[list[int]]:
+    """`positions` as they are, if every class has some and all fit the text encoder's window, of whose
+    tokens the last `ending` are its own."""
     for (start, end), found in zip(query.spans, positions, strict=True):
         phrase = query.text[start:end]
         if not found:
             raise UserError(f"the tokenizer has no token for {phrase!r}: use another word for it")
-        if found[-1] >= room:
+        if found[-1] >= window - ending:
             raise TooLong(
-                f"{phrase!r} is past the text encoder's window of {room + 1} tokens in a query of "
+                f"{phrase!r} is past the text encoder's window of {window} tokens in a query of "
                 f"{len(query.spans)} classes: use a shorter name"
             )
     return positions

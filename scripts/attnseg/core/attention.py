@@ -83,7 +83,7 @@ def joint_map(
     query: torch.Tensor,
     key: torch.Tensor,
     weights: torch.Tensor,
-    around: tuple[int, int],
+    first: int,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attention per class of an image's tokens in joint attention (Seg4Diff): [B, N, K] float32.
@@ -91,12 +91,13 @@ def joint_map(
     The softmax over all keys, the image's as well, averaged over heads and over the tokens of each
     class.
 
-    `query`: [B, heads, N, d] of the image; `key`: [B, heads, L + N, d]; `weights`: [B, L, K];
-    `around`: the numbers of text tokens before and after the image's, (L, 0) or (0, L).
+    `query`: [B, heads, N, d] of the image; `key`: [B, heads, M, d] of image, text and any fillers;
+    `weights`: [B, L, K]; `first`: the place of the text's first token among the M.
     """
-    cells = query.shape[2]
-    values = F.pad(weights, (0, 0, 0, cells) if around[0] else (0, 0, cells, 0))
-    return attended(query, key, values, mask)
+    rest = (
+        key.shape[2] - first - weights.shape[1]
+    )  # negative where padding of the text was left out
+    return attended(query, key, F.pad(weights, (0, 0, first, rest)), mask)
 
 
 def propagate(
@@ -113,8 +114,9 @@ def propagate(
     nearly flat maps from being lost in half precision. In joint attention Self is the mean over heads
     of the image's part of the softmax over all keys, each row then divided by its sum.
 
-    `query`: [B, heads, N, d]; `key`: the same, in joint attention [B, heads, L + N, d]; `maps`:
-    [B, N, K] float32; `around`, `mask`: see `joint_map`. Returns [B, N, K] float32.
+    `query`: [B, heads, N, d]; `key`: the same, in joint attention of all tokens; `maps`: [B, N, K]
+    float32; `around`: the numbers of tokens before and after the image's; `mask`: see `joint_map`.
+    Returns [B, N, K] float32.
     """
     margin = (0, 0, *around)
     share = (

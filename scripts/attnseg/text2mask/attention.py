@@ -138,8 +138,8 @@ def attention_maps(
     text = text_embeddings if isinstance(text_embeddings, Text) else Text(text_embeddings)
     chosen = model.select(cross_blocks, self_block)
     last = None if self_block is None else chosen.pop()
-    length = text.hidden.shape[1]
-    weights = token_weights(token_positions, length).to(model.device)
+    latent = (noisy_latents.shape[-2], noisy_latents.shape[-1])
+    weights = token_weights(token_positions, text.hidden.shape[1]).to(model.device)
 
     watched, stream, passed = [*chosen, *([] if last is None else [last])], None, 0
     if concepts is not None:
@@ -149,7 +149,9 @@ def attention_maps(
 
     def keep(block: Block, seen: Seen) -> tuple[torch.Tensor | None, Seen | None]:
         """A block's class maps [B, N, K], and what propagates them."""
-        maps, (before, after) = None, model.around(block, length)
+        halved = 2 ** model.blocks[block].halvings
+        cells = -(-latent[0] // halved) * -(-latent[1] // halved)
+        maps, (before, after) = None, model.around(block, seen.query.shape[2] - cells)
         if stream is not None and block.number < passed:
             heat = stream.heat(block.number, seen, (before, after))
             maps = heat if block in chosen else None
@@ -157,7 +159,7 @@ def attention_maps(
             image = seen.query[:, :, before : seen.query.shape[2] - after]
             seen = Seen(image.float(), seen.key.float(), seen.mask)
             if block in chosen and stream is None:
-                maps = joint_map(seen.query, seen.key, weights, (before, after), seen.mask)
+                maps = joint_map(seen.query, seen.key, weights, model.first_word(cells), seen.mask)
         elif block in chosen:
             maps = cross_map(seen.query, seen.key, weights, seen.mask)
         return maps, seen if block == last else None
@@ -165,11 +167,12 @@ def attention_maps(
     with model.record(watched, values=stream is not None, keep=keep) as found:
         model.denoise(noisy_latents, timesteps, text)
     self_ = None if last is None else found[last][1]
-    latent = (noisy_latents.shape[-2], noisy_latents.shape[-1])
     grid = None if self_ is None else grid_of(self_.query.shape[2], *latent)
     blocks_maps = on_one_grid([found[block][0] for block in chosen], latent, grid)
     maps = blocks_maps.mean(0)
-    around = (0, 0) if last is None else model.around(last, length)
+    around = (0, 0)
+    if last is not None and self_ is not None:
+        around = model.around(last, self_.key.shape[2] - self_.query.shape[2])
     results = []
     for i, classes in enumerate(token_positions):
         crosses = maps[i, : len(classes)]
