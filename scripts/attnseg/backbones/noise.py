@@ -43,8 +43,9 @@ class DDPMNoise:
 class FlowNoise:
     """Flow matching: (1 - s) latents + s noise at s = timestep / 1000; the target is its derivative.
 
-    The timestep is that which the network sees, after any shift by the resolution: shifts say which
-    timesteps a sampler visits, and are none of the noise's.
+    The timestep is that which the network sees, after any shift. A shift, by the resolution or constant,
+    only chooses the timesteps that a sampler visits: the codes of Seg4Diff and ConceptAttention, too,
+    look one up in a shifted schedule, and then mix by what they tell the network.
     """
 
     def add_noise(
