@@ -15,7 +15,7 @@ from attnseg.results.chosen import with_several_classes
 from attnseg.results.pictures import attention_figure
 from attnseg.settings import ExtractionJob, Figure2
 from attnseg.settings.cli import given_settings
-from attnseg.text2mask.extract import Options, Sample
+from attnseg.text2mask.extract import Sample, options_of
 from attnseg.text2mask.stages import stages_of
 
 
@@ -29,10 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=Figure2().count, help="photos")
     args = parser.parse_args(argv)
     dataset = args.dataset
-    options = Options(
-        **given_settings(args, ExtractionJob).but(cbp=True).dump(),
-        vocabulary=args.vocabulary or dataset,
-    )
+    settings = given_settings(args, ExtractionJob).but(cbp=True)
     labelled = [
         {"id": i, "classes": dataset.labels(args.root, i, args.labels, args.split)}
         for i in dataset.read_split(args.root, args.split)
@@ -42,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{args.root}: no photo of split {args.split} has a class")
     device = claim_device(args.device)
     backbone = load_backbone(args.model, args.revision, device, file=args.model_file)
-    backbone.select(options.cross_blocks, options.self_block)
+    options = options_of(backbone, settings, vocabulary=args.vocabulary or dataset)
     rows = []
     for item, _ in items:
         photo = dataset.read_photo(args.root, item["id"], args.split)

@@ -13,7 +13,7 @@ from attnseg.io.gpu import claim_device
 from attnseg.io.shards import members
 from attnseg.settings import PROFILES, ExtractionJob
 from attnseg.settings.cli import given_settings
-from attnseg.text2mask.extract import Options
+from attnseg.text2mask.extract import options_of
 from attnseg.text2mask.shard import extract_shard
 
 
@@ -28,21 +28,22 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     settings = given_settings(args, ExtractionJob)
     dataset, profile = args.dataset, PROFILES[settings.profile]
-    options = Options(
-        **settings.dump(),
-        vocabulary=args.vocabulary or dataset,
-        box_threshold=dataset.official_box_threshold if profile.box_mask else None,
-    )
     ids = dataset.read_split(args.root, args.split)
     if args.images is not None and len(ids) != args.images:
         raise UserError(
             f"{args.root}: split {args.split} lists {len(ids)} images, the configuration says "
             f"{args.images}: correct datasets.{dataset.name}.splits.{args.split}.images"
         )
-    ids = members(ids, args.shard, options.shard_size)
+    ids = members(ids, args.shard, settings.shard_size)
     source = args.labels or ("mask" if profile.labels_from_masks else dataset.label_sources[0])
     device = claim_device(args.device)
     backbone = load_backbone(args.model, args.revision, device, file=args.model_file)
+    options = options_of(
+        backbone,
+        settings,
+        vocabulary=args.vocabulary or dataset,
+        box_threshold=dataset.official_box_threshold if profile.box_mask else None,
+    )
     extract_shard(args.output, backbone, dataset, args.root, args.split, source, ids, options)
     return 0
 

@@ -220,11 +220,13 @@ def subject_training_job(config: Mapping) -> SubjectTrainingJob:
 
 
 def subject_segmentation_job(config: Mapping) -> SubjectSegmentationJob:
-    """Settings of personalised segmentation; blocks that are not set are the model's."""
+    """Settings of personalised segmentation; blocks that are not set are the model's, or else the paper's."""
     settings = dict(config["personalised"]["segmentation"]) | {"seed": config["seed"]}
     for key in ("cross_blocks", "self_block"):
         if settings[key] is None:
             settings[key] = config["model"][key]
+        if settings[key] == "usual":
+            del settings[key]
     return read_settings(SubjectSegmentationJob, settings, "personalised.segmentation")
 
 

@@ -12,7 +12,15 @@ from attnseg.backbones import load_backbone
 from attnseg.datasets import load
 from attnseg.errors import UserError
 from attnseg.io.shards import members, problem_with, read_shards, write_shard
-from attnseg.text2mask.extract import Options, Sample, extract, queries_of, sample_noise
+from attnseg.settings import ExtractionJob
+from attnseg.text2mask.extract import (
+    Options,
+    Sample,
+    extract,
+    options_of,
+    queries_of,
+    sample_noise,
+)
 from attnseg.text2mask.stages import stages_of
 
 OPTIONS = Options(noises=2, resize="none")
@@ -223,3 +231,17 @@ def test_figure_2_shows_classes_of_several_sentences(backbone):
     assert {name: maps.shape for name, maps in stages.maps.items()} == dict.fromkeys(
         ("Cross", "CBP", "SelfCross"), (2, 64, 64)
     )
+
+
+def test_what_a_job_is_not_told_is_the_paper_s_or_suits_another_family(backbone, tiny_family):
+    """And nothing of the identity is new for Stable Diffusion."""
+    own = {"cross_blocks": [0, 1], "timestep": 3}
+    assert options_of(backbone, ExtractionJob()).identity() == Options().identity()
+    assert options_of(backbone, ExtractionJob(**own)).identity() == Options(**own).identity()
+    other = load_backbone(tiny_family("sd3"), device="cpu")
+    usual = {"cross_blocks": [1], "self_block": 1, "timestep": 515, "resize": "native"}
+    assert options_of(other, ExtractionJob()).identity() == Options(**usual).identity()
+    told = {"cross_blocks": [0, 2], "self_block": None, "timestep": 150, "resize": "official"}
+    assert options_of(other, ExtractionJob(**told)).identity() == Options(**told).identity()
+    with pytest.raises(UserError, match="this model has blocks 0 to 2"):
+        options_of(other, ExtractionJob(cross_blocks=[4]))

@@ -348,18 +348,12 @@ def test_concepts_leave_the_image_as_it_is(tiny_family, family):
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("family", "block", "reason"),
-    [
-        ("flux-dev", 2, "here for the first 2 blocks"),
-        ("qwen-image", 0, "which this model does not have"),
-        ("flux2-klein", 0, "which this model does not have"),
-        ("z-image", 0, "which this model does not have"),
-    ],
+    ("family", "block"), [("flux-dev", 2), ("qwen-image", 0), ("flux2-klein", 0), ("z-image", 0)]
 )
-def test_blocks_without_an_output_reading_say_so(tiny_family, family, block, reason):
+def test_blocks_without_an_output_reading_say_so(tiny_family, family, block):
     model = load_backbone(tiny_family(family), device="cpu")
     concepts = concepts_of(model, [Query("a dog", ((2, 5),))])
-    with pytest.raises(UserError, match=f"block {block}: .*{reason}") as error:
+    with pytest.raises(UserError, match="extraction.reading") as error:
         attention_maps(
             model, drawn(model, 1), 500, model.encode_text(["a dog"]), [[[1]]],
             cross_blocks=[block], self_block=0, concepts=concepts,

@@ -26,7 +26,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 def test_the_identity_is_the_version_and_what_differs_from_the_defaults():
     assert ExtractionJob().identity() == {"version": 1}
-    told = ExtractionJob(noises=1, query={"synonyms": False}, cross_blocks=[4, 5, 6, 7, 8])
+    told = ExtractionJob(noises=1, query={"synonyms": False}, cross_blocks="usual")
     assert told.identity() == {"version": 1, "noises": 1, "query": {"synonyms": False}}
 
 
@@ -138,6 +138,6 @@ def test_the_help_of_a_program_has_every_key_with_its_default():
     parser = argparse.ArgumentParser()
     add_settings(parser, ExtractionJob)
     text = parser.format_help()
-    assert "query.background_words" in text and "default 150" in text
+    assert "query.background_words" in text and 'default "usual"' in text
     for field in ExtractionJob.model_fields:
         assert f"  {field}" in text

@@ -167,25 +167,26 @@ def test_a_family_is_a_file_that_the_configuration_names(world, tmp_path, run_ow
 
 
 @pytest.mark.parametrize(
-    ("family", "cross_blocks", "self_block"), [("sdxl", [1, 2, 8], 9), ("sana", [0, 1], None)]
-)
+    ("family", "set", "used"),
+    [
+        ("sdxl", {}, {"cross_blocks": [1, 2, 3, 4, 5, 6, 7, 8], "self_block": 9, "timestep": 100}),
+        ("sana", {"cross_blocks": [0, 1], "self_block": None}, {"cross_blocks": [0, 1], "self_block": None}),
+    ],
+)  # fmt: skip
 def test_a_family_of_the_package_goes_from_photos_to_a_metric(
-    world, tiny_family, tmp_path, run_own, job_logs, family, cross_blocks, self_block
+    world, tiny_family, tmp_path, run_own, job_logs, family, set, used
 ):
     folder = tiny_family(family)
-    world["model"] = {
-        "path": str(folder),
-        "revision": None,
-        "cross_blocks": cross_blocks,
-        "self_block": self_block,
-    }
+    world["model"] = {"path": str(folder), "revision": None, **set}
     done = run_own(world, METRICS.format("none"))
     assert done.returncode == 0, done.stderr + job_logs()
     metrics = json.loads((tmp_path / METRICS.format("none")).read_text())
     assert metrics["miou"] == pytest.approx(miou_by_hand(tmp_path))
     (shard,) = (tmp_path / "work/attention/colours/all/base").glob("shard-*.json")
-    hashes = json.loads(shard.read_text())["parameters"]["model"]
-    assert set(hashes) == {str(f.relative_to(folder)) for f in folder.rglob("*.safetensors")}
+    parameters = json.loads(shard.read_text())["parameters"]
+    assert parameters | used == parameters  # the model's own, where the configuration sets none
+    weights = [str(file.relative_to(folder)) for file in folder.rglob("*.safetensors")]
+    assert sorted(parameters["model"]) == sorted(weights)
 
 
 @pytest.mark.parametrize(

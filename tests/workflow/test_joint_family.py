@@ -22,16 +22,14 @@ def test_stable_diffusion_3_makes_masks(tiny_family, tmp_path, run_own, job_logs
     world = {
         "device": "cpu",
         "resources": {"gpu_per_job": 0},
-        "model": {
-            "path": str(tiny_family("sd3")), "revision": None, "cross_blocks": [1], "self_block": 1,
-        },
+        "model": {"path": str(tiny_family("sd3")), "revision": None},
         "datasets": {
             "things": {
                 "source": "folder", "root": "things", "classes": ["dog", "cat"], "labels": "mask",
                 "splits": {"all": {"images": 2}},
             }
         },
-        "extraction": {"noises": 1, "resize": "native", "timestep": 515},
+        "extraction": {"noises": 1},
     }  # fmt: skip
     done = run_own(world, target)
     assert done.returncode == 0, done.stderr + job_logs()
@@ -39,6 +37,8 @@ def test_stable_diffusion_3_makes_masks(tiny_family, tmp_path, run_own, job_logs
     (shard,) = (tmp_path / "work/attention/things/all/base").glob("shard-*.json")
     manifest = json.loads(shard.read_text())
     assert [item["grid"] for item in manifest["items"]] == [[8, 6]] * 2
+    usual = {"cross_blocks": [1], "self_block": 1, "timestep": 515, "resize": "native"}
+    assert manifest["parameters"] | usual == manifest["parameters"]
     assert {"transformer", "text_encoder_3"} <= {
         name.split("/")[0] for name in manifest["parameters"]["model"]
     }

@@ -65,14 +65,11 @@ class Stream:
         self, model: Denoiser, concepts: Concepts, timestep: torch.Tensor | int, count: int
     ):
         """`count`: of the blocks, from the first on, that the concepts pass."""
-        if count > (some := model.output_blocks):
-            where = (
-                f"here for the first {some} blocks" if some else "which this model does not have"
-            )
+        if count > model.output_blocks:
             raise UserError(
                 f"block {count - 1}: the reading `output` is for FLUX.1's double blocks and Stable "
-                f"Diffusion 3, {where}; choose {'among them' if some else 'another model'}, or write "
-                "attention in extraction.reading"
+                f"Diffusion 3, here for the first {model.output_blocks} blocks; choose among them, or "
+                "write attention in extraction.reading"
             )
         assert isinstance(model, TransformerNetwork)  # where there are such blocks
         network = model.transformer

@@ -15,6 +15,7 @@ from attnseg.settings.base import (
     Settings,
     Share,
     Timestep,
+    Usual,
     key,
     overrides_of,
     part,
@@ -56,13 +57,14 @@ class Model(Settings):
         "A Python file that exports the model's family, `BACKBONE`; null for one of this package, which "
         "the model's index names.",
     )
-    cross_blocks: Blocks = key(
-        BLOCKS,
-        "Transformer blocks whose cross-attention is averaged, numbered in forward order.",
+    cross_blocks: Blocks | Usual = key(
+        "usual",
+        "Transformer blocks whose cross-attention is averaged, numbered in forward order. `usual`, here and "
+        "below: the paper's of Stable Diffusion 1.x and 2.x, else those that `attnseg describe` prints.",
         papers="Text2Mask: 4 to 8",
     )
-    self_block: Natural | None = key(
-        11,
+    self_block: Natural | Usual | None = key(
+        "usual",
         "The transformer block whose self-attention propagates it; null for a model without, such as "
         "Sana: nothing does.",
         papers="Text2Mask: 11",
@@ -96,8 +98,8 @@ class Query(Settings):
 class Extraction(Settings):
     """The extraction of attention maps from real images."""
 
-    timestep: Timestep = key(
-        150, "The timestep t of 1000 at which noise is added.", papers="Text2Mask: 150"
+    timestep: Timestep | Usual = key(
+        "usual", "The timestep t of 1000 at which noise is added.", papers="Text2Mask: 150"
     )
     iterations: Natural = key(
         2,
@@ -109,8 +111,8 @@ class Extraction(Settings):
         "Number of noises over which maps are averaged.",
         papers="Text2Mask: 10 on VOC, 1 on COCO and in ablations",
     )
-    resize: Resize = key(
-        "official",
+    resize: Resize | Usual = key(
+        "usual",
         "The size of the model's input: official (the official code's, long side 704 to 1024), native "
         "(the model's training size) or none (the photo's size).",
         papers='Text2Mask: "to meet the model requirements"; its code: official',
@@ -135,8 +137,8 @@ class ExtractionJob(Extraction):
         "paper",
         "The method as in the paper, or as in the official code.",
     )
-    cross_blocks: Blocks = same_as(Model, "cross_blocks")
-    self_block: Natural | None = same_as(Model, "self_block")
+    cross_blocks: Blocks | Usual = same_as(Model, "cross_blocks")
+    self_block: Natural | Usual | None = same_as(Model, "self_block")
     seed: Natural = key(
         0, "Seed of the run. Each sample's own seed is a hash of it and the sample's name."
     )

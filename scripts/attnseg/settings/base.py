@@ -31,6 +31,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Timestep = Annotated[int, Field(ge=0, le=999)]
 Blocks = Annotated[list[Natural], Field(min_length=1)]
+Usual = Literal["usual"]
 Scales = Annotated[list[Positive], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^\w+$")]
 Folder = Annotated[str, Field(pattern=r"^[^{}]+$")]  # braces would be wildcards of Snakemake
@@ -244,7 +245,7 @@ def explain(error: ValidationError, cls: type[Settings], values: object) -> tupl
     keys: Keys = ()
     at: Any = values
     for name in first["loc"]:  # the rest, where there is one, names an option of a union
-        inside = name in at if isinstance(at, Mapping) else isinstance(at, list)
+        inside = name in at if isinstance(at, Mapping) else isinstance(name, int)
         if not inside:
             break
         keys, at = (*keys, name), at[name]

@@ -9,6 +9,7 @@ import torch
 
 from attnseg.backbones.concepts import concepts_of
 from attnseg.backbones.interface import Backbone, Text
+from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.backbones.text import Query, TooLong
 from attnseg.core.clusters import cbp_scores
 from attnseg.core.geometry import (
@@ -24,6 +25,8 @@ from attnseg.core.seeds import generator_of
 from attnseg.errors import UserError
 from attnseg.io.batches import Batches
 from attnseg.settings import ExtractionJob
+from attnseg.settings.attention import BLOCKS, Resize
+from attnseg.settings.base import Blocks, Natural, Timestep, key
 from attnseg.text2mask.attention import Record, attention_maps
 from attnseg.text2mask.queries import USUAL, text_query
 
@@ -32,8 +35,15 @@ Edit = Callable[[torch.Tensor, Query], torch.Tensor]  # a query's hidden states 
 
 
 class Options(ExtractionJob):
-    """Settings of the extraction, and those that depend on the data set."""
+    """Settings of the extraction for a model, and those that depend on the data set.
 
+    The defaults are Text2Mask's, of Stable Diffusion 1.x and 2.x.
+    """
+
+    cross_blocks: Blocks = key(BLOCKS, "As of Model.")
+    self_block: Natural | None = key(11, "As of Model.")
+    timestep: Timestep = key(150, "As of Extraction.")
+    resize: Resize = key("official", "As of Extraction.")
     vocabulary: Any = USUAL  # a Dataset: its synonyms and background words are used
     box_threshold: float | None = None  # only in the official profile
 
@@ -88,14 +98,35 @@ def options_for(
     Raises:
         UserError: if the model lacks a block.
     """
-    usual = backbone.default_blocks
-    given: dict[str, Any] = {
-        "cross_blocks": list(cross_blocks or usual[0]),
-        "self_block": usual[1] if self_block is None else self_block,
+    if cross_blocks:
+        others["cross_blocks"] = list(cross_blocks)
+    if self_block is not None:
+        others["self_block"] = self_block
+    options = Options(**usual_of(backbone) | others)
+    backbone.select(options.cross_blocks, options.self_block)
+    return options
+
+
+def usual_of(backbone: Backbone) -> dict[str, Any]:
+    """The options that suit the model."""
+    cross_blocks, self_block = backbone.default_blocks
+    return {
+        "cross_blocks": list(cross_blocks),
+        "self_block": self_block,
         "timestep": backbone.default_timestep,
         "resize": backbone.default_resize,
     }
-    options = Options(**given | others)
+
+
+def options_of(backbone: Backbone, job: ExtractionJob, **others: Any) -> Options:
+    """Options of a job: what is `usual` is the paper's of Stable Diffusion 1.x and 2.x, else the model's.
+
+    Raises:
+        UserError: if the model lacks a block.
+    """
+    told = {name: value for name, value in job.dump().items() if value != "usual"}
+    usual = {} if isinstance(backbone, StableDiffusion) else usual_of(backbone)
+    options = Options(**usual | told | others)
     backbone.select(options.cross_blocks, options.self_block)
     return options
 
