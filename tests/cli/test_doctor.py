@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub.errors import GatedRepoError
 from PIL import Image
+
+from attnseg.app import doctor
+from attnseg.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = REPOSITORY / "scripts" / "tools"
@@ -117,6 +121,30 @@ def test_doctor_names_a_component_that_the_model_lacks(config, tiny_sd, tmp_path
     path = config(model={"path": str(tmp_path / "model"), "revision": None})
     verdict, text = lines_of(run("doctor", "--configfile", path, "--offline"))["model"]
     assert verdict == "todo" and "no tokenizer/" in text
+
+
+def test_doctor_asks_the_hub_for_a_model_that_is_to_be_downloaded(tmp_path, monkeypatch):
+    """Its answer is said, or that there is none."""
+    settings = {
+        "model": {"path": "some/model", "revision": "133a221b", "file": None},
+        "paths": {"resources": str(tmp_path)},
+    }
+
+    def gated(*_):
+        raise GatedRepoError.__new__(GatedRepoError)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", gated)
+    monkeypatch.setattr(doctor, "_answers", lambda host: "huggingface.co" in host)
+    verdict, text = doctor.model(settings, offline=True)
+    assert verdict == "note" and "some/model is not here yet" in text
+    assert "could not be asked whether a licence" in text
+    with pytest.raises(UserError, match="hf auth login") as error:  # which `main` prints as a todo
+        doctor.model(settings, offline=False)
+    assert "https://huggingface.co/some/model" in str(error.value)
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", lambda *_: None)
+    assert "asked" not in doctor.model(settings, offline=False)[1]
+    monkeypatch.setattr(doctor, "_answers", lambda host: False)
+    assert "could not be asked" in doctor.model(settings, offline=False)[1]
 
 
 def test_a_wrong_configuration_is_one_line(config):

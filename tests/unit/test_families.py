@@ -6,14 +6,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from huggingface_hub.errors import GatedRepoError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from attnseg.attn2mask.generate import ddpm_scheduler, generate
 from attnseg.attn2mask.invert import ddim_schedulers
 from attnseg.attn2mask.prompt_sets import Prompt
 from attnseg.backbones import load_backbone
+from attnseg.backbones.model_files import check_access
 from attnseg.backbones.text import Query, TooLong
-from attnseg.errors import UserError
+from attnseg.errors import TemporaryError, UserError
 from attnseg.settings import Generation
 from attnseg.text2mask.attention import attention_maps
 from attnseg.text2mask.extract import options_for
@@ -331,13 +332,38 @@ def test_what_is_not_supported_is_refused_before_its_weights_are_fetched(
     assert fetched and not any("safetensors" in pattern for pattern in fetched)
 
 
-def test_a_gated_model_says_what_to_do(monkeypatch):
-    def fetch(*_, **__):
-        raise GatedRepoError.__new__(GatedRepoError)  # without the hub's answer
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (
+            GatedRepoError,
+            "licence must be accepted, on https://huggingface.co/some/model; .*HF_TOKEN",
+        ),
+        (RepositoryNotFoundError, "the hub has no such model, .* correct model.path .*HF_TOKEN"),
+    ],
+)
+def test_a_model_that_the_hub_refuses_is_one_line_that_says_what_to_do(monkeypatch, refused, said):
+    """When it is loaded, and when `attnseg doctor` asks."""
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    with pytest.raises(
-        UserError, match="licence must be accepted, on https://huggingface.co/some/model"
-    ) as e:
-        load_backbone("some/model", "133a221b", device="cpu")
-    assert "HF_TOKEN" in str(e.value) and "\n" not in str(e.value)
+    def ask(*_, **__):
+        raise refused.__new__(refused)  # without the hub's answer
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", ask)
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", ask)
+    for asked in (
+        lambda: load_backbone("some/model", "133a221b", device="cpu"),
+        lambda: check_access("some/model"),
+    ):
+        with pytest.raises(UserError, match=said) as error:
+            asked()
+        assert "\n" not in str(error.value) and not isinstance(error.value, TemporaryError)
+
+
+def test_a_hub_that_does_not_answer_refuses_nothing(monkeypatch):
+    def ask(*_, **__):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", ask)
+    assert check_access("some/model") is False
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", lambda *_: None)
+    assert check_access("some/model") is True

@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
         "GPU": gpus,
         "SLURM": slurm,
         "network": network,
-        "model": model,
+        "model": lambda config: model(config, args.offline),
         "data": datasets,
         "cost": lambda config: cost(config, args.configfile),
     }
@@ -284,8 +284,9 @@ def _answers(host: str) -> bool:
     return True
 
 
-def model(config: dict) -> Line:
-    from attnseg.backbones.model_files import all_weights, check_model
+def model(config: dict, offline: bool) -> Line:
+    """Its files or, where they are yet to be downloaded, whether the hub gives them."""
+    from attnseg.backbones.model_files import all_weights, check_access, check_model
 
     path, revision = config["model"]["path"], config["model"]["revision"]
     fetched = Path(config["paths"]["resources"]) / "models" / path.replace("/", "--")
@@ -293,9 +294,15 @@ def model(config: dict) -> Line:
     if not folder.is_dir():
         if revision is None:
             return TODO, f"no folder {folder}; set model.path"
+        asked = not offline and _answers(HOSTS[0]) and check_access(path)
         return NOTE, (
-            f"{path} is not here yet; the rule fetch_models downloads it (about 5 GB), "
+            f"{path} is not here yet; the rule fetch_models downloads it (Stable Diffusion: about 5 GB), "
             "or set model.path to a local folder and model.revision to null"
+            + (
+                ""
+                if asked
+                else "; the hub could not be asked whether a licence must be accepted first"
+            )
         )
     if config["model"]["file"] is not None:
         return OK, f"{folder}, of the family in {config['model']['file']}"

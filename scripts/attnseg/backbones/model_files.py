@@ -39,7 +39,6 @@ def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
     precision unless there are no others.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError
 
     def download(patterns: list[str], ignored: list[str] = HUB_IGNORED) -> Path:
         try:
@@ -52,12 +51,9 @@ def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
                     ignore_patterns=ignored,
                 )
             )
-        except GatedRepoError:
-            raise UserError(
-                f"{name}: its licence must be accepted, on https://huggingface.co/{name}; then log in with "
-                "`hf auth login`, or set HF_TOKEN, and run again"
-            ) from None
         except Exception as error:  # network, cache and hub raise many types
+            if closed := no_access(name, error):
+                raise closed from None
             reason = (str(error).strip().splitlines() or [""])[0]
             raise TemporaryError(
                 f"{name} at {revision}: no such folder, and not available from the Hugging Face hub "
@@ -81,6 +77,40 @@ def fetch(name: str, revision: str, folder: Path | None = None) -> Path:
         if is_network(component) and not weight_files(found, component)
     ]
     return download(halves, []) if halves else found
+
+
+def check_access(name: str) -> bool:
+    """Whether the hub says that a model may be downloaded from here; False if it does not answer.
+
+    Raises:
+        UserError: if it may not, with what to do.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().auth_check(name)
+    except Exception as error:  # network and hub raise many types
+        if closed := no_access(name, error):
+            raise closed from None
+        return False
+    return True
+
+
+def no_access(name: str, error: Exception) -> UserError | None:
+    """What to do, if the hub refuses a model to who asks."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return UserError(
+            f"{name}: its licence must be accepted, on https://huggingface.co/{name}; then log in with "
+            "`hf auth login`, or set HF_TOKEN, and run again"
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return UserError(
+            f"{name}: the hub has no such model, or it is private; correct model.path "
+            "(--model), or log in with `hf auth login`, or set HF_TOKEN"
+        )
+    return None
 
 
 def read_index(folder: Path) -> dict:
