@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from transformers import T5Tokenizer
 
 from attnseg.attn2mask.generate import ddpm_scheduler, generate
 from attnseg.attn2mask.invert import ddim_schedulers
 from attnseg.attn2mask.prompt_sets import Prompt
-from attnseg.backbones import load_backbone
+from attnseg.backbones import load_backbone, loading
 from attnseg.backbones.model_files import check_access
 from attnseg.backbones.text import Query, TooLong
 from attnseg.errors import TemporaryError, UserError
@@ -330,6 +331,42 @@ def test_what_is_not_supported_is_refused_before_its_weights_are_fetched(
             load_backbone(*given, device="cpu")
         assert "is not supported" in str(error.value) and "\n" not in str(error.value)
     assert fetched and not any("safetensors" in pattern for pattern in fetched)
+
+
+@pytest.fixture
+def pieces(tiny_family, tmp_path):
+    """A PixArt whose tokenizer is a spiece.model alone, as on the hub: nothing, to be written."""
+    folder = shutil.copytree(tiny_family("pixart-sigma"), tmp_path / "model")
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    (folder / "tokenizer" / "spiece.model").touch()
+    return folder
+
+
+@pytest.mark.parametrize("lacking", ["sentencepiece", "protobuf"])
+def test_a_t5_of_pieces_alone_asks_for_what_reads_it(pieces, monkeypatch, lacking):
+    for name in ("sentencepiece", "protobuf"):
+        there = name != lacking
+        monkeypatch.setattr(loading, f"is_{name}_available", lambda there=there: there)
+    with pytest.raises(
+        UserError, match="tokenizer/ has a spiece.model alone: .*the extra `t5`"
+    ) as error:
+        load_backbone(pieces, device="cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_a_t5_of_pieces_alone_has_sentencepiece_s_tokens(pieces):
+    pytest.importorskip("sentencepiece.sentencepiece_model_pb2", reason="the extra `t5`")
+    import sentencepiece
+
+    file = pieces / "tokenizer" / "spiece.model"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([TEXT.lower()] * 50), model_prefix=str(file.with_suffix("")),
+        vocab_size=40, hard_vocab_limit=False, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+    )  # fmt: skip
+    expected = sentencepiece.SentencePieceProcessor(model_file=str(file))
+    assert loading.load_tokenizer(pieces, "tokenizer", T5Tokenizer)(TEXT.lower()).input_ids == [
+        *expected.encode(TEXT.lower()), 1
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

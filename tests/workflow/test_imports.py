@@ -30,8 +30,9 @@ TOOLS = sorted((SCRIPTS / "tools").glob("*.py"))
 
 # installed after the extra `segmentation`, without their dependencies: pyproject.toml says how
 WITHOUT_DEPENDENCIES = {"mmcv-lite", "onedl-mmsegmentation"}
-# of the extras `export` and `onnx`: no rule needs them, so the lock goes without; what does says so
-UNLOCKED = {"datasets", "onnx", "onnxruntime"}
+# of the extras `export`, `onnx` and `t5`: no rule of the papers needs them, so the lock goes without; what
+# does says so
+UNLOCKED = {"datasets", "onnx", "onnxruntime", "protobuf", "sentencepiece"}
 # what a command does without, and says so: doctor looks for it
 OPTIONAL = {
     "segment": {"pydensecrf"},

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import diffusers
@@ -12,6 +11,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKL, ModelMixin, SchedulerMixin
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
 from attnseg.backbones.model_files import check_component, variant_of, weight_files
 from attnseg.errors import UserError
@@ -68,9 +68,10 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     part = folder / component
     pieces = (part / "spiece.model").is_file() and not (part / "tokenizer.json").is_file()
-    if pieces and find_spec("sentencepiece") is None:
+    if pieces and not (is_sentencepiece_available() and is_protobuf_available()):
         raise UserError(
-            f"{folder}: {component}/ is read by sentencepiece; pip install sentencepiece protobuf"
+            f"{folder}: {component}/ has a spiece.model alone: install the extra `t5`, as in "
+            "pip install sentencepiece protobuf"
         )
     with _readable(folder, component):
         return kind.from_pretrained(folder / component, local_files_only=True)
