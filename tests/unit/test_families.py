@@ -14,6 +14,7 @@ from attnseg.attn2mask.invert import ddim_schedulers
 from attnseg.attn2mask.prompt_sets import Prompt
 from attnseg.backbones import load_backbone, loading
 from attnseg.backbones.model_files import check_access
+from attnseg.backbones.stable_diffusion import stable_diffusion
 from attnseg.backbones.text import Query, TooLong
 from attnseg.errors import TemporaryError, UserError
 from attnseg.settings import Generation
@@ -278,6 +279,15 @@ def test_images_of_flow_matching_are_neither_drawn_by_ddpm_nor_inverted(models):
         with pytest.raises(UserError, match="flow matching") as error:
             make(models("sana").scheduler, 10)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("family", ["sdxl", "pixart-alpha", "pixart-sigma", "sana"])
+def test_adapters_and_subjects_are_stable_diffusion_s(models, family):
+    name = type(models(family)).__name__
+    with pytest.raises(UserError, match=f"family {name}; LoRA and Custom Diffusion need") as error:
+        stable_diffusion(models(family))
+    assert "\n" not in str(error.value)
+    assert stable_diffusion(models("sd2")) is models("sd2")
 
 
 @pytest.mark.parametrize(

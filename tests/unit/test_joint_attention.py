@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from attnseg.attn2mask.generate import ddpm_scheduler
+from attnseg.attn2mask.invert import ddim_schedulers
 from attnseg.backbones import load_backbone
 from attnseg.backbones.concepts import concepts_of
 from attnseg.backbones.interface import Backbone, Text
+from attnseg.backbones.stable_diffusion import stable_diffusion
 from attnseg.backbones.text import Query, TooLong
 from attnseg.errors import UserError
 from attnseg.text2mask.attention import attention_maps
@@ -433,6 +436,21 @@ def test_a_pass_is_that_of_diffusers_pipeline(backbone):
     velocity = backbone.denoise(noise, 1000, backbone.encode_text(TEXTS[:2]))
     expected = run_of_pipeline(backbone, TEXTS[:2], noise.clone())
     torch.testing.assert_close(noise - velocity, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_family_cannot_carry_is_one_line(backbone):
+    """Adapters and subjects, images drawn by DDPM, inversion."""
+    for ask, said in (
+        (
+            lambda: stable_diffusion(backbone),
+            f"family {type(backbone).__name__}; LoRA and Custom Diff",
+        ),
+        (lambda: ddpm_scheduler(backbone.scheduler, 10), "flow matching"),
+        (lambda: ddim_schedulers(backbone.scheduler, 10), "flow matching"),
+    ):
+        with pytest.raises(UserError, match=said) as error:
+            ask()
+        assert "\n" not in str(error.value)
 
 
 def test_noise_is_a_straight_way_to_the_image(backbone):

@@ -141,5 +141,8 @@ class StableDiffusion(DDPMNoise, UNetLatents, UNet, Backbone):
 def stable_diffusion(backbone: Backbone) -> StableDiffusion:
     """The backbone, for what needs its parts; a `UserError` for one of another family."""
     if not isinstance(backbone, StableDiffusion):
-        raise UserError(f"{backbone.name}: this needs a Stable Diffusion 1.x or 2.x; give one")
+        raise UserError(
+            f"{backbone.name}: a model of the family {type(backbone).__name__}; LoRA and Custom Diffusion "
+            "need a Stable Diffusion 1.x or 2.x: give one"
+        )
     return backbone
