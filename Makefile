@@ -60,10 +60,12 @@ lint: $(INSTALLED) ## ruff, mypy, snakefmt, snakemake --lint
 	@snakefmt --check Snakefile workflow
 	@! { snakemake --lint 2>&1 || true; } | grep '^    \* ' | grep -v 'Mixed rules and functions'
 
-ship-mini: $(INSTALLED) ## train the miniature Stable Diffusion (hours) and put it in assets/mini_sd
-	@snakemake work/mini/mini_sd/model_index.json $(MINI)
-	@rm -rf assets/mini_sd.new && cp -r work/mini/mini_sd assets/mini_sd.new
-	@rm -rf assets/mini_sd && mv assets/mini_sd.new assets/mini_sd
+FAMILY ?= sd
+ship-mini: SHIPPED := mini_$(FAMILY)
+ship-mini: $(INSTALLED) ## train the miniature Stable Diffusion, or FAMILY=mmdit (hours), and put it in assets/
+	@snakemake work/mini/$(SHIPPED)/model_index.json $(MINI)
+	@rm -rf assets/$(SHIPPED).new && cp -r work/mini/$(SHIPPED) assets/$(SHIPPED).new
+	@rm -rf assets/$(SHIPPED) && mv assets/$(SHIPPED).new assets/$(SHIPPED)
 
 install: $(INSTALLED) ## only the virtual environment, with the command `attnseg`
 

@@ -1,14 +1,17 @@
 """Text-to-image models and backbones."""
 
 
-# Runs only when asked for: `make ship-mini` copies it to assets/mini_sd, which the mini scale reads.
+# Runs only when asked for: `make ship-mini` copies it to assets/mini_sd, which the mini scale reads, and
+# with FAMILY=mmdit to assets/mini_mmdit.
 rule train_mini_diffusion:
     input:
         script=ancient("<scripts>/train_mini_diffusion.py"),
     output:
-        "<work>/mini_sd/model_index.json",
+        "<work>/mini_{family}/model_index.json",
     log:
-        "<logs>/train_mini_diffusion/train_mini_diffusion.log",
+        "<logs>/train_mini_diffusion/{family}.log",
+    wildcard_constraints:
+        family="sd|mmdit",
     conda:
         "../../envs/diffusion.yaml"
     threads: 16
@@ -19,10 +22,11 @@ rule train_mini_diffusion:
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
         # not declared as an output, so that an interrupted training resumes from its checkpoint
-        workdir=lambda wildcards, output: Path(output[0]).parent.with_name(
-            "mini_sd_training"
+        workdir=lambda wildcards, output: f"{Path(output[0]).parent}_training",
+        flags=lambda wildcards: flags(
+            seed=config["seed"],
+            **jobs.models.family_of(wildcards.family),
         ),
-        flags=flags(seed=config["seed"]),
         device="cpu" if device(config) == "auto" else device(config),
     shell:
         "python {input.script} --output {params.folder} --workdir {params.workdir} {params.flags}"

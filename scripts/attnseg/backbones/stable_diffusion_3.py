@@ -31,14 +31,15 @@ WINDOW = 256  # tokens of T5, as in diffusers' pipeline
 class StableDiffusion3(FlowNoise, TransformerNetwork, KLLatents, Backbone):
     """A complete model, on one device in one dtype.
 
-    A text is CLIP's tokens, then T5's, which are zeros in a model without T5. Classes are read at
-    CLIP's. In 3.5 medium some blocks have a second attention, of the image alone: `Block(n, "self")`.
+    A text is CLIP's tokens, then T5's, which are zeros in a model without T5; in a model of one CLIP
+    (the miniature) its tokens alone. Classes are read at CLIP's. In 3.5 medium some blocks have a
+    second attention, of the image alone: `Block(n, "self")`.
     """
 
     transformer: SD3Transformer2DModel
     vae: AutoencoderKL
-    tokenizers: tuple[CLIPTokenizer, CLIPTokenizer]
-    clips: tuple[CLIPTextModelWithProjection, CLIPTextModelWithProjection]
+    tokenizers: tuple[CLIPTokenizer, ...]
+    clips: tuple[CLIPTextModelWithProjection, ...]
     t5_tokenizer: T5TokenizerFast | None
     t5: T5EncoderModel | None
     scheduler: SchedulerMixin
@@ -50,13 +51,15 @@ class StableDiffusion3(FlowNoise, TransformerNetwork, KLLatents, Backbone):
 
     @classmethod
     def load(cls, folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Self:
-        with_t5 = "text_encoder_3" in components(folder)
-        kinds = {
-            "text_encoder": CLIPTextModelWithProjection,
-            "text_encoder_2": CLIPTextModelWithProjection,
-        }
-        clips = [load_network(folder, part, kind, dtype).to(device) for part, kind in kinds.items()]
-        tokenizers = [load_tokenizer(folder, f"tokenizer{i}", CLIPTokenizer) for i in ("", "_2")]
+        present = components(folder)
+        with_t5 = "text_encoder_3" in present
+        places = [place for place in ("", "_2") if not place or f"text_encoder{place}" in present]
+        clips = tuple(
+            load_network(folder, f"text_encoder{place}", CLIPTextModelWithProjection, dtype).to(
+                device
+            )
+            for place in places
+        )
         t5_tokenizer = t5 = None
         if with_t5:
             t5_tokenizer = load_tokenizer(folder, "tokenizer_3", T5TokenizerFast)
@@ -66,8 +69,10 @@ class StableDiffusion3(FlowNoise, TransformerNetwork, KLLatents, Backbone):
                 device
             ),
             vae=load_network(folder, "vae", AutoencoderKL, dtype).to(device),
-            tokenizers=(tokenizers[0], tokenizers[1]),
-            clips=(clips[0], clips[1]),
+            tokenizers=tuple(
+                load_tokenizer(folder, f"tokenizer{place}", CLIPTokenizer) for place in places
+            ),
+            clips=clips,
             t5_tokenizer=t5_tokenizer,
             t5=t5,
             scheduler=load_scheduler(folder),
@@ -103,12 +108,15 @@ class StableDiffusion3(FlowNoise, TransformerNetwork, KLLatents, Backbone):
             pooled.append(found.text_embeds)
         width = self.transformer.config.joint_attention_dim
         clips = torch.cat(hidden, -1)
+        more = {"pooled": torch.cat(pooled, -1)}
+        if len(self.clips) == 1:
+            return Text(clips, more)
         if self.t5 is None:
             rest = clips.new_zeros(len(texts), WINDOW, width)
         else:
             rest = self.t5(encode_text(self.t5_tokenizer, texts, self.device, WINDOW))[0]
         whole = torch.cat([F.pad(clips, (0, width - clips.shape[-1])), rest], 1)
-        return Text(whole, {"pooled": torch.cat(pooled, -1)})
+        return Text(whole, more)
 
     def token_positions(self, query: Query) -> list[list[int]]:
         return token_positions(self.tokenizers[0], query)
@@ -142,8 +150,8 @@ class StableDiffusion3(FlowNoise, TransformerNetwork, KLLatents, Backbone):
             vae=self.vae,
             text_encoder=self.clips[0],
             tokenizer=self.tokenizers[0],
-            text_encoder_2=self.clips[1],
-            tokenizer_2=self.tokenizers[1],
+            text_encoder_2=self.clips[1] if len(self.clips) > 1 else None,
+            tokenizer_2=self.tokenizers[1] if len(self.clips) > 1 else None,
             text_encoder_3=self.t5,
             tokenizer_3=self.t5_tokenizer,
         )

@@ -44,6 +44,10 @@ class Models:
         """Flags of a program that loads a model of any family."""
         return self.flags() | {"model_file": self.config["model"]["file"]}
 
+    def family_of(self, family: str) -> Flags:
+        """Flags of the training of a miniature: an MM-DiT takes parts of the configured model."""
+        return {} if family == "sd" else {"family": family, **self.flags()}
+
     def lora_photos(self, lora: str) -> str:
         """The data set that an adapter is trained on, as an input."""
         settings = self.config["loras"][lora]

@@ -1,21 +1,20 @@
-"""The miniature's model card: text, a plot of its training, and samples for fixed prompts."""
+"""A miniature's model card: text, a plot of its training, and samples for fixed prompts."""
 
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from attnseg.io.files import write_json
+from attnseg.mini.recipes import Recipe
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
-
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
 
 PROMPTS = (
     "a photo of a dog on the grass",
@@ -27,55 +26,31 @@ PROMPTS = (
     "a photo of a green striped mug and a blue banded mug filled with cola",
     "a photo of road, building, car, sky in cityscape by a dashboard camera",
 )
-CARD = """---
-license: apache-2.0
----
-# A miniature Stable Diffusion
-
-For tests and demonstrations of attnseg: {parameters:.1f} million parameters, 64x64 pixels, a world of
-drawn objects. It is a genuine `StableDiffusionPipeline` (`AutoencoderKL`, `CLIPTokenizer`,
-`CLIPTextModel`, `UNet2DConditionModel`) in float16 safetensors. It knows nothing of real photos.
-
-```python
-from diffusers import StableDiffusionPipeline
-pipe = StableDiffusionPipeline.from_pretrained("assets/mini_sd")
-```
-
-## Training
-
-{scenes} scenes of `attnseg.mini.world`, each with four captions; no masks. Autoencoder: {vae_steps} steps of
-{vae_batch}. U-Net and text encoder: {steps} steps of {batch}, AdamW, peak rate 1e-3, Min-SNR weights, a moving
-average. Captions are lists ("a photo including dog, sofa, and wall.") for one scene in four, so that the
-queries' wording is known. The U-Net took {hours:.1f} hours on {machine}.
-
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")  # Okabe and Ito's
+ENDING = """
     {command}
 
 ![loss, and mIoU on mini dev](training.svg)
 
-mIoU on the 200 scenes of mini dev from the attention maps (one noise at t = 150, no CRF, the same Cross
-blocks 0 to 6 throughout, Self at block 7 or 8), per cent:
+{protocol}, per cent:
 
 {table}
 
 ## Samples
 
-Guidance 5, 50 steps, seeds 0 to {count}, not chosen: {prompts}.
+Guidance {guidance}, 50 steps, seeds 0 to {count}, not chosen: {prompts}.
 
 ![samples](samples.png)
 """
 
 
-def write_card(
-    folder: Path, pipeline: "StableDiffusionPipeline", history: list[dict], facts: dict
-) -> None:
-    """README.md, training.svg and samples.png in `folder`.
-
-    `facts`: scenes, vae_steps, vae_batch, steps, batch, hours, machine, command.
-    """
-    loss_plot(history, folder / "training.svg")
-    samples(pipeline).save(folder / "samples.png")
-    keys = ("step", "loss", "cross", "selfcross_7", "selfcross_8")
-    rows = ["| step | loss | Cross | SelfCross, Self 7 | SelfCross, Self 8 |", "|" + "---:|" * 5]
+def write_card(folder: Path, recipe: Recipe, history: list[dict], facts: dict) -> None:
+    """README.md, training.svg and samples.png in `folder`; `facts` are what the text names."""
+    card = recipe.card
+    loss_plot(history, card.columns, folder / "training.svg")
+    asked = card.asked(list(PROMPTS))
+    samples(recipe.backbone.pipeline(), asked, card.guidance).save(folder / "samples.png")
+    rows = ["| " + " | ".join(card.columns.values()) + " |", "|" + "---:|" * len(card.columns)]
     for record in history:
         values = [
             f"{record[k]:.0f}"
@@ -83,14 +58,17 @@ def write_card(
             else f"{record[k]:.3f}"
             if k == "loss"
             else f"{record[k]:.1f}"
-            for k in keys
+            for k in card.columns
         ]
         rows.append("| " + " | ".join(values) + " |")
-    networks = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
-    parameters = sum(p.numel() for network in networks for p in network.parameters()) / 1e6
-    text = CARD.format(
+    pipeline = recipe.backbone.pipeline()
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    text = (card.text + ENDING).format(
         **facts,
-        parameters=parameters,
+        parameters=millions(parts),
+        trained=millions(recipe.trained),
+        protocol=card.protocol,
+        guidance=card.guidance,
         table="\n".join(rows),
         count=len(PROMPTS) - 1,
         prompts="; ".join(f'"{p}"' for p in PROMPTS),
@@ -98,16 +76,18 @@ def write_card(
     (folder / "README.md").write_text(text)
 
 
-def loss_plot(history: list[dict], path: Path) -> None:
+def millions(networks: Iterable[torch.nn.Module]) -> float:
+    """Their parameters."""
+    return sum(p.numel() for network in networks for p in network.parameters()) / 1e6
+
+
+def loss_plot(history: list[dict], columns: Mapping[str, str], path: Path) -> None:
+    """`columns`: keys of the history and their names; readings are all but the first two."""
     steps = [record["step"] for record in history]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
-    left.plot(steps, [record["loss"] for record in history], color="#0072b2")
+    left.plot(steps, [record["loss"] for record in history], color=COLOURS[1])
     left.set(xlabel="step", ylabel="loss", yscale="log")
-    for key, colour, name in (
-        ("cross", "#d55e00", "Cross"),
-        ("selfcross_7", "#0072b2", "SelfCross, Self at block 7"),
-        ("selfcross_8", "#009e73", "SelfCross, Self at block 8"),
-    ):
+    for (key, name), colour in zip([*columns.items()][2:], COLOURS, strict=False):
         right.plot(steps, [record[key] for record in history], color=colour, label=name)
     right.set(xlabel="step", ylabel="mIoU on mini dev, %")
     right.legend(frameon=False)
@@ -117,12 +97,12 @@ def loss_plot(history: list[dict], path: Path) -> None:
 
 
 @torch.no_grad()
-def samples(pipeline: "StableDiffusionPipeline") -> Image.Image:
+def samples(pipeline: DiffusionPipeline, asked: dict, guidance: float) -> Image.Image:
     """One image a prompt, twice as large, four a row."""
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(i) for i in range(len(PROMPTS))]
     images = pipeline(
-        list(PROMPTS), generator=generators, num_inference_steps=50, guidance_scale=5.0
+        **asked, generator=generators, num_inference_steps=50, guidance_scale=guidance
     ).images
     tiles = np.stack(
         [np.asarray(image.resize((128, 128), Image.Resampling.BICUBIC)) for image in images]
@@ -131,15 +111,13 @@ def samples(pipeline: "StableDiffusionPipeline") -> Image.Image:
     return Image.fromarray(grid)
 
 
-def save_with_card(
-    pipeline: "StableDiffusionPipeline", history: list[dict], facts: dict, output: Path
-) -> None:
-    """The pipeline in float16 with its card and history, moved into place when complete."""
+def save_with_card(recipe: Recipe, history: list[dict], facts: dict, output: Path) -> None:
+    """The model in float16 with its card and history, moved into place when complete."""
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write_json(partial / "training.json", history)
-    write_card(partial, pipeline, history, facts)
-    pipeline.to(torch.float16).save_pretrained(partial, safe_serialization=True)
+    write_card(partial, recipe, history, facts)
+    recipe.backbone.pipeline().to(torch.float16).save_pretrained(partial, safe_serialization=True)
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)

@@ -1,31 +1,25 @@
-"""Evaluate Cross and SelfCross on mini dev while the miniature is trained."""
+"""Evaluate readings of the attention on mini dev while a miniature is trained."""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
 
-from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.core.maps import min_max
 from attnseg.core.scores import upsample, with_background
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
+from attnseg.mini.recipes import Recipe
 from attnseg.mini.training import encode
 from attnseg.mini.world.splits import VOC_SPLITS, voc_scene
-from attnseg.text2mask.attention import attention_maps
 from attnseg.text2mask.queries import text_query
 
-CROSS_BLOCKS = tuple(range(7))  # 8x8 and 4x4
-SELF_BLOCKS = (7, 8)  # 16x16
 
+def dev_evaluation(recipe: Recipe, seed: int, device: str) -> Callable[[], dict[str, float]]:
+    """A function that returns the mIoU of each reading, {"cross": ..., ...}, in per cent.
 
-def dev_evaluation(
-    backbone: StableDiffusion, seed: int, device: str, timestep: int = 150
-) -> Callable[[], dict[str, float]]:
-    """A function that returns {"cross": mIoU, "selfcross_7": mIoU, ...}, per cent over 21 classes.
-
-    Over 21 classes, with one noise, no CRF, the paper's query, and the same Cross blocks for all.
+    Over 21 classes, with one noise, no CRF and the paper's query.
     """
+    backbone, timestep = recipe.backbone, recipe.timestep
     scenes = [voc_scene(seed, "dev", i) for i in range(VOC_SPLITS["dev"][1])]
     scenes = [scene for scene in scenes if scene.things]
     truths = [scene.labels(VOC_CLASSES) for scene in scenes]
@@ -38,23 +32,9 @@ def dev_evaluation(
 
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        backbone.unet.eval(), backbone.text_encoder.eval()
-        # The training's processors bypass the attention function that is recorded.
-        processors = backbone.unet.attn_processors
-        backbone.unet.set_attn_processor(AttnProcessor2_0())
         text = backbone.encode_text([query.text for query in queries])
-        scores = {}
-        for block in SELF_BLOCKS:
-            maps = attention_maps(
-                backbone, noisy, timestep, text, positions,
-                cross_blocks=CROSS_BLOCKS, self_block=block,
-            )  # fmt: skip
-            if "cross" not in scores:
-                scores["cross"] = miou([m.cross for m in maps], scenes, truths)
-            scores[f"selfcross_{block}"] = miou([m.selfcross for m in maps], scenes, truths)
-        backbone.unet.set_attn_processor(processors)
-        backbone.unet.train(), backbone.text_encoder.train()
-        return scores
+        found = recipe.readings(noisy, timestep, text, queries, positions)
+        return {name: miou(maps, scenes, truths) for name, maps in found}
 
     return evaluate
 

@@ -1,4 +1,4 @@
-"""Train the miniature Stable Diffusion: first the autoencoder, then U-Net and text encoder.
+"""Train the miniatures: first the autoencoder, then what a recipe says.
 
 Both loops can be resumed: their checkpoints contain all state, including that of the generator.
 """
@@ -12,20 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
-from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.io.files import write_atomically, write_json
 from attnseg.io.precision import computes_bfloat16
+from attnseg.mini.recipes import Recipe
 from attnseg.mini.world.training import training_scenes
 
 VAE_LEARNING_RATE = 1e-3
 VAE_BATCH = 16
-LEARNING_RATE = 1e-3
-BATCH = 32
 UNCONDITIONAL = 0.1  # fraction of captions left out, for classifier-free guidance
 EMA = 0.9995
-SNR_CAP = 5.0  # Min-SNR weighting of the noise prediction (Hang et al. 2023)
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
@@ -44,34 +40,6 @@ def learning_rate(
 def to_unit(images: torch.Tensor) -> torch.Tensor:
     """Scale images: [B, 64, 64, 3] uint8 -> [B, 3, 64, 64] float32 in [-1, 1]."""
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-class PlainAttention:
-    """Attention as two matrix products in autocast's precision.
-
-    On a CPU, the bfloat16 backward pass of PyTorch 2.13's fused attention takes longer than the rest
-    of a step.
-    """
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
-        *_: object,
-        **__: object,
-    ) -> torch.Tensor:
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        batch, length = hidden_states.shape[:2]
-
-        def heads(x: torch.Tensor) -> torch.Tensor:
-            return x.view(batch, -1, attn.heads, x.shape[-1] // attn.heads).transpose(1, 2)
-
-        query, key = heads(attn.to_q(hidden_states)), heads(attn.to_k(context))
-        value = heads(attn.to_v(context))
-        weights = (query * attn.scale @ key.transpose(-1, -2)).softmax(-1)
-        mixed = (weights.to(value.dtype) @ value).transpose(1, 2).reshape(batch, length, -1)
-        return attn.to_out[0](mixed)
 
 
 def train_autoencoder(
@@ -136,7 +104,7 @@ def encode(vae: AutoencoderKL, images: np.ndarray, device: str) -> torch.Tensor:
 
 
 def train_denoiser(
-    backbone: StableDiffusion,
+    recipe: Recipe,
     latents: torch.Tensor,
     tokens: torch.Tensor,
     empty: torch.Tensor,
@@ -148,7 +116,7 @@ def train_denoiser(
     evaluate_every: int = 1000,
     checkpoint_every: int = 250,
 ) -> list[dict]:
-    """Train a model's U-Net and text encoder in place on captioned latents.
+    """Train a miniature's networks in place on captioned latents.
 
     Args:
         latents: [V, N, 8, 16, 16] scaled, V views of N scenes.
@@ -159,57 +127,56 @@ def train_denoiser(
         The history, one record per evaluation; its hours include those of interrupted runs. The
         model is left with the moving average of the weights.
     """
-    unet, encoder = backbone.unet.to(device).train(), backbone.text_encoder.to(device).train()
-    unet.set_attn_processor(PlainAttention())
-    weights = [*unet.parameters(), *encoder.parameters()]
+    named = {
+        f"{i}.{name}": weight
+        for i, network in enumerate(recipe.trained)
+        for name, weight in network.to(device).train().named_parameters()
+    }
+    denoiser = recipe.trained[0]
+    denoiser.set_attn_processor(recipe.plain)
+    weights = list(named.values())
     average = [w.detach().clone() for w in weights]
-    optimizer = torch.optim.AdamW(
-        weights, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
-    )
+    optimizers = recipe.optimizers(named)
     generator = torch.Generator().manual_seed(0)
-    alpha_bar = backbone.noising.alphas_cumprod
-    snr = alpha_bar / (1 - alpha_bar)
-    importance = (snr.clamp(max=SNR_CAP) / snr).to(device)
     history, first, spent, checkpoint = [], 0, 0.0, folder / "denoiser.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         for mine, kept in zip(weights + average, state["weights"] + state["average"], strict=True):
             mine.data.copy_(kept)
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, own in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(own)
         generator.set_state(state["generator"].cpu())
         history, first, spent = state["history"], state["step"], state["seconds"]
         log(f"resumed after step {first}")
     views, scenes, captions = latents.shape[0], latents.shape[1], tokens.shape[1]
-    started, running, counted = time.time(), 0.0, 0
+    batch, started, running, counted = recipe.batch, time.time(), 0.0, 0
     for step in range(first, steps):
-        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, LEARNING_RATE)
-        which = torch.randint(scenes, (BATCH,), generator=generator)
-        view = torch.randint(views, (BATCH,), generator=generator)
-        caption = torch.randint(captions, (BATCH,), generator=generator)
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = learning_rate(step, steps, recipe.rate)
+        which = torch.randint(scenes, (batch,), generator=generator)
+        view = torch.randint(views, (batch,), generator=generator)
+        caption = torch.randint(captions, (batch,), generator=generator)
         words = tokens[which, caption]
-        unconditional = torch.rand(BATCH, generator=generator) < UNCONDITIONAL
+        unconditional = torch.rand(batch, generator=generator) < UNCONDITIONAL
         words = torch.where(unconditional[:, None], empty, words).to(device)
         clean = latents[view, which].float().to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
-        t = torch.randint(1000, (BATCH,), generator=generator).to(device)
         with torch.autocast(device, torch.bfloat16, enabled=computes_bfloat16(device)):
-            text = encoder(words).last_hidden_state
-            predicted = unet(backbone.noising.add_noise(clean, noise, t), t, text).sample
-        error = (predicted.float() - noise).square().mean((1, 2, 3))
-        loss = (error * importance[t]).mean()
-        loss.backward()
+            error, importance = recipe.loss(clean, noise, words, generator)
+        (error * importance).mean().backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         decay = min(EMA, (1 + step) / (10 + step))
         torch._foreach_lerp_(average, [w.detach() for w in weights], 1 - decay)
         running, counted = running + float(error.detach().mean()), counted + 1
         done = step + 1
         if done % checkpoint_every == 0 or done == steps:
-            rate = (done - first) * BATCH / (time.time() - started)
+            rate = (done - first) * batch / (time.time() - started)
             log(f"step {done}/{steps} loss {running / counted:.4f} {rate:.0f} scenes/s")
             if done % evaluate_every == 0 or done == steps:
-                with swapped(weights, average):
+                with swapped(weights, average), recording(recipe):
                     measured = evaluate()
                 hours = (spent + time.time() - started) / 3600
                 history.append(
@@ -220,7 +187,7 @@ def train_denoiser(
             state = {
                 "weights": [w.detach() for w in weights],
                 "average": average,
-                "optimizer": optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                 "generator": generator.get_state(),
                 "history": history,
                 "step": done,
@@ -229,8 +196,22 @@ def train_denoiser(
             save_checkpoint(state, checkpoint)
     for mine, kept in zip(weights, average, strict=True):
         mine.data.copy_(kept)
-    unet.set_attn_processor(AttnProcessor2_0())
+    denoiser.set_attn_processor(recipe.usual)
     return history
+
+
+@contextlib.contextmanager
+def recording(recipe: Recipe) -> Iterator[None]:
+    """In evaluation mode, with the attention that is recorded: the training's is computed otherwise."""
+    for network in recipe.trained:
+        network.eval()
+    recipe.trained[0].set_attn_processor(recipe.usual)
+    try:
+        yield
+    finally:
+        for network in recipe.trained:
+            network.train()
+        recipe.trained[0].set_attn_processor(recipe.plain)
 
 
 @contextlib.contextmanager
