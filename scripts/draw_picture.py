@@ -5,6 +5,7 @@ masks        photos, their attention, pseudo masks and ground truth (Text2Mask, 
              pixel of a pseudo mask is white where the best score of the attention, the background's
              included, leads the second by less than 0.05. With --similarity they are failures: of the
              classes that are most alike to the text encoder, the worst mask
+readings     photos, the masks of several readings of the attention, and ground truth
 generated    generated images, their words' attention, masks and reliability (attn2mask, Figures 4, 5)
 adaptation   photos of a domain above images and attention without and with its LoRA (attn2mask, Figure 6)
 instances    what each method of segment_instances.py finds: subject, scene, segments, truth
@@ -28,7 +29,7 @@ from attnseg.io.shards import read_shards
 from attnseg.personalised import pictures as instance_pictures
 from attnseg.results.chosen import spread, with_several_classes
 from attnseg.results.generated_pictures import adaptation_figure, attention_figure
-from attnseg.results.pictures import figure
+from attnseg.results.pictures import figure, readings_figure
 from attnseg.results.similarity import worst_of_the_similar
 from attnseg.settings import Picture
 from attnseg.text2mask.presence import sentences
@@ -66,6 +67,13 @@ def draw_masks(args: argparse.Namespace) -> None:
     made = json.loads((args.masks / "manifest.json").read_text()).get("parameters", {})
     about = sentences(made["presence"]) if "presence" in made else None
     figure(*where, names, args.split, truth, args.stored, about)
+
+
+def draw_readings(args: argparse.Namespace) -> None:
+    items = [(item, maps) for item, maps in read_shards(args.attention) if item["classes"]]
+    ids = [item["id"] for item, _ in with_several_classes(items, args.count)]
+    masks = {name: Path(folder) for name, folder in args.readings.items()}
+    readings_figure(args.dataset, args.root, ids, masks, args.output, args.split)
 
 
 def draw_generated(args: argparse.Namespace) -> None:
@@ -106,6 +114,7 @@ def folder(about: str) -> dict:
 
 KINDS = {
     "masks": (draw_masks, ("--dataset", "--root", "--split", "--no-truth", "--stored", "--attention", "--masks", "--similarity")),
+    "readings": (draw_readings, ("--dataset", "--root", "--split", "--attention", "--readings")),
     "generated": (draw_generated, ("--attention", "--images", "--masks")),
     "adaptation": (draw_adaptation, ("--target", "--before", "--after")),
     "instances": (draw_instances, ("--root", "--predictions")),
@@ -115,6 +124,11 @@ FLAGS = flags.SHARED | {
     "--stored": {"action": "store_true", "help": "show masks as stored, uncertain pixels as well"},
     "--no-truth": {"action": "store_true", "help": "there is no ground truth to show"},
     "--masks": folder("their masks"),
+    "--readings": {
+        "type": json.loads,
+        "required": True,
+        "help": 'JSON, folders of masks by name: {"U-Net": "work/masks/voc/train/once/none"}',
+    },
     "--similarity": {"type": Path, "help": "output of measure_similarity.py, for failures"},
     "--target": folder("the domain's photos"),
     "--before": folder("what was generated without it: shards, images/"),

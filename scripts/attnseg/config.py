@@ -111,22 +111,31 @@ def resolve_variant(config: Mapping, name: str) -> dict:
     """Settings of the extraction in the variant `name`.
 
     These are the keys of `extraction`, and `seed`, `profile`, `cross_blocks` and `self_block`, which
-    a variant may also override.
+    a variant may also override; the last two are by default its model's.
     """
-    variants = config["variants"]
+    model = model_of(config, name)
+    base = {
+        **config["extraction"],
+        "seed": config["seed"],
+        "profile": config["profile"],
+        "cross_blocks": model["cross_blocks"],
+        "self_block": model["self_block"],
+    }
+    settings = merge(base, config["variants"][name] or {})
+    settings.pop("backbone", None)
+    return settings
+
+
+def model_of(config: Mapping, variant: str) -> dict:
+    """The text-to-image model of a variant."""
+    variants, name = config["variants"], variant
     if name not in variants:
         raise UserError(
             f"unknown variant {name!r}{nearest(name, variants)}; a variant is an entry of "
             f"`variants` in the configuration ({', '.join(variants)})"
         )
-    base = {
-        **config["extraction"],
-        "seed": config["seed"],
-        "profile": config["profile"],
-        "cross_blocks": config["model"]["cross_blocks"],
-        "self_block": config["model"]["self_block"],
-    }
-    return merge(base, variants[name] or {})
+    backbone = (variants[name] or {}).get("backbone")
+    return config["model"] if backbone is None else config["backbones"][backbone]
 
 
 def resolve_segmentor(config: Mapping, name: str) -> dict:
@@ -335,6 +344,9 @@ def _check_references(config: dict, files: list) -> None:
     features = config["personalised"]["features"]
     if features is not None:
         _require(features, config["segmentors"], ("personalised", "features"), files)
+    for name, variant in config["variants"].items():
+        if (backbone := (variant or {}).get("backbone")) is not None:
+            _require(backbone, config["backbones"], ("variants", name, "backbone"), files)
     for kind in ("variants", "inversions"):
         if "reference" in config[kind]:
             raise UserError(
@@ -365,6 +377,13 @@ def _check_figures(config: dict, files: list) -> None:
     splits = config["datasets"][shown["dataset"]]["splits"]
     _require(shown["split"], splits, (*keys, "split"), files)
     _require(shown["variant"], config["variants"], (*keys, "variant"), files)
+    at = ("figures", "backbones")
+    table = config["figures"]["backbones"]
+    for i, row in enumerate(table["rows"]):
+        _require(row["variant"], config["variants"], (*at, "rows", i, "variant"), files)
+        _require(table["dataset"], config["datasets"], (*at, "dataset"), files)
+        splits = config["datasets"][table["dataset"]]["splits"]
+        _require(table["split"], splits, (*at, "split"), files)
     at = ("figures", "voc_figure_b8")
     figure = config["figures"]["voc_figure_b8"]
     for curve, points in figure["curves"].items():

@@ -12,6 +12,7 @@ The name is also the folder below work/[mini/]evaluation. Standard library only.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from attnseg.errors import UserError
@@ -50,6 +51,11 @@ def mug19_methods(config: Mapping) -> list[str]:
     pictures = [key for key in ("dino", "features") if settings[key] is not None]
     needs = {"dino_vit": pictures, "mask_rcnn": "features" in pictures}
     return [name for name in MUG19_METHODS.values() if needs.get(name, True)]
+
+
+def is_there(model: Mapping) -> bool:
+    """True if a model can be loaded: it is on the hub, or its folder exists."""
+    return model["revision"] is not None or Path(model["path"]).is_dir()
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,13 @@ class Evaluation:
             return self.postprocessing == GIVEN and bool(split["truth"])
         if self.method in config["inversions"]:
             return self.postprocessing in config["labellings"]
-        return self.method in config["variants"] and self.postprocessing in config["refinements"]
+        if (
+            self.method not in config["variants"]
+            or self.postprocessing not in config["refinements"]
+        ):
+            return False
+        backbone = (config["variants"][self.method] or {}).get("backbone")
+        return backbone is None or is_there(config["backbones"][backbone])
 
     def needs_server(self, config: Mapping) -> bool:
         """True if only an evaluation server has the ground truth of the segmentor's split."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from attnseg.config import read_config
+from attnseg.config import read_config, resolve_variant
 from attnseg.evaluations import Evaluation
 from attnseg.jobs import Jobs
 from attnseg.results import PICTURES, TARGETS
@@ -21,13 +21,16 @@ def config(tmp_path_factory) -> dict:
     return config | {"paths": config["paths"] | {"work": str(folder)}}
 
 
+BACKBONES = {"backbones", "backbones_picture"}  # of models that are not there
+
+
 def targets_of(config: dict, **changed) -> Targets:
     return Targets(Jobs(config | changed))
 
 
 def test_the_paper_scale_can_make_everything_and_each_target_is_in_one_group(config):
     targets = targets_of(config)
-    assert set(targets.available) == set(TARGETS) | set(config["pictures"])
+    assert set(targets.available) == set(TARGETS) - BACKBONES | set(config["pictures"])
     groups = [targets.group(name) for name in ("text2mask", "attn2mask", "mug19", "claims")]
     assert sorted(sum(groups, [])) == sorted(map(targets.file, targets.available))
     assert targets.group("claims") == ["<results>/claims.csv"]
@@ -41,7 +44,7 @@ def test_what_is_wanted_is_what_is_named(config):
 
 def test_without_a_data_set_its_targets_are_not_available(config):
     datasets = {name: entry for name, entry in config["datasets"].items() if name != "mug19"}
-    lost = set(TARGETS) - set(targets_of(config, datasets=datasets).available)
+    lost = set(TARGETS) - BACKBONES - set(targets_of(config, datasets=datasets).available)
     assert "mug19_figure_5" in lost and lost == {name for name in TARGETS if "mug19" in name}
 
 
@@ -113,3 +116,48 @@ def test_references_stand_beside_tables_and_in_none(config):
     for name in ("all_background", "random_labels"):
         assert f"<work>/evaluation/masks/voc/train/reference/{name}/metrics.json" in references
     assert targets_of(config, targets=["voc_figure_2"]).references() == []
+
+
+def test_backbones_are_compared_of_themselves_where_all_of_them_are_there(config, tmp_path):
+    some = {"U-Net": "once", "MM-DiT": "joint"}
+    rows = [{"backbone": n, "reading": "attention", "variant": v} for n, v in some.items()]
+    figures = config["figures"] | {"backbones": config["figures"]["backbones"] | {"rows": rows}}
+    joint = config["backbones"]["joint"] | {"path": str(tmp_path / "model")}
+    targets = targets_of(config, figures=figures, backbones={"joint": joint}, targets="all")
+    assert not BACKBONES & set(targets.available)
+    assert {e.method for e in map(Evaluation.parse, names(targets.backbone_metrics()))} == {"once"}
+    shown = {row["method"]: row for row in targets.backbone_rows()}
+    assert shown["U-Net, attention, propagated"]["files"]["dCRF"].endswith("once/crf/metrics.json")
+    assert shown["U-Net, attention"]["files"]["Initial"].endswith("once/cross_none/metrics.json")
+    assert shown["MM-DiT, attention"]["files"] == {}
+    assert str(tmp_path / "model") in shown["MM-DiT, attention"]["missing"]
+    assert "t 515" in shown["MM-DiT, attention"]["protocol"]
+    assert not any("/joint/" in path for path in targets.claimed_metrics())
+    (tmp_path / "model").mkdir()
+    targets = targets_of(config, figures=figures, backbones={"joint": joint})
+    assert set(targets.available) >= BACKBONES
+    assert any("/joint/none/" in path for path in targets.claimed_metrics())
+    assert all(row["files"] for row in targets.backbone_rows())
+
+
+def names(paths: list[str]) -> list[str]:
+    """The names of evaluations, by their files."""
+    return [p.removeprefix("<work>/evaluation/").removesuffix("/metrics.json") for p in paths]
+
+
+def test_a_variant_of_another_backbone_is_of_its_model_blocks_and_files(config, tmp_path):
+    (tmp_path / "transformer").mkdir()
+    weights = tmp_path / "transformer" / "a.safetensors"
+    weights.touch()
+    joint = {**config["backbones"]["joint"], "path": str(tmp_path), "cross_blocks": [2], "self_block": 1}
+    changed = config | {"backbones": config["backbones"] | {"joint": joint}}
+    jobs = Jobs(changed)
+    settings = resolve_variant(changed, "joint")
+    assert (settings["cross_blocks"], settings["self_block"]) == ([2], 1) and "backbone" not in settings
+    assert jobs.models.files("joint") == [str(tmp_path / "model_index.json"), str(weights)]
+    assert jobs.masks.shard_flags("voc", "train", "joint", "0")["model"] == str(tmp_path)
+    assert jobs.masks.labels_flags("voc", "joint", "none")["model"] == str(tmp_path)
+    assert jobs.models.files("base") == jobs.models.files()
+    assert jobs.masks.shard_flags("voc", "train", "base", "0")["model"] == jobs.models.folder
+    assert jobs.masks.labels_flags("voc", "base", "none")["model"] == config["model"]["path"]
+    assert resolve_variant(changed, "base")["cross_blocks"] == config["model"]["cross_blocks"]

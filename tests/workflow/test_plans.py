@@ -275,7 +275,8 @@ def test_the_registry_names_the_targets_that_are_made_from_each_data_set(snakema
         labels = [jobs[job] for job in downstream]
         targets = {m[1] for text in labels if (m := re.search(r"(?:target|picture): (\w+)", text))}
         needed[label.rpartition(" ")[2]] = targets | {by_rule[r] for r in labels if r in by_rule}
-    assert set.union(*needed.values()) == set(TARGETS)
+    backbones = {"backbones", "backbones_picture"}  # made where their models are
+    assert set.union(*needed.values()) == set(TARGETS) - backbones
     registry = yaml.safe_load((REPOSITORY / "config" / "datasets.yaml").read_text())
     assert {name: set(entry["needed_for"]) for name, entry in registry.items()} == needed
 

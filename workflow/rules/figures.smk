@@ -17,6 +17,8 @@ def picture_input(wildcards):
         return {
             name: jobs.synthesis.shards(name) for name in GENERATED_PICTURES[picture]
         }
+    if picture == "backbones_picture":
+        return targets.readings_files()
     shown = config["pictures"][picture]
     masks = masks_of(shown)
     at = f"{masks.dataset}/{masks.split}/{masks.method}"
@@ -53,6 +55,14 @@ def picture_flags(wildcards, input):
             "target": jobs.data.photos(lora["dataset"], lora["split"]),
             "before": f"{generated}/{before}",
             "after": f"{generated}/{after}",
+        }
+    elif picture == "backbones_picture":
+        entry = config["figures"]["backbones"]
+        kind, shown = "readings", {
+            **jobs.data.photos_flags(entry["dataset"], entry["split"]),
+            "attention": Path(input.attention).parent,
+            "readings": targets.readings_folders(),
+            "count": entry["count"],
         }
     else:
         entry = config["pictures"][picture]
@@ -144,7 +154,14 @@ rule draw_picture:
     log:
         "<logs>/draw_picture/{picture}.log",
     wildcard_constraints:
-        picture=one_of([*config["pictures"], "mug19_figure_5", *GENERATED_PICTURES]),
+        picture=one_of(
+            [
+                *config["pictures"],
+                "mug19_figure_5",
+                "backbones_picture",
+                *GENERATED_PICTURES,
+            ]
+        ),
     conda:
         "../../envs/diffusion.yaml"
     threads: 1

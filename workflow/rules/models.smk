@@ -42,7 +42,7 @@ rule fetch_models:
         "<logs>/fetch_models/{model}.log",
     wildcard_constraints:
         # a folder named by the configuration is not an output of any rule
-        model="(?!)" if config["model"]["revision"] is None else "[^/]+",
+        model=one_of(jobs.models.fetched),
     conda:
         "../../envs/diffusion.yaml"
     threads: 1
@@ -51,7 +51,7 @@ rule fetch_models:
         runtime=minutes(240),
         gpu=0,
     params:
-        flags=flags(id=config["model"]["path"], revision=config["model"]["revision"]),
+        flags=of(jobs.models.fetch_flags, "model"),
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python {input.script} {params.flags} --output {params.folder} > {log} 2>&1"

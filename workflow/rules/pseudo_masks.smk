@@ -5,7 +5,7 @@ rule extract_attention:
     input:
         split_manifest,
         script=ancient("<scripts>/extract_attention.py"),
-        model=model_files,
+        model=of(jobs.models.files, "variant"),
     output:
         maps="<work>/attention/{dataset}/{split}/{variant}/shard-{shard}.safetensors",
         manifest="<work>/attention/{dataset}/{split}/{variant}/shard-{shard}.json",

@@ -124,6 +124,39 @@ rule make_figure_d9:
         " --config {input.config} {params.run} --output {output.table} > {log} 2>&1"
 
 
+# not of `all` unless all of its models are there
+rule make_backbones:
+    input:
+        metrics=of(targets.backbone_metrics),
+        config="<work>/config.json",
+        script="<scripts>/make_backbones.py",
+    output:
+        table="<results>/backbones.csv",
+        figure=report(
+            "<results>/backbones.svg",
+            caption="../report/backbones.rst",
+            category="Backbones",
+            labels={"table": "backbones", "scale": config["paths"]["results"]},
+        ),
+        page="<results>/backbones.html",
+        provenance="<results>/backbones.provenance.json",
+    log:
+        "<logs>/make_backbones/make_backbones.log",
+    conda:
+        "../../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(2000),
+        runtime=minutes(30),
+        gpu=0,
+    params:
+        rows=lambda wildcards: flags(rows=json.dumps(targets.backbone_rows())),
+        run=flags(**targets.cost_flags()),
+    shell:
+        "python {input.script} {params.rows} --config {input.config} {params.run}"
+        " --output {output.table} > {log} 2>&1"
+
+
 rule make_claims:
     input:
         metrics=of(targets.claimed_metrics),

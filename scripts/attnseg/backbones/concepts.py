@@ -35,8 +35,8 @@ class Concepts:
         return Concepts(self.tokens[rows], self.real[rows], self.weights[rows], self.present[rows])
 
 
-def concepts_of(backbone: Backbone, queries: Sequence[Query]) -> Concepts:
-    """The concepts of each query."""
+def concepts_of(backbone: Backbone, queries: Sequence[Query], first: bool = False) -> Concepts:
+    """The concepts of each query; `first`: of the first token of each alone."""
     words: dict[str, torch.Tensor] = {}
     positions, rows = [], []
     for query in queries:
@@ -46,6 +46,7 @@ def concepts_of(backbone: Backbone, queries: Sequence[Query]) -> Concepts:
         for phrase in phrases:
             if phrase not in words:
                 (places,) = backbone.token_positions(Query(phrase, ((0, len(phrase)),)))
+                places = places[:1] if first else places
                 words[phrase] = backbone.encode_text([phrase]).hidden[0, places]
         ends = torch.tensor([len(words[phrase]) for phrase in phrases]).cumsum(0).tolist()
         starts = [0, *ends[:-1]]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnseg.config import resolve_variant
+from attnseg.config import model_of, resolve_variant
 from attnseg.errors import UserError
 from attnseg.jobs.base import Flags, shard_files
 from attnseg.jobs.data import Data
@@ -41,7 +41,7 @@ class Masks:
             "labels": self.data.label_source(dataset, profile),
             "shard": int(shard),
             "images": self.data.images(dataset, split),
-            **self.models.family_flags(),
+            **self.models.family_flags(variant),
             "vocabulary": self.data.vocabulary(dataset),
         }
 
@@ -118,9 +118,10 @@ class Masks:
             label = self.config["methods"][variant]["label"]
             return {"dataset_name": title, "model": label, "given": True}
         own = variant in self.config["variants"]
+        model = model_of(self.config, variant) if own else self.config["model"]
         return {
             "dataset_name": title,
-            "model": refinement if variant == "reference" else self.config["model"]["path"],
+            "model": refinement if variant == "reference" else model["path"],
             "seed": (resolve_variant(self.config, variant) if own else self.config)["seed"],
         }
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from attnseg.config import model_of
 from attnseg.errors import UserError
 from attnseg.jobs.base import Flags
 from attnseg.jobs.data import Data
@@ -19,20 +20,28 @@ class Models:
     @property
     def folder(self) -> str:
         """The folder that the model is loaded from."""
-        path = self.config["model"]["path"]
-        if self.config["model"]["revision"] is None:
+        return self._folder(self.config["model"])
+
+    def _folder(self, model: Mapping) -> str:
+        path = model["path"]
+        if model["revision"] is None:
             return path
         return f"{self.config['paths']['resources']}/models/{'--'.join(Path(path).parts)}"
 
-    def files(self) -> list[str]:
+    def _of(self, variant: str | None) -> Mapping:
+        """The model, or that of a variant."""
+        return self.config["model"] if variant is None else model_of(self.config, variant)
+
+    def files(self, variant: str | None = None) -> list[str]:
         """The model as an input: its index, and the weights where they are here already; of a family
         that the configuration names, its file and the whole folder."""
-        folder = Path(self.folder)
-        if self.config["model"]["file"] is not None:
+        model = self._of(variant)
+        folder = Path(self._folder(model))
+        if model["file"] is not None:
             inside = sorted(str(file) for file in folder.rglob("*") if file.is_file())
-            return [self.config["model"]["file"], *(inside or [str(folder)])]
+            return [model["file"], *(inside or [str(folder)])]
         weights: list[str] = []
-        if self.config["model"]["revision"] is None:
+        if model["revision"] is None:
             weights = sorted(map(str, folder.glob("*/*.safetensors")))
         return [str(folder / "model_index.json"), *weights]
 
@@ -40,9 +49,21 @@ class Models:
         """Flags of a program that loads the model."""
         return {"model": self.folder}
 
-    def family_flags(self) -> Flags:
+    def family_flags(self, variant: str | None = None) -> Flags:
         """Flags of a program that loads a model of any family."""
-        return self.flags() | {"model_file": self.config["model"]["file"]}
+        model = self._of(variant)
+        return {"model": self._folder(model), "model_file": model["file"]}
+
+    @property
+    def fetched(self) -> dict[str, Mapping]:
+        """The models that are fetched from the hub, by their folders' names."""
+        models = [self.config["model"], *self.config["backbones"].values()]
+        return {Path(self._folder(m)).name: m for m in models if m["revision"] is not None}
+
+    def fetch_flags(self, name: str) -> Flags:
+        """Where a model is fetched from."""
+        model = self.fetched[name]
+        return {"id": model["path"], "revision": model["revision"]}
 
     def family_of(self, family: str) -> Flags:
         """Flags of the training of a miniature: an MM-DiT takes parts of the configured model."""

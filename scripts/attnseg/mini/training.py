@@ -152,7 +152,7 @@ def train_denoiser(
     batch, started, running, counted = recipe.batch, time.time(), 0.0, 0
     for step in range(first, steps):
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = learning_rate(step, steps, recipe.rate)
+            group["lr"] = group.get("scale", 1) * learning_rate(step, steps, recipe.rate)
         which = torch.randint(scenes, (batch,), generator=generator)
         view = torch.randint(views, (batch,), generator=generator)
         caption = torch.randint(captions, (batch,), generator=generator)

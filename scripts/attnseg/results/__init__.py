@@ -19,6 +19,10 @@ FIGURES = {  # target -> (number in the paper, title)
         "Text2Mask, Figure D.9",
         "The more similar the classes of an image, the worse its mask",
     ),
+    "backbones": (
+        "Backbones",
+        "Backbones and readings of their attention: pseudo masks of VOC 2012 train, one noise",
+    ),
 }
 PICTURES = {
     "voc_figure_2": ("Text2Mask, Figure 2", "What attention can be turned into"),
@@ -27,6 +31,7 @@ PICTURES = {
     "voc_figure_6": ("Text2Mask, Figure 6", "Failures: classes that are alike to the text encoder"),
     "voc_figure_b7": ("Text2Mask, Figure B.7, VOC", "More pseudo masks of VOC"),
     "coco_figure_b7": ("Text2Mask, Figure B.7, COCO", "Pseudo masks of COCO"),
+    "backbones_picture": ("Backbones", "The same photos through each backbone and reading"),
     "attn2mask_figure_5": ("attn2mask, Figures 4 and 5", "Generated images, attention and labels"),
     "attn2mask_figure_6": ("attn2mask, Figure 6", "Before and after adaptation to a domain"),
 }

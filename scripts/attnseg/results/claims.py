@@ -1,4 +1,4 @@
-"""The claims of both papers that a run can check.
+"""The claims of both papers that a run can check, and of two on transformers of joint attention.
 
 Standard library only: the Snakemake rules import this module to know the inputs. A measurement is a
 cell of a table, so that the published difference and ours refer to the same cells. Figure B.8 prints
@@ -13,6 +13,7 @@ from attnseg.results import TABLES
 
 RUNS_NEEDED = 3  # trainings with different seeds, for a claim about a trained segmentor
 FIGURE = "voc_figure_b8/"
+BACKBONES = "backbones/"  # masks of the data set and split of that table
 SIMILARITY = "voc_figure_d9"
 
 
@@ -268,7 +269,38 @@ def _attn2mask() -> list[Claim]:
     # fmt: on
 
 
-CLAIMS = (*_text2mask(), *_mug19(), *_attn2mask())
+def _joint() -> list[Claim]:
+    """Of the readings of a joint transformer: variants that begin with `joint`."""
+
+    def masks(variant: str, refinement: str) -> Measurement:
+        return Measurement(f"{variant}/{refinement}", f"{BACKBONES}{variant}/{refinement}")
+
+    def better(
+        id: str, paper: str, where: str, claim: str, ours: Measurement, other: Measurement
+    ) -> Claim:
+        return Claim(id, paper, where, claim, (ours,), (other,))
+
+    cross, output = masks("joint", "cross_none"), masks("joint_output", "cross_none")
+    # fmt: off
+    return [
+        better("one_block_beats_all", "Seg4Diff", "Section 3.3",
+            "One middle joint block is better than the mean of all",
+            cross, masks("joint_all", "cross_none")),
+        better("output_beats_attention", "ConceptAttention", "Section 5",
+            "The space of attention's outputs is better than attention itself", output, cross),
+        better("propagation_helps_attention", "Text2Mask", "Table 5, of joint attention",
+            "Propagation by self-attention helps joint attention", masks("joint", "none"), cross),
+        better("propagation_helps_output", "Text2Mask", "Table 5, of outputs",
+            "Propagation by self-attention helps what is read of outputs",
+            masks("joint_output", "none"), output),
+        better("all_tokens_beat_the_first", "ours", "against ConceptAttention's first token",
+            "All tokens of a class are better than its first",
+            output, masks("joint_output_first", "cross_none")),
+    ]
+    # fmt: on
+
+
+CLAIMS = (*_text2mask(), *_mug19(), *_attn2mask(), *_joint())
 
 
 def evaluations_needed() -> list[str]:

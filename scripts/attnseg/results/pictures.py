@@ -1,5 +1,6 @@
 """Figures of photos, attention maps, pseudo masks and ground truth (Text2Mask: 2, 4, 6 and B.7)."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,34 @@ def figure(
         # COCO's ids would not fit the height of a row
         row[0].set_ylabel(names[line] if names else item["id"][-12:], fontsize=8)
     save(plot, axes, path, about)
+
+
+def readings_figure(
+    dataset: Dataset,
+    root: Path,
+    ids: Sequence[str],
+    masks: Mapping[str, Path],
+    path: Path,
+    split: str | None = None,
+) -> None:
+    """Draw one row per photo: photo, the masks of each folder under its name, and the ground truth."""
+    heads = ("photo", *masks, "ground truth")
+    plot, axes = plt.subplots(
+        len(ids), len(heads), figsize=(1.9 * len(heads), 1.9 * len(ids) + 0.4), squeeze=False
+    )
+    for axis, head in zip(axes[0], heads, strict=True):
+        axis.set_title(head.replace(", ", "\n"), fontsize=9)
+    for row, name in zip(axes, ids, strict=True):
+        found = [read_mask(folder / f"{name}.png") for folder in masks.values()]
+        shown = [*found, dataset.read_truth(root, name, split=split)]
+        ignored = (dataset.unclassed, dataset.ignored)
+        numbers = [
+            n for n in np.unique(np.concatenate([m.ravel() for m in shown])) if n not in ignored
+        ]
+        row[0].imshow(dataset.read_photo(root, name, split))
+        for axis, mask in zip(row[1:], shown, strict=True):
+            axis.imshow(coloured(mask, numbers), interpolation="nearest")
+    save(plot, axes, path)
 
 
 def save(plot: Figure, axes: np.ndarray, path: Path, about: str | None = None) -> None:

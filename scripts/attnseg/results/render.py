@@ -28,17 +28,18 @@ NOT_RUN = "–"
 def _layout(rows: list[Line], target: str) -> Table:
     """The paper's layout of a known target; otherwise one row per method and one column per metric.
 
-    A figure has one row per point.
+    A figure of curves has one row per point.
     """
     if target in TABLES:
         return with_cells(TABLES[target], [(row["method"], row["metric"]) for row in rows])
-    if target in FIGURES:
+    if target in FIGURES and target != "backbones":
         cells = [(row["method"], row["metric"]) for row in rows]
         points = tuple(Row(cell, (cell,)) for cell in cells)
         return Table(target, *FIGURES[target], ("Curve", "At"), plain(["value"]), points)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    return Table(target, target, "", ("Method",), plain(metrics), rows_by_method(methods, metrics))
+    name = FIGURES.get(target, (target, ""))
+    return Table(target, *name, ("Method",), plain(metrics), rows_by_method(methods, metrics))
 
 
 def load(path: str | os.PathLike) -> tuple[Table, dict[tuple[str, str], Line]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from attnseg.config import real_path
+from attnseg.config import model_of, real_path, resolve_variant
 from attnseg.evaluations import GIVEN, Evaluation
 from attnseg.jobs import REFERENCES, Flags, Jobs, device
 from attnseg.results import (
@@ -21,7 +21,11 @@ from attnseg.results import (
     evaluations_needed,
 )
 
-GROUPS = ("attn2mask", "mug19", "claims")  # the rest is Text2Mask's
+GROUPS = ("attn2mask", "mug19", "claims", "backbones")  # the rest is Text2Mask's
+# metric -> refinement
+CROSS = {"Initial": "cross_none", "dCRF": "cross_crf"}
+PROPAGATED = {"Initial": "none", "dCRF": "crf"}
+INITIAL = (CROSS["Initial"], PROPAGATED["Initial"])
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Targets:
             return set(GENERATED_PICTURES[target]) <= set(self.config["synthesis"])
         if target == "mug19_figure_5":
             return "mug19" in self.config["datasets"]
-        shown = self.shown(target)
+        shown = self.shown("backbones" if target == "backbones_picture" else target)
         return bool(shown) and all(evaluation.can_be_made(self.config) for evaluation in shown)
 
     def group(self, name: str) -> list[str]:
@@ -192,6 +196,13 @@ class Targets:
             shown = self.config["pictures"].get(target)
             return [] if shown is None else [masks_of(shown)]
         shown = self.config["figures"][target]
+        if target == "backbones":
+            return [
+                masks_of(shown, f"{row['variant']}/{refinement}")
+                for row in shown["rows"]
+                for refinements in self.readings(row["variant"]).values()
+                for refinement in refinements.values()
+            ]
         curves = shown.get("curves")
         if curves is None:
             return [masks_of(shown)]
@@ -217,6 +228,81 @@ class Targets:
         curves = json.dumps(self.config["figures"][target]["curves"])
         return {"curves": curves, "evaluations": pairs}
 
+    def readings(self, variant: str) -> dict[str, dict[str, str]]:
+        """The rows of a variant in the table of backbones: the refinement of each metric."""
+        rows = {"": CROSS}
+        if resolve_variant(self.config, variant)["self_block"] is not None:
+            rows["propagated"] = PROPAGATED
+        return rows
+
+    def backbone_rows(self) -> list[dict]:
+        """The rows of the table of backbones: their protocol, and the files of their evaluations or, where
+        the model is not there, the reason."""
+        shown, rows = self.config["figures"]["backbones"], []
+        for row in shown["rows"]:
+            variant, folder = row["variant"], model_of(self.config, row["variant"])["path"]
+            for propagation, refinements in self.readings(variant).items():
+                evaluations = {m: masks_of(shown, f"{variant}/{r}") for m, r in refinements.items()}
+                made = all(e.can_be_made(self.config) for e in evaluations.values())
+                files = {m: real_path(e.path, self.config) for m, e in evaluations.items()}
+                parts = (row["backbone"], row["reading"], propagation)
+                rows.append(
+                    {
+                        "method": ", ".join(filter(None, parts)),
+                        "protocol": self.protocol(shown, variant, refinements["Initial"]),
+                        "missing": "" if made else f"no folder {folder}: put the model there",
+                        "files": files if made else {},
+                    }
+                )
+        return rows
+
+    def readings_folders(self) -> dict[str, str]:
+        """The folders of the initial masks of each row of the table of backbones that can be made."""
+        work = self.config["paths"]["work"]
+        return {
+            row["method"]: f"{work}/masks/{evaluation.masks}" for row, evaluation in self._initial()
+        }
+
+    def readings_files(self) -> dict[str, str | list[str]]:
+        """The masks that the picture of backbones shows, and the attention that names its photos."""
+        shown = [evaluation for _, evaluation in self._initial()]
+        return {
+            "attention": f"<work>/attention/{shown[0].masks.rpartition('/')[0]}/manifest.json",
+            "masks": [f"<work>/masks/{evaluation.masks}/manifest.json" for evaluation in shown],
+        }
+
+    def _initial(self) -> list[tuple[dict, Evaluation]]:
+        initial = [e for e in self.shown("backbones") if e.postprocessing in INITIAL]
+        rows = zip(self.backbone_rows(), initial, strict=True)
+        return [(row, evaluation) for row, evaluation in rows if not row["missing"]]
+
+    def protocol(self, shown: Mapping, variant: str, refinement: str) -> str:
+        """What a mean IoU depends on: labels, blocks, timestep, size, background's score, CRF."""
+        extraction = resolve_variant(self.config, variant)
+        background = self.config["refinements"][refinement]["background"]
+        labels = self.jobs.data.label_source(shown["dataset"], extraction["profile"])
+        threshold, power = background["threshold"], background["power"]
+        score = f"{threshold:g}" if power is None else f"({threshold:g} - max)^{power:g}"
+        crf = self.config["crf"]["bilateral"]
+        said = {
+            "labels": labels,
+            "split": f"{shown['dataset']} {shown['split']}",
+            "reading": extraction["reading"],
+            "tokens": extraction["tokens"],
+            "Cross": " ".join(map(str, extraction["cross_blocks"])),
+            "Self": extraction["self_block"],
+            "t": extraction["timestep"],
+            "noises": extraction["noises"],
+            "size": extraction["resize"],
+            "background": score,
+            "dCRF": f"sxy {crf['sxy']:g}, srgb {crf['srgb']:g}",
+        }
+        return ", ".join(f"{key} {value}" for key, value in said.items())
+
+    def backbone_metrics(self) -> list[str]:
+        """The evaluations of the table of backbones that can be made, as an input."""
+        return [e.path for e in self.shown("backbones") if e.can_be_made(self.config)]
+
     # -- claims
 
     @cached_property
@@ -229,7 +315,7 @@ class Targets:
                     (shown,) = self.shown(name)
                     runs.append((name, Evaluation.parse(f"similarity/{shown.masks}")))
                 continue
-            if name.startswith(claims.FIGURE):
+            if name.startswith((claims.FIGURE, claims.BACKBONES)):
                 figure, _, masks = name.partition("/")
                 evaluation = masks_of(self.config["figures"][figure], masks)
             else:

@@ -124,6 +124,11 @@ class Extraction(Settings):
         "What joint attention says of a class: its columns, or in the space of its outputs "
         "(ConceptAttention, with the background words as further concepts; FLUX.1 and Stable Diffusion 3).",
     )
+    tokens: Literal["all", "first"] = key(
+        "all",
+        "The tokens of a class that are read: all, averaged, or only the first.",
+        papers="ConceptAttention: first",
+    )
     cbp: bool = key(
         False, "Also store the maps of Table 5's CBP, which clusters the self-attention."
     )
@@ -156,6 +161,15 @@ if not TYPE_CHECKING:
             "self_block": "model.self_block",
         },
         "extraction",
+        more={
+            "backbone": (
+                str | None,
+                key(
+                    None,
+                    "The model, of `backbones`; by default `model`. Blocks are by default its own.",
+                ),
+            )
+        },
     )
 
 

@@ -113,12 +113,19 @@ def differing(settings: Settings, speed: bool) -> dict:
     return found
 
 
-def overrides_of(name: str, cls: type[Settings], where: Mapping[str, str], at: str) -> type:
+def overrides_of(
+    name: str,
+    cls: type[Settings],
+    where: Mapping[str, str],
+    at: str,
+    more: Mapping[str, tuple[Any, Any]] | None = None,
+) -> type:
     """Create the class `name` with the keys of `cls`, all optional; it dumps only those given.
 
-    `where`: the overridden key of each key; by default `at` followed by the key.
+    `where`: the overridden key of each key; by default `at` followed by the key. `more`: further keys, with
+    the type and the field of each.
     """
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = dict(more or {})
     for key_, field in cls.model_fields.items():
         overridden = where.get(key_, f"{at}.{key_}")
         annotation: Any = field.annotation

@@ -117,6 +117,11 @@ class Config(Settings):
     )
     resources: Resources = part(Resources)
     model: Model = part(Model)
+    backbones: dict[Name, Model] = key(
+        {},
+        "Further text-to-image models, by the names that variants call them by (`backbone`). Masks of real "
+        "images are made of their attention; nothing else is.",
+    )
     profile: ProfileName = key(
         "paper",
         "The method as in the paper, or as in the official code.",

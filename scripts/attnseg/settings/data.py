@@ -194,12 +194,31 @@ class FigureD9(Settings):
     masks: MaskPath = key("base/crf", "The masks, `<variant>/<refinement>`.")
 
 
+class Reading(Settings):
+    """A reading of a model's attention, a variant. It has two rows: as it is and, where the model has a
+    block for it, propagated."""
+
+    backbone: str = key(..., "The model, as it is called in the table.")
+    reading: str = key(..., "The reading, as it is called in the table.")
+    variant: str = key(..., "The variant of the extraction.")
+
+
+class Backbones(Settings):
+    """Models and readings of their attention under one protocol."""
+
+    dataset: str = key("voc", "The data set of the masks.")
+    split: str = key("train", "The split of the masks.")
+    rows: list[Reading] = key([], "The readings, in the table's order.")
+    count: Count = key(4, "Number of photos in the picture of them.")
+
+
 class Figures(Settings):
     """The contents of the figures."""
 
     voc_figure_b8: FigureB8 = part(FigureB8)
     voc_figure_2: Figure2 = part(Figure2)
     voc_figure_d9: FigureD9 = part(FigureD9)
+    backbones: Backbones = part(Backbones)
 
 
 class Claims(Settings):

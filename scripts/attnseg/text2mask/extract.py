@@ -293,9 +293,12 @@ def query_maps(
     """
     passes = passes or Batches(16, "U-Net pass")
     positions = [positions_in(backbone, view, query) for view, query in pairs]
+    first = options.tokens == "first"
+    if first:
+        positions = [[places[:1] for places in classes] for classes in positions]
     texts = encoded(backbone, [query for _, query in pairs], edit)
     output = options.reading == "output"
-    concepts = concepts_of(backbone, [query for _, query in pairs]) if output else None
+    concepts = concepts_of(backbone, [query for _, query in pairs], first) if output else None
     shapes: dict[tuple[int, ...], list[int]] = {}
     for i, (view, _) in enumerate(pairs):
         shapes.setdefault(tuple(view.latents.shape), []).append(i)
