@@ -31,7 +31,7 @@ from attnseg.mini.mmdit import assembled, mmdit_recipe, new_transformer
 from attnseg.mini.recipes import Recipe
 from attnseg.mini.unet import unet_recipe
 
-STEPS = {"sd": 9000, "mmdit": 9000}  # of 32 scenes
+STEPS = {"sd": 9000, "mmdit": 18000}  # of 32 and 64 scenes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--vae-steps", type=int, default=2000, help="autoencoder steps of 16 scenes"
     )
-    parser.add_argument("--steps", type=int, help="denoiser steps of 32 scenes")
+    parser.add_argument("--steps", type=int, help=f"denoiser steps (default {STEPS})")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     args = parser.parse_args(argv)

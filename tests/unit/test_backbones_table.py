@@ -59,4 +59,7 @@ def test_values_are_those_of_masks_and_of_their_extraction(tmp_path):
     assert NOTHING_PUBLISHED[1:] in printed.replace("\n", " ") and "peak MiB" in printed
     assert output.with_suffix(".svg").is_file() and output.with_suffix(".html").is_file()
     provenance = json.loads(output.with_suffix(".provenance.json").read_text())
-    assert list(provenance["evaluations"]) == ["U-Net, propagated, Initial", "U-Net, propagated, dCRF"]
+    assert list(provenance["evaluations"]) == [
+        "U-Net, propagated, Initial",
+        "U-Net, propagated, dCRF",
+    ]

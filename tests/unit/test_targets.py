@@ -149,11 +149,19 @@ def test_a_variant_of_another_backbone_is_of_its_model_blocks_and_files(config, 
     (tmp_path / "transformer").mkdir()
     weights = tmp_path / "transformer" / "a.safetensors"
     weights.touch()
-    joint = {**config["backbones"]["joint"], "path": str(tmp_path), "cross_blocks": [2], "self_block": 1}
+    joint = {
+        **config["backbones"]["joint"],
+        "path": str(tmp_path),
+        "cross_blocks": [2],
+        "self_block": 1,
+    }
     changed = config | {"backbones": config["backbones"] | {"joint": joint}}
     jobs = Jobs(changed)
     settings = resolve_variant(changed, "joint")
-    assert (settings["cross_blocks"], settings["self_block"]) == ([2], 1) and "backbone" not in settings
+    assert (settings["cross_blocks"], settings["self_block"]) == (
+        [2],
+        1,
+    ) and "backbone" not in settings
     assert jobs.models.files("joint") == [str(tmp_path / "model_index.json"), str(weights)]
     assert jobs.masks.shard_flags("voc", "train", "joint", "0")["model"] == str(tmp_path)
     assert jobs.masks.labels_flags("voc", "joint", "none")["model"] == str(tmp_path)

@@ -195,7 +195,7 @@ def mmdit_recipe(backbone: StableDiffusion3) -> Recipe:
         loss=loss,
         optimizers=optimizers,
         rate=1e-3,
-        batch=32,
+        batch=64,
         readings=readings,
         timestep=TIMESTEP,
         folder="mmdit",

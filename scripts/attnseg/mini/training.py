@@ -22,6 +22,7 @@ VAE_LEARNING_RATE = 1e-3
 VAE_BATCH = 16
 UNCONDITIONAL = 0.1  # fraction of captions left out, for classifier-free guidance
 EMA = 0.9995
+PATIENCE = 300  # seconds after which a checkpoint is written at the latest
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
@@ -150,6 +151,7 @@ def train_denoiser(
         log(f"resumed after step {first}")
     views, scenes, captions = latents.shape[0], latents.shape[1], tokens.shape[1]
     batch, started, running, counted = recipe.batch, time.time(), 0.0, 0
+    saved = started
     for step in range(first, steps):
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group.get("scale", 1) * learning_rate(step, steps, recipe.rate)
@@ -184,6 +186,7 @@ def train_denoiser(
                 )
                 log("  ".join(f"{key} {value:.3f}" for key, value in history[-1].items()))
             running, counted = 0.0, 0
+        if done % checkpoint_every == 0 or done == steps or time.time() - saved > PATIENCE:
             state = {
                 "weights": [w.detach() for w in weights],
                 "average": average,
@@ -194,6 +197,7 @@ def train_denoiser(
                 "seconds": spent + time.time() - started,
             }
             save_checkpoint(state, checkpoint)
+            saved = time.time()
     for mine, kept in zip(weights, average, strict=True):
         mine.data.copy_(kept)
     denoiser.set_attn_processor(recipe.usual)
