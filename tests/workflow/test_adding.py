@@ -48,7 +48,7 @@ def test_every_recipe_is_gone_through_below():
         "A variant (an ablation)", "A data set", "A model", "A model family", "A competing method",
         "A table", "A claim", "Before you send it",
     }  # fmt: skip
-    assert [len(blocks(name)) for name in RECIPES] == [3, 2, 1, 1, 1, 0, 0, 0]
+    assert [len(blocks(name)) for name in RECIPES] == [3, 2, 2, 1, 1, 0, 0, 0]
 
 
 # -- by configuration
@@ -255,8 +255,22 @@ def test_a_data_set_in_another_layout(snakemake, checkout, tmp_path):
     assert metrics["iou"] == pytest.approx([100 * share for share in both])
 
 
+def test_a_model_beside_the_configured_one(with_own, tiny_sd):
+    _, beside = blocks("A model")
+    output = with_own(beside.replace("/models/my-diffusion", str(tiny_sd)), "results/backbones.csv")
+    assert f"--model {tiny_sd} " in output and "--model resources/models/CompVis--" in output
+    assert (
+        output.count("scripts/refine_masks.py --") == 8
+    )  # two variants, propagated or not, the CRF or not
+    assert '"method": "mine, cross-attention, propagated"' in output
+    picture = with_own(beside, "results/backbones_picture.png")
+    assert "draw_picture.py readings" in picture and "masks/voc/train/once/cross_none" in picture
+    missing = with_own(beside, "results/backbones.csv")
+    assert "no folder /models/my-diffusion" in missing and "--model /models" not in missing
+
+
 def test_a_model_from_a_folder(with_own, tiny_sd):
-    (own,) = blocks("A model")
+    own, _ = blocks("A model")
     own = own.replace("/models/my-diffusion", str(tiny_sd))
     masks = "work/masks/voc/train/base/crf/manifest.json"
     for text, cross, own_block in (
