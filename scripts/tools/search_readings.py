@@ -11,6 +11,7 @@ import argparse
 import csv
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,10 +30,13 @@ COLUMNS = ("trial", "reading", "timestep", "cross_blocks", "self_block", "miou")
 
 
 @torch.no_grad()
-def trials(backbone: StableDiffusion3, timesteps: list[int], seed: int, device: str) -> list[dict]:
+def trials(
+    backbone: StableDiffusion3, timesteps: list[int], seed: int, device: str
+) -> list[dict[str, Any]]:
     """Lines of the CSV: each block, each two neighbours and all, as they are and propagated by the last of
     them; the best of each reading then by every block."""
-    dev, lines = Dev(backbone, seed, device), []
+    dev = Dev(backbone, seed, device)
+    lines: list[dict[str, Any]] = []
     count = len(backbone.transformer.transformer_blocks)
     concepts = concepts_of(backbone, dev.queries)
     groups = [[i] for i in range(count)] + [[i, i + 1] for i in range(count - 1)]

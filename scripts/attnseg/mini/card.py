@@ -38,7 +38,7 @@ ENDING = """
 
 ## Samples
 
-Guidance {guidance}, 50 steps, seeds 0 to {count}, not chosen: {prompts}.
+Guidance {guidance:g}, 50 steps, seeds 0 to {count}, not chosen: {prompts}.
 
 ![samples](samples.png)
 """

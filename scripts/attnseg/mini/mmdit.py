@@ -106,9 +106,11 @@ def assembled(shipped: StableDiffusion, transformer: SD3Transformer2DModel) -> S
     torch.nn.init.eye_(clip.text_projection.weight)
     tokenizer = copy.deepcopy(shipped.tokenizer)
     tokenizer.model_max_length = WINDOW
+    vae = copy.deepcopy(shipped.vae)
+    vae.register_to_config(shift_factor=0.0)  # the pipeline of Stable Diffusion 3 asks for one
     return StableDiffusion3(
         transformer=transformer,
-        vae=shipped.vae,
+        vae=vae,
         tokenizers=(tokenizer,),
         clips=(clip.eval().requires_grad_(False),),
         t5_tokenizer=None,
