@@ -131,7 +131,7 @@ def test_backbones_are_compared_of_themselves_where_all_of_them_are_there(config
     assert shown["U-Net, attention"]["files"]["Initial"].endswith("once/cross_none/metrics.json")
     assert shown["MM-DiT, attention"]["files"] == {}
     assert str(tmp_path / "model") in shown["MM-DiT, attention"]["missing"]
-    assert "t 515" in shown["MM-DiT, attention"]["protocol"]
+    assert "t usual" in shown["MM-DiT, attention"]["protocol"]
     assert not any("/joint/" in path for path in targets.claimed_metrics())
     (tmp_path / "model").mkdir()
     targets = targets_of(config, figures=figures, backbones={"joint": joint})
