@@ -103,7 +103,14 @@ class Visitor:
         return urllib.request.urlopen(request, timeout=60)
 
     def post(self, path: str, body: object = None) -> dict:
-        return json.load(self.raw(path, body))
+        return json.loads(self.raw(path, body).read().splitlines()[-1])
+
+    def leaving(self, path: str, body: object) -> socket.socket:
+        """A connection with a request, which the visitor may close before the answer."""
+        raw = socket.create_connection((urllib.parse.urlsplit(self.address).hostname, urllib.parse.urlsplit(self.address).port), timeout=60)  # fmt: skip
+        data = json.dumps(body)
+        raw.sendall(f"POST /{path} HTTP/1.1\r\nHost: localhost\r\nX-Session: {self.session}\r\nContent-Length: {len(data)}\r\n\r\n{data}".encode())  # fmt: skip
+        return raw
 
     def add(self, pixels: np.ndarray, name: str = "photo.png", **options) -> int:
         buffer = io.BytesIO()
@@ -391,6 +398,56 @@ def test_a_generated_picture_has_each_word_s_attention_and_attn2mask_s_mask(page
     assert np.array_equal(found, 2 * labels)  # the second word's colour
     assert "is not in the prompt" in visitor.post("api/drawing", {"prompt": text, "words": "bird"})["error"]  # fmt: skip
     assert "generate a picture first" in Visitor(page).post("api/drawing/mask", {})["error"].lower()
+
+
+def test_steps_are_told_and_a_visitor_who_leaves_ends_the_work(page, network, counted, monkeypatch):
+    visitor, body = Visitor(page), {"prompt": "a dog", "steps": 6}
+    *steps, told = map(json.loads, visitor.raw("api/drawing", body).read().splitlines())
+    assert steps == [{"step": step} for step in range(1, 7)] and told["steps"] == 6
+    passes, left = network.passes, threading.Event()
+    counted.clear()
+    denoise = network.backbone.denoise
+
+    def waits(*words):
+        """The fourth call, until the visitor has left."""
+        assert len(counted) < 3 or left.wait(60)
+        return denoise(*words)
+
+    monkeypatch.setattr(network.backbone, "denoise", waits)
+    with visitor.leaving("api/drawing", body | {"steps": 50}) as raw:
+        lines = raw.makefile("rb")
+        while lines.readline() != b'{"step": 3}\n':
+            pass
+        lines.close()
+    left.set()
+    drawn = page.store.get(visitor.session).drawn
+    again = visitor.post("api/drawing", body)  # once the other has let go
+    assert len(counted) <= 4 + 6 and network.passes == passes + 12
+    assert again["picture"] == told["picture"]
+    assert page.store.get(visitor.session).drawn is not drawn
+
+
+def test_a_visitor_who_leaves_ends_the_look_at_a_photo(page, network, monkeypatch):
+    visitor = Visitor(page)
+    number = visitor.add(photo())
+    began, left, finished = threading.Event(), threading.Event(), []
+    denoise = network.backbone.denoise
+
+    def waits(*words):
+        began.set()
+        assert left.wait(60)
+        finished.append(denoise(*words))
+        return finished[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(network.backbone, "denoise", waits)
+        with visitor.leaving(f"api/photos/{number}/look", {"classes": "dog"}):
+            assert began.wait(60)
+        left.set()
+        assert "and look" in visitor.post(f"api/photos/{number}/mask")["error"]
+    assert not finished
+    visitor.post(f"api/photos/{number}/look", {"classes": "dog"})
+    assert visitor.mask(number).shape == (48, 80)
 
 
 def test_words_of_a_prompt_are_found_at_every_mention():

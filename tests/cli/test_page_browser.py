@@ -464,6 +464,48 @@ def test_the_camera_s_picture_becomes_a_photo(browser):
     assert browser.js("return current.name") == "camera-1.png"
 
 
+@pytest.fixture
+def slow(network, monkeypatch):
+    """Each call of the denoiser takes a while."""
+    denoise = network.backbone.denoise
+    monkeypatch.setattr(network.backbone, "denoise", lambda *w: time.sleep(0.3) or denoise(*w))
+
+
+def test_steps_are_shown_and_cancelled(browser, network, slow):
+    browser.click("#tab-draw")
+    browser.js("$('steps').value = 60")
+    browser.type("#prompt", "a sheep" + KEYS["enter"])
+    said = "#draw-working span"
+    browser.wait(lambda: (step := re.match(r"Step (\d+) of 60, on cpu… \d+ s$", browser.text(said))) and int(step[1]) >= 3)  # fmt: skip
+    step, told, most = browser.js("const bar = document.querySelector('#draw-working progress'); return [bar.value, document.querySelector('#draw-working span').innerText, bar.max]")  # fmt: skip
+    assert told.startswith(f"Step {step} of 60") and most == 60
+    assert browser.js("return $('generate').disabled")
+    browser.click("#draw-working button")
+    browser.wait(lambda: browser.text("#drawn-status") == "Cancelled.")
+    assert not browser.shown("#draw-working") and not browser.shown("#error")
+    time.sleep(0.7)  # the step that had begun
+    calls = len(network.batches)
+    time.sleep(1)
+    assert len(network.batches) == calls
+    browser.js("$('steps').value = 2")
+    browser.click("#generate")
+    browser.wait(lambda: "2 steps in" in browser.text("#drawn-status"))
+
+
+def test_a_look_is_cancelled(browser, scene, slow):
+    find(browser, scene, "sheep")
+    before = shown_labels(browser)
+    browser.js("$('classes').value = 'sofa'")
+    browser.click("#look")
+    browser.wait(lambda: "Looking at my scene.png, on cpu…" in browser.text("#find-working"))
+    browser.click("#find-working button")
+    browser.wait(lambda: browser.text("#status") == "Cancelled.")
+    browser.slide("opacity", 0.3)  # the earlier masks are still there
+    assert np.array_equal(shown_labels(browser), before)
+    assert "sheep" in browser.text("#legend") and "sofa" not in browser.text("#legend")
+    assert browser.js("return document.activeElement.id") == "look"
+
+
 def test_a_picture_is_generated_and_found_in(browser, network):
     browser.click("#tab-draw")
     browser.js("$('steps').value = 8")

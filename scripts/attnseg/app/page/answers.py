@@ -9,7 +9,7 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +135,14 @@ def usual_sliders(size: Sequence[int]) -> Answer:
 
 
 def look(
-    network: Network, store: Store, session: Session, photo: Photo, request: Mapping
+    network: Network,
+    store: Store,
+    session: Session,
+    photo: Photo,
+    request: Mapping,
+    begun: Callable[[int], object],
 ) -> Answer:
-    """Pass the photo through the network and keep its attention.
+    """Pass the photo through the network and keep its attention; `begun` as of `Network.look`.
 
     Raises:
         UserError: if the words cannot be looked for.
@@ -150,7 +155,7 @@ def look(
         raise UserError("the words for the background must be text")
     sample = Sample(photo.stem, photo.image, classes)
     try:
-        kept, seconds = network.look(sample, synonyms, background, noises, seed)
+        kept, seconds = network.look(sample, synonyms, background, noises, seed, begun)
     except UserError as error:
         raise UserError(str(error).removeprefix(f"image {photo.stem}: ")) from None
     store.make_room(session, kept.bytes)

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -34,8 +34,10 @@ LITTLE = frozenset(
 )
 
 
-def draw(network: Network, session: Session, request: Mapping) -> Answer:
-    """Generate a picture, and record the attention of each word of its prompt.
+def draw(
+    network: Network, session: Session, request: Mapping, begun: Callable[[int], object]
+) -> Answer:
+    """Generate a picture, and record the attention of each word of its prompt; `begun` is told each step.
 
     Raises:
         UserError: if the prompt has no word to look for, or one past the text encoder's window.
@@ -48,7 +50,7 @@ def draw(network: Network, session: Session, request: Mapping) -> Answer:
     if not isinstance(guidance, int | float) or not 0 <= guidance <= 50:
         raise UserError("guidance: must be a number from 0 to 50")
     prompt = Prompt("generated", text, list(spans), list(spans.values()), seed)
-    session.drawn, seconds = network.draw(prompt, steps, float(guidance))
+    session.drawn, seconds = network.draw(prompt, steps, float(guidance), begun)
     image, cross = session.drawn.image, session.drawn.cross
     assert image is not None and cross is not None
     size = shown_size(image.shape)

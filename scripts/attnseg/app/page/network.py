@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -51,10 +51,31 @@ class Network:
         return asked(self.backbone, given, noises, **more)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hooks record the attention of whoever runs the network."""
-        with self._one_at_a_time, torch.no_grad():
-            yield
+    def _alone(self, begun: Callable[[int], object]) -> Iterator[None]:
+        """The network for one visitor, since hooks record the attention of whoever runs it.
+
+        `begun` is told the number of calls of the denoiser that have begun: while the visitor waits for
+        others, and at each block. What it raises ends the work there.
+        """
+        while not self._one_at_a_time.acquire(timeout=0.2):
+            begun(0)
+        blocks = [place.module for place in self.backbone.blocks.values()]
+        number = 0
+
+        def at(block: torch.nn.Module, _: object) -> None:
+            nonlocal number
+            if block is blocks[0]:
+                number += 1
+            begun(number)
+
+        hooks = [block.register_forward_pre_hook(at) for block in dict.fromkeys(blocks)]
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self._one_at_a_time.release()
 
     def look(
         self,
@@ -63,26 +84,31 @@ class Network:
         background_words: str | None,
         noises: int,
         seed: int,
+        begun: Callable[[int], object],
     ) -> tuple[Kept, float]:
-        """The attention of a photo, and the seconds that it took, without waiting for others."""
+        """The attention of a photo, and the seconds that it took, without waiting for others; `begun` as
+        of `_alone`."""
         pairs = ",".join(f"{name}={word}" for name, word in synonyms.items()) or None
         words = argparse.Namespace(synonyms=pairs, background_words=background_words)
         options = self.options(noises, seed, vocabulary=vocabulary(words, sample.classes))
-        with self._alone():
+        with self._alone(begun):
             start = time.perf_counter()
             kept = look(self.backbone, sample, options)
             self.passes += kept.passes
             return kept, time.perf_counter() - start
 
-    def draw(self, prompt: Prompt, steps: int, guidance: float) -> tuple[Generated, float]:
-        """A picture of a prompt with the attention of its words, and the seconds that it took.
+    def draw(
+        self, prompt: Prompt, steps: int, guidance: float, begun: Callable[[int], object]
+    ) -> tuple[Generated, float]:
+        """A picture of a prompt with the attention of its words, and the seconds that it took; `begun` as
+        of `_alone`, one call per step.
 
         Raises:
             UserError: if nothing could be drawn.
         """
         given = {"steps": steps, "attention_step": (steps + 1) // 2, "guidance": guidance}
         sampling = read_settings(Generation, given)
-        with self._alone():
+        with self._alone(begun):
             start = time.perf_counter()
             ((drawn,),) = generate(self.backbone, [prompt], sampling, 1)
             if drawn.skipped:

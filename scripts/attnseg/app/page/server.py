@@ -6,6 +6,7 @@ which no other site's page can send.
 
 import ipaddress
 import json
+import select
 import socket
 import sys
 import traceback
@@ -47,6 +48,11 @@ class Server(ThreadingHTTPServer):
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A visitor who goes away is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def listening(host: str, port: int) -> Server:
@@ -150,7 +156,7 @@ class Handler(BaseHTTPRequestHandler):
                 case ["api", "photos", number, "file", what] if number.isdecimal():
                     self._file(session, int(number), what, request)
                 case ["api", "drawing"]:
-                    self._send_json(generating.draw(self.server.network, session, request))
+                    self._draw(session, request)
                 case ["api", "drawing", "mask"]:
                     self._send_json(generating.drawn_mask(self.server.network, session, request))
                 case _:
@@ -167,7 +173,8 @@ class Handler(BaseHTTPRequestHandler):
         network, photo = self.server.network, session.photo(number)
         match what:
             case "look":
-                self._send_json(answers.look(network, self.server.store, session, photo, request))
+                store, still = self.server.store, self._check_visitor
+                self._send_json(answers.look(network, store, session, photo, request, still))
             case "mask":
                 self._send_json(answers.answer(network, photo, request))
             case "maps":
@@ -184,6 +191,19 @@ class Handler(BaseHTTPRequestHandler):
                 self._send_json({})
             case _:
                 raise Refused(HTTPStatus.NOT_FOUND, "there is nothing at this address")
+
+    def _draw(self, session: Session, request: Mapping) -> None:
+        """Lines of JSON: each step as it begins, then the picture."""
+        last = -1
+
+        def begun(step: int) -> None:
+            nonlocal last
+            self._check_visitor(step)
+            if step != last:
+                self._send_line({"step": step})
+                last = step
+
+        self._send_line(generating.draw(self.server.network, session, request, begun))
 
     def _file(self, session: Session, number: int, what: str, request: Mapping) -> None:
         photo = session.photo(number)
@@ -213,7 +233,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answered(self, handle: Callable[[], None]) -> None:
         """Call it; whatever it raises becomes a sentence."""
-        self._sent = False
+        self._sent = self._in_lines = False
         try:
             self._check_host()
             handle()
@@ -231,15 +251,26 @@ class Handler(BaseHTTPRequestHandler):
             self._say(HTTPStatus.INTERNAL_SERVER_ERROR, sentence)
 
     def _say(self, status: HTTPStatus, sentence: str) -> None:
-        if self._sent:
+        if self._sent and not self._in_lines:
             self.close_connection = True
             return
         if status != HTTPStatus.OK:
             self.close_connection = True  # something of the request may be left unread
         if sentence.partition(" ")[0].isalpha():  # not a file's name
             sentence = sentence[:1].upper() + sentence[1:]
+        if self._in_lines:
+            self._send_line({"error": sentence})
+            return
         text = json.dumps({"error": sentence})
         self._send(text.encode(), "application/json", status=status, error=True)
+
+    def _check_visitor(self, _: int = 0) -> None:
+        """
+        Raises:
+            ConnectionError: if the visitor has closed the connection: nobody waits for the answer.
+        """
+        if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
+            raise ConnectionError
 
     def _check_host(self) -> None:
         hosts = self.server.hosts
@@ -278,18 +309,27 @@ class Handler(BaseHTTPRequestHandler):
         text = json.dumps(content, allow_nan=False)
         self._send(text.encode(), "application/json", status=status)
 
+    def _send_line(self, content: Mapping) -> None:
+        """One of several answers to a request; the end of the connection is their end."""
+        if not self._in_lines:
+            self.close_connection, self._in_lines = True, True
+            self._send(None, "application/x-ndjson")
+        self.wfile.write(json.dumps(content, allow_nan=False).encode() + b"\n")
+
     def _send(
         self,
-        body: bytes,
+        body: bytes | None,
         kind: str,
         file: str | None = None,
         status: HTTPStatus = HTTPStatus.OK,
         error: bool = False,
     ) -> None:
+        """A body, or none if what it holds follows."""
         self._sent = True
         self.send_response(status)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        if body is not None:
+            self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("Content-Security-Policy", self._policy())
         self.send_header("X-Content-Type-Options", "nosniff")
@@ -302,7 +342,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if body is not None:
+            self.wfile.write(body)
 
     def _policy(self) -> str:
         """Nothing of another host; a page of another site shows this one in a frame only with --host."""

@@ -39,6 +39,29 @@ async function asked(path, body = {}, signal = undefined) {
 
 const json = async (...words) => (await asked(...words)).json();
 
+/** The last of an answer's lines, each other one told to `each` as it comes. */
+async function lines(path, body, signal, each) {
+  const response = await asked(path, body, signal);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "", last = null;
+  const broken = (problem) => {
+    if (problem?.name === "AbortError") throw problem;
+    throw new Error("The program stopped answering; is it still running?");
+  };
+  for (;;) {
+    const { value, done } = await reader.read().catch(broken);
+    if (done) break;
+    const whole = (text + value).split("\n");
+    text = whole.pop();
+    for (const line of whole) {
+      if (last) each(last);
+      last = JSON.parse(line);
+    }
+  }
+  if (last?.error) throw new Error(last.error);
+  return last?.picture ? last : broken();
+}
+
 function complain(problem) {
   $("error").textContent = problem ? problem.message || problem : "";
   $("error").hidden = !problem;
@@ -52,6 +75,37 @@ async function trying(work) {
     return await work();
   } catch (problem) {
     if (problem.name !== "AbortError") complain(problem);
+  }
+}
+
+/** Run a long work of a tab: its seconds, a button that cancels it, and what it tells by `tell`. */
+async function working(tab, button, figure, work) {
+  const box = $(`${tab}-working`), bar = box.querySelector("progress"), said = box.querySelector("span");
+  const cancel = box.querySelector("button"), stop = new AbortController(), start = performance.now();
+  let words = "";
+  const show = () => (said.textContent = `${words} ${Math.round((performance.now() - start) / 1000)} s`);
+  const tell = (text, done = null, of = 1) => {
+    words = text;
+    if (done === null) bar.removeAttribute("value");
+    else Object.assign(bar, { max: of, value: done });
+    show();
+  };
+  button.disabled = true;
+  box.hidden = false;
+  figure.classList.add("busy");
+  cancel.onclick = () => stop.abort();
+  const ticking = setInterval(show, 1000);
+  try {
+    return await work(tell, stop.signal);
+  } catch (problem) {
+    if (problem.name === "AbortError") box.parentElement.querySelector("[role=status]").textContent = "Cancelled.";
+    throw problem;
+  } finally {
+    clearInterval(ticking);
+    button.disabled = false;
+    if (box.contains(document.activeElement)) button.focus();
+    box.hidden = true;
+    figure.classList.remove("busy");
   }
 }
 
@@ -338,27 +392,13 @@ async function lookAt() {
     const body = { classes: $("classes").value, noises: Number($("noises").value), seed: Number($("seed").value) };
     if ($("no-background").checked) body.background = "";
     else if ($("background").value.trim()) body.background = $("background").value.trim();
-    $("look").disabled = true;
-    $("figure").classList.add("busy");
-    $("status").textContent = `Looking at the photo, on ${model.device}…`;
-    const start = performance.now();
-    const ticking = setInterval(() => {
-      $("status").textContent = `Looking at the photo, on ${model.device}… ${Math.round((performance.now() - start) / 1000)} s`;
-    }, 1000);
-    try {
-      photo.look = await json(`api/photos/${photo.number}/look`, body);
-      photo.looked = true;
-      photo.classes = photo.look.classes;
-      photo.asked = { ...body, background: body.background ?? null };
-      photo.answered = 0;
-    } catch (problem) {
-      $("status").textContent = "";
-      throw problem;
-    } finally {
-      clearInterval(ticking);
-      $("look").disabled = false;
-      $("figure").classList.remove("busy");
-    }
+    photo.look = await working("find", $("look"), $("figure"), (tell, signal) => {
+      tell(`Looking at ${photo.name}, on ${model.device}…`);
+      return json(`api/photos/${photo.number}/look`, body, signal);
+    });
+    photo.looked = true;
+    photo.classes = photo.look.classes;
+    photo.asked = { ...body, background: body.background ?? null };
     if (photo === current) {
       shownMap = null;
       openClass = 0;
@@ -377,7 +417,6 @@ const refine = latest(async () => {
     const answer = await json(`api/photos/${photo.number}/mask`, sliders(photo));
     answer.bytes = bytesOf(answer.labels);
     photo.answer = answer;
-    photo.answered = (photo.answered || 0) + 1;
     if (photo !== current) return;
     render();
     if (openClass) await openMaps(openClass);
@@ -687,22 +726,12 @@ $("prompt-form").addEventListener("submit", (event) => {
       prompt: $("prompt").value, words: $("words").value, seed: Number($("draw-seed").value),
       steps: Number($("steps").value), guidance: Number($("guidance").value),
     };
-    $("generate").disabled = true;
-    $("drawn-figure").classList.add("busy");
-    const start = performance.now();
-    const tell = () => ($("drawn-status").textContent = `Generating, on ${model.device}… ${Math.round((performance.now() - start) / 1000)} s`);
-    tell();
-    const ticking = setInterval(tell, 1000);
-    try {
-      drawn = await json("api/drawing", body);
-    } catch (problem) {
-      $("drawn-status").textContent = "";
-      throw problem;
-    } finally {
-      clearInterval(ticking);
-      $("generate").disabled = false;
-      $("drawn-figure").classList.remove("busy");
-    }
+    drawn = await working("draw", $("generate"), $("drawn-figure"), (tell, signal) => {
+      tell(`Generating, on ${model.device}…`);
+      return lines("api/drawing", body, signal, ({ step }) =>
+        step ? tell(`Step ${step} of ${body.steps}, on ${model.device}…`, step, body.steps) : tell("Waiting for another visitor…"),
+      );
+    });
     drawn.image = await loadedImage(drawn.picture);
     drawn.chosen = new Set(drawn.words.map(({ word }) => word));
     drawn.map = null;
