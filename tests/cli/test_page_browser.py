@@ -36,7 +36,10 @@ pytestmark = pytest.mark.skipif(
     not (DRIVER and BROWSER), reason="no chromium and chromedriver (Debian: chromium-driver)"
 )
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-KEYS = {"left": "\ue012", "right": "\ue014", "down": "\ue015", "enter": "\ue007", "tab": "\ue004"}
+KEYS = {
+    "left": "\ue012", "right": "\ue014", "down": "\ue015", "enter": "\ue007", "tab": "\ue004",
+    "control": "\ue009",
+}  # fmt: skip
 
 
 class Browser:
@@ -106,6 +109,12 @@ class Browser:
         move = {"type": "pointerMove", "duration": 0, "x": right, "y": down, "origin": {ELEMENT: self.find(css)}}  # fmt: skip
         pointer = {"type": "pointer", "id": "mouse", "actions": [move]}
         self.call("POST", "/actions", {"actions": [pointer]})
+
+    def press(self, *keys: str) -> None:
+        """Keys, held together, for what has the focus."""
+        actions = [{"type": "keyDown", "value": key} for key in keys]
+        actions += [{"type": "keyUp", "value": key} for key in reversed(keys)]
+        self.call("POST", "/actions", {"actions": [{"type": "key", "id": "k", "actions": actions}]})
 
     def slide(self, name: str, value: float) -> None:
         script = "const s = document.getElementById(arguments[0]); s.value = arguments[1]; s.dispatchEvent(new Event('input'))"
@@ -198,6 +207,13 @@ def browser(chromium, address):
     assert address + "page.js" in asked
 
 
+@pytest.fixture
+def slow(network, monkeypatch):
+    """Each call of the denoiser takes a while."""
+    denoise = network.backbone.denoise
+    monkeypatch.setattr(network.backbone, "denoise", lambda *w: time.sleep(0.3) or denoise(*w))
+
+
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("photos") / "my scene.png"
@@ -285,6 +301,24 @@ def test_every_slider_changes_the_picture_without_a_pass(browser, scene, network
     assert not browser.shown("#position")
     assert len(network.batches) == passes
     assert "from the kept attention" in browser.text("#status")
+
+
+def test_the_photo_keeps_its_size_when_the_page_grows_past_the_window(browser, scene):
+    """Else the scrollbar would take its place from the photo, and the picture would be another."""
+    drop(browser, scene)
+    browser.wait(lambda: browser.js("return current && $('canvas').width > 300"))
+    high = browser.js("return Math.ceil(document.body.getBoundingClientRect().bottom + scrollY)")
+    browser.size(1300, high + 2, "light")
+    browser.wait(lambda: browser.js("return innerHeight") == high + 2)
+    past = "const d = document.documentElement; return d.scrollHeight > d.clientHeight"
+    drawn(browser)
+    assert not browser.js(past)
+    browser.js("window.widths = new Set(); new ResizeObserver(() => widths.add($('canvas').width)).observe($('canvas'))")  # fmt: skip
+    browser.type("#classes", "sheep, sofa" + KEYS["enter"])
+    browser.wait(lambda: "last mask" in browser.text("#status"))
+    drawn(browser)
+    assert browser.js(past)
+    assert len(browser.js("return [...widths]")) == 1
 
 
 def test_hovering_and_arrow_keys_show_what_a_pixel_attends_to(browser, scene, network):
@@ -378,30 +412,38 @@ def test_mistakes_are_said_in_the_page(browser, scene, tmp_path):
     assert browser.js("return current.answer.classes[1].name") == "sheep"  # is still there
 
 
-def test_two_tabs_at_once_have_their_own_photos(browser, address, scene, tmp_path):
+def test_two_tabs_at_once_have_their_own_photos(browser, address, scene, tmp_path, slow):
     one = browser.call("GET", "/window")
-    find(browser, scene, "sheep, sofa")
-    first = shown_labels(browser)
-    two = browser.call("POST", "/window/new", {"type": "tab"})["handle"]
-    browser.call("POST", "/window", {"handle": two})
-    browser.open(address)
-    browser.wait(lambda: browser.js("return session && model"))
-    assert browser.js("return photos.length") == 0
     other = tmp_path / "other.png"
     Image.fromarray(voc_scene(0, "val", 2).image).save(other)
-    drop(browser, other)
-    browser.wait(lambda: browser.js("return photos.length") == 1)
-    browser.call("DELETE", "/window")
+    visits = [(scene, "sheep, sofa"), (other, "dog, bicycle")]
+    alone = []
+    for path, words in visits:
+        find(browser, path, words)
+        alone.append(shown_labels(browser))
+    tabs = []
+    for path, words in visits:  # the second asks while the first is looked at
+        tabs.append(browser.call("POST", "/window/new", {"type": "tab"})["handle"])
+        browser.call("POST", "/window", {"handle": tabs[-1]})
+        browser.open(address)
+        browser.wait(lambda: browser.js("return session && model"))
+        assert browser.js("return photos.length") == 0
+        drop(browser, path)
+        browser.wait(lambda: browser.js("return current && !$('look').disabled"))
+        browser.type("#classes", words + KEYS["enter"])
+    for tab, (path, _), labels in zip(tabs, visits, alone, strict=True):
+        browser.call("POST", "/window", {"handle": tab})
+        browser.wait(lambda: browser.js("return current.answer?.bytes && true"))
+        assert browser.js("return photos.map((photo) => photo.name)") == [path.name]
+        assert np.array_equal(shown_labels(browser), labels)
+        browser.call("DELETE", "/window")
     browser.call("POST", "/window", {"handle": one})
-    assert browser.js("return photos.length") == 1
-    browser.slide("opacity", 0.3)
-    browser.click("#reset")
-    assert np.array_equal(shown_labels(browser), first)
+    assert browser.js("return photos.length") == 2
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [380, 800, 2000])
-def test_it_fits_any_width_and_can_be_read(browser, scene, width, scheme):
+def test_it_fits_any_width_and_can_be_read(browser, scene, width, scheme, slow):
     browser.size(width, 900, scheme)
     find(browser, scene, "sheep, sofa")
     browser.click("#legend button")
@@ -409,6 +451,15 @@ def test_it_fits_any_width_and_can_be_read(browser, scene, width, scheme):
     assert browser.js("return document.documentElement.scrollWidth") <= width
     wide = "return [...document.querySelectorAll('button, input, canvas, p, pre')].filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))"  # fmt: skip
     assert browser.js(wide) == []
+    browser.click("#tab-draw")
+    browser.js("$('steps').value = 2")
+    browser.type("#prompt", "a sheep, a motorbike and a sofa" + KEYS["enter"])
+    browser.wait(lambda: browser.shown("#draw-working"))
+    assert browser.js(wide) == []
+    browser.wait(lambda: "2 steps in" in browser.text("#drawn-status"))
+    assert browser.js("return document.documentElement.scrollWidth") <= width
+    assert browser.js(wide) == []
+    browser.click("#tab-find")
     # WCAG's contrast of the text of the page and of its main button
     script = "return arguments[0].map((s) => { const c = getComputedStyle(document.querySelector(s)); return [c.color, c.backgroundColor] })"
     for css in (["#find > section", "#look"], [".hint", "#find > section"]):
@@ -437,7 +488,7 @@ def test_everything_can_be_done_by_keyboard_and_has_a_name(browser, scene):
     browser.js("document.activeElement.blur()")
     reached = set()
     for _ in range(60):
-        browser.call("POST", "/actions", {"actions": [{"type": "key", "id": "k", "actions": [{"type": "keyDown", "value": KEYS["tab"]}, {"type": "keyUp", "value": KEYS["tab"]}]}]})  # fmt: skip
+        browser.press(KEYS["tab"])
         reached.add(browser.js("const e = document.activeElement; return e.id || e.dataset.file || e.innerText"))  # fmt: skip
     for name in ("tab-find", "choose", "classes", "look", "canvas", "threshold", "crf", "mask", "coco", "command"):  # fmt: skip
         assert name in reached, name
@@ -456,19 +507,40 @@ def test_an_example_is_looked_at_by_one_click(browser):
     assert browser.js("return current.answer.classes.length") >= 3
 
 
+def test_a_picture_from_the_clipboard_becomes_a_photo_and_a_text_stays_a_text(browser, address):
+    granted = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": address[:-1]}  # fmt: skip
+    for what, values in (
+        ("Browser.grantPermissions", granted),
+        ("Emulation.setFocusEmulationEnabled", {"enabled": True}),
+    ):
+        browser.call("POST", "/goog/cdp/execute", {"cmd": what, "params": values})
+
+    def copy(script: str) -> None:
+        whole = f"const done = arguments[0]; (async () => {{ {script} }})().then(() => done(''), (e) => done(String(e)))"  # fmt: skip
+        assert browser.call("POST", "/execute/async", {"script": whole, "args": []}) == ""
+
+    copy(
+        "const canvas = canvasOf(70, 50, (i) => [i % 256, 0, 0, 255]);"
+        "const blob = await new Promise((made) => canvas.toBlob(made, 'image/png'));"
+        "await navigator.clipboard.write([new ClipboardItem({'image/png': blob})])"
+    )
+    browser.js("$('classes').focus()")
+    browser.press(KEYS["control"], "v")
+    browser.wait(lambda: browser.js("return current?.name") == "pasted.png")
+    assert browser.js("return [current.width, current.height]") == [70, 50]
+    copy("await navigator.clipboard.writeText('a dog')")
+    browser.js("$('classes').focus()")
+    browser.press(KEYS["control"], "v")
+    browser.wait(lambda: browser.js("return $('classes').value") == "a dog")
+    assert browser.js("return photos.length") == 1
+
+
 def test_the_camera_s_picture_becomes_a_photo(browser):
     browser.click("#camera")
     browser.wait(lambda: browser.js("return $('video').videoWidth > 0"))
     browser.click("#take")
     browser.wait(lambda: browser.js("return photos.length") == 1)
     assert browser.js("return current.name") == "camera-1.png"
-
-
-@pytest.fixture
-def slow(network, monkeypatch):
-    """Each call of the denoiser takes a while."""
-    denoise = network.backbone.denoise
-    monkeypatch.setattr(network.backbone, "denoise", lambda *w: time.sleep(0.3) or denoise(*w))
 
 
 def test_steps_are_shown_and_cancelled(browser, network, slow):
