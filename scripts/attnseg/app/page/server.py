@@ -269,7 +269,8 @@ class Handler(BaseHTTPRequestHandler):
         Raises:
             ConnectionError: if the visitor has closed the connection: nobody waits for the answer.
         """
-        if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
+        said, _, _ = select.select([self.connection], [], [], 0)
+        if said and not self.connection.recv(1, socket.MSG_PEEK):
             raise ConnectionError
 
     def _check_host(self) -> None:
