@@ -5,6 +5,8 @@ import base64
 import contextlib
 import io
 import json
+import os
+import re
 import shlex
 import shutil
 import socket
@@ -33,6 +35,8 @@ from attnseg.errors import UserError
 from attnseg.settings import Generation, LabellingJob, read_settings
 from attnseg.text2mask.extract import Sample, options_for
 from attnseg.text2mask.kept import look
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
@@ -499,6 +503,36 @@ def test_the_command_says_its_address_and_warns_of_other_hosts(tiny_sd):
         _, errors = running.communicate(timeout=60)
     (line,) = errors.splitlines()
     assert line.startswith("warning: whoever reaches 0.0.0.0 can use")
+
+
+def test_a_space_s_last_line_serves_the_miniature_and_its_examples(tmp_path):
+    """In a folder made by the commands of space/README.md, as its Dockerfile says."""
+    readme = (REPOSITORY / "space" / "README.md").read_text()
+    copies = [line for line in readme.splitlines() if line.startswith("cp ")]
+    assert len(copies) == 2
+    for line in copies:
+        done = line.replace("PATH_TO_CLONE", shlex.quote(str(REPOSITORY)))
+        subprocess.run(["bash", "-c", done], cwd=tmp_path, check=True)
+    (environment,) = re.findall("^ENV (.*)", (tmp_path / "Dockerfile").read_text(), re.MULTILINE)
+    (start,) = re.findall("^CMD (.*)", (tmp_path / "Dockerfile").read_text(), re.MULTILINE)
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "attnseg"  # as pip would install it
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m attnseg "$@"\n')
+    program.chmod(0o755)
+    inside = environment.replace("/home/user/app", str(tmp_path))
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    running = subprocess.Popen(
+        ["sh", "-c", f"export {inside}; {start.replace('--port 7860', '--port 0')}"],
+        cwd=tmp_path, env=os.environ | {"PATH": path}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        address = running.stdout.readline().split()[0].replace("0.0.0.0", "127.0.0.1")
+        asked = urllib.request.Request(address + "api/model", headers={"Host": "you.hf.space"})
+        told = json.load(urllib.request.urlopen(asked, timeout=60))
+    finally:
+        running.terminate()
+        running.communicate(timeout=60)
+    assert told["model"] == "assets/mini_sd" and len(told["examples"]) == 6
 
 
 def test_a_port_that_is_taken_is_one_line(page):

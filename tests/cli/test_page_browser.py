@@ -221,15 +221,17 @@ def scene(tmp_path_factory) -> Path:
     return path
 
 
-def drop(browser: Browser, path: Path) -> None:
-    """Drop a file on the page, as a browser tells it."""
+def drop(browser: Browser, *paths: Path) -> None:
+    """Drop files on the page, as a browser tells it."""
     script = (
-        "const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));"
-        "const data = new DataTransfer(); data.items.add(new File([bytes], arguments[1]));"
+        "const data = new DataTransfer(), bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));"
+        "for (const [text, name] of arguments[0]) data.items.add(new File([bytes(text)], name));"
         "for (const name of ['dragenter', 'dragover', 'drop'])"
         "  document.body.dispatchEvent(new DragEvent(name, {dataTransfer: data, bubbles: true, cancelable: true}))"
     )
-    browser.js(script, base64.b64encode(path.read_bytes()).decode(), path.name)
+    browser.js(
+        script, [(base64.b64encode(path.read_bytes()).decode(), path.name) for path in paths]
+    )
 
 
 def find(browser: Browser, path: Path, words: str) -> None:
@@ -410,6 +412,31 @@ def test_mistakes_are_said_in_the_page(browser, scene, tmp_path):
     browser.click("#look")
     browser.wait(lambda: "Name what is in the photo" in browser.text("#error"))
     assert browser.js("return current.answer.classes[1].name") == "sheep"  # is still there
+
+
+def test_several_files_are_added_past_a_damaged_one_and_named_in_a_row(browser, scene, tmp_path):
+    """A person with three photos who wants a COCO file: words and Enter for each, and one press."""
+    damaged = tmp_path / "holiday.jpg"
+    damaged.write_bytes(scene.read_bytes()[:50])
+    other = tmp_path / "other.png"
+    Image.fromarray(voc_scene(0, "val", 2).image).save(other)
+    drop(browser, scene, damaged, other)
+    browser.wait(lambda: "holiday.jpg: not a readable image" in browser.text("#error"))
+    assert browser.js("return [current.name, photos.length, document.activeElement.id]") == ["my scene.png", 2, "classes"]  # fmt: skip
+    coco = "[data-file=coco]"
+    assert browser.text(coco) == "COCO, 0 of 2 photos"
+    browser.type("#classes", "sheep" + KEYS["enter"])
+    browser.wait(lambda: browser.text(coco) == "COCO, 1 of 2 photos")
+    browser.click("#photos li:nth-of-type(2) button")
+    browser.wait(lambda: browser.js("return current.name") == "other.png")
+    assert browser.js("return document.querySelector(arguments[0]).disabled", coco) is False
+    selected = "const e = document.activeElement; return e.value.slice(e.selectionStart, e.selectionEnd)"  # fmt: skip
+    assert browser.js(selected) == "sheep"  # typing replaces it
+    for letter in "dog":
+        browser.press(letter)
+    browser.press(KEYS["enter"])
+    browser.wait(lambda: browser.text(coco) == "COCO, all photos")
+    assert "dog" in browser.text("#legend") and not browser.shown("#error")
 
 
 def test_two_tabs_at_once_have_their_own_photos(browser, address, scene, tmp_path, slow):

@@ -294,23 +294,42 @@ function sliders(photo) {
   return photo.sliders; // only what was moved: else the program's own values hold, exactly
 }
 
+/** Add files, and go to the first; those that cannot be read are named, and keep no other from being added. */
 async function add(files) {
   await trying(async () => {
-    let last = null;
+    let first = null;
+    const problems = new Set();
     for (const file of files) {
-      if (file.size > model.bytes) {
-        const most = Math.round(model.bytes / 2 ** 20);
-        throw new Error(`${file.name} has ${(file.size / 2 ** 20).toFixed(0)} MB; the most is ${most} MB: make it smaller.`);
+      try {
+        const photo = await added(file);
+        photos.push(photo);
+        first ||= photo;
+        listPhotos();
+      } catch (problem) {
+        problems.add(problem.message);
       }
-      const name = encodeURIComponent(file.name || "pasted.png");
-      last = await json(`api/photos/add?name=${name}`, file);
-      photos.push(last);
-      listPhotos();
     }
-    if (!last) return;
-    await choose(last);
-    if (innerWidth < 1100) $("ask").scrollIntoView(); // the photo is below the list
+    if (first) {
+      await choose(first);
+      if (innerWidth < 1100) $("ask").scrollIntoView(); // the photo is below the list
+      else askWords();
+    }
+    if (problems.size) throw new Error([...problems].join(" "));
   });
+}
+
+async function added(file) {
+  if (file.size > model.bytes) {
+    const most = Math.round(model.bytes / 2 ** 20);
+    throw new Error(`${file.name} has ${(file.size / 2 ** 20).toFixed(0)} MB; the most is ${most} MB: make it smaller.`);
+  }
+  return json(`api/photos/add?name=${encodeURIComponent(file.name || "pasted.png")}`, file);
+}
+
+/** The next that is typed names what is in the photo. */
+function askWords() {
+  $("classes").focus({ preventScroll: true });
+  $("classes").select();
 }
 
 async function addExample(example) {
@@ -333,7 +352,11 @@ function listPhotos() {
       const about = photo.classes.length ? photo.classes.join(", ") : "not looked at yet";
       const pick = element("button", { type: "button" }, image, element("div", {}, photo.name, element("span", { textContent: about })));
       pick.setAttribute("aria-current", String(photo === current));
-      pick.onclick = () => trying(() => choose(photo));
+      pick.onclick = () =>
+        trying(async () => {
+          await choose(photo);
+          if (!photo.looked && innerWidth >= 1100) askWords(); // on a small one it would hide the photo by its keyboard
+        });
       const away = element("button", { type: "button", textContent: "×", title: `Remove ${photo.name}` });
       away.setAttribute("aria-label", `Remove ${photo.name}`);
       away.onclick = () => trying(() => remove(photo));
@@ -444,7 +467,10 @@ function render() {
   view.draw();
   for (const button of document.querySelectorAll("[data-file], #command")) button.disabled = !answer;
   document.querySelector("[data-file=photo]").disabled = !photo;
-  $("sliders").disabled = !answer;
+  const coco = document.querySelector("[data-file=coco]"), looked = photos.filter((each) => each.looked).length;
+  coco.disabled = !looked;
+  coco.textContent = looked === photos.length ? "COCO, all photos" : `COCO, ${looked} of ${photos.length} photos`;
+  $("sliders").disabled = $("canvas-hint").hidden = !answer;
   if (answer) legend();
   if (photo) $("status").textContent = statusOf(photo);
   else $("status").textContent = "";
@@ -756,11 +782,12 @@ function listWords() {
         renderDrawn();
       };
       const box = element("input", { type: "checkbox", checked: drawn.chosen.has(entry.word) });
+      box.setAttribute("aria-label", `${entry.word} in the mask`);
       box.onchange = () => {
         drawn.chosen[box.checked ? "add" : "delete"](entry.word);
         refineDrawn();
       };
-      return element("li", {}, button, element("label", {}, box, ` ${entry.word} in the mask`));
+      return element("li", {}, button, element("label", {}, box, " in the mask"));
     }),
   );
 }
