@@ -269,8 +269,8 @@ class Handler(BaseHTTPRequestHandler):
         Raises:
             ConnectionError: if the visitor has closed the connection: nobody waits for the answer.
         """
-        said, _, _ = select.select([self.connection], [], [], 0)
-        if said and not self.connection.recv(1, socket.MSG_PEEK):
+        closed_or_more = select.select([self.connection], [], [], 0)[0]
+        if closed_or_more and not self.connection.recv(1, socket.MSG_PEEK):
             raise ConnectionError
 
     def _check_host(self) -> None:

@@ -296,6 +296,7 @@ function sliders(photo) {
 
 /** Add files, and go to the first; those that cannot be read are named, and keep no other from being added. */
 async function add(files) {
+  await started; // else the photos of before would take their place
   await trying(async () => {
     let first = null;
     const problems = new Set();
@@ -877,7 +878,7 @@ for (const name of ["find", "draw"]) {
 
 // -- the start
 
-trying(async () => {
+const started = trying(async () => {
   const response = await fetch("api/model");
   model = await response.json();
   if (!response.ok) throw new Error(model.error);
