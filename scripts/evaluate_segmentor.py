@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     manifests = list(read_manifests(shards))
     masks = args.save_predictions or unfinished / "masks"
     made_with = {
-        "test": test.identity(),
+        "test": test.record(),
         "scores": [manifest["parameters_hash"] for _, manifest in manifests],
         **dataset.identity(),
     }

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     options = given_settings(args, RefinementJob)
     made_with = {
-        "options": options.identity(),
+        "options": options.record(),
         "attention": [sha256(path) for path in listed_shards(args.attention)],
         **args.dataset.identity(),
     }

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         attention.append(json.loads(path.read_text()))
         images += len(attention[-1]["items"])
     made_with = {
-        "options": options.identity(),
+        "options": options.record(),
         "dataset": args.dataset.name,
         **args.dataset.identity(),
         "keep_skipped": args.keep_skipped,

@@ -35,6 +35,7 @@ from attnseg.datasets.mug19 import Mug19, Triplet, read_mug19
 from attnseg.errors import UserError, run
 from attnseg.io.files import parameters_hash, sha256
 from attnseg.io.gpu import claim_device
+from attnseg.io.runs import forced
 from attnseg.personalised.descriptors import Absent
 from attnseg.personalised.instances import Segments, scene_segments
 from attnseg.personalised.personal import INFO, read_personal
@@ -107,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     made_with = parameters_hash(inputs_of(work, args, settings))
     for method in args.methods:
         file = args.output / f"{method}.safetensors"
-        kept = kept_rows(file, made_with)
+        kept = None if forced(args.output) else kept_rows(file, made_with)
         if kept is not None:
             work.rows[method], work.about[method] = kept
             log(f"{method}: there already")
@@ -152,7 +153,7 @@ def inputs_of(work: Work, args: argparse.Namespace, settings: SubjectSegmentatio
         for subject in work.by_subject()
         if (work.personal / subject / INFO).is_file()
     }
-    return settings.identity() | {
+    return settings.record() | {
         "model": work.backbone.name,
         "weights": weight_hashes(work.backbone.folder),
         "personal": training,

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             options.class_images, size=options.size, guidance=options.guidance, seed=options.seed,
         )  # fmt: skip
     side = options.size or min(backbone.size)
-    parameters = {**options.identity(), "base": base_signature(backbone.unet)}
+    parameters = {**options.record(), "base": base_signature(backbone.unet)}
     parameters["images"] = [str(path) for path in (*paths, *class_paths)]
     workdir = args.workdir or args.output.parent / "checkpoints"
     checkpoint = workdir / f"{args.output.stem}-{parameters_hash(parameters)}.pt"

@@ -210,3 +210,57 @@ def test_a_run_is_locked_and_its_local_jobs_are_marked(
     workflow.execute(executor_plugin=SimpleNamespace(common_settings=settings))
     assert found == {"locked": locked, "marked": marked}
     assert runs.VARIABLE not in os.environ
+
+
+ITEMS = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY / "scripts")!r})
+from attnseg.io.runs import guard
+guard(workflow, "work")
+
+rule write_items:
+    output: "work/items/manifest.json"
+    log: "work/logs/write_items/all.log"
+    shell: "python items.py > {{log}} 2>&1"
+"""
+# as the masks of photos are written
+PROGRAM = """
+from pathlib import Path
+from attnseg.io.files import start_folder, write_json
+folder = Path("work/items")
+start_folder(folder, {"a": 1})
+for name in ("1.png", "2.png", "3.png"):
+    if not (folder / name).exists():
+        (folder / name).touch()
+        print(name, file=open("made", "a"))
+write_json(folder / "manifest.json", {})
+"""
+
+
+@pytest.mark.slow
+def test_what_a_run_is_told_to_make_again_is_made_again_and_what_lacks_its_manifest_goes_on(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "scripts"))
+    (tmp_path / "Snakefile").write_text(ITEMS)
+    (tmp_path / "items.py").write_text(PROGRAM)
+    target = "work/items/manifest.json"
+
+    def made(*arguments: str) -> list[str]:
+        (tmp_path / "made").unlink(missing_ok=True)
+        command = [SNAKEMAKE, target, "--cores", "1", "--nolock", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return (tmp_path / "made").read_text().split() if (tmp_path / "made").exists() else []
+
+    every = ["1.png", "2.png", "3.png"]
+    assert made() == every
+    (tmp_path / target).unlink()
+    (tmp_path / "work/items/2.png").unlink()
+    assert made() == ["2.png"]
+    assert made("--forcerun", "write_items") == every
+    assert made("--force") == every
+    assert made("--forceall") == every
+    assert made() == []
+    (tmp_path / target).unlink()
+    assert made() == []

@@ -172,7 +172,7 @@ def train(
         batch_of,
         options.steps,
         checkpoint,
-        parameters_hash(options.identity() | {"base": base_signature(backbone.unet)}),
+        parameters_hash(options.record() | {"base": base_signature(backbone.unet)}),
         checkpoint_every,
         log,
         clip=1.0,

@@ -22,7 +22,7 @@ def load_adapted(
     all samples."""
     backbone = load_backbone(args.model, args.revision, device, precision, args.model_file)
     parameters = {
-        **settings.identity(), "model": backbone.name, "weights": backbone.hashes(),
+        **settings.record(), "model": backbone.name, "weights": backbone.hashes(),
         "lora": args.lora and sha256(args.lora),
     }  # fmt: skip
     if args.lora:

@@ -12,6 +12,7 @@ import numpy as np
 from attnseg.datasets import Dataset, coco
 from attnseg.datasets.coco import DATASET
 from attnseg.io.files import write_json
+from attnseg.io.runs import forced
 
 
 def rasterise(annotations: Sequence[dict], height: int, width: int, numbers: dict) -> np.ndarray:
@@ -52,10 +53,10 @@ def build_masks(
         of_image.setdefault(annotation["image_id"], []).append(annotation)
     images = [image for image in content["images"] if image["id"] in of_image]
     index_path = Path(root) / "masks" / f"{split}.json"
-    made = 0
+    again, made = forced(), 0
     for image in progress(images):
         path = dataset.mask_path(root, Path(image["file_name"]).stem)
-        if not path.exists():
+        if again or not path.exists():
             mask = rasterise(of_image[image["id"]], image["height"], image["width"], numbers)
             dataset.write_mask(path, mask)
             made += 1

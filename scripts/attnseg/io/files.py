@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attnseg.errors import UserError
+from attnseg.io.runs import forced
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm",
@@ -39,7 +40,8 @@ def write_json(path: str | os.PathLike, content: object) -> None:
 
 
 def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.png",)) -> None:
-    """Remove a folder's files if they were made with other parameters, and record these.
+    """Remove a folder's files if they were made with other parameters, and record these; also once in a
+    run that was told to make them again.
 
     Raises:
         UserError: if the folder has files of these patterns but no parameters.json: these may be
@@ -49,12 +51,17 @@ def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.pn
     files = [path for pattern in patterns for path in folder.glob(pattern)]
     if not kept.exists() and files:
         raise UserError(f"{folder}: holds files that this program did not make; name a new folder")
-    if kept.exists() and json.loads(kept.read_text()).get("hash") == wanted:
+    again = forced(folder)
+    try:
+        record = json.loads(kept.read_text()) if kept.exists() else {}
+    except ValueError:  # damaged
+        record = {}
+    if record.get("hash") == wanted and again in (None, record.get("run")):
         return
     (folder / "manifest.json").unlink(missing_ok=True)
     for path in files:
         path.unlink()
-    write_json(kept, {"hash": wanted})
+    write_json(kept, {"hash": wanted} | ({"run": again} if again else {}))
 
 
 def images_in(folder: Path, below: bool = False) -> list[Path]:

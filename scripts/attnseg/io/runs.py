@@ -5,6 +5,9 @@ the kernel releases with the process. A helper process, whose standard input clo
 ends, kills the remaining jobs. It finds them by an environment variable, which their children
 inherit.
 
+What a run was told to make again (--forcerun, --force, --forceall) is in the environment, too: a program
+cannot tell otherwise a job that is forced from one that goes on after a kill, as both lack the outputs.
+
 What failed is listed at the end of a run. A job that an error of a user's has ended leaves the error
 beside its log, for the run's further attempts.
 """
@@ -27,6 +30,7 @@ VARIABLE = "ATTNSEG_RUN"
 ATTEMPTS = (
     "ATTNSEG_ATTEMPTS_OF"  # the same run, for jobs on a cluster as well, which are not killed
 )
+FORCED = "ATTNSEG_FORCED"  # the same run, and the rules and files that it was told to make again
 
 
 def guard(workflow: Any, work: str) -> None:
@@ -42,10 +46,30 @@ def guard(workflow: Any, work: str) -> None:
         if executor.dryrun_exec or not workflow.is_main_process:
             return execute(executor_plugin=executor_plugin, **settings)
         run = os.environ[ATTEMPTS] = uuid.uuid4().hex
+        os.environ[FORCED] = " ".join([run, *_told(workflow.dag_settings)])
         with alone(Path(work), run), jobs_end(run) if executor.local_exec else nullcontext():
             return execute(executor_plugin=executor_plugin, **settings)
 
     workflow.execute = execute_alone
+
+
+def _told(settings: Any) -> list[str]:
+    """The rules and files that Snakemake was told to make again; * for all."""
+    targets = settings.targets if settings.forcetargets else ()
+    return ["*"] if settings.forceall else [*settings.forcerun, *targets]
+
+
+def forced(*outputs: Path) -> str | None:
+    """The run that was told to make this job's rule, or one of these files or folders, again."""
+    from attnseg.io.costs import job_log  # which imports files, and that this file
+
+    run, *told = os.environ.get(FORCED, "").split() or [""]
+    log = job_log()
+    if log is None or not told:
+        return None
+    rule = log.parts[max(i for i, part in enumerate(log.parts) if part == "logs") + 1]
+    made = {"*", rule, *map(str, outputs), *(str(path / "manifest.json") for path in outputs)}
+    return run if made & set(told) else None
 
 
 @contextmanager

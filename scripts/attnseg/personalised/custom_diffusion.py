@@ -28,6 +28,7 @@ from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
 from attnseg.io import provenance
 from attnseg.io.files import images_in, parameters_hash, sha256
+from attnseg.io.runs import forced
 from attnseg.personalised.personal import (
     INFO,
     Personal,
@@ -137,7 +138,7 @@ def plan_of(
 ) -> dict:
     """Everything that determines the trained weights, as JSON-compatible values."""
     return {
-        "settings": settings.identity(),
+        "settings": settings.record(),
         "base": fingerprint(backbone),
         "concepts": [
             [
@@ -341,7 +342,7 @@ def learn(
     log: Callable[[str], None] = print,
 ) -> None:
     """Write the weights in `output`, unless those of the same plan are there already."""
-    if is_trained(output, plan_of(backbone, concepts, settings)):
+    if not forced(output) and is_trained(output, plan_of(backbone, concepts, settings)):
         log(f"{output} is there already")
         return
     started = time.time()

@@ -27,6 +27,7 @@ from attnseg.io.batches import Batches
 from attnseg.io.files import sha256, write_atomically
 from attnseg.io.gpu import claim_device
 from attnseg.io.precision import number_format
+from attnseg.io.runs import forced
 from attnseg.io.shards import manifest_path, members, problem_with, write_shard
 from attnseg.segmentation.components import resized
 from attnseg.segmentation.crf import refined_labels
@@ -113,7 +114,7 @@ def write_scores(
 
     made_with = {
         "weights": sha256(weights),
-        "test": test.but(crf=None, profile="paper").identity(),
+        "test": test.but(crf=None, profile="paper").record(),
         "least": LEAST,
     }
     samples = list(zip(pairs.ids, pairs.photos, strict=True))
@@ -122,7 +123,10 @@ def write_scores(
         part = members(samples, number, size)
         photos = [[image_id, path.stat().st_size] for image_id, path in part]
         shards[folder / f"shard-{number:05d}.safetensors"] = part, made_with | {"photos": photos}
-    missing = {path: job for path, job in shards.items() if problem_with(path, job[1]) is not None}
+    again = forced(folder)
+    missing = {
+        path: job for path, job in shards.items() if again or problem_with(path, job[1]) is not None
+    }
     if not missing:
         return list(shards)
     where = claim_device(device)

@@ -67,7 +67,7 @@ def train(
     mmengine.device.utils.DEVICE = device
     processes = _join_processes(device)
     identity = {
-        "settings": settings.identity(),
+        "settings": settings.record(),
         "masks": pairs.fingerprint(),
         "classes": list(classes),
         "pretrained": pretrained_hash(settings.pretrained),

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from attnseg.errors import UserError
+from attnseg.settings.code import STAGES, changed
 
 Stage = TypeVar("Stage", bound="Settings")
 Keys = tuple[str | int, ...]  # the way to a value: ("datasets", "voc", "splits", "val")
@@ -88,6 +89,22 @@ class Settings(BaseModel):
         result. `read_settings` is the inverse.
         """
         return {"version": self.version} | differing(self, speed=False)
+
+    def record(self) -> dict:
+        """The identity that programs keep with what they make: also of the code, where it was edited
+        since somebody decided on its version (attnseg.settings.code)."""
+        stages = [cls.__name__ for cls in type(self).__mro__ if cls.__name__ in STAGES.values()]
+        edited = changed(stages[0])
+        return self.identity() | ({"code": edited} if edited else {})
+
+    @classmethod
+    def defaults(cls) -> dict:
+        """The defaults of the keys that can change a result, as text."""
+        return {
+            name: repr(field.get_default(call_default_factory=True))
+            for name, field in cls.model_fields.items()
+            if not notes(field).get("x-speed")
+        }
 
     def speed(self) -> dict:
         """Keys that differ from their defaults and cannot change a result."""

@@ -29,7 +29,7 @@ def extract_shard(
     """
     backbone.select(options.cross_blocks, options.self_block)
     parameters = {
-        **options.identity(),
+        **options.record(),
         "model": backbone.hashes(),
         "labels": source,
         "dataset": dataset.name,
