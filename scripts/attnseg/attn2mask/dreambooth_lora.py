@@ -19,7 +19,7 @@ from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import CLIPTextModel
 
 from attnseg.backbones import finetuning
@@ -29,6 +29,7 @@ from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
 from attnseg.io.files import IMAGE_SUFFIXES, images_in, parameters_hash, write_atomically
+from attnseg.io.tensors import save_tensors
 from attnseg.settings import LoraJob
 
 UNET_MODULES = ["to_q", "to_v"]
@@ -205,7 +206,7 @@ def save_lora(
             metadata = dict(file.metadata() or {})
         metadata[BASE_KEY] = json.dumps(base_signature(backbone.unet))
         metadata["attnseg_options"] = json.dumps(options.dump())
-        save_file(load_file(partial), partial, metadata)
+        save_tensors(load_file(partial), partial, metadata)
 
 
 def _plain(config: LoraConfig) -> dict:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from attnseg.core.geometry import Fit
 from attnseg.errors import UserError
 from attnseg.io.files import write_atomically, write_json
+from attnseg.io.tensors import save_tensors
 from attnseg.personalised.instances import Segments
 
 
@@ -51,7 +52,7 @@ def write_rows(path: Path, rows: dict[str, np.ndarray], made_with: str, about: d
     """
     tensors = {name: torch.from_numpy(np.asarray(row)).float() for name, row in rows.items()}
     with write_atomically(path) as partial:
-        save_file(tensors, partial, metadata={"made_with": made_with, "about": json.dumps(about)})
+        save_tensors(tensors, partial, {"made_with": made_with, "about": json.dumps(about)})
 
 
 def kept_rows(path: Path, made_with: str) -> tuple[dict[str, np.ndarray], dict] | None:

@@ -14,11 +14,12 @@ from mmengine.registry import DefaultScope
 from mmseg.models.backbones import ResNetV1d
 from mmseg.registry import MODELS
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
+from attnseg.io.tensors import save_tensors
 from attnseg.segmentation import beco, components  # noqa: F401  registers them
 from attnseg.settings import Segmentor, read_segmentor
 
@@ -253,7 +254,7 @@ def save_segmentor(path: Path, model: nn.Module, settings: Segmentor, **about: o
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     metadata["digest"] = digest_of(state, metadata)
     with write_atomically(path) as partial:
-        save_file(state, partial, {key: json.dumps(value) for key, value in metadata.items()})
+        save_tensors(state, partial, {key: json.dumps(value) for key, value in metadata.items()})
 
 
 def digest_of(state: Mapping[str, torch.Tensor], about: Mapping) -> str:
