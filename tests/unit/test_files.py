@@ -1,9 +1,17 @@
 """Folders of results and names from data."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from attnseg.errors import UserError
-from attnseg.io.files import safe_name, start_folder
+from attnseg.io import files
+from attnseg.io.downloads import extract
+from attnseg.io.files import safe_name, start_folder, write_json
 
 
 def test_what_other_parameters_made_goes_and_what_the_same_made_stays(tmp_path):
@@ -32,3 +40,64 @@ def test_plain_names_pass(name):
 def test_names_that_lead_elsewhere_are_refused(name):
     with pytest.raises(UserError, match="list.txt: the name"):
         safe_name(name, "list.txt")
+
+
+WRITER = """
+import sys, time
+from attnseg.io.files import write_atomically
+with write_atomically(sys.argv[1]) as partial:
+    partial.write_text("half")
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+UNPACKER = """
+import sys, time
+from attnseg.io import downloads
+downloads.check_space = lambda *_: (print("begun", flush=True), time.sleep(60))
+downloads.extract(*sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def begin():
+    """Starts a Python program with arguments, in the midst of which it now is."""
+    running = []
+
+    def call(program: str, *arguments: object) -> subprocess.Popen:
+        command = [sys.executable, "-c", program, *map(str, arguments)]
+        scripts = str(Path(files.__file__).parents[2])
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": scripts}
+        )
+        running.append(process)
+        assert process.stdout.readline() == "begun\n"
+        return process
+
+    yield call
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def test_what_killed_processes_were_writing_goes_and_what_others_are_writing_stays(tmp_path, begin):
+    archive = tmp_path / "photos.tar"
+    subprocess.run(
+        ["tar", "cf", archive, "-C", Path(__file__).parent, Path(__file__).name], check=True
+    )
+    folder = tmp_path / "work"
+    killed = [begin(WRITER, folder / "1.png"), begin(UNPACKER, archive, folder)]
+    for process in killed:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert len(list(folder.iterdir())) == 2
+    begin(WRITER, folder / "2.png")
+    (folder / ".mine").touch()
+    files.remove_strays.cache_clear()
+    write_json(folder / "manifest.json", {})
+    names = sorted(path.name for path in folder.iterdir())
+    assert [name for name in names if "partial" not in name] == [".mine", "manifest.json"]
+    (left,) = (name for name in names if "partial" in name)
+    assert left.startswith(".2-") and left.endswith(".png")
+    files.remove_strays.cache_clear()
+    extract(archive, folder)
+    assert (folder / Path(__file__).name).is_file() and (folder / left).is_file()

@@ -27,8 +27,8 @@ from typing import IO, cast
 from tqdm import tqdm
 
 from attnseg.errors import TemporaryError, UserError
+from attnseg.io.files import PARTIAL, lock, remove_strays, write_json
 from attnseg.io.files import sha256 as sha256_of
-from attnseg.io.files import write_json
 
 BLOCK = 1 << 20
 # RuntimeError: an encrypted zip
@@ -296,7 +296,10 @@ def extract(
     """
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
+    remove_strays(folder)
+    partial = Path(tempfile.mkdtemp(prefix=".unpacking-", suffix=PARTIAL, dir=folder))
+    handle = os.open(partial, os.O_RDONLY)
+    lock(handle)
     try:
         reader = _read_zip if _is_zip(archive) else _read_tar
         count = 0
@@ -333,6 +336,7 @@ def extract(
         return count
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        os.close(handle)
 
 
 def _target(

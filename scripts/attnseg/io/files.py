@@ -1,10 +1,13 @@
 """Files that are either complete or absent."""
 
 import contextlib
+import fcntl
+import functools
 import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,21 +19,57 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm",
 )  # fmt: skip
 
+PARTIAL = ".partial"  # in the names of temporary files and folders, which also are hidden
+
 
 @contextlib.contextmanager
 def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds."""
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
+
+    What a killed process was writing in the folder is removed first.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
+    remove_strays(path.parent)
+    partial = None
+    while partial is None or not partial.exists():  # until it is locked before another removes it
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=f"{PARTIAL}{path.suffix}", dir=path.parent
+        )
+        partial = Path(name)
+        lock(handle)
     try:
         yield partial
         os.chmod(partial, 0o644)
         os.replace(partial, path)
     finally:
+        os.close(handle)
         partial.unlink(missing_ok=True)
+
+
+def lock(handle: int) -> bool:
+    """Lock an open file or folder until it is closed or this process dies; False if another holds the
+    lock, or the file system has none."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def remove_strays(folder: Path) -> None:
+    """Remove the temporary files and folders whose processes have died, once in a process."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith(".") and PARTIAL in entry.name:
+            with contextlib.suppress(OSError):  # another removed it
+                handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+                if lock(handle):
+                    if entry.is_dir():
+                        shutil.rmtree(entry.path, ignore_errors=True)
+                    else:
+                        os.unlink(entry.path)
+                os.close(handle)
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:

@@ -34,6 +34,8 @@ def make_shard(
     if problem_with(output, parameters) is None:
         items = json.loads(manifest_path(output).read_text())["items"]
         if still_valid(items):
+            for parts in output.parent.glob(f".{output.stem}-*"):  # of a run killed since
+                shutil.rmtree(parts, ignore_errors=True)
             print(f"{output} is complete")
             return items
     started = time.time()
