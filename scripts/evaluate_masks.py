@@ -18,6 +18,7 @@ from typing import Any
 
 from attnseg.app import flags
 from attnseg.errors import UserError, run
+from attnseg.io.files import read_sealed
 from attnseg.results.iou import write_metrics
 from attnseg.results.masks import evaluate_masks, truth_of
 
@@ -60,11 +61,8 @@ def read_extraction(manifest: Path | None) -> dict:
     """
     if manifest is None:
         return {}
-    try:
-        content = json.loads(manifest.read_text())
-        timing = content.get("timing") or {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{manifest}: not readable ({error}); verify the shards again") from None
+    content = read_sealed(manifest)
+    timing = content.get("timing") or {}
     seconds = sum(timing.get("seconds", []))
     rate = round(sum(timing["labels"]) / seconds, 4) if seconds else None
     return {

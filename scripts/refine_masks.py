@@ -15,9 +15,8 @@ import numpy as np
 
 from attnseg.app import flags
 from attnseg.errors import run
-from attnseg.io.files import sha256
 from attnseg.io.pool import write_items
-from attnseg.io.shards import listed_shards, read_arrays
+from attnseg.io.shards import listed_shards, read_arrays, read_manifest
 from attnseg.settings import RefinementJob
 from attnseg.settings.cli import given_settings
 from attnseg.text2mask.presence import present_classes, sentences
@@ -40,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     options = given_settings(args, RefinementJob)
     made_with = {
         "options": options.record(),
-        "attention": [sha256(path) for path in listed_shards(args.attention)],
+        "attention": [read_manifest(path)["sha256"] for path in listed_shards(args.attention)],
         **args.dataset.identity(),
     }
     jobs, found = read_arrays(args.attention), {}

@@ -11,7 +11,6 @@ ignored.
 
 import functools
 import itertools
-import json
 import os
 import sys
 
@@ -22,7 +21,7 @@ from attnseg.app import flags
 from attnseg.attn2mask.labelling import write_labels
 from attnseg.errors import run
 from attnseg.io.pool import write_items
-from attnseg.io.shards import read_arrays
+from attnseg.io.shards import listed_shards, read_arrays, read_manifest
 from attnseg.settings import LabellingJob
 from attnseg.settings.cli import given_settings
 
@@ -41,10 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     options = given_settings(args, LabellingJob)
     attention, images = [], 0
-    for path in sorted(args.attention.glob("shard-*.json")):
+    for path in listed_shards(args.attention):
         if args.limit is not None and images >= args.limit:
             break  # later shards may still be incomplete
-        attention.append(json.loads(path.read_text()))
+        attention.append(read_manifest(path))
         images += len(attention[-1]["items"])
     made_with = {
         "options": options.record(),

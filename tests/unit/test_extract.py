@@ -217,8 +217,6 @@ def test_a_shard_is_complete_only_with_its_manifest_parameters_and_bytes(tmp_pat
     damaged[-1] ^= 1
     path.write_bytes(damaged)
     assert problem_with(path) == "the tensors are damaged"
-    with pytest.raises(UserError, match=r"shard-00000\.safetensors: .*damaged: delete it"):
-        list(read_shards(tmp_path))
     (tmp_path / "shard-00000.json").write_text(json.dumps({}))
     assert problem_with(path) == "the manifest is damaged"
     (tmp_path / "shard-00000.json").unlink()

@@ -20,6 +20,10 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 
 PARTIAL = ".partial"  # in the names of temporary files and folders, which also are hidden
+# what is said of a file that was damaged
+AGAIN = (
+    "removed, so that the next run of the workflow, or of the program that made it, makes it again"
+)
 
 
 @contextlib.contextmanager
@@ -76,6 +80,40 @@ def write_json(path: str | os.PathLike, content: object) -> None:
     """Write `content` as indented JSON, atomically."""
     with write_atomically(path) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def sealed(content: dict) -> dict:
+    """JSON content with its digest."""
+    return content | {"digest": _seal(content)}
+
+
+def is_broken(content: dict) -> bool:
+    """True if `sealed` content was changed since; what has no digest, as of earlier releases, was not."""
+    return "digest" in content and content["digest"] != _seal(content)
+
+
+def read_sealed(path: Path) -> dict:
+    """JSON content that was written `sealed`.
+
+    Raises:
+        UserError: where it is damaged; the file is removed, so that the workflow makes it again alone.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict) or is_broken(content):
+            raise ValueError("its content was changed")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; the workflow's next run makes it") from None
+    except ValueError as error:
+        path.unlink()
+        raise UserError(f"{path}: damaged ({error}); {AGAIN}") from None
+    return content
+
+
+def _seal(content: dict) -> str:
+    rest = {key: value for key, value in content.items() if key != "digest"}
+    text = json.dumps(json.loads(json.dumps(rest)), sort_keys=True)  # keys as they are read
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.png",)) -> None:

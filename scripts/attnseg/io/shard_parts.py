@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from attnseg.io.batches import Batches
-from attnseg.io.files import parameters_hash, write_atomically, write_json
+from attnseg.io.files import parameters_hash
 from attnseg.io.shards import manifest_path, problem_with, write_shard
 
 ShardPart = tuple[dict[str, torch.Tensor], list[dict]]  # tensors by name, manifest items
@@ -87,14 +86,12 @@ def build_shard(
 
     def finished(part: Sequence) -> ShardPart:
         nonlocal fresh
-        kept = folder / f"{len(items):08d}-{len(part)}"
+        kept = folder / f"{len(items):08d}-{len(part)}.safetensors"
         batch = _kept(kept)
         if batch is None or not still_valid(batch[1]):
             batch = work(part)
             fresh += len(part)
-            with write_atomically(kept.with_suffix(".safetensors")) as partial:
-                save_file({k: t.contiguous() for k, t in batch[0].items()}, partial)
-            write_json(kept.with_suffix(".json"), batch[1])  # last: it marks the batch as complete
+            write_shard(kept, *batch, {})
         return batch
 
     for part, batch in Batches(batch_size, "image").over(samples, finished):
@@ -108,8 +105,6 @@ def build_shard(
 
 def _kept(path: Path) -> ShardPart | None:
     """A batch that an earlier run finished; None if absent or damaged."""
-    try:
-        items = json.loads(path.with_suffix(".json").read_text())
-        return load_file(path.with_suffix(".safetensors")), items
-    except (OSError, ValueError, SafetensorError):
+    if problem_with(path) is not None:
         return None
+    return load_file(path), json.loads(manifest_path(path).read_text())["items"]

@@ -1,7 +1,8 @@
 """Shards: consecutive samples of a split, in a safetensors file with a JSON manifest.
 
-A shard is complete if its manifest exists and has the same parameters and the file's SHA-256.
-Otherwise it is made again.
+A shard is complete if its manifest exists, unchanged, and has the same parameters and the file's SHA-256.
+Otherwise it is made again. A reader that finds one damaged removes it, with the list of the folder's
+shards, so that the workflow lacks it and makes it again alone.
 """
 
 import json
@@ -10,11 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from attnseg.errors import UserError
-from attnseg.io.files import parameters_hash, sha256, write_atomically, write_json
+from attnseg.io.files import (
+    AGAIN,
+    is_broken,
+    parameters_hash,
+    read_sealed,
+    sealed,
+    sha256,
+    write_atomically,
+    write_json,
+)
 
 
 def members(items: list, shard: int, size: int) -> list:
@@ -49,7 +58,7 @@ def write_shard(
         "items": items,
         **more,
     }
-    write_json(manifest_path(path), manifest)
+    write_json(manifest_path(path), sealed(manifest))
 
 
 def problem_with(path: Path, parameters: dict | None = None) -> str | None:
@@ -58,13 +67,15 @@ def problem_with(path: Path, parameters: dict | None = None) -> str | None:
         manifest = json.loads(manifest_path(path).read_text())
         if not path.is_file():
             return "the tensors are missing"
+        if is_broken(manifest):
+            return "the manifest is damaged"
         if parameters is not None and manifest["parameters_hash"] != parameters_hash(parameters):
             return "made with other parameters"
         if sha256(path) != manifest["sha256"]:
             return "the tensors are damaged"
     except FileNotFoundError:
         return "the manifest is missing"
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return "the manifest is damaged"
     return None
 
@@ -73,29 +84,39 @@ def listed_shards(folder: Path) -> list[Path]:
     """Shards named in the folder's manifest.json (by verify_shards), or all without one."""
     manifest = folder / "manifest.json"
     if manifest.exists():
-        paths = [folder / name for name in json.loads(manifest.read_text())["shards"]]
-    else:
-        paths = sorted(folder.glob("shard-*.safetensors"))
+        paths = [folder / name for name in read_sealed(manifest)["shards"]]
+    else:  # one may lack a file
+        files = [*folder.glob("shard-*.safetensors"), *folder.glob("shard-*.json")]
+        paths = sorted({file.with_suffix(".safetensors") for file in files})
     if not paths:
         raise UserError(f"{folder}: no shards: run extract_attention first")
     return paths
 
 
+def read_manifest(path: Path) -> dict:
+    """The manifest of a shard that is complete."""
+    problem = problem_with(path)
+    if problem:
+        raise UserError(f"{path}: {withdrawn(path, problem)}")
+    return json.loads(manifest_path(path).read_text())
+
+
+def withdrawn(path: Path, problem: str) -> str:
+    """Remove a shard that has a problem, and the list of its folder's shards, and say so."""
+    for file in (path.with_name("manifest.json"), manifest_path(path), path):
+        file.unlink(missing_ok=True)
+    return f"{problem}; {AGAIN}"
+
+
 def read_shards(folder: Path) -> Iterator[tuple[dict, dict[str, torch.Tensor]]]:
     """Yield each item's manifest entry and its tensors by kind ("cross", "selfcross"), in order."""
     for path in listed_shards(folder):
-        problem = problem_with(path)
-        if problem:
-            raise UserError(f"{path}: {problem}: delete it and run extract_attention again")
-        try:
-            tensors = load_file(path)
-        except SafetensorError as error:
-            raise UserError(f"{path}: {error}: delete it and run again") from None
+        manifest = read_manifest(path)
         by_id: dict[str, dict[str, torch.Tensor]] = {}
-        for name, tensor in tensors.items():
+        for name, tensor in load_file(path).items():
             image_id, kind = name.rsplit("/", 1)
             by_id.setdefault(image_id, {})[kind] = tensor
-        for item in json.loads(manifest_path(path).read_text())["items"]:
+        for item in manifest["items"]:
             yield item, by_id.get(item["id"], {})
 
 
