@@ -48,6 +48,8 @@ def manifest_parameters(masks: Path) -> dict:
     path = masks / "manifest.json"
     if not path.exists():
         return {}
+    if (masks / "parameters.json").exists():  # the workflow's
+        return dict(read_sealed(path)["parameters"] or {})
     try:
         return dict(json.loads(path.read_text()).get("parameters") or {})
     except (ValueError, AttributeError, TypeError) as error:

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from attnseg.app import flags
 from attnseg.datasets.images import read_mask
 from attnseg.errors import UserError, run
+from attnseg.io.digests import remove_damaged
 from attnseg.io.files import start_folder, write_json
 from attnseg.results.iou import counts, write_metrics
 from attnseg.segmentation.data import split_pairs
@@ -100,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         **dataset.identity(),
     }
     start_folder(masks, made_with, ["**/*.png"])
+    remove_damaged(masks)
     files = {image_id: masks / f"{image_id}.png" for image_id in pairs.ids}
     kept = {image_id for image_id, file in files.items() if file.exists()}
     photos = dict(zip(pairs.ids, pairs.photos, strict=True))

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     work = functools.partial(write_masks, args.dataset, args.root, args.split, folders, options)
     items = write_items(
         folders, made_with | found, work, jobs, processes=args.processes,
-        patterns=["**/*.png"], unit="photo",
+        unit="photo",
     )  # fmt: skip
     ignored = np.mean([item["ignored"] for item in items]) if items else 0
     print(f"{len(items)} masks in {args.output}; {100 * ignored:.1f} % of pixels are not confident")

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     items = write_items(
         [args.output], made_with, work, itertools.islice(read_arrays(args.attention), args.limit),
-        processes=args.processes, patterns=["*.png", "reliability/*.png"], unit="image",
+        processes=args.processes, names=["{id}.png", "reliability/{id}.png"], unit="image",
         precision=attention[0].get("precision") if attention else None,
     )  # fmt: skip
     made = [item for item in items if not item["skipped"]]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from attnseg.app import flags
 from attnseg.errors import UserError, run
+from attnseg.io.digests import check_files
 from attnseg.segmentation.data import listed_pairs, split_pairs
 from attnseg.settings import Segmentor, read_segmentor
 from attnseg.settings.cli import given_values
@@ -79,6 +80,11 @@ def main(argv: list[str] | None = None) -> int:
         classes, pairs = listed_pairs(args.dataset, args.train_images, *masks)
     else:
         classes, pairs = split_pairs(args.dataset, args.root, args.train_split, *masks)
+    if args.train_masks and "LOCAL_RANK" not in os.environ:
+        names = [f"{image_id}.png" for image_id in pairs.ids]
+        if args.reliability == args.train_masks / "reliability":
+            names += [f"reliability/{name}" for name in names]
+        check_files(args.train_masks, names)
     pairs.check("make the masks first" if args.train_masks else "check the data set")
     validation = None
     if args.val_split:

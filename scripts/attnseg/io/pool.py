@@ -10,7 +10,8 @@ import torch
 from tqdm import tqdm
 
 from attnseg.errors import UserError
-from attnseg.io.files import start_folder, write_json
+from attnseg.io.digests import remove_damaged, write_digests
+from attnseg.io.files import sealed, sha256, start_folder, write_json
 
 
 def write_items(
@@ -20,40 +21,58 @@ def write_items(
     jobs: Iterable,
     *,
     processes: int = 1,
-    patterns: Sequence[str] = (),
+    names: Sequence[str] = ("{id}.png",),
     unit: str = "mask",
     **more: object,
 ) -> list[dict]:
     """The manifest entries that `work` returns for `jobs`, in order, once it has written their files.
 
-    Files of `patterns` that were made with other parameters than `made_with` are removed first; `work`
-    keeps those it finds. manifest.json of each of `folders` comes last; `more` is added to it.
+    Files that were made with other parameters than `made_with`, or were damaged since, are removed first;
+    `work` keeps those it finds. The digests and manifest.json of each of `folders` come last; `more` is
+    added to the manifest.
+
+    Args:
+        work: returns the entry of an item once its files are there.
+        names: of an item's files in each folder, those of them that `work` writes.
 
     Raises:
         UserError: as `work` raises it in a process.
     """
     for folder in folders:
-        start_folder(folder, made_with, patterns)
+        start_folder(folder, made_with, ["**/*.png"])
+        remove_damaged(folder)
     items: list[dict] = []
+    digests: list[dict[str, str]] = [{} for _ in folders]
     with (
         multiprocessing.get_context("fork").Pool(
             processes, initializer=torch.set_num_threads, initargs=(1,)
         ) as pool,
         tqdm(desc="masks", unit=unit, mininterval=2, disable=not sys.stderr.isatty()) as bar,
     ):
-        for item, error in pool.imap(functools.partial(_tried, work), jobs, chunksize=8):
+        tried = functools.partial(_tried, work, folders, names)
+        for item, written, error in pool.imap(tried, jobs, chunksize=8):
             if error is not None:
                 raise UserError(error)
             items.append(item)
+            for known, new in zip(digests, written, strict=True):
+                known |= new
             bar.update()
-    for folder in folders:
-        write_json(folder / "manifest.json", {"parameters": made_with, **more, "items": items})
+    for folder, known in zip(folders, digests, strict=True):
+        write_digests(folder, known)
+        manifest = {"parameters": made_with, **more, "items": items}
+        write_json(folder / "manifest.json", sealed(manifest))
     return items
 
 
-def _tried(work: Callable[[object], dict], job: object) -> tuple[dict, str | None]:
-    """Return the result of `work`, or its error, which the waiting process raises."""
+def _tried(
+    work: Callable[[object], dict], folders: Sequence[Path], names: Sequence[str], job: object
+) -> tuple[dict, list[dict[str, str]], str | None]:
+    """Return the result of `work` and the digests in each folder, or its error, which the waiting process
+    raises."""
     try:
-        return work(job), None
+        item = work(job)
     except UserError as error:
-        return {}, str(error)
+        return {}, [], str(error)
+    mine = [name.format(id=item["id"]) for name in names]
+    written = [{n: sha256(f / n) for n in mine if (f / n).is_file()} for f in folders]
+    return item, written, None

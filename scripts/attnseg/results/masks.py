@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from attnseg.datasets import Dataset
 from attnseg.errors import UserError
+from attnseg.io.digests import check_files
 from attnseg.results.iou import counts
 
 
@@ -61,9 +62,11 @@ def evaluate_masks(
     """
     if not truth.ids:
         raise UserError("the split lists no images")
+    folder = Path(folder)
+    check_files(folder, [f"{image_id}.png" for image_id in truth.ids])
     found = []
     for image_id in tqdm(truth.ids, desc="evaluate", unit="mask", disable=None):
-        path = Path(folder) / f"{image_id}.png"
+        path = folder / f"{image_id}.png"
         prediction, expected = read_prediction(path), truth.read(image_id)
         if prediction.shape != expected.shape:
             sizes = [f"{s[1]}x{s[0]}" for s in (prediction.shape, expected.shape)]

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from attnseg.datasets import Dataset
 from attnseg.datasets.images import image_size, read_mask
 from attnseg.errors import UserError
+from attnseg.io.files import read_sealed
 
 IGNORED = 255
 
@@ -118,9 +118,9 @@ def listed_pairs(
     """
     path = Path(masks) / "manifest.json"
     try:
-        items = [item for item in json.loads(path.read_text())["items"] if not item["skipped"]]
+        items = [item for item in read_sealed(path)["items"] if not item["skipped"]]
         ids, names = [item["id"] for item in items], [item["image"] for item in items]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (KeyError, TypeError) as problem:
         raise UserError(
             f"{path}: not a list of masks ({problem}); run refine_synthetic first"
         ) from None

@@ -1,0 +1,70 @@
+"""Digests of the many files of a folder, so that one that was lost or changed is seen and made again alone.
+
+They stand in digests.json, which no rule declares: it is still there when a job goes on.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from attnseg.errors import UserError
+from attnseg.io.files import AGAIN, sha256, write_json
+
+
+def write_digests(folder: Path, digests: dict[str, str]) -> None:
+    """`digests`: {a file's path below the folder: its SHA-256}."""
+    write_json(folder / "digests.json", digests)
+
+
+def read_digests(folder: Path) -> dict[str, str]:
+    """What `write_digests` wrote; {} where it is absent, as of earlier releases, or damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads((folder / "digests.json").read_text()))
+    return {}
+
+
+def problem_with(path: Path, digest: str | None) -> str | None:
+    """What is wrong with a picture; without a digest, by the checksums that PNG files have inside."""
+    if not path.is_file():
+        return "missing"
+    if digest is not None:
+        return None if sha256(path) == digest else "damaged"
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except Exception:  # Pillow raises many types
+        return "damaged"
+    return None
+
+
+def remove_damaged(folder: Path) -> None:
+    """Remove the pictures of a folder that a job goes on with, where they are damaged."""
+    digests = read_digests(folder)
+    for path in folder.rglob("[!.]*.png"):
+        if problem_with(path, digests.get(path.relative_to(folder).as_posix())):
+            path.unlink()
+
+
+def check_files(folder: Path, names: Iterable[str]) -> None:
+    """Check pictures of a folder that this package made; one of somebody else's is not.
+
+    Raises:
+        UserError: that names the first that is missing or damaged. The damaged ones and the folder's
+            manifest are removed, so that the workflow makes them again alone.
+    """
+    if not (folder / "parameters.json").is_file():
+        return
+    digests = read_digests(folder)
+    found = {name: problem_with(folder / name, digests.get(name)) for name in names}
+    wrong = {name: problem for name, problem in found.items() if problem}
+    if not wrong:
+        return
+    (folder / "manifest.json").unlink(missing_ok=True)
+    for name in wrong:
+        (folder / name).unlink(missing_ok=True)
+    name, problem = next(iter(wrong.items()))
+    more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    raise UserError(f"{folder / name} is {problem}{more}; {AGAIN}")

@@ -1,0 +1,85 @@
+"""Masks that were lost or changed behind the workflow's back."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attnseg.errors import UserError
+from attnseg.io.digests import check_files
+from attnseg.io.pool import write_items
+
+NAMES = ["a.png", "b.png", "far/c.png", "sure/a.png", "sure/b.png", "sure/far/c.png"]
+
+
+def draw(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8), value, np.uint8)).save(path)
+
+
+def work(folder: Path, name: str) -> dict:
+    """Write the two pictures of an item that are not there, and note it."""
+    for path in (folder / f"{name}.png", folder / "sure" / f"{name}.png"):
+        if not path.exists():
+            draw(path, len(path.parts))
+            with open(folder / "made", "a") as file:
+                print(path.relative_to(folder), file=file)
+    return {"id": name}
+
+
+def made(folder: Path) -> list[str]:
+    """What writing the items makes."""
+    (folder / "made").unlink(missing_ok=True)
+    write_items(
+        [folder], {"a": 1}, functools.partial(work, folder), ["a", "b", "far/c"],
+        names=["{id}.png", "sure/{id}.png"],
+    )  # fmt: skip
+    return (folder / "made").read_text().split() if (folder / "made").exists() else []
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-14] ^= 1  # of the pixels' checksum
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "missing": Path.unlink,
+    "flipped": flip,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-20]),
+    "empty": lambda path: path.write_bytes(b""),
+    "another mask": lambda path: draw(path, 7),
+}
+
+
+@pytest.mark.parametrize("name", ["b.png", "sure/far/c.png"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_mask_is_named_and_made_again_alone(tmp_path, name, damage):
+    assert sorted(made(tmp_path)) == NAMES
+    good = {n: (tmp_path / n).read_bytes() for n in NAMES}
+    check_files(tmp_path, NAMES)
+    DAMAGES[damage](tmp_path / name)
+    with pytest.raises(UserError, match=f"{name} is (missing|damaged); removed, so that the next"):
+        check_files(tmp_path, NAMES)
+    assert not (tmp_path / "manifest.json").exists()  # which is what the workflow goes by
+    assert made(tmp_path) == [name]
+    assert good == {n: (tmp_path / n).read_bytes() for n in NAMES}
+    check_files(tmp_path, NAMES)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty"])
+def test_a_run_that_was_killed_goes_on_with_whole_masks_alone(tmp_path, damage):
+    made(tmp_path)
+    for name in ("manifest.json", "digests.json"):
+        (tmp_path / name).unlink()
+    DAMAGES[damage](tmp_path / "a.png")
+    assert made(tmp_path) == ["a.png"]
+
+
+def test_masks_of_somebody_else_are_left_as_they_are(tmp_path):
+    draw(tmp_path / "a.png", 1)
+    (tmp_path / "manifest.json").touch()
+    check_files(tmp_path, ["a.png", "b.png"])
+    assert (tmp_path / "manifest.json").exists()
