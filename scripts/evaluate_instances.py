@@ -15,9 +15,10 @@ from attnseg.app import flags
 from attnseg.datasets.mug19 import SPLITS, read_mug19
 from attnseg.errors import run
 from attnseg.evaluations import MEASURES
-from attnseg.io.files import write_atomically, write_json
+from attnseg.io.files import sealed, write_json
 from attnseg.personalised.predictions import read_predictions, read_rows
 from attnseg.personalised.scores import order_notes, partial_data, remarks, score, split_metrics
+from attnseg.results.measured import write_measured
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     manifest, segments = read_predictions(args.predictions)
     parameters = manifest["parameters"]
     measured: dict[str, dict[str, dict]] = {}
+    counts: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     views = {triplet.id: f"{triplet.scene}/{triplet.view}" for triplet in data.triplets}
     for method, about in manifest["methods"].items():
         if "not_run" in about:
@@ -41,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
                     "dataset": args.dataset_name, "split": split, "method": method, "n_triplets": 0,
                     **dict.fromkeys(MEASURES), "remarks": [about["not_run"]],
                 }  # fmt: skip
-                write_json(args.output / split / method / "metrics.json", content)
+                write_json(args.output / split / method / "metrics.json", sealed(content))
             continue
         rows = read_rows(args.predictions / f"{method}.safetensors")
         scores = score(
@@ -54,13 +56,11 @@ def main(argv: list[str] | None = None) -> int:
         for split in SPLITS:
             metrics, part = split_metrics(partial_data(data, rows), scores, split)
             measured.setdefault(split, {})[method] = metrics
-            folder = args.output / split / method
-            with write_atomically(folder / "per_triplet.npz") as partial:
-                np.savez_compressed(
-                    partial, ids=np.asarray(part.ids, str),
-                    views=np.asarray([views[i] for i in part.ids], str), iou=part.iou,
-                    found_alone=part.found_alone, found_together=part.found_together,
-                )  # fmt: skip
+            counts[split, method] = {
+                "ids": np.asarray(part.ids, str),
+                "views": np.asarray([views[i] for i in part.ids], str), "iou": part.iou,
+                "found_alone": part.found_alone, "found_together": part.found_together,
+            }  # fmt: skip
     notes = order_notes(measured)
     for split, methods in measured.items():
         for method, metrics in methods.items():
@@ -72,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
             }  # fmt: skip
             if "seconds_per_instance" in about:
                 content["seconds_per_instance"] = about["seconds_per_instance"]
-            write_json(args.output / split / method / "metrics.json", content)
+            folder = args.output / split / method
+            write_measured(folder, "per_triplet.npz", counts[split, method], content)
     show(measured)
     write_json(args.output / "order.json", notes)
     if "custom_selfcross" in manifest["methods"] and len(measured["all"]) > 1:

@@ -11,12 +11,12 @@ provenance. The paper prints curves without numbers.
 
 import json
 import sys
-from pathlib import Path
 
 from attnseg.app import flags
-from attnseg.errors import UserError, run
+from attnseg.errors import run
 from attnseg.io import provenance
 from attnseg.results.figures import curve_rows, draw_curves, write_figure
+from attnseg.results.measured import read_measured
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,10 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     provenance.add_flags(parser)
     args = parser.parse_args(argv)
     files = dict(pair.split("=", 1) for pair in args.evaluations)
-    try:
-        measured = {name: json.loads(Path(path).read_text()) for name, path in files.items()}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{error}; evaluate the masks again") from None
+    measured = {name: read_measured(path) for name, path in files.items()}
     write_figure(
         args,
         curve_rows(args.curves, measured),

@@ -9,17 +9,17 @@ They are compared with r and p of 13 groups of equal size; those of the images a
 Writes a tidy CSV and beside it the drawing (.svg), a page (.html) and the provenance.
 """
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from attnseg.app import flags
-from attnseg.errors import UserError, run
+from attnseg.errors import run
 from attnseg.io import provenance
 from attnseg.results.build import PUBLISHED_COLUMNS, read_csv
 from attnseg.results.figures import draw_similarity, similarity_rows, write_figure
+from attnseg.results.measured import read_counts, read_measured
 from attnseg.results.similarity import GROUPS, grouped
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "config" / "published" / "voc_figure_d9.csv"
@@ -34,12 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     provenance.add_flags(parser)
     args = parser.parse_args(argv)
     file = args.similarity / "per_image.npz"
-    try:
-        about = json.loads((args.similarity / "metrics.json").read_text())
-        with np.load(file, allow_pickle=False) as arrays:
-            x, y = arrays["similarity"], arrays["miou"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{args.similarity}: {error}; run measure_similarity again") from None
+    about = read_measured(args.similarity / "metrics.json")
+    arrays = read_counts(args.similarity, file.name)
+    x, y = arrays["similarity"], arrays["miou"]
     groups = grouped(x, y, min(GROUPS, len(x)))
     published = {
         line["metric"]: (line["paper"], line["note"])

@@ -2,7 +2,6 @@
 """Put the ledger, tables, figures, run times and provenance into one zip that opens in a browser."""
 
 import argparse
-import json
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from attnseg.errors import run
 from attnseg.io.costs import Job, read_jobs
 from attnseg.io.files import write_atomically
 from attnseg.results import FIGURES, PICTURES, TABLES, ledger, pages
+from attnseg.results.measured import read_measured
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -117,7 +117,7 @@ def targets_of(
 def reference(path: Path) -> tuple[str, str]:
     """(which masks, their mean IoU) of a metrics.json."""
     parts = path.parent.parts[-4:] if "reference" in path.parts else path.parent.parts[-2:]
-    return " / ".join(parts), f"{json.loads(path.read_text())['miou']:.1f}"
+    return " / ".join(parts), f"{read_measured(path)['miou']:.1f}"
 
 
 def costs_of(folder: Path) -> dict[str, object]:

@@ -13,12 +13,10 @@ similarity: the mean over pairs of an image's classes; closest, pair: its most s
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from attnseg.app import flags
 from attnseg.errors import UserError, run
-from attnseg.io.files import write_atomically, write_json
 from attnseg.results.iou import read_metrics
+from attnseg.results.measured import write_measured
 from attnseg.results.similarity import cosines, image_miou, pairs_of
 from attnseg.text2mask.queries import class_embeddings
 
@@ -43,17 +41,16 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{args.evaluation}: {len(several)} images have two or more classes")
     similarity = cosines(class_embeddings(args.model, dataset))
     pairs = [pairs_of(present[i], dataset.classes, similarity) for i in several]
-    with write_atomically(args.output / "per_image.npz") as partial:
-        np.savez_compressed(
-            partial,
-            ids=arrays["ids"][several],
-            similarity=[pair.mean for pair in pairs],
-            closest=[pair.closest for pair in pairs],
-            pair=[" and ".join(pair.names) for pair in pairs],
-            miou=scores[several],
-        )
-    write_json(
-        args.output / "metrics.json",
+    write_measured(
+        args.output,
+        "per_image.npz",
+        {
+            "ids": arrays["ids"][several],
+            "similarity": [pair.mean for pair in pairs],
+            "closest": [pair.closest for pair in pairs],
+            "pair": [" and ".join(pair.names) for pair in pairs],
+            "miou": scores[several],
+        },
         {
             "dataset": measured["dataset"],
             "split": measured["split"],

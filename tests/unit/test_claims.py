@@ -11,6 +11,7 @@ import pytest
 
 import make_claims
 from attnseg.errors import UserError
+from attnseg.io.files import sealed
 from attnseg.results import TABLES
 from attnseg.results.claims import CLAIMS, Claim, Measurement, evaluations_needed
 from attnseg.results.iou import write_metrics
@@ -131,7 +132,7 @@ def test_labels_a_second_are_resampled_by_batches(tmp_path):
         seconds = [pace * (1 + 0.1 * (i % 3)) for i in range(12)]
         rate = 12 * 50 / sum(seconds)
         metrics |= {"labels_per_second": rate, "timing": {"labels": [50] * 12, "seconds": seconds}}
-        path.write_text(json.dumps(metrics))
+        path.write_text(json.dumps(sealed(metrics)))
         return [path]
 
     rate = [Measurement(name, f"masks/{name}", "labels_per_second") for name in "ab"]
@@ -139,7 +140,7 @@ def test_labels_a_second_are_resampled_by_batches(tmp_path):
     row = judge(claim(*rate), named, 300)
     assert (row["verdict"], row["n"]) == ("holds", "12")
     untimed = json.loads(named["masks/b"][0].read_text()) | {"labels_per_second": None}
-    named["masks/b"][0].write_text(json.dumps(untimed))
+    named["masks/b"][0].write_text(json.dumps(sealed(untimed)))
     assert judge(claim(*rate), named, 300)["note"] == "not measured: b"
 
 
@@ -183,7 +184,7 @@ def test_similar_classes_are_tested_by_their_correlation(tmp_path):
 
 def test_an_evaluation_whose_images_do_not_give_its_value_is_refused(tmp_path):
     path = evaluate(tmp_path / "a", 0.7)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"miou": 99.0}))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()) | {"miou": 99.0})))
     with pytest.raises(UserError, match="is 99.0, but .* by its counts"):
         read_run(path, "miou")
 

@@ -1,6 +1,8 @@
 """IoU counts against a loop over pixels and against scikit-learn."""
 
 import json
+import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 
 from attnseg.errors import UserError
 from attnseg.results import iou as E
+from attnseg.results.measured import read_measured
 
 CLASSES = 5
 
@@ -124,7 +127,7 @@ def test_metrics_come_back_as_they_were_written(tmp_path):
         parameters={"t": 150},
     )
     metrics, per_image = E.read_metrics(tmp_path / "new" / "folder")
-    assert metrics == written
+    assert {name: metrics[name] for name in written} == written
     assert metrics["n_images"] == 3 and metrics["seed"] == 3 and metrics["parameters"] == {"t": 150}
     assert metrics["iou"][3] is None
     assert metrics["miou"] == pytest.approx(np.mean(metrics["iou"][:3]))
@@ -154,9 +157,66 @@ def test_a_missing_or_damaged_evaluation_is_named(tmp_path):
     with pytest.raises(UserError, match="metrics.json is missing"):
         E.read_metrics(tmp_path)
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(UserError, match="damaged evaluation"):
+    with pytest.raises(UserError, match=r"metrics\.json: damaged .*; delete it"):
         E.read_metrics(tmp_path)
     (tmp_path / "metrics.json").write_text("{}")
     (tmp_path / "per_image.npz").write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(UserError, match="damaged evaluation"):
+    with pytest.raises(UserError, match=r"per_image\.npz: damaged"):
         E.read_metrics(tmp_path)
+
+
+def evaluation(folder) -> tuple[dict, bytes]:
+    """Write an evaluation of two images; what is read of it, and the bytes of metrics.json."""
+    tp = np.array([[5, 3], [7, 2]])
+    E.write_metrics(
+        folder,
+        ["a", "b"],
+        tp,
+        tp // 2,
+        tp // 3,
+        dataset="d",
+        split="s",
+        classes=["background", "x"],
+    )
+    return read_measured(folder / "metrics.json"), (folder / "metrics.json").read_bytes()
+
+
+def test_a_flipped_bit_of_a_metrics_json_is_seen_or_changes_nothing(tmp_path):
+    metrics, good = evaluation(tmp_path)
+    draw, seen = random.Random(0), 0
+    for _ in range(400):
+        damaged = bytearray(good)
+        damaged[draw.randrange(len(good))] ^= 1 << draw.randrange(8)
+        (tmp_path / "metrics.json").write_bytes(damaged)
+        try:
+            found = read_measured(tmp_path / "metrics.json")
+        except UserError as error:
+            assert "metrics.json: damaged" in str(error)
+            assert not (tmp_path / "metrics.json").exists()
+            seen += 1
+        else:
+            values = [key for key in metrics if key != "digest"]
+            assert [found[key] for key in values] == [metrics[key] for key in values]
+    assert seen > 300
+
+
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])]
+)
+def test_counts_that_were_lost_or_changed_are_seen_and_the_workflow_evaluates_again(
+    tmp_path, damage
+):
+    evaluation(tmp_path)
+    damage(tmp_path / "per_image.npz")
+    with pytest.raises(
+        UserError, match=r"per_image\.npz: (missing|damaged); metrics\.json beside it"
+    ):
+        read_measured(tmp_path / "metrics.json")
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_file_of_somebody_else_is_left_where_it_is(tmp_path):
+    (tmp_path / "notes.txt").write_text("no JSON")
+    with pytest.raises(UserError, match="delete it and make it again"):
+        read_measured(tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").exists()

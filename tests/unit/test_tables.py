@@ -333,7 +333,7 @@ def test_evaluations_are_read_and_misspelled_ones_refused(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         read_evaluations({name: tmp_path / "none.json"}, TABLES["voc_table1"])
     path.write_text("{")
-    with pytest.raises(UserError, match="not JSON"):
+    with pytest.raises(UserError, match="damaged"):
         read_evaluations({name: path}, TABLES["voc_table1"])
 
 

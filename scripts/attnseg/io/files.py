@@ -92,21 +92,24 @@ def is_broken(content: dict) -> bool:
     return "digest" in content and content["digest"] != _seal(content)
 
 
-def read_sealed(path: Path) -> dict:
-    """JSON content that was written `sealed`.
+def read_sealed(path: Path, ours: bool = True) -> dict:
+    """JSON content that was written `sealed`; `ours`: what lies beside it shows that this package did.
 
     Raises:
-        UserError: where it is damaged; the file is removed, so that the workflow makes it again alone.
+        UserError: where it is damaged; the file is removed if it is ours, so that the workflow makes it
+            again alone.
     """
     try:
         content = json.loads(path.read_text())
         if not isinstance(content, dict) or is_broken(content):
             raise ValueError("its content was changed")
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; the workflow's next run makes it") from None
+        raise UserError(f"{path} is missing ({error.strerror}): make it first") from None
     except ValueError as error:
-        path.unlink()
-        raise UserError(f"{path}: damaged ({error}); {AGAIN}") from None
+        if ours:
+            path.unlink()
+        advice = AGAIN if ours else "delete it and make it again"
+        raise UserError(f"{path}: damaged ({error}); {advice}") from None
     return content
 
 

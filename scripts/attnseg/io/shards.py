@@ -83,11 +83,12 @@ def problem_with(path: Path, parameters: dict | None = None) -> str | None:
 def listed_shards(folder: Path) -> list[Path]:
     """Shards named in the folder's manifest.json (by verify_shards), or all without one."""
     manifest = folder / "manifest.json"
+    # of which one may lack a file
+    files = [*folder.glob("shard-*.safetensors"), *folder.glob("shard-*.json")]
+    paths = sorted({file.with_suffix(".safetensors") for file in files})
     if manifest.exists():
-        paths = [folder / name for name in read_sealed(manifest)["shards"]]
-    else:  # one may lack a file
-        files = [*folder.glob("shard-*.safetensors"), *folder.glob("shard-*.json")]
-        paths = sorted({file.with_suffix(".safetensors") for file in files})
+        listed = read_sealed(manifest, ours=bool(paths)).get("shards", ())
+        paths = [folder / name for name in listed]
     if not paths:
         raise UserError(f"{folder}: no shards: run extract_attention first")
     return paths

@@ -14,6 +14,7 @@ from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
 from attnseg.results import evaluations_needed
 from attnseg.results.description import Cell, Finding, Nearest, Source, Table, as_printed
+from attnseg.results.measured import read_measured
 from attnseg.results.notes import Note, dump, parse
 
 PUBLISHED_COLUMNS = ("method", "metric", "paper", "note")
@@ -83,12 +84,7 @@ def read_evaluations(paths: Mapping[str, str | os.PathLike], table: Table) -> di
             near = difflib.get_close_matches(name, known, 1)
             advice = f"did you mean {near[0]}?" if near else f"it uses {', '.join(known) or 'none'}"
             raise UserError(f"{table.target} uses no evaluation {name}; {advice}")
-        try:
-            evaluations[name] = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path} (evaluation {name}): {error.strerror}") from error
-        except ValueError as error:
-            raise UserError(f"{path} (evaluation {name}) is not JSON: make it again") from error
+        evaluations[name] = read_measured(path)
     return evaluations
 
 

@@ -4,7 +4,6 @@ Counts add up over images, so any subset can be scored later from per_image.npz.
 truth is `ignore` are left out.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from attnseg.errors import UserError
-from attnseg.io.files import write_atomically, write_json
+from attnseg.results.measured import read_counts, read_measured, write_measured
 
 
 def counts(
@@ -118,22 +117,13 @@ def write_metrics(
         "parameters": parameters or {},
         **more,
     }
-    folder = Path(folder)
-    with write_atomically(folder / "per_image.npz") as partial:
-        np.savez_compressed(partial, ids=np.asarray(list(ids), dtype=str), **arrays)
-    write_json(folder / "metrics.json", metrics)
+    arrays = {"ids": np.asarray(list(ids), dtype=str)} | arrays
+    write_measured(folder, "per_image.npz", arrays, metrics)
     return metrics
 
 
 def read_metrics(folder: str | os.PathLike) -> tuple[dict, dict[str, np.ndarray]]:
     """Read metrics.json and per_image.npz ({ids, tp, fp, fn}) of an evaluation."""
     folder = Path(folder)
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text())
-        with np.load(folder / "per_image.npz", allow_pickle=False) as file:
-            per_image = {name: file[name] for name in ("ids", "tp", "fp", "fn")}
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing: evaluate again") from error
-    except Exception as error:  # numpy raises many types for damaged archives
-        raise UserError(f"{folder}: damaged evaluation ({error}); evaluate again") from error
-    return metrics, per_image
+    metrics = read_measured(folder / "metrics.json")
+    return metrics, read_counts(folder, "per_image.npz")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from attnseg.errors import UserError
+from attnseg.results.measured import read_counts, read_measured
 
 GROUPS = 13  # the published r and p belong together for about 13 points only
 
@@ -60,7 +60,7 @@ def regression(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float
 
 
 def failures(
-    similarity: Sequence[float], scores: Sequence[float], names: Sequence[str], count: int
+    similarity: np.ndarray, scores: np.ndarray, names: np.ndarray, count: int
 ) -> list[int]:
     """Select images as failures: the worst one of each of the most similar pairs of classes.
 
@@ -76,11 +76,9 @@ def failures(
 
 def worst_of_the_similar(folder: Path, count: int) -> dict[str, str]:
     """Id of a photo -> what stands beside it: its most similar classes and their cosine."""
-    try:
-        with np.load(folder / "per_image.npz", allow_pickle=False) as file:
-            ids, closest, pair, miou = (file[k] for k in ("ids", "closest", "pair", "miou"))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: {error}; run measure_similarity again") from None
+    read_measured(folder / "metrics.json")
+    arrays = read_counts(folder, "per_image.npz")
+    ids, closest, pair, miou = (arrays[k] for k in ("ids", "closest", "pair", "miou"))
     return {
         str(ids[i]): f"{str(pair[i]).replace(' and ', chr(10))}\ncosine {closest[i]:.2f}"
         for i in failures(closest, miou, pair, count)

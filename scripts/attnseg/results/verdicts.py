@@ -1,6 +1,5 @@
 """Judge each claim of the papers by per-image measurements."""
 
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from attnseg.results.bootstrap import (
 from attnseg.results.claims import RUNS_NEEDED, SIMILARITY, Claim
 from attnseg.results.iou import read_metrics
 from attnseg.results.ledger import COLUMNS
+from attnseg.results.measured import read_counts, read_measured
 
 Published = Mapping[tuple[str, str, str], float]  # (target, method, metric)
 
@@ -48,7 +48,7 @@ def read_run(path: Path, metric: str) -> Run | None:
     Raises:
         UserError: if the file is damaged, or the counts beside it contradict its value.
     """
-    metrics = _read_json(path)
+    metrics = read_measured(path)
     if metric not in metrics and not metric.startswith("iou/"):
         raise UserError(f"{path}: has no {metric}; evaluate again")
     if metrics.get(metric, 0) is None:
@@ -72,15 +72,6 @@ def read_run(path: Path, metric: str) -> Run | None:
     return run
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; evaluate again") from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); evaluate again") from None
-
-
 def _images(folder: Path, metric: str) -> Run | None:
     metrics, arrays = read_metrics(folder)
     tp, fp, fn = (arrays[name].astype(np.float64) for name in ("tp", "fp", "fn"))
@@ -101,11 +92,8 @@ def _images(folder: Path, metric: str) -> Run | None:
 
 def _views(folder: Path, metrics: dict, metric: str) -> Run:
     """Triplets of one view share its segments, so views are resampled, not triplets."""
-    try:
-        with np.load(folder / "per_triplet.npz", allow_pickle=False) as file:
-            views, values = file["views"], file[MEASURES[metric]].astype(np.float64)
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{folder}/per_triplet.npz: {error}; evaluate again") from None
+    arrays = read_counts(folder, "per_triplet.npz")
+    views, values = arrays["views"], arrays[MEASURES[metric]].astype(np.float64)
     names, of = np.unique(views, return_inverse=True)
     above = np.bincount(of, values, len(names))[:, None]
     below = np.bincount(of, minlength=len(names))[:, None].astype(np.float64)
@@ -181,12 +169,9 @@ def judge(claim: Claim, evaluations: Mapping[str, Sequence[Path]], resamples: in
 
 
 def _correlation(path: Path, claim: Claim, resamples: int, seed: int) -> dict:
-    metrics = _read_json(path)
-    try:
-        with np.load(path.parent / "per_image.npz", allow_pickle=False) as file:
-            x, y = file["similarity"], file["miou"]
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path.parent}/per_image.npz: {error}; measure again") from None
+    metrics = read_measured(path)
+    arrays = read_counts(path.parent, "per_image.npz")
+    x, y = arrays["similarity"], arrays["miou"]
     found = correlation(x, y, Resampler(len(x), resamples, seed))
     return _numbers(found) | {
         "n": str(len(x)),

@@ -118,7 +118,11 @@ def listed_pairs(
     """
     path = Path(masks) / "manifest.json"
     try:
-        items = [item for item in read_sealed(path)["items"] if not item["skipped"]]
+        items = [
+            item
+            for item in read_sealed(path, ours=(Path(masks) / "parameters.json").exists())["items"]
+            if not item["skipped"]
+        ]
         ids, names = [item["id"] for item in items], [item["image"] for item in items]
     except (KeyError, TypeError) as problem:
         raise UserError(
