@@ -18,7 +18,7 @@ from attnseg.attn2mask.generate import generate, save_images
 from attnseg.attn2mask.prompt_sets import Prompt, read_prompts
 from attnseg.attn2mask.shard_programs import load_adapted
 from attnseg.errors import run
-from attnseg.io.files import parameters_hash
+from attnseg.io.files import is_same, parameters_hash
 from attnseg.io.gpu import claim_device
 from attnseg.io.precision import number_format
 from attnseg.io.shard_parts import ShardPart, make_shard
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def images_there(items: list[dict], images: Path) -> bool:
-    return all((images / item["image"]).is_file() for item in items if item["image"])
+    return all(is_same(images / item["image"], item["photo"]) for item in items if "photo" in item)
 
 
 if __name__ == "__main__":

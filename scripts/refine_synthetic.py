@@ -19,9 +19,10 @@ import numpy as np
 from attnseg import datasets
 from attnseg.app import flags
 from attnseg.attn2mask.labelling import write_labels
-from attnseg.errors import run
+from attnseg.errors import UserError, run
+from attnseg.io.files import is_same
 from attnseg.io.pool import write_items
-from attnseg.io.shards import listed_shards, read_arrays, read_manifest
+from attnseg.io.shards import listed_shards, read_arrays, read_manifest, withdrawn
 from attnseg.settings import LabellingJob
 from attnseg.settings.cli import given_settings
 
@@ -45,6 +46,10 @@ def main(argv: list[str] | None = None) -> int:
             break  # later shards may still be incomplete
         attention.append(read_manifest(path))
         images += len(attention[-1]["items"])
+        for item in attention[-1]["items"]:
+            if "photo" in item and not is_same(args.images / item["image"], item["photo"]):
+                lost = f"the image {item['image']} is missing or damaged"
+                raise UserError(f"{path}: {withdrawn(path, lost)}")
     made_with = {
         "options": options.record(),
         "dataset": args.dataset.name,

@@ -20,7 +20,7 @@ import refine_synthetic
 import train_dreambooth_lora
 from attnseg.datasets.images import read_mask
 from attnseg.datasets.voc import DATASET as voc
-from attnseg.errors import UserError
+from attnseg.errors import UserError, run
 from attnseg.io.shards import problem_with
 from attnseg.mini.world.splits import voc_id, voc_scene
 from attnseg.mini.world.voc_layout import write_scene
@@ -83,6 +83,19 @@ def test_a_complete_shard_is_left_and_a_lost_image_made_again(prompts, tiny_sd, 
     image.unlink()
     assert generate_images.main(arguments) == 0
     assert image.read_bytes() == before
+
+
+def test_a_lost_image_is_named_and_its_shard_removed(generated, tmp_path, capsys):
+    folder = Path(shutil.copytree(generated, tmp_path / "generated"))
+    image = folder / "images/voc_000001.png"
+    image.write_bytes(image.read_bytes()[:-30])
+    refine = [
+        "--dataset", "voc", "--attention", str(folder / "attention"), "--images",
+        str(folder / "images"), "--output", str(folder / "masks"), "--processes", "1",
+    ]  # fmt: skip
+    assert run(lambda: refine_synthetic.main(refine)) == 1
+    assert "the image voc_000001.png is missing or damaged; removed" in capsys.readouterr().err
+    assert not list((folder / "attention").glob("shard-*"))
 
 
 def test_an_interrupted_shard_goes_on_after_its_last_batch(

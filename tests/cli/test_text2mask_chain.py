@@ -95,6 +95,15 @@ def test_photos_to_masks_to_metrics_and_resume(root, tiny_sd, tmp_path, capsys):
     measured = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert measured["n_images"] == 6
 
+    capsys.readouterr()
+    refine[refine.index(str(masks))] = str(tmp_path / "again")
+    photo = next(voc.image_path(root, i) for i in ids if voc.labels(root, i))
+    flipped = bytearray(photo.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    photo.write_bytes(flipped)
+    assert run(lambda: refine_masks.main(refine)) == 1
+    one_line(capsys, f"{photo}: not the photo that its attention was made from: restore it")
+
 
 def test_a_damaged_shard_is_named_and_made_again_alone(root, tiny_sd, tmp_path, capsys):
     assert [extract(root, tiny_sd, tmp_path, shard=i) for i in (0, 1)] == [0, 0]

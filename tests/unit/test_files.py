@@ -101,3 +101,26 @@ def test_what_killed_processes_were_writing_goes_and_what_others_are_writing_sta
     files.remove_strays.cache_clear()
     extract(archive, folder)
     assert (folder / Path(__file__).name).is_file() and (folder / left).is_file()
+
+
+def test_a_photo_is_known_by_size_and_date_and_by_its_digest_where_the_date_differs_or_on_request(
+    tmp_path, monkeypatch
+):
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"pixels")
+    known = files.fingerprint(photo)
+    date = (photo.stat().st_atime_ns, photo.stat().st_mtime_ns)
+    os.utime(photo)  # as of a copy
+    assert files.is_same(photo, known)
+    photo.write_bytes(b"pixelt")
+    assert not files.is_same(photo, known)
+    os.utime(photo, ns=date)  # a bit that fell over on the disk
+    assert files.is_same(photo, known)
+    monkeypatch.setenv("ATTNSEG_CHECK_PHOTOS", "1")
+    assert not files.is_same(photo, known)
+    photo.write_bytes(b"more pixels")
+    os.utime(photo, ns=date)
+    monkeypatch.delenv("ATTNSEG_CHECK_PHOTOS")
+    assert not files.is_same(photo, known)
+    photo.unlink()
+    assert not files.is_same(photo, known)

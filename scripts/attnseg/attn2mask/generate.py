@@ -21,7 +21,7 @@ from attnseg.backbones.noise import check_ddpm
 from attnseg.backbones.text import Query
 from attnseg.core.attention import cross_map, on_one_grid, token_weights
 from attnseg.errors import UserError
-from attnseg.io.files import write_atomically
+from attnseg.io.files import fingerprint, write_atomically
 from attnseg.io.shard_parts import ShardPart
 from attnseg.settings import Generation
 
@@ -208,4 +208,5 @@ def save_images(results: list[Generated], images: Path, suffix: str) -> ShardPar
                     {"quality": 95, "subsampling": 0} if suffix == "jpg" else {}
                 )
                 Image.fromarray(result.image).save(partial, **options)
+            items[-1]["photo"] = fingerprint(images / name)
     return tensors, items

@@ -175,6 +175,24 @@ def sha256(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def fingerprint(path: Path) -> list[int | str]:
+    """What a file is known by: its size, its date in nanoseconds, its SHA-256."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, sha256(path)]
+
+
+def is_same(path: Path, known: Sequence[int | str]) -> bool:
+    """True if a file is the one with the `fingerprint`.
+
+    It is read only where the date is another, as of a copy, or where $ATTNSEG_CHECK_PHOTOS is set.
+    """
+    if not path.is_file() or path.stat().st_size != known[0]:
+        return False
+    if path.stat().st_mtime_ns == known[1] and not os.environ.get("ATTNSEG_CHECK_PHOTOS"):
+        return True
+    return sha256(path) == known[2]
+
+
 def parameters_hash(parameters: dict) -> str:
     """A hash of parameters, 16 hexadecimal digits, that does not depend on their order."""
     text = json.dumps(parameters, sort_keys=True, separators=(",", ":"))

@@ -174,7 +174,7 @@ class Overrides(Settings):
 
 
 def read_settings(cls: type[Stage], values: object, where: str = "") -> Stage:
-    """`cls` of a plain mapping, such as an identity, checked.
+    """`cls` of a plain mapping, such as an identity or a record, checked.
 
     Raises:
         UserError: if a key or value is invalid; the message starts with `where`, and names the key
@@ -184,6 +184,7 @@ def read_settings(cls: type[Stage], values: object, where: str = "") -> Stage:
     if not isinstance(values, Mapping):
         raise UserError(f"{where or 'settings'}: must be a mapping, not {values!r}")
     values = dict(values)
+    values.pop("code", None)  # of a record
     made_for = values.pop("version", cls.version)
     if made_for != cls.version:
         raise UserError(

@@ -12,6 +12,7 @@ from attnseg.core.scores import with_background
 from attnseg.datasets import Dataset
 from attnseg.datasets.images import read_mask
 from attnseg.errors import UserError
+from attnseg.io.files import is_same
 from attnseg.settings import PROFILES, RefinementJob
 
 
@@ -102,6 +103,14 @@ def write_masks(
         for path in paths[1:]:
             entry["ignored"] = float((read_mask(path) == dataset.ignored).mean())
         return entry
+    photo = dataset.image_path(root, item["id"], split)
+    if "photo" in item and not is_same(
+        photo, item["photo"]
+    ):  # absent from earlier releases' shards
+        raise UserError(
+            f"{photo}: not the photo that its attention was made from: restore it, or make that again "
+            "(`--forcerun extract_attention`)"
+        )
     image = dataset.read_photo(root, item["id"], split)
     if image.shape[:2] != size:
         raise UserError(

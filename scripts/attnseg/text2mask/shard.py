@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from attnseg.backbones.interface import Backbone
 from attnseg.datasets import Dataset
+from attnseg.io.files import fingerprint
 from attnseg.io.shards import problem_with, write_shard
 from attnseg.text2mask.extract import Options, Sample, extract
 
@@ -62,6 +63,8 @@ def extract_shard(
     started = time.time()
     tensors, items = extract(backbone, samples, options, options.batch_size, timed)
     precision = str(backbone.dtype).removeprefix("torch.")
+    for item in items:
+        item["photo"] = fingerprint(dataset.image_path(root, item["id"], split))
     write_shard(output, tensors, items, parameters, timing=timing, precision=precision)
     seconds = time.time() - started
     skipped = sum(bool(item["skipped"]) for item in items)
