@@ -346,6 +346,21 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     assert all(torch.equal(expected[key], resumed[key]) for key in expected)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photo_that_is_damaged_ends_a_training_in_one_line(toy, tmp_path, workers):
+    root = Path(shutil.copytree(toy, tmp_path / "VOC2012"))
+    photo = voc.image_path(root, "2012_000003")
+    photo.write_bytes(photo.read_bytes()[:200])
+    damaged = split_pairs(voc, root, "train")[1]
+    with pytest.raises(UserError, match=rf"^{photo}: not a readable image [^\n]*$"):
+        train(
+            read_segmentor(TINY | {"workers": workers}),
+            damaged,
+            CLASSES,
+            tmp_path / "w.safetensors",
+        )
+
+
 def test_other_masks_or_settings_do_not_resume(pairs, toy, tmp_path):
     other = tmp_path / "masks"
     shutil.copytree(toy / "SegmentationClassAug", other)

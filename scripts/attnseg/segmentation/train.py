@@ -81,6 +81,10 @@ def train(
         load_pretrained(model, settings.pretrained)
     try:
         runner.train()
+    except UserError as problem:  # of a process that reads photos it ends in, after its traceback
+        raise UserError(
+            str(problem).strip().splitlines()[-1].rpartition("UserError: ")[2]
+        ) from None
     except FloatingPointError as problem:
         raise UserError(f"training of {output}: {problem}; lower `lr`") from None
     except torch.OutOfMemoryError:
