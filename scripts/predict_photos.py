@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     exif = "ignore" if args.ignore_exif else "turn"
     classes = list(numbers.values())
     made_with = {
-        "segmentor": sha256(args.weights), "test": test.identity(), "exif": exif, "classes": classes,
+        "segmentor": sha256(args.weights), "test": test.record(), "exif": exif, "classes": classes,
     }  # fmt: skip
 
     def make(todo: dict[str, Path]) -> Iterator[tuple[str, dict]]:
