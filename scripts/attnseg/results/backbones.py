@@ -1,13 +1,12 @@
 """The table of backbones: what readings of their attention are worth under one protocol, and cost."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from attnseg.errors import UserError
 from attnseg.io.costs import Job, jobs_behind
 from attnseg.results.build import Line
 from attnseg.results.figures import BLUE, VERMILION, line_of, plt
+from attnseg.results.measured import read_measured
 from attnseg.results.notes import Note
 
 QUALITY = ("Initial", "dCRF")
@@ -23,7 +22,7 @@ def backbone_rows(rows: Sequence[Mapping], jobs: Sequence[Job]) -> list[Line]:
     """
     lines: list[Line] = []
     for row in rows:
-        found = {metric: _read(file) for metric, file in row["files"].items()}
+        found = {metric: read_measured(file) for metric, file in row["files"].items()}
         values = {metric: (f"{metrics['miou']:.1f}", "") for metric, metrics in found.items()}
         about = next(iter(found.values()), {})
         if about:
@@ -43,13 +42,6 @@ def backbone_rows(rows: Sequence[Mapping], jobs: Sequence[Job]) -> list[Line]:
 def _empty() -> Line:
     line: Line = {"paper": "", "dataset": "", "split": "", "n_images": "", "model": "", "seed": ""}
     return line
-
-
-def _read(file: str) -> dict:
-    try:
-        return json.loads(Path(file).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: {error}; evaluate the masks again") from None
 
 
 def _costs(
