@@ -192,9 +192,11 @@ def test_describe_prints_blocks_grids_text_and_defaults(tiny_family, capsys):
     assert others == [
         "images: 64 x 64 pixels, sides multiples of 16; latents 4 x 16 x 16",
         "attention blocks of such an image, in forward order:",
-        "  0        1/2 of the latent, 8 x 8 cells: self, cross",
-        "  1-8      1/4 of the latent, 4 x 4 cells: self, cross",
-        "  9-10     1/2 of the latent, 8 x 8 cells: self, cross",
+        "  0        1/2 of the latent, encoder, 8 x 8 cells: self, cross",
+        "  1-2      1/4 of the latent, encoder, 4 x 4 cells: self, cross",
+        "  3-4      1/4 of the latent, middle, 4 x 4 cells: self, cross",
+        "  5-8      1/4 of the latent, decoder, 4 x 4 cells: self, cross",
+        "  9-10     1/2 of the latent, decoder, 8 x 8 cells: self, cross",
         "text: 64 positions of 40 features; dog in 'a photo including dog.': 4",
         "defaults: cross blocks 1-8, self block 9, timestep 100, resize native",
     ]

@@ -6,7 +6,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from attnseg.backbones.stable_diffusion import UNet
-from attnseg.core.attention import propagate
+from attnseg.core.attention import SelfInputs, propagate, with_less_entropy
 from attnseg.core.boxes import box_mask
 from attnseg.core.maps import min_max
 from attnseg.errors import UserError
@@ -30,7 +30,7 @@ def unet() -> UNet2DConditionModel:
         norm_num_groups=4,
     )
     with torch.no_grad():  # sharper attention than the initial, nearly uniform one
-        for attention, _ in UNet(model).blocks.values():
+        for attention, *_ in UNet(model).blocks.values():
             attention.to_q.weight.mul_(4)
     return model.eval()
 
@@ -85,7 +85,7 @@ def naive_maps(unet, latents, t, text, positions, cross_blocks, self_block, iter
 
     hooks = [
         getattr(attention, projection).register_forward_hook(keep((*block, projection)))
-        for block, (attention, _) in blocks.items()
+        for block, (attention, *_) in blocks.items()
         for projection in ("to_q", "to_k")
     ]
     with torch.no_grad():
@@ -203,7 +203,9 @@ def test_more_classes_than_the_width_of_a_head_propagate():
     query, key = torch.randn(1, 2, 9, 4), torch.randn(1, 2, 9, 4)
     maps = torch.rand(1, 9, 11)
     affinity = (query @ key.transpose(-1, -2) / 2).softmax(-1).mean(1)
-    torch.testing.assert_close(propagate(query, key, maps, 2), affinity @ affinity @ maps)
+    torch.testing.assert_close(
+        propagate([SelfInputs(query, key)], maps, 2), affinity @ affinity @ maps
+    )
 
 
 def test_flat_maps_propagate_in_half_precision_as_well():
@@ -213,7 +215,8 @@ def test_flat_maps_propagate_in_half_precision_as_well():
     maps = 0.5 + 0.01 * torch.rand(1, 64, 3)
     exact = (query.double() @ key.double().transpose(-1, -2) / 8**0.5).softmax(-1).mean(1)
     expected = (exact @ exact @ maps.double())[0].T
-    ours = propagate(query.bfloat16(), key.bfloat16(), maps, 2)[0].T.double()
+    half = SelfInputs(query.bfloat16(), key.bfloat16())
+    ours = propagate([half], maps, 2)[0].T.double()
     spread = expected.amax(1) - expected.amin(1)
     assert ((ours - expected).abs().amax(1) < 0.1 * spread).all()
 
@@ -232,7 +235,8 @@ def test_min_max_of_a_constant_map_is_zero_not_nan():
 
 def test_a_block_the_unet_lacks_is_refused_with_the_list(unet):
     assert UNet(unet).description == (
-        "0-1: 1/1, 2-3: 1/2, 4-5: 1/4, 6: 1/8, 7-9: 1/4, 10-12: 1/2, 13-15: 1/1"
+        "0-1: 1/1 encoder, 2-3: 1/2 encoder, 4-5: 1/4 encoder, 6: 1/8 middle, 7-9: 1/4 decoder, "
+        "10-12: 1/2 decoder, 13-15: 1/1 decoder"
     )
     assert UNet(unet).default_blocks == ((4, 5, 6, 7, 8), 11)
     with pytest.raises(UserError, match=r"\[16\].*0 to 15.*10-12: 1/2"):

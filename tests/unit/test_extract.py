@@ -30,7 +30,7 @@ OPTIONS = Options(noises=2, resize="none")
 def backbone(tiny_sd):
     """The random model with sharper attention: min-max of a nearly uniform one is rounding noise."""
     backbone = load_backbone(tiny_sd, device="cpu")
-    for attention, _ in backbone.blocks.values():
+    for attention, *_ in backbone.blocks.values():
         attention.to_q.weight.mul_(8)
     return backbone
 
@@ -98,7 +98,7 @@ def test_version_2_s_layout_is_extracted(tiny_sd, tmp_path):
     backbone = load_backbone(folder, device="cpu")
     tensors, _ = extract(backbone, photos(2), OPTIONS)
     assert tensors["p1/selfcross"].shape == (2, 8, 8) and tensors["p1/selfcross"].isfinite().all()
-    blocks = "0-1: 1/1, 2-3: 1/2, 4-5: 1/4, 6: 1/8, 7-9: 1/4, 10-12: 1/2, 13-15: 1/1"
+    blocks = "6: 1/8 middle, 7-9: 1/4 decoder, 10-12: 1/2 decoder, 13-15: 1/1 decoder"
     for chosen in (([4, 16], 11), ([16],)):
         with pytest.raises(UserError, match=r"\[16\]: this model has blocks 0 to 15") as refused:
             backbone.select(*chosen)
