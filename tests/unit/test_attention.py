@@ -257,3 +257,75 @@ def test_a_class_only_in_the_last_row_keeps_its_map_and_is_reported():
     boxes, empty = box_mask(maps, 0.2)
     assert empty == [0] and boxes[0].all()
     assert boxes[1].sum() == 1 and boxes[1, 2, 2] == 1
+
+
+def test_blocks_are_found_by_where_they_are(unet):
+    model = UNet(unet)
+
+    def numbers(*names):
+        return [[block.number for block in blocks] for blocks in model.select(*names)]
+
+    assert numbers(["1/4", "1/8"], "1/2 decoder") == [[4, 5, 7, 8, 9, 6], [10, 11, 12]]
+    assert numbers(["middle", 4, "1/4 encoder"], ["1/1", 13]) == [[6, 4, 5], [0, 1, 13, 14, 15]]
+    assert numbers(["decoder"], None) == [[*range(7, 16)], []]
+    assert [block.role for block in model.select([4], "1/2")[1]] == ["self"] * 5
+    with pytest.raises(
+        UserError, match=r"\['1/8 decoder', '1/16'\]: this model has .*6: 1/8 middle"
+    ):
+        model.select(["1/4", "1/8 decoder"], "1/16")
+    with pytest.raises(UserError, match="several grids .9: 1/4 decoder, 10: 1/2 decoder"):
+        model.select([4], [9, 10])
+
+
+def test_several_self_blocks_propagate_by_the_mean_of_their_matrices(unet):
+    latents, t, text = (
+        torch.randn(2, 4, 16, 12),
+        torch.tensor([20, 150]),
+        torch.randn(2, WINDOW, WIDTH),
+    )
+    positions = [[[1, 2], [5]], [[3]]]
+    given, blocks = (unet, latents, t, text, positions), (10, 11, 12)
+    alone = [naive_maps(*given, (4, 6), block, 1) for block in blocks]  # the same seeds in each
+    found = attention_maps(*given, cross_blocks=(4, 6), self_block="1/2 decoder", iterations=1)
+    for i, maps in enumerate(found):
+        mean = np.mean([results[i][1] for results in alone], 0)
+        assert np.allclose(maps.cross, alone[0][i][0], atol=1e-5)
+        assert np.allclose(maps.selfcross, mean, atol=1e-5)
+    twice = attention_maps(
+        *given, cross_blocks=(4, 6), self_block=list(blocks), iterations=2, with_affinity=True,
+        with_record=True,
+    )  # fmt: skip
+    for once, maps in zip(found, twice, strict=True):
+        seed = maps.cross.flatten(1).T
+        assert torch.allclose((maps.affinity @ seed).T, once.selfcross.flatten(1), atol=1e-6)
+        expected = (maps.affinity @ maps.affinity @ seed).T
+        assert torch.allclose(expected, maps.selfcross.flatten(1), atol=1e-6)
+        assert torch.equal(maps.record.selfcross(2), maps.selfcross)
+        row = maps.record.attended(17).flatten()
+        assert torch.allclose(row, maps.affinity[17], atol=1e-6)
+
+
+def test_the_entropy_of_self_attention_is_reduced_as_iseg_does(unet):
+    given = unet, torch.randn(1, 4, 16, 16), 100, torch.randn(1, WINDOW, WIDTH), [[[1], [2, 3]]]
+    (plain,) = attention_maps(*given, iterations=3, with_affinity=True)
+    (maps,) = attention_maps(*given, iterations=3, entropy_step=0.3, with_record=True)
+    matrix = plain.affinity.double().numpy().copy()
+    count = len(matrix)
+    for key in range(count):
+        top = max(matrix[query][key] for query in range(count))
+        for query in range(count):
+            share = matrix[query][key] / top
+            matrix[query][key] = max(0, share + 0.3 * np.log10(np.e * share))
+    assert (matrix == 0).mean() > 0.05  # something vanishes
+    matrix /= matrix.sum(1, keepdims=True)
+    expected = plain.cross.flatten(1).double().numpy() @ np.linalg.matrix_power(matrix, 3).T
+    assert np.allclose(maps.selfcross.flatten(1), expected, atol=1e-6)
+    assert np.ptp(maps.selfcross) > np.ptp(plain.selfcross)
+    assert torch.equal(maps.record.selfcross(3), maps.selfcross)
+
+
+def test_a_response_of_zero_stays_zero_when_entropy_is_reduced():
+    affinity = torch.tensor([[[1.0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]]])
+    reduced = with_less_entropy(affinity, 0.015)
+    assert reduced.isfinite().all() and (reduced[affinity == 0] == 0).all()
+    assert torch.allclose(reduced.sum(-1), torch.ones(1, 3))

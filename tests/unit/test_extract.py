@@ -12,14 +12,24 @@ from attnseg.backbones import load_backbone
 from attnseg.datasets import load
 from attnseg.errors import UserError
 from attnseg.io.shards import members, problem_with, read_shards, write_shard
+<<<<<<< HEAD
 from attnseg.settings import ExtractionJob
+=======
+>>>>>>> 9a38d41 (The variant iseg; tests of places, several self blocks, readings; benchmarks/recording.py)
 from attnseg.text2mask.extract import (
     Options,
     Sample,
     extract,
+<<<<<<< HEAD
     options_of,
     queries_of,
     sample_noise,
+=======
+    queries_of,
+    query_maps,
+    sample_noise,
+    views_of,
+>>>>>>> 9a38d41 (The variant iseg; tests of places, several self blocks, readings; benchmarks/recording.py)
 )
 from attnseg.text2mask.stages import stages_of
 
@@ -103,6 +113,25 @@ def test_version_2_s_layout_is_extracted(tiny_sd, tmp_path):
         with pytest.raises(UserError, match=r"\[16\]: this model has blocks 0 to 15") as refused:
             backbone.select(*chosen)
         assert blocks in str(refused.value)
+
+
+def test_emphasis_multiplies_the_encoded_tokens_of_classes(backbone):
+    (sample,) = photos(4)[1:2]
+    (view,) = views_of(backbone, [sample], OPTIONS)
+    ((_, query),) = queries_of(backbone, sample.classes, OPTIONS)
+    positions = backbone.token_positions(query)
+
+    def edit(hidden, _):
+        factors = torch.ones(len(hidden), 1)
+        factors[sum(positions, [])] = 1.6
+        return hidden * factors
+
+    (expected,) = query_maps(backbone, [(view, query)], OPTIONS, edit=edit)
+    emphasised = OPTIONS.but(query={"emphasis": 1.6})
+    (found,) = query_maps(backbone, [(view, query)], emphasised)
+    (plain,) = query_maps(backbone, [(view, query)], OPTIONS)
+    assert torch.equal(found.kinds["cross"], expected.kinds["cross"])
+    assert not torch.allclose(found.kinds["cross"], plain.kinds["cross"], atol=1e-3)
 
 
 def test_separate_queries_give_each_class_its_own_pass(backbone):
