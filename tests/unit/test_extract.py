@@ -12,24 +12,16 @@ from attnseg.backbones import load_backbone
 from attnseg.datasets import load
 from attnseg.errors import UserError
 from attnseg.io.shards import members, problem_with, read_shards, write_shard
-<<<<<<< HEAD
 from attnseg.settings import ExtractionJob
-=======
->>>>>>> 9a38d41 (The variant iseg; tests of places, several self blocks, readings; benchmarks/recording.py)
 from attnseg.text2mask.extract import (
     Options,
     Sample,
     extract,
-<<<<<<< HEAD
     options_of,
-    queries_of,
-    sample_noise,
-=======
     queries_of,
     query_maps,
     sample_noise,
     views_of,
->>>>>>> 9a38d41 (The variant iseg; tests of places, several self blocks, readings; benchmarks/recording.py)
 )
 from attnseg.text2mask.stages import stages_of
 
