@@ -17,14 +17,14 @@ and a sixth of their width (in float32), with random weights, of an image of 512
   blocks, with its `compute`: the maps of text, and those of the image where that block is read alone.
 
 Time is this process's CPU time, with one thread, since other programs may load the machine: the median
-of a round's quotient by its plain pass. Memory is the peak of what the process holds during a variant
-less that of the round's plain pass.
+of a round's quotient by its plain pass. Memory is what tensors take at the peak of a variant, less that
+of the plain pass: PyTorch's own account, in a pass that is not timed.
 """
 
 import argparse
-import ctypes
 import gc
 import importlib.metadata
+import itertools
 import re
 import statistics
 import sys
@@ -41,6 +41,7 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
+from torch.profiler import ProfilerActivity, profile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
@@ -216,51 +217,43 @@ def installed() -> str | None:
         return None
 
 
-libc = ctypes.CDLL(None)
-
-
-def peak_of(job: Callable[[], object]) -> tuple[float, float]:
-    """CPU seconds of a job, and the MiB by which the process grew at its peak."""
+def seconds_of(job: Callable[[], object]) -> float:
+    """CPU seconds of a job."""
     gc.collect()
-    libc.malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = held("VmRSS")
     started = time.process_time()
-    result = job()
-    seconds = time.process_time() - started
-    peak = held("VmHWM") - before
-    del result
-    return seconds, peak
+    job()
+    return time.process_time() - started
 
 
-def held(name: str) -> float:
-    """MiB of this process: VmRSS, now, or VmHWM, at the peak."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1024
+def peak_of(job: Callable[[], object]) -> float:
+    """The MiB of tensors that a job holds at its peak, by PyTorch's own account of its allocations."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        job()
+    events = seen.profiler.kineto_results.events()
+    sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
+    return max(itertools.accumulate(sizes)) / 2**20
 
 
 @torch.no_grad()
 def measured(subject: Subject, rounds: int) -> list[str]:
     """Lines of a table."""
     jobs = dict(variants(subject))
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}
-    for turn in range(rounds + 1):
+    peaks = {name: peak_of(job) for name, job in jobs.items()}  # which warms up
+    found: dict[str, list[float]] = {name: [] for name in jobs}
+    for turn in range(rounds):
         for name in list(jobs)[:: 1 if turn % 2 else -1]:  # neither is always after the same
-            one = peak_of(jobs[name])
-            if turn:  # the first warms up
-                found[name].append(one)
-            print(f"{subject.title}, round {turn}, {name}: {one[0]:.2f} s, {one[1]:.0f} MiB", file=sys.stderr)  # fmt: skip
+            found[name].append(seconds_of(jobs[name]))
+            print(
+                f"{subject.title}, round {turn}, {name}: {found[name][-1]:.2f} s", file=sys.stderr
+            )
     lines = []
-    for name, values in found.items():
-        pairs = list(zip(values, found["plain"], strict=True))
-        seconds = statistics.median(value[0] for value in values)
-        shares = sorted(value[0] / plain[0] for value, plain in pairs)
-        added = statistics.median(value[1] - plain[1] for value, plain in pairs)
+    for name, seconds in found.items():
+        shares = sorted(one / plain for one, plain in zip(seconds, found["plain"], strict=True))
         spread = f"{shares[0]:.2f} to {shares[-1]:.2f}"
-        peak = statistics.median(value[1] for value in values)
-        last = f"{peak:.0f} MiB in all" if name == "plain" else f"{added:+.0f} MiB"
+        more = f"{peaks[name] - peaks['plain']:+.1f} MiB"
         lines.append(
-            f"| {name} | {seconds:.2f} s | {statistics.median(shares):.3f} ({spread}) | {last} |"
+            f"| {name} | {statistics.median(seconds):.2f} s | {statistics.median(shares):.3f} ({spread}) "
+            f"| {f'{peaks[name]:.1f} MiB' if name == 'plain' else more} |"
         )
     return lines
 
@@ -276,7 +269,6 @@ def main(argv: list[str] | None = None) -> int:
     if args.rounds < 1:
         raise UserError(f"--rounds {args.rounds}: must be 1 or more")
     torch.set_num_threads(1)
-    libc.mallopt(-3, 2**20)  # M_MMAP_THRESHOLD: what is freed goes back at once
     for name in args.models:
         subject = SUBJECTS[name]()
         blocks = len({block.number for block in subject.backbone.blocks})
