@@ -54,8 +54,8 @@ test-slurm: $(INSTALLED) ## a few scenes through a SLURM that is started for it 
 	@python tests/run_slurm.py --folder work/test-slurm --scenes $(or $(SCENES),8)
 
 lint: $(INSTALLED) ## ruff, mypy, snakefmt, snakemake --lint
-	@ruff check scripts tests
-	@ruff format --check scripts tests
+	@ruff check scripts tests benchmarks
+	@ruff format --check scripts tests benchmarks
 	@mypy
 	@snakefmt --check Snakefile workflow
 	@! { snakemake --lint 2>&1 || true; } | grep '^    \* ' | grep -v 'Mixed rules and functions'

@@ -43,7 +43,7 @@ from attnseg.personalised.predictions import kept_rows, write_predictions, write
 from attnseg.personalised.referring import METHODS, OURS, Work, run_method
 from attnseg.settings import SubjectSegmentationJob
 from attnseg.settings.cli import given_settings
-from attnseg.text2mask.extract import Options, Sample, views_of
+from attnseg.text2mask.extract import Options, Sample, blocks_of, views_of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     options = Options(**{name: getattr(settings, name) for name in shared})
     device = claim_device(args.device)
     backbone = stable_diffusion(load_backbone(args.model, args.revision, device))
-    backbone.select(options.cross_blocks, options.self_block)
+    blocks_of(backbone, options)
     views = list(dict.fromkeys((t.scene, t.view) for t in triplets))
     scenes = {}
     for view in views:

@@ -192,9 +192,11 @@ def test_describe_prints_blocks_grids_text_and_defaults(tiny_family, capsys):
     assert others == [
         "images: 64 x 64 pixels, sides multiples of 16; latents 4 x 16 x 16",
         "attention blocks of such an image, in forward order:",
-        "  0        1/2 of the latent, 8 x 8 cells: self, cross",
-        "  1-8      1/4 of the latent, 4 x 4 cells: self, cross",
-        "  9-10     1/2 of the latent, 8 x 8 cells: self, cross",
+        "  0        1/2 of the latent, encoder, 8 x 8 cells: self, cross",
+        "  1-2      1/4 of the latent, encoder, 4 x 4 cells: self, cross",
+        "  3-4      1/4 of the latent, middle, 4 x 4 cells: self, cross",
+        "  5-8      1/4 of the latent, decoder, 4 x 4 cells: self, cross",
+        "  9-10     1/2 of the latent, decoder, 8 x 8 cells: self, cross",
         "text: 64 positions of 40 features; dog in 'a photo including dog.': 4",
         "defaults: cross blocks 1-8, self block 9, timestep 100, resize native",
     ]
@@ -214,3 +216,22 @@ def test_segment_says_what_a_family_cannot(tiny_family, segment, tmp_path, capsy
     sana = tiny_family("sana")
     assert segment("--model", sana, "--self-block", "1") == 1
     assert "leave out --self-block" in error_of(capsys)
+    assert segment("--model", sana, "--reading", "output") == 1
+    assert "reading output: it compares outputs of joint attention" in error_of(capsys)
+
+
+def test_blocks_are_named_by_where_they_are(tiny_family, segment, capsys):
+    model = tiny_family("sdxl")
+    blocks = ["--cross-blocks", "1/4 decoder", "1", "--self-block", "1/2 decoder"]
+    words = ["describe", str(model), "--device", "cpu", *blocks]
+    assert run(lambda: command.main(words)) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("as asked: cross blocks 5-8, 1, self blocks 9-10, timestep")
+    assert segment("--model", model, "--no-crf", *blocks) == 0
+    capsys.readouterr()
+    assert segment("--model", model, "--self-block", "1/2") == 0  # the encoder's as well
+    assert segment("--model", model, "--self-block", "decoder") == 1
+    assert "several grids (5: 1/4 decoder" in error_of(capsys)
+    with pytest.raises(SystemExit):
+        segment("--model", model, "--self-block", "top")
+    assert "top: write a number, or a place: 1/4" in capsys.readouterr().err

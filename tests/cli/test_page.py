@@ -546,5 +546,5 @@ def test_torch_is_not_asked_for_gradients_by_any_thread(page, network):
     number = visitor.add(photo())
     visitor.post(f"api/photos/{number}/look", {"classes": "dog", "noises": 1})
     kept = page.store.get(visitor.session).photos[number].kept
-    assert not any(t.requires_grad for _, rs in kept.sentences for r in rs for t in (r.crosses, *r.inputs[:2]))  # fmt: skip
+    assert not any(t.requires_grad for _, rs in kept.sentences for r in rs for t in (r.crosses, *r.selves[0][:2]))  # fmt: skip
     assert isinstance(kept.maps(1), torch.Tensor) and not kept.maps(1).requires_grad

@@ -16,7 +16,7 @@ pytestmark = [
 def sharpened(model, **options):
     """The random model with attention that is not nearly uniform."""
     backbone = load_backbone(model, **options)
-    for attention, _ in backbone.blocks.values():
+    for attention, *_ in backbone.blocks.values():
         attention.to_q.weight.mul_(8)
     return backbone
 

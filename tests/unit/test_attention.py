@@ -6,7 +6,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from attnseg.backbones.stable_diffusion import UNet
-from attnseg.core.attention import propagate
+from attnseg.core.attention import SelfInputs, propagate, with_less_entropy
 from attnseg.core.boxes import box_mask
 from attnseg.core.maps import min_max
 from attnseg.errors import UserError
@@ -30,7 +30,7 @@ def unet() -> UNet2DConditionModel:
         norm_num_groups=4,
     )
     with torch.no_grad():  # sharper attention than the initial, nearly uniform one
-        for attention, _ in UNet(model).blocks.values():
+        for attention, *_ in UNet(model).blocks.values():
             attention.to_q.weight.mul_(4)
     return model.eval()
 
@@ -85,7 +85,7 @@ def naive_maps(unet, latents, t, text, positions, cross_blocks, self_block, iter
 
     hooks = [
         getattr(attention, projection).register_forward_hook(keep((*block, projection)))
-        for block, (attention, _) in blocks.items()
+        for block, (attention, *_) in blocks.items()
         for projection in ("to_q", "to_k")
     ]
     with torch.no_grad():
@@ -203,7 +203,9 @@ def test_more_classes_than_the_width_of_a_head_propagate():
     query, key = torch.randn(1, 2, 9, 4), torch.randn(1, 2, 9, 4)
     maps = torch.rand(1, 9, 11)
     affinity = (query @ key.transpose(-1, -2) / 2).softmax(-1).mean(1)
-    torch.testing.assert_close(propagate(query, key, maps, 2), affinity @ affinity @ maps)
+    torch.testing.assert_close(
+        propagate([SelfInputs(query, key)], maps, 2), affinity @ affinity @ maps
+    )
 
 
 def test_flat_maps_propagate_in_half_precision_as_well():
@@ -213,7 +215,8 @@ def test_flat_maps_propagate_in_half_precision_as_well():
     maps = 0.5 + 0.01 * torch.rand(1, 64, 3)
     exact = (query.double() @ key.double().transpose(-1, -2) / 8**0.5).softmax(-1).mean(1)
     expected = (exact @ exact @ maps.double())[0].T
-    ours = propagate(query.bfloat16(), key.bfloat16(), maps, 2)[0].T.double()
+    half = SelfInputs(query.bfloat16(), key.bfloat16())
+    ours = propagate([half], maps, 2)[0].T.double()
     spread = expected.amax(1) - expected.amin(1)
     assert ((ours - expected).abs().amax(1) < 0.1 * spread).all()
 
@@ -232,7 +235,8 @@ def test_min_max_of_a_constant_map_is_zero_not_nan():
 
 def test_a_block_the_unet_lacks_is_refused_with_the_list(unet):
     assert UNet(unet).description == (
-        "0-1: 1/1, 2-3: 1/2, 4-5: 1/4, 6: 1/8, 7-9: 1/4, 10-12: 1/2, 13-15: 1/1"
+        "0-1: 1/1 encoder, 2-3: 1/2 encoder, 4-5: 1/4 encoder, 6: 1/8 middle, 7-9: 1/4 decoder, "
+        "10-12: 1/2 decoder, 13-15: 1/1 decoder"
     )
     assert UNet(unet).default_blocks == ((4, 5, 6, 7, 8), 11)
     with pytest.raises(UserError, match=r"\[16\].*0 to 15.*10-12: 1/2"):
@@ -253,3 +257,75 @@ def test_a_class_only_in_the_last_row_keeps_its_map_and_is_reported():
     boxes, empty = box_mask(maps, 0.2)
     assert empty == [0] and boxes[0].all()
     assert boxes[1].sum() == 1 and boxes[1, 2, 2] == 1
+
+
+def test_blocks_are_found_by_where_they_are(unet):
+    model = UNet(unet)
+
+    def numbers(*names):
+        return [[block.number for block in blocks] for blocks in model.select(*names)]
+
+    assert numbers(["1/4", "1/8"], "1/2 decoder") == [[4, 5, 7, 8, 9, 6], [10, 11, 12]]
+    assert numbers(["middle", 4, "1/4 encoder"], ["1/1", 13]) == [[6, 4, 5], [0, 1, 13, 14, 15]]
+    assert numbers(["decoder"], None) == [[*range(7, 16)], []]
+    assert [block.role for block in model.select([4], "1/2")[1]] == ["self"] * 5
+    with pytest.raises(
+        UserError, match=r"\['1/8 decoder', '1/16'\]: this model has .*6: 1/8 middle"
+    ):
+        model.select(["1/4", "1/8 decoder"], "1/16")
+    with pytest.raises(UserError, match="several grids .9: 1/4 decoder, 10: 1/2 decoder"):
+        model.select([4], [9, 10])
+
+
+def test_several_self_blocks_propagate_by_the_mean_of_their_matrices(unet):
+    latents, t, text = (
+        torch.randn(2, 4, 16, 12),
+        torch.tensor([20, 150]),
+        torch.randn(2, WINDOW, WIDTH),
+    )
+    positions = [[[1, 2], [5]], [[3]]]
+    given, blocks = (unet, latents, t, text, positions), (10, 11, 12)
+    alone = [naive_maps(*given, (4, 6), block, 1) for block in blocks]  # the same seeds in each
+    found = attention_maps(*given, cross_blocks=(4, 6), self_block="1/2 decoder", iterations=1)
+    for i, maps in enumerate(found):
+        mean = np.mean([results[i][1] for results in alone], 0)
+        assert np.allclose(maps.cross, alone[0][i][0], atol=1e-5)
+        assert np.allclose(maps.selfcross, mean, atol=1e-5)
+    twice = attention_maps(
+        *given, cross_blocks=(4, 6), self_block=list(blocks), iterations=2, with_affinity=True,
+        with_record=True,
+    )  # fmt: skip
+    for once, maps in zip(found, twice, strict=True):
+        seed = maps.cross.flatten(1).T
+        assert torch.allclose((maps.affinity @ seed).T, once.selfcross.flatten(1), atol=1e-6)
+        expected = (maps.affinity @ maps.affinity @ seed).T
+        assert torch.allclose(expected, maps.selfcross.flatten(1), atol=1e-6)
+        assert torch.equal(maps.record.selfcross(2), maps.selfcross)
+        row = maps.record.attended(17).flatten()
+        assert torch.allclose(row, maps.affinity[17], atol=1e-6)
+
+
+def test_the_entropy_of_self_attention_is_reduced_as_iseg_does(unet):
+    given = unet, torch.randn(1, 4, 16, 16), 100, torch.randn(1, WINDOW, WIDTH), [[[1], [2, 3]]]
+    (plain,) = attention_maps(*given, iterations=3, with_affinity=True)
+    (maps,) = attention_maps(*given, iterations=3, entropy_step=0.3, with_record=True)
+    matrix = plain.affinity.double().numpy().copy()
+    count = len(matrix)
+    for key in range(count):
+        top = max(matrix[query][key] for query in range(count))
+        for query in range(count):
+            share = matrix[query][key] / top
+            matrix[query][key] = max(0, share + 0.3 * np.log10(np.e * share))
+    assert (matrix == 0).mean() > 0.05  # something vanishes
+    matrix /= matrix.sum(1, keepdims=True)
+    expected = plain.cross.flatten(1).double().numpy() @ np.linalg.matrix_power(matrix, 3).T
+    assert np.allclose(maps.selfcross.flatten(1), expected, atol=1e-6)
+    assert np.ptp(maps.selfcross) > np.ptp(plain.selfcross)
+    assert torch.equal(maps.record.selfcross(3), maps.selfcross)
+
+
+def test_a_response_of_zero_stays_zero_when_entropy_is_reduced():
+    affinity = torch.tensor([[[1.0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5]]])
+    reduced = with_less_entropy(affinity, 0.015)
+    assert reduced.isfinite().all() and (reduced[affinity == 0] == 0).all()
+    assert torch.allclose(reduced.sum(-1), torch.ones(1, 3))

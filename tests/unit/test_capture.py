@@ -129,7 +129,7 @@ def test_several_transformer_blocks_a_place_are_numbered_in_order():
         transformer_layers_per_block=(1, 3), use_linear_projection=True,
     )  # fmt: skip
     model = UNet(unet.eval())
-    assert model.description == "0-11: 1/2"
+    assert model.description == "0-2: 1/2 encoder, 3-5: 1/2 middle, 6-11: 1/2 decoder"
     latents, text = torch.randn(1, 4, 16, 16), Text(torch.randn(1, 5, 16))
     with model.record(model.blocks, stop=False) as seen:
         model.denoise(latents, 1, text)

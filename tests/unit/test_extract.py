@@ -19,7 +19,9 @@ from attnseg.text2mask.extract import (
     extract,
     options_of,
     queries_of,
+    query_maps,
     sample_noise,
+    views_of,
 )
 from attnseg.text2mask.stages import stages_of
 
@@ -30,7 +32,7 @@ OPTIONS = Options(noises=2, resize="none")
 def backbone(tiny_sd):
     """The random model with sharper attention: min-max of a nearly uniform one is rounding noise."""
     backbone = load_backbone(tiny_sd, device="cpu")
-    for attention, _ in backbone.blocks.values():
+    for attention, *_ in backbone.blocks.values():
         attention.to_q.weight.mul_(8)
     return backbone
 
@@ -98,11 +100,30 @@ def test_version_2_s_layout_is_extracted(tiny_sd, tmp_path):
     backbone = load_backbone(folder, device="cpu")
     tensors, _ = extract(backbone, photos(2), OPTIONS)
     assert tensors["p1/selfcross"].shape == (2, 8, 8) and tensors["p1/selfcross"].isfinite().all()
-    blocks = "0-1: 1/1, 2-3: 1/2, 4-5: 1/4, 6: 1/8, 7-9: 1/4, 10-12: 1/2, 13-15: 1/1"
+    blocks = "6: 1/8 middle, 7-9: 1/4 decoder, 10-12: 1/2 decoder, 13-15: 1/1 decoder"
     for chosen in (([4, 16], 11), ([16],)):
         with pytest.raises(UserError, match=r"\[16\]: this model has blocks 0 to 15") as refused:
             backbone.select(*chosen)
         assert blocks in str(refused.value)
+
+
+def test_emphasis_multiplies_the_encoded_tokens_of_classes(backbone):
+    (sample,) = photos(4)[1:2]
+    (view,) = views_of(backbone, [sample], OPTIONS)
+    ((_, query),) = queries_of(backbone, sample.classes, OPTIONS)
+    positions = backbone.token_positions(query)
+
+    def edit(hidden, _):
+        factors = torch.ones(len(hidden), 1)
+        factors[sum(positions, [])] = 1.6
+        return hidden * factors
+
+    (expected,) = query_maps(backbone, [(view, query)], OPTIONS, edit=edit)
+    emphasised = OPTIONS.but(query={"emphasis": 1.6})
+    (found,) = query_maps(backbone, [(view, query)], emphasised)
+    (plain,) = query_maps(backbone, [(view, query)], OPTIONS)
+    assert torch.equal(found.kinds["cross"], expected.kinds["cross"])
+    assert not torch.allclose(found.kinds["cross"], plain.kinds["cross"], atol=1e-3)
 
 
 def test_separate_queries_give_each_class_its_own_pass(backbone):

@@ -53,7 +53,7 @@ def models(tiny_family):
             noisy = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
             with model.record(model.blocks, stop=False) as seen:
                 model.denoise(noisy, 100, model.encode_text([TEXT]))
-            for block, (attention, _) in model.blocks.items():
+            for block, (attention, *_) in model.blocks.items():
                 query, key, _ = seen[block].inputs()
                 scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
                 last = attention.norm_q or attention.to_q
@@ -79,7 +79,7 @@ def eager(model, noisy, text, real_tokens, positions, cross_blocks, self_block, 
     `real_tokens`: how many of a sample's tokens are no padding, None for a family without a mask.
     """
     kept, handles = {}, []
-    for block, (attention, _) in model.blocks.items():
+    for block, (attention, *_) in model.blocks.items():
         for letter in "qk":
             norm = getattr(attention, f"norm_{letter}")
             last = getattr(attention, f"to_{letter}") if norm is None else norm

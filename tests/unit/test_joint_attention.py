@@ -218,7 +218,7 @@ def test_dual_attention_is_the_image_s_alone(tiny_family):
         model.denoise(torch.randn(1, 4, 8, 8), 1, text)
     assert seen[0, "self"].key.shape[2] == 16
     assert seen[0, "joint"].key.shape[2] == 16 + text.hidden.shape[1]
-    assert model.select(None, 0)[-1] == (0, "joint")  # propagated by it, as in the other models
+    assert model.select(None, 0)[1] == [(0, "joint")]  # propagated by it, as in the other models
 
 
 def eager_heat(backbone: Backbone, inputs: tuple, grid: tuple, rows: list, blocks: list) -> list:

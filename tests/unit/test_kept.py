@@ -14,7 +14,7 @@ from attnseg.text2mask.kept import look
 def backbone(tiny_sd):
     """The random model with sharper attention: min-max of a nearly uniform one is rounding noise."""
     backbone = load_backbone(tiny_sd, device="cpu")
-    for attention, _ in backbone.blocks.values():
+    for attention, *_ in backbone.blocks.values():
         attention.to_q.weight.mul_(8)
     return backbone
 
@@ -52,7 +52,7 @@ def test_a_pixel_s_row_is_that_of_the_matrix(backbone):
     grid = kept.maps(0).shape[1:]
     (record,) = kept.sentences[0][1]
     rows = []
-    for query, key in zip(*(part[0].numpy() for part in record.inputs[:2]), strict=True):
+    for query, key in zip(*(part[0].numpy() for part in record.selves[0][:2]), strict=True):
         weights = np.exp(query @ key.T / np.sqrt(query.shape[1]))
         rows.append(weights / weights.sum(1, keepdims=True))
     matrix = np.mean(rows, 0)

@@ -182,7 +182,8 @@ def test_a_variant_overrides_single_keys():
     config = read(PAPER)
     base, one = resolve_variant(config, "base"), resolve_variant(config, "prompt_001")
     assert base["noises"] == 10 and base["cross_blocks"] == "usual" and base["seed"] == 0
-    assert one["query"] == {"composed": False, "synonyms": False, "background_words": True}
+    changed = {"composed": False, "synonyms": False, "background_words": True}
+    assert one["query"] == base["query"] | changed
     assert {key for key in base if base[key] != one[key]} == {"noises", "query"}
     assert resolve_variant(config, "official")["profile"] == "official"
     with pytest.raises(UserError, match="did you mean `one_noise`"):

@@ -1,15 +1,33 @@
 """Flags that several programs have, each said once."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 from attnseg import datasets
-from attnseg.settings.base import Settings
+from attnseg.settings.base import PLACE, Settings
 from attnseg.settings.cli import add_settings
+
+
+def block(text: str) -> int | str:
+    """The number of a block, or a place of blocks."""
+    if not (text.isdecimal() or re.match(PLACE, text)):
+        raise argparse.ArgumentTypeError(
+            f"{text}: write a number, or a place: 1/4 (of the latent's grid), decoder, '1/4 decoder'"
+        )
+    return int(text) if text.isdecimal() else text
+
 
 SHARED: dict[str, dict[str, Any]] = {
     "--attention": {"type": Path, "required": True, "help": "folder of the shards"},
+    "--cross-blocks": {
+        "type": block,
+        "nargs": "+",
+        "metavar": "BLOCK",
+        "help": "blocks whose cross-attention is averaged: numbers, or places such as 1/4, decoder or "
+        "'1/4 decoder' (default: the model's usual)",
+    },
     "--dataset": {"type": datasets.load, "default": datasets.DEFAULT, "help": datasets.HELP},
     "--dataset-name": {"help": "its name in the results (default: --dataset), as in mini_voc"},
     "--device": {
@@ -25,9 +43,21 @@ SHARED: dict[str, dict[str, Any]] = {
     "--model-file": {"help": "Python file that exports the model's family, BACKBONE"},
     "--output": {"type": Path, "required": True},
     "--processes": {"type": int, "default": 1, "help": "masks made at a time"},
+    "--reading": {
+        "choices": ("attention", "output"),
+        "default": "attention",
+        "help": "of joint attention: its columns, or what it puts out (FLUX.1, Stable Diffusion 3)",
+    },
     "--revision": {"help": "commit of a hub id"},
     "--root": {"type": Path, "required": True, "help": "folder of the data set"},
     "--seed": {"type": int, "default": 0, "help": "of everything random (default 0)"},
+    "--self-block": {
+        "type": block,
+        "nargs": "+",
+        "metavar": "BLOCK",
+        "help": "the block whose self-attention propagates it, or several of one grid, whose mean does "
+        "(default: the model's usual)",
+    },
     "--shard": {"type": int, "default": 0, "help": "number of the shard"},
     "--split": {"required": True, "help": "name of the split's list"},
     "--vocabulary": {"type": datasets.load, "help": "another data set, for its words in queries"},

@@ -131,4 +131,5 @@ def asked(backbone: Backbone, args: argparse.Namespace, noises: int, **more: Any
     blocks = args.cross_blocks, args.self_block
     if args.iterations is not None:
         more["iterations"] = args.iterations
-    return options_for(backbone, *blocks, noises=args.noises or noises, seed=args.seed, **more)
+    more |= {"noises": args.noises or noises, "seed": args.seed, "reading": args.reading}
+    return options_for(backbone, *blocks, **more)

@@ -39,8 +39,12 @@ def segment_all(args: argparse.Namespace) -> int:
             *("synonyms", "background_words", "seed", "exif"),
         )
     } | {"classes": classes}
-    # said where given alone: folders made before these flags are resumed
+    # folders made before these flags, or before there could be several self blocks, are resumed
     made_with |= {name: value for name in ("iterations", "set") if (value := getattr(args, name))}
+    if args.reading != "attention":
+        made_with["reading"] = args.reading
+    if args.self_block and len(args.self_block) == 1:
+        made_with["self_block"] = args.self_block[0]
     refinement(args)  # a mistake is said before the model is loaded
 
     def make(todo: dict[str, Path]) -> Iterator[tuple[str, dict]]:

@@ -99,12 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="keys of refinements in config/README.md, as in background.power=3 crf.bilateral.srgb=13",
     )
-    parser.add_argument(
-        "--cross-blocks", type=int, nargs="+", metavar="BLOCK", help="default: the model's usual"
-    )
-    parser.add_argument(
-        "--self-block", type=int, metavar="BLOCK", help="default: the model's usual"
-    )
+    flags.add(parser, "--cross-blocks --self-block --reading")
     parser.add_argument(
         "--instances", type=int, default=4, help="with --personal, how many of the class there are"
     )

@@ -22,12 +22,7 @@ from attnseg.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add(parser, "--model --revision --model-file --device")
-    parser.add_argument(
-        "--cross-blocks", type=int, nargs="+", metavar="BLOCK", help="default: the model's usual"
-    )
-    parser.add_argument(
-        "--self-block", type=int, metavar="BLOCK", help="default: the model's usual"
-    )
+    flags.add(parser, "--cross-blocks --self-block")
     parser.add_argument(
         "--noises", type=count, default=4, help="maps averaged, unless the page says otherwise"
     )

@@ -118,7 +118,7 @@ def sample_latents(
     latents = torch.stack([torch.randn(shape, generator=g) for g in generators])
     latents = latents.to(backbone.device)
     text = backbone.encode_text([""] * len(prompts) + [prompt.prompt for prompt in prompts])
-    blocks, maps = backbone.select(sampling.cross_blocks), torch.empty(0)
+    (blocks, _), maps = backbone.select(sampling.cross_blocks), torch.empty(0)
     for index, t in enumerate(scheduler.timesteps.tolist()):
         doubled = torch.cat([latents, latents])
         if index == sampling.attention_step - 1:

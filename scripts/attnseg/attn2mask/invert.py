@@ -134,7 +134,7 @@ def invert(
     Raises:
         UserError: if the model lacks a cross-attention block.
     """
-    blocks = backbone.select(inversion.cross_blocks)
+    blocks, _ = backbone.select(inversion.cross_blocks)
     ddim, inverse = ddim_schedulers(backbone.scheduler, inversion.steps)
     with torch.no_grad():
         text = backbone.encode_text(prompts)

@@ -1,7 +1,7 @@
 """Record attention during a forward pass without replacing diffusers' attention processors.
 
-Calls of `scaled_dot_product_attention` are intercepted; hooks on the attention modules tell which
-module makes the call. The recorded queries and keys are those that enter the softmax: after norms,
+Calls of `scaled_dot_product_attention` are intercepted inside the attention modules, whose hooks tell
+which of them makes the call; the rest of the network runs as without. The recorded queries and keys are those that enter the softmax: after norms,
 rotary embeddings, adapters and trained projections.
 """
 
@@ -58,7 +58,7 @@ class _Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention or not self.inside:
+        if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         name = self.inside[-1]
         if name in self.seen:
@@ -98,18 +98,25 @@ def record(
         RuntimeError: if a module's processor does not call `scaled_dot_product_attention`.
     """
     watch = _Watch(len(modules), stop, values, keep)
+
+    def leave(*_: object) -> None:
+        watch.__exit__(None, None, None)
+        watch.inside.pop()
+
+    def leave_all() -> None:
+        while watch.inside:  # modules that an exception ended
+            leave()
+
     with ExitStack() as hooks:
         for name, module in modules.items():
 
             def enter(*_: object, name: Hashable = name) -> None:
                 watch.inside.append(name)
-
-            def leave(*_: object) -> None:
-                watch.inside.pop()
+                watch.__enter__()
 
             hooks.callback(module.register_forward_pre_hook(enter).remove)
             hooks.callback(module.register_forward_hook(leave).remove)
-        hooks.enter_context(watch)
+        hooks.callback(leave_all)
         try:
             yield watch.seen
         except _Stop:

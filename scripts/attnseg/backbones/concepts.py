@@ -15,7 +15,6 @@ from attnseg.backbones.diffusion_transformer import TransformerNetwork
 from attnseg.backbones.interface import Backbone, Denoiser
 from attnseg.backbones.text import Query
 from attnseg.core.attention import token_weights
-from attnseg.errors import UserError
 
 
 @dataclass
@@ -66,12 +65,7 @@ class Stream:
         self, model: Denoiser, concepts: Concepts, timestep: torch.Tensor | int, count: int
     ):
         """`count`: of the blocks, from the first on, that the concepts pass."""
-        if count > model.output_blocks:
-            raise UserError(
-                f"block {count - 1}: the reading `output` is for FLUX.1's double blocks and Stable "
-                f"Diffusion 3, here for the first {model.output_blocks} blocks; choose among them, or "
-                "write attention in extraction.reading"
-            )
+        model.check_output(count - 1)
         assert isinstance(model, TransformerNetwork)  # where there are such blocks
         network = model.transformer
         self.concepts, self.blocks = concepts, network.transformer_blocks[:count]

@@ -120,6 +120,11 @@ class Flux(FlowNoise, TransformerNetwork, KLLatents, Backbone):
         """The double ones."""
         return len(self.transformer.transformer_blocks)
 
+    @property
+    def default_output_blocks(self) -> tuple[int, ...]:
+        """Of 19 the last four (ConceptAttention)."""
+        return tuple(range(15 * self.output_blocks // 19, self.output_blocks))
+
     def without_text(self, timestep: torch.Tensor | int, count: int) -> torch.Tensor:
         place: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         pooled = torch.zeros(count, self.transformer.config.pooled_projection_dim, **place)

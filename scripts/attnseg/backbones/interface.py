@@ -37,10 +37,16 @@ class Block(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """The module of an attention, and how often the latent's grid is halved there."""
+    """The module of an attention, how often the latent's grid is halved there, and the part of a U-Net."""
 
     module: torch.nn.Module
     halvings: int
+    part: Literal["", "encoder", "middle", "decoder"] = ""
+
+    @property
+    def place(self) -> str:
+        """As ``1/2 decoder``."""
+        return f"1/{2**self.halvings} {self.part}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,11 @@ class Denoiser(ABC):
     def output_blocks(self) -> int:
         """How many blocks `attnseg.backbones.concepts` reads, from the first on."""
         return 0
+
+    @property
+    def default_output_blocks(self) -> tuple[int, ...]:
+        """Those of them that are read by default: all (ConceptAttention, of Stable Diffusion 3.5)."""
+        return tuple(range(self.output_blocks))
 
     @property
     @abstractmethod
@@ -131,25 +142,49 @@ class Denoiser(ABC):
         """The place of the text's first token in joint attention, of an image with `cells` tokens."""
         return -(-cells // self.filled_to) * self.filled_to if self.image_first else 0
 
-    def select(self, cross: Sequence[int] | None, self_block: int | None = None) -> list[Block]:
-        """The cross-attentions of the blocks `cross`, or of all, then `self_block`'s self-attention.
+    def select(
+        self,
+        cross: Sequence[int | str] | None,
+        own: int | str | Sequence[int | str] | None = None,
+    ) -> tuple[list[Block], list[Block]]:
+        """The cross-attentions of the blocks `cross`, or of all, and the self-attentions of `own`.
 
+        Blocks are numbers, or places, as ``1/4``, ``decoder`` or ``1/2 decoder``: all that are there.
         Either is the joint attention, where the model has that.
 
         Raises:
-            UserError: if the model lacks a block; the message lists those that it has.
+            UserError: if the model lacks a block, when the message lists those that it has; or if
+                those of `own` lie on several grids.
         """
         joint = any(block.role == "joint" for block in self.blocks)
         cross_role, self_role = ("joint", "joint") if joint else ("cross", "self")
-        if self_block is not None and all(block.role != self_role for block in self.blocks):
+        if own is None:
+            own = []
+        elif all(block.role != self_role for block in self.blocks):
             raise UserError(
-                f"self-attention block {self_block}: this model has no self-attention with a softmax, so "
+                f"self-attention block {own}: this model has no self-attention with a softmax, so "
                 "nothing is propagated; write null in model.self_block, leave out --self-block"
             )
+        elif isinstance(own, int | str):
+            own = [own]
         numbers = [block.number for block in self.blocks if block.role == cross_role]
-        chosen = [Block(n, cross_role) for n in (numbers if cross is None else cross)]
-        blocks = chosen + ([] if self_block is None else [Block(self_block, self_role)])
-        wrong = [block.number for block in blocks if block not in self.blocks]
+        wrong: list[int | str] = []
+
+        def found(names: Sequence[int | str], role: str) -> list[Block]:
+            blocks: list[Block] = []
+            for name in names:
+                here = [
+                    block
+                    for block, at in self.blocks.items()
+                    if block.role == role
+                    and (block.number == name or set(str(name).split()) <= set(at.place.split()))
+                ]
+                blocks += here
+                wrong.extend([] if here else [name])
+            return list(dict.fromkeys(blocks))
+
+        chosen = found(numbers if cross is None else cross, cross_role)
+        selves = found(own, self_role)
         if wrong or not chosen:
             raise UserError(
                 f"attention blocks {wrong or 'for Cross: none given'}: this model has blocks 0 to "
@@ -157,16 +192,36 @@ class Denoiser(ABC):
                 "--cross-blocks and --self-block, in a configuration model.cross_blocks, "
                 "model.self_block and generation.cross_blocks"
             )
-        return blocks
+        if len({self.blocks[block].halvings for block in selves}) > 1:
+            places = ", ".join(f"{block.number}: {self.blocks[block].place}" for block in selves)
+            raise UserError(
+                f"self-attention blocks on several grids ({places}): give some of one grid in "
+                "model.self_block (--self-block)"
+            )
+        return chosen, selves
+
+    def check_output(self, number: int) -> None:
+        """Raise a `UserError` if a block cannot be read in the space of its outputs."""
+        if not self.output_blocks:
+            raise UserError(
+                "reading output: it compares outputs of joint attention, of FLUX.1's double blocks and "
+                "Stable Diffusion 3; this model is read by attention (extraction.reading, --reading)"
+            )
+        if number >= self.output_blocks:
+            raise UserError(
+                f"block {number}: the reading `output` is for FLUX.1's double blocks and Stable "
+                f"Diffusion 3, here for the first {self.output_blocks} blocks; choose among them, or "
+                "read attention (extraction.reading, --reading)"
+            )
 
     @property
     def description(self) -> str:
-        """The blocks by their resolution relative to the latents, as ``0-1: 1/1, 2-3: 1/2, ...``."""
-        halvings = {block.number: place.halvings for block, place in self.blocks.items()}
+        """Where the blocks are, as ``0-1: 1/1 encoder, 2-3: 1/2 encoder, ...``."""
+        places = {block.number: at.place for block, at in self.blocks.items()}
         runs = []
-        for level, group in itertools.groupby(halvings, halvings.__getitem__):
+        for place, group in itertools.groupby(places, places.__getitem__):
             first, *rest = group
-            runs.append(f"{first}{f'-{rest[-1]}' if rest else ''}: 1/{2**level}")
+            runs.append(f"{first}{f'-{rest[-1]}' if rest else ''}: {place}")
         return ", ".join(runs)
 
     @property

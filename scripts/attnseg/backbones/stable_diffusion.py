@@ -41,18 +41,21 @@ class UNet(Denoiser):
     @functools.cached_property
     def blocks(self) -> dict[Block, Attention]:
         depth = len(self.unet.down_blocks)
-        levels = [*range(depth), depth - 1, *reversed(range(depth))]
-        parts = [*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks]
+        parts: list[tuple[Any, int, Any]] = [
+            *((module, level, "encoder") for level, module in enumerate(self.unet.down_blocks)),
+            (self.unet.mid_block, depth - 1, "middle"),
+            *((self.unet.up_blocks[-1 - n], n, "decoder") for n in reversed(range(depth))),
+        ]
         transformers = [
-            (module, level)
-            for part, level in zip(parts, levels, strict=True)
+            (module, *at)
+            for part, *at in parts
             if part is not None
             for module in part.modules()
             if isinstance(module, BasicTransformerBlock)
         ]
         return {
-            Block(number, role): Attention(getattr(module, name), level)
-            for number, (module, level) in enumerate(transformers)
+            Block(number, role): Attention(getattr(module, name), *at)
+            for number, (module, *at) in enumerate(transformers)
             for role, name in (("self", "attn1"), ("cross", "attn2"))
         }
 

@@ -2,9 +2,23 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+
+
+class SelfInputs(NamedTuple):
+    """What the self-attention of a block is computed from.
+
+    `query`: [B, heads, N, d]; `key`: the same, in joint attention [B, heads, L + N, d]; `mask`: as
+    `scaled_dot_product_attention` takes it; `around`: see `joint_map`.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    mask: torch.Tensor | None = None
+    around: tuple[int, int] = (0, 0)
 
 
 def token_weights(token_positions: Sequence[Sequence[Sequence[int]]], length: int) -> torch.Tensor:
@@ -41,13 +55,14 @@ def cross_map(
     return scores.softmax(-1).mean(1) @ weights
 
 
-def self_affinity(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    around: tuple[int, int] = (0, 0),
-    mask: torch.Tensor | None = None,
-) -> torch.Tensor:
+def self_affinity(blocks: Sequence[SelfInputs]) -> torch.Tensor:
     """Self, as `propagate` applies it: [B, N, N] float32, rows sum to 1."""
+    return torch.stack([_affinity(*block) for block in blocks]).mean(0)
+
+
+def _affinity(
+    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, around: tuple[int, int]
+) -> torch.Tensor:
     scores = query.float() @ key.float().transpose(-1, -2) / math.sqrt(query.shape[-1])
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
@@ -56,6 +71,17 @@ def self_affinity(
         return whole
     image = whole[..., around[0] : whole.shape[-1] - around[1]]
     return image / image.sum(-1, keepdim=True)
+
+
+def with_less_entropy(affinity: torch.Tensor, step: float) -> torch.Tensor:
+    """Self after a step down the gradient of its entropy (iSeg, arXiv 2409.03209): [B, N, N] float32.
+
+    Weak responses vanish: with p a response in shares of the largest to the same cell, it becomes
+    max(0, p + step log10(e p)). Rows sum to 1 again, or to 0 where nothing is left.
+    """
+    shares = affinity / affinity.amax(1, keepdim=True)
+    stepped = shares + step * (math.e * shares).log10()
+    return F.normalize(stepped.clamp_min(0), p=1, dim=-1, eps=1e-30)
 
 
 def attended(
@@ -101,35 +127,41 @@ def joint_map(
 
 
 def propagate(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    maps: torch.Tensor,
-    iterations: int,
-    around: tuple[int, int] = (0, 0),
-    mask: torch.Tensor | None = None,
+    blocks: Sequence[SelfInputs], maps: torch.Tensor, iterations: int, entropy_step: float = 0
 ) -> torch.Tensor:
-    """Return Self^iterations . maps (Equation 3) without forming Self.
+    """Return Self^iterations . maps (Equation 3), without forming Self if its entropy is as it is.
 
     Each map is scaled to [0, 1] and back, which is exact since the rows of Self sum to 1, and keeps
     nearly flat maps from being lost in half precision. In joint attention Self is the mean over heads
-    of the image's part of the softmax over all keys, each row then divided by its sum.
+    of the image's part of the softmax over all keys, each row then divided by its sum. Of several
+    blocks it is their mean.
 
-    `query`: [B, heads, N, d]; `key`: the same, in joint attention of all tokens; `maps`: [B, N, K]
-    float32; `around`: the numbers of tokens before and after the image's; `mask`: see `joint_map`.
-    Returns [B, N, K] float32.
+    `maps`: [B, N, K] float32; `entropy_step`: see `with_less_entropy`. Returns [B, N, K] float32.
     """
-    margin = (0, 0, *around)
-    share = (
-        attended(query, key, F.pad(torch.ones_like(maps[..., :1]), margin), mask)
-        if any(around)
-        else 1
-    )
+    if entropy_step:
+        matrix = with_less_entropy(self_affinity(blocks), entropy_step)
+        for _ in range(iterations):
+            maps = matrix @ maps
+        return maps
+    ones = torch.ones_like(maps[..., :1])
+    shares = [
+        attended(q, k, _padded(ones, at), mask) if any(at) else 1 for q, k, mask, at in blocks
+    ]
     for _ in range(iterations):
         low = maps.amin(1, keepdim=True)
         spread = (maps.amax(1, keepdim=True) - low).clamp_min(1e-30)
-        scaled = F.pad((maps - low) / spread, margin)
-        maps = attended(query, key, scaled, mask) / share * spread + low
+        scaled = (maps - low) / spread
+        mixed = [
+            attended(query, key, _padded(scaled, around), mask) / share
+            for (query, key, mask, around), share in zip(blocks, shares, strict=True)
+        ]
+        maps = torch.stack(mixed).mean(0) * spread + low
     return maps
+
+
+def _padded(values: torch.Tensor, around: tuple[int, int]) -> torch.Tensor:
+    """An image's values [B, N, K] among zeros at the text's keys: [B, L + N, K]."""
+    return F.pad(values, (0, 0, *around))
 
 
 def grid_of(cells: int, height: int, width: int) -> tuple[int, int]:

@@ -10,8 +10,10 @@ from attnseg.settings.base import (
     Count,
     Folder,
     Natural,
+    NotNegative,
     Overrides,
     Positive,
+    SelfBlocks,
     Settings,
     Share,
     Timestep,
@@ -59,14 +61,15 @@ class Model(Settings):
     )
     cross_blocks: Blocks | Usual = key(
         "usual",
-        "Transformer blocks whose cross-attention is averaged, numbered in forward order. `usual`, here and "
-        "below: the paper's of Stable Diffusion 1.x and 2.x, else those that `attnseg describe` prints.",
+        "Transformer blocks whose cross-attention is averaged: numbers in forward order, or places, as in "
+        "[1/4, 1/8 middle]: shares of the latent's grid, and of a U-Net encoder, middle or decoder. `usual`, "
+        "here and below: the paper's of Stable Diffusion 1.x and 2.x, else those that `attnseg describe` prints.",
         papers="Text2Mask: 4 to 8",
     )
-    self_block: Natural | Usual | None = key(
+    self_block: SelfBlocks | Usual | None = key(
         "usual",
-        "The transformer block whose self-attention propagates it; null for a model without, such as "
-        "Sana: nothing does.",
+        "The transformer block whose self-attention propagates it, or several of one grid, whose mean "
+        "does, as in [64, 65] or 1/2 decoder; null for a model without, such as Sana: nothing does.",
         papers="Text2Mask: 11",
     )
 
@@ -92,6 +95,11 @@ class Query(Settings):
     )
     background_words: bool = key(
         True, "Append words for typical backgrounds to the sentence.", papers="Text2Mask: true"
+    )
+    emphasis: Positive = key(
+        1.0,
+        "Factor of the encoded tokens of classes (the category enhancement of iSeg, arXiv 2409.03209).",
+        papers="iSeg's code: 1.6",
     )
 
 
@@ -129,6 +137,12 @@ class Extraction(Settings):
         "The tokens of a class that are read: all, averaged, or only the first.",
         papers="ConceptAttention: first",
     )
+    entropy_step: NotNegative = key(
+        0.0,
+        "Step by which the entropy of self-attention is reduced before it propagates (iSeg); it takes a "
+        "matrix of cells by cells.",
+        papers="iSeg's code: 0.015 on VOC, 0.1 on COCO",
+    )
     cbp: bool = key(
         False, "Also store the maps of Table 5's CBP, which clusters the self-attention."
     )
@@ -143,7 +157,7 @@ class ExtractionJob(Extraction):
         "The method as in the paper, or as in the official code.",
     )
     cross_blocks: Blocks | Usual = same_as(Model, "cross_blocks")
-    self_block: Natural | Usual | None = same_as(Model, "self_block")
+    self_block: SelfBlocks | Usual | None = same_as(Model, "self_block")
     seed: Natural = key(
         0, "Seed of the run. Each sample's own seed is a hash of it and the sample's name."
     )

@@ -31,7 +31,11 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Timestep = Annotated[int, Field(ge=0, le=999)]
-Blocks = Annotated[list[Natural], Field(min_length=1)]
+# where blocks are: a share of the latent's grid, a part of a U-Net, or both, as in "1/2 decoder"
+PLACE = r"^(1/\d+( (encoder|middle|decoder))?|encoder|middle|decoder)$"
+Place = Annotated[str, Field(pattern=PLACE)]
+Blocks = Annotated[list[Place | Natural], Field(min_length=1)]
+SelfBlocks = Place | Natural | Blocks
 Usual = Literal["usual"]
 Scales = Annotated[list[Positive], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^\w+$")]
@@ -265,7 +269,8 @@ def annotation_at(annotation: object, keys: Keys) -> object:
 
 def explain(error: ValidationError, cls: type[Settings], values: object) -> tuple[Keys, str]:
     """The keys of the first invalid value, and the reason."""
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)  # a union's: of each of its types
+    first = next((each for each in errors if not each["type"].endswith("_type")), errors[0])
     kind, value, bounds = first["type"], first["input"], first.get("ctx", {})
     keys: Keys = ()
     at: Any = values

@@ -11,6 +11,7 @@ from attnseg.settings.base import (
     Natural,
     NotNegative,
     Positive,
+    SelfBlocks,
     Settings,
     Share,
     Timestep,
@@ -76,7 +77,7 @@ class SubjectSegmentation(Settings):
     cross_blocks: Blocks | None = key(
         None, "Transformer blocks whose cross-attention is averaged; null for the model's."
     )
-    self_block: Natural | None = key(
+    self_block: SelfBlocks | None = key(
         None,
         "The block whose self-attention propagates it and is clustered; null for the model's.",
     )
@@ -104,7 +105,9 @@ class SubjectSegmentationJob(SubjectSegmentation):
     cross_blocks: Blocks = key(
         BLOCKS, "Transformer blocks whose cross-attention is averaged, in forward order."
     )
-    self_block: Natural = key(11, "The block whose self-attention propagates it and is clustered.")
+    self_block: SelfBlocks = key(
+        11, "The block whose self-attention propagates it and is clustered."
+    )
     seed: Natural = key(0, "Seed of the run.")
 
 

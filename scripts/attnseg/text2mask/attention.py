@@ -11,6 +11,7 @@ from attnseg.backbones.concepts import Concepts, Stream
 from attnseg.backbones.interface import Block, Denoiser, Text
 from attnseg.backbones.stable_diffusion import UNet
 from attnseg.core.attention import (
+    SelfInputs,
     cross_map,
     grid_of,
     joint_map,
@@ -23,25 +24,23 @@ from attnseg.core.boxes import box_mask
 from attnseg.core.maps import min_max
 from attnseg.errors import UserError
 
-Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]  # query, key, mask of a sample
-
 
 @dataclass
 class Record:
     """What one pass computed for a sample, kept on the model's device: maps with another number of
     propagations need no further pass.
 
-    `crosses`: each block's map of each class, [blocks, K, h', w'] float32. `inputs`: those of the
-    self-attention, if the model has one; `around`: the text tokens around the image's in it.
+    `crosses`: each block's map of each class, [blocks, K, h', w'] float32. `selves`: of the blocks whose
+    self-attention propagates them, none if the model has none; `entropy_step`: as of `attention_maps`.
     """
 
     crosses: torch.Tensor
-    inputs: Inputs | None
-    around: tuple[int, int] = (0, 0)
+    selves: list[SelfInputs]
+    entropy_step: float = 0
 
     def selfcross(self, iterations: int) -> torch.Tensor:
         """Self^iterations . Cross, [K, h', w'] float32 on the CPU; Cross itself for 0."""
-        return spread(self.crosses.mean(0), self.inputs, iterations, self.around)
+        return spread(self.crosses.mean(0), self.selves, iterations, self.entropy_step)
 
     @torch.no_grad()
     def attended(self, cell: int) -> torch.Tensor:
@@ -50,22 +49,21 @@ class Record:
         Raises:
             UserError: if the model has no self-attention.
         """
-        if self.inputs is None:
+        if not self.selves:
             raise UserError("this model has no self-attention to show")
-        query, key, mask = self.inputs
-        row = self_affinity(query[:, :, cell : cell + 1], key, self.around, mask)[0, 0]
+        rows = [block._replace(query=block.query[:, :, cell : cell + 1]) for block in self.selves]
+        row = self_affinity(rows)[0, 0]
         return row.unflatten(0, self.crosses.shape[2:]).cpu()
 
 
 @torch.no_grad()
 def spread(
-    maps: torch.Tensor, inputs: Inputs | None, iterations: int, around: tuple[int, int] = (0, 0)
+    maps: torch.Tensor, selves: Sequence[SelfInputs], iterations: int, entropy_step: float = 0
 ) -> torch.Tensor:
     """Maps [K, h', w'] propagated by a sample's self-attention, on the CPU; as they are without one."""
-    if inputs is None:
+    if not selves:
         return maps.contiguous().cpu()
-    query, key, mask = inputs
-    columns = propagate(query, key, maps.flatten(1).T[None], iterations, around, mask)[0]
+    columns = propagate(selves, maps.flatten(1).T[None], iterations, entropy_step)[0]
     return columns.T.unflatten(1, maps.shape[1:]).contiguous().cpu()
 
 
@@ -93,9 +91,10 @@ def attention_maps(
     text_embeddings: torch.Tensor | Text,
     token_positions: Sequence[Sequence[Sequence[int]]],
     *,
-    cross_blocks: Sequence[int] = (4, 5, 6, 7, 8),
-    self_block: int | None = 11,
+    cross_blocks: Sequence[int | str] = (4, 5, 6, 7, 8),
+    self_block: int | str | Sequence[int | str] | None = 11,
     iterations: int = 2,
+    entropy_step: float = 0,
     box_threshold: float | None = None,
     with_affinity: bool = False,
     concepts: Concepts | None = None,
@@ -114,11 +113,13 @@ def attention_maps(
         text_embeddings: [B, L, D], or the result of a backbone's `encode_text`.
         token_positions: per sample, per class, a list of positions in [0, L), where 0 is CLIP's
             beginning-of-text token. Samples may differ in their number of classes.
-        cross_blocks: blocks whose cross-attention is averaged, on the grid of `self_block`. Blocks
-            are numbered in forward order; see a backbone's `default_blocks`.
-        self_block: block whose self-attention propagates the maps; None for a model without any:
-            nothing is propagated, and the grid is the finest of `cross_blocks`.
+        cross_blocks: blocks whose cross-attention is averaged, on the grid of `self_block`: numbers
+            in forward order, or places, as "1/4 decoder"; see a backbone's `default_blocks`.
+        self_block: block whose self-attention propagates the maps, or several of one grid, whose mean
+            does; None for a model without any: nothing is propagated, and the grid is the finest of
+            `cross_blocks`.
         iterations: number of propagations.
+        entropy_step: of `attnseg.core.attention.with_less_entropy`; 0 for Self as it is.
         box_threshold: in [0, 1]; if given, maps are min-max normalised and masked by boxes before
             the propagation, as in the official code.
         with_affinity: also return the self-attention matrices.
@@ -136,12 +137,11 @@ def attention_maps(
         raise UserError("self-attention is asked for (as cbp does), which this model does not have")
     model = unet if isinstance(unet, Denoiser) else UNet(unet)
     text = text_embeddings if isinstance(text_embeddings, Text) else Text(text_embeddings)
-    chosen = model.select(cross_blocks, self_block)
-    last = None if self_block is None else chosen.pop()
+    chosen, own = model.select(cross_blocks, self_block)
     latent = (noisy_latents.shape[-2], noisy_latents.shape[-1])
     weights = token_weights(token_positions, text.hidden.shape[1]).to(model.device)
 
-    watched, stream, passed = [*chosen, *([] if last is None else [last])], None, 0
+    watched, stream, passed = [*chosen, *own], None, 0
     if concepts is not None:
         passed = max(block.number for block in chosen) + 1
         stream = Stream(model, concepts, timesteps, passed)
@@ -162,17 +162,13 @@ def attention_maps(
                 maps = joint_map(seen.query, seen.key, weights, model.first_word(cells), seen.mask)
         elif block in chosen:
             maps = cross_map(seen.query, seen.key, weights, seen.mask)
-        return maps, seen if block == last else None
+        return maps, seen if block in own else None
 
     with model.record(watched, values=stream is not None, keep=keep) as found:
         model.denoise(noisy_latents, timesteps, text)
-    self_ = None if last is None else found[last][1]
-    grid = None if self_ is None else grid_of(self_.query.shape[2], *latent)
+    grid = grid_of(found[own[0]][1].query.shape[2], *latent) if own else None
     blocks_maps = on_one_grid([found[block][0] for block in chosen], latent, grid)
     maps = blocks_maps.mean(0)
-    around = (0, 0)
-    if last is not None and self_ is not None:
-        around = model.around(last, self_.key.shape[2] - self_.query.shape[2])
     results = []
     for i, classes in enumerate(token_positions):
         crosses = maps[i, : len(classes)]
@@ -182,18 +178,18 @@ def attention_maps(
             seeds = min_max(crosses)
             boxes, unboxed = box_mask(seeds.cpu(), box_threshold)
             seeds = seeds * boxes.to(seeds)
-        inputs = None if self_ is None else self_.inputs(slice(i, i + 1))
-        affinity = None
-        if inputs is not None and with_affinity:
-            query, key, mask = inputs
-            affinity = self_affinity(query, key, around, mask)[0].cpu()
+        selves = []
+        for block in own:
+            query, key, mask = found[block][1].inputs(slice(i, i + 1))
+            around = model.around(block, key.shape[2] - query.shape[2])
+            selves.append(SelfInputs(query, key, mask, around))
         results.append(
             AttentionMaps(
                 cross=crosses.cpu(),
-                selfcross=spread(seeds, inputs, iterations, around),
-                affinity=affinity,
+                selfcross=spread(seeds, selves, iterations, entropy_step),
+                affinity=self_affinity(selves)[0].cpu() if with_affinity else None,
                 unboxed=unboxed,
-                record=Record(blocks_maps[:, i, : len(classes)].clone(), inputs, around)
+                record=Record(blocks_maps[:, i, : len(classes)].clone(), selves, entropy_step)
                 if with_record
                 else None,
             )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from attnseg.backbones.concepts import concepts_of
-from attnseg.backbones.interface import Backbone, Text
+from attnseg.backbones.interface import Backbone, Block, Text
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.backbones.text import Query, TooLong
 from attnseg.core.clusters import cbp_scores
@@ -26,7 +26,7 @@ from attnseg.errors import UserError
 from attnseg.io.batches import Batches
 from attnseg.settings import ExtractionJob
 from attnseg.settings.attention import BLOCKS, Resize
-from attnseg.settings.base import Blocks, Natural, Timestep, key
+from attnseg.settings.base import Blocks, SelfBlocks, Timestep, key
 from attnseg.text2mask.attention import Record, attention_maps
 from attnseg.text2mask.queries import USUAL, text_query
 
@@ -41,7 +41,7 @@ class Options(ExtractionJob):
     """
 
     cross_blocks: Blocks = key(BLOCKS, "As of Model.")
-    self_block: Natural | None = key(11, "As of Model.")
+    self_block: SelfBlocks | None = key(11, "As of Model.")
     timestep: Timestep = key(150, "As of Extraction.")
     resize: Resize = key("official", "As of Extraction.")
     vocabulary: Any = USUAL  # a Dataset: its synonyms and background words are used
@@ -89,27 +89,29 @@ class QueryMaps:
 
 def options_for(
     backbone: Backbone,
-    cross_blocks: Sequence[int] | None = None,
-    self_block: int | None = None,
+    cross_blocks: Sequence[int | str] | None = None,
+    self_block: int | str | list[int | str] | None = None,
     **others: Any,
 ) -> Options:
     """Options, by default those that suit the model.
 
     Raises:
-        UserError: if the model lacks a block.
+        UserError: if the model lacks a block, or cannot be read so.
     """
     if cross_blocks:
         others["cross_blocks"] = list(cross_blocks)
     if self_block is not None:
         others["self_block"] = self_block
-    options = Options(**usual_of(backbone) | others)
-    backbone.select(options.cross_blocks, options.self_block)
+    options = Options(**usual_of(backbone, others.get("reading")) | others)
+    blocks_of(backbone, options)
     return options
 
 
-def usual_of(backbone: Backbone) -> dict[str, Any]:
+def usual_of(backbone: Backbone, reading: str | None) -> dict[str, Any]:
     """The options that suit the model."""
     cross_blocks, self_block = backbone.default_blocks
+    if reading == "output":
+        cross_blocks = backbone.default_output_blocks or cross_blocks
     return {
         "cross_blocks": list(cross_blocks),
         "self_block": self_block,
@@ -122,13 +124,25 @@ def options_of(backbone: Backbone, job: ExtractionJob, **others: Any) -> Options
     """Options of a job: what is `usual` is the paper's of Stable Diffusion 1.x and 2.x, else the model's.
 
     Raises:
-        UserError: if the model lacks a block.
+        UserError: if the model lacks a block, or cannot be read so.
     """
     told = {name: value for name, value in job.dump().items() if value != "usual"}
-    usual = {} if isinstance(backbone, StableDiffusion) else usual_of(backbone)
+    usual = {} if isinstance(backbone, StableDiffusion) else usual_of(backbone, job.reading)
     options = Options(**usual | told | others)
-    backbone.select(options.cross_blocks, options.self_block)
+    blocks_of(backbone, options)
     return options
+
+
+def blocks_of(backbone: Backbone, options: Options) -> tuple[list[Block], list[Block]]:
+    """The blocks whose Cross is read, and those whose Self propagates it.
+
+    Raises:
+        UserError: if the model lacks one, or does not have the reading.
+    """
+    crosses, selves = backbone.select(options.cross_blocks, options.self_block)
+    if options.reading == "output":
+        backbone.check_output(max(block.number for block in crosses))
+    return crosses, selves
 
 
 def sample_noise(shape: Sequence[int], *names: object) -> torch.Tensor:
@@ -299,6 +313,8 @@ def query_maps(
     texts = encoded(backbone, [query for _, query in pairs], edit)
     output = options.reading == "output"
     concepts = concepts_of(backbone, [query for _, query in pairs], first) if output else None
+    if options.query.emphasis != 1:
+        texts = emphasised(texts, positions, options.query.emphasis)
     shapes: dict[tuple[int, ...], list[int]] = {}
     for i, (view, _) in enumerate(pairs):
         shapes.setdefault(tuple(view.latents.shape), []).append(i)
@@ -322,6 +338,7 @@ def query_maps(
             cross_blocks=options.cross_blocks,
             self_block=options.self_block,
             iterations=options.iterations,
+            entropy_step=options.entropy_step,
             box_threshold=options.box_threshold,
             with_affinity=with_affinity or options.cbp,
             concepts=None if concepts is None else concepts[[i for i, _ in part]],
@@ -376,3 +393,11 @@ def encoded(backbone: Backbone, queries: Sequence[Query], edit: Edit | None) -> 
         return texts
     rows = [edit(row, query) for row, query in zip(texts.hidden, queries, strict=True)]
     return replace(texts, hidden=torch.stack(rows))
+
+
+def emphasised(text: Text, positions: Sequence[Positions], factor: float) -> Text:
+    """Encoded texts with the tokens of classes multiplied by a factor."""
+    hidden = text.hidden.clone()
+    for row, classes in zip(hidden, positions, strict=True):
+        row[[position for tokens in classes for position in tokens]] *= factor
+    return replace(text, hidden=hidden)

@@ -9,7 +9,7 @@ from attnseg.core.geometry import Fit, in_photo
 from attnseg.core.maps import min_max
 from attnseg.io.batches import Batches
 from attnseg.text2mask.attention import Record
-from attnseg.text2mask.extract import Options, Sample, queries_of, query_maps, views_of
+from attnseg.text2mask.extract import Options, Sample, blocks_of, queries_of, query_maps, views_of
 
 
 @dataclass
@@ -32,8 +32,13 @@ class Kept:
 
     @property
     def bytes(self) -> int:
-        parts = [(r.crosses, *(r.inputs or ())) for _, records in self.sentences for r in records]
-        tensors = [tensor for part in parts for tensor in part if tensor is not None]
+        tensors = [
+            tensor
+            for _, records in self.sentences
+            for r in records
+            for tensor in (r.crosses, *(part for block in r.selves for part in block[:3]))
+            if tensor is not None
+        ]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def maps(self, iterations: int) -> torch.Tensor:
@@ -102,4 +107,5 @@ def look(backbone: Backbone, sample: Sample, options: Options, batch_size: int =
         with_records=True,
     )
     sentences = [(columns, maps.records) for (columns, _), maps in zip(asked, found, strict=True)]
-    return Kept(sample, view.fit, options.cross_blocks, sentences)
+    crosses, _ = blocks_of(backbone, options)
+    return Kept(sample, view.fit, [block.number for block in crosses], sentences)

@@ -11,7 +11,7 @@ from attnseg.backbones.interface import Backbone
 from attnseg.datasets import Dataset
 from attnseg.io.files import fingerprint
 from attnseg.io.shards import problem_with, write_shard
-from attnseg.text2mask.extract import Options, Sample, extract
+from attnseg.text2mask.extract import Options, Sample, blocks_of, extract
 
 
 def extract_shard(
@@ -28,7 +28,7 @@ def extract_shard(
 
     `source`: of the labels.
     """
-    backbone.select(options.cross_blocks, options.self_block)
+    blocks_of(backbone, options)
     parameters = {
         **options.record(),
         "model": backbone.hashes(),

@@ -92,11 +92,12 @@ def command_of(network: Network, photo: Photo) -> str:
     if asked["background"] is not None:
         words += ["--background-words", asked["background"]]
     words += ["--model", str(args.model)]
-    for flag in ("revision", "model_file", "self_block"):
+    for flag in ("revision", "model_file"):
         if getattr(args, flag) is not None:
             words += [f"--{flag.replace('_', '-')}", str(getattr(args, flag))]
-    if args.cross_blocks:
-        words += ["--cross-blocks", *map(str, args.cross_blocks)]
+    for flag in ("cross_blocks", "self_block"):
+        if getattr(args, flag):
+            words += [f"--{flag.replace('_', '-')}", *map(str, getattr(args, flag))]
     if args.device != "auto":
         words += ["--device", args.device]
     for flag, usual in (("noises", 4), ("seed", 0)):

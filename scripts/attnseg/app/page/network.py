@@ -47,6 +47,7 @@ class Network:
             noises=noises,
             seed=seed,
             iterations=None,
+            reading="attention",
         )
         return asked(self.backbone, given, noises, **more)
 
