@@ -1,5 +1,6 @@
 """Which targets a configuration can make, and from which evaluations."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,13 @@ def test_the_points_of_a_curve_are_evaluated_once(config):
     told = targets.curves_flags("voc_figure_b8")
     assert len(told["evaluations"]) == len(metrics)
     assert all("=" in pair and "<work>" not in pair for pair in told["evaluations"])
+
+
+def test_a_point_is_labelled_as_it_was_written(config):
+    curves = json.loads(targets_of(config).curves_flags("voc_figure_b8")["curves"])
+    labels = {name: [str(point["at"]) for point in points] for name, points in curves.items()}
+    assert labels["Time step"][:2] == ["50", "100"]  # not 50.0
+    assert labels["Background threshold"][:3] == ["0.8", "0.9", "1.0"]
 
 
 def test_claims_of_trained_segmentors_rest_on_several_runs(config):

@@ -162,7 +162,7 @@ class Prediction(Settings):
 class Point(Settings):
     """A point of a curve."""
 
-    at: str | float = key(..., "The label below the point, a number or text.")
+    at: str | int | float = key(..., "The label below the point, a number or text.")
     masks: MaskPath = key(..., "The masks of the point, `<variant>/<refinement>`.")
 
 
