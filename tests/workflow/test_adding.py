@@ -48,7 +48,7 @@ def test_every_recipe_is_gone_through_below():
         "A variant (an ablation)", "A data set", "A model", "A model family", "A competing method",
         "A table", "A claim", "Before you send it",
     }  # fmt: skip
-    assert [len(blocks(name)) for name in RECIPES] == [3, 2, 2, 1, 1, 0, 0, 0]
+    assert [len(blocks(name)) for name in RECIPES] == [3, 3, 2, 1, 1, 0, 0, 0]
 
 
 # -- by configuration
@@ -88,7 +88,7 @@ def test_a_point_of_figure_b8(with_own):
 
 def test_a_data_set_of_one_s_own(snakemake, checkout, tmp_path, tiny_sd):
     """Planned as written; then made, with a root and counts that exist and a small model."""
-    own, segmentor = blocks("A data set")
+    own, segmentor, further = blocks("A data set")
     masks, quality, trained = targets("A data set")
     asked = [masks, quality]
     (checkout / "fields.yaml").write_text(own + segmentor)
@@ -101,6 +101,13 @@ def test_a_data_set_of_one_s_own(snakemake, checkout, tmp_path, tiny_sd):
     done = snakemake("-n", trained, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
     assert masks.replace("crf/", "crf-train/") in done.stdout
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "more" / "a.jpg")
+    further = further.replace("/data/more", str(tmp_path / "more"))
+    (checkout / "further.yaml").write_text(own + segmentor + further)
+    done = snakemake("-n", "results/fields/more.png", *flags[:-1], "further.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "predict_photos" in done.stdout
 
     root = tmp_path / "fields"
     classes = yaml.safe_load(own)["datasets"]["fields"]["classes"]

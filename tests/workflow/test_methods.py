@@ -103,7 +103,8 @@ def test_the_masks_of_another_method_stand_in_the_tables_beside_ours(
             "seed": 0,
             "labels_per_second": None,
         }
-        ours.write_text(json.dumps(metrics | mine))
+        measured = {key: metrics[key] for key in set(metrics) - {"digest", "sha256"}}
+        ours.write_text(json.dumps(measured | mine))
 
     targets = [f"results/{table}.csv" for table in tables]
     done = run_own(world, *targets)

@@ -204,7 +204,8 @@ def test_a_run_is_locked_and_its_local_jobs_are_marked(
         found["locked"] = (tmp_path / "work" / ".running").exists()
         found["marked"] = runs.VARIABLE in os.environ
 
-    workflow = SimpleNamespace(execute=execute, is_main_process=main)
+    told = SimpleNamespace(targets=(), forcetargets=False, forceall=False, forcerun=())
+    workflow = SimpleNamespace(execute=execute, is_main_process=main, dag_settings=told)
     runs.guard(workflow, str(tmp_path / "work"))
     settings = SimpleNamespace(local_exec=local, dryrun_exec=dryrun)
     workflow.execute(executor_plugin=SimpleNamespace(common_settings=settings))

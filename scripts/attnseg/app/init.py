@@ -40,7 +40,6 @@ from attnseg.app.options import clone, count, words_of
 from attnseg.datasets.labels import file_source, known_labels, leftovers
 from attnseg.errors import UserError, some
 from attnseg.io.files import write_atomically
-from attnseg.segmentation.data import split_pairs
 
 LABELS = ("csv", "folders", "mask", "all")
 
@@ -227,6 +226,8 @@ def given_masks(args: argparse.Namespace, root: Path, entry: dict) -> dict:
         raise UserError(f"{args.train_on}: masks of --classes {','.join(classes)}, in this order")
     if record.get("made_with", {}).get("exif") == "ignore":
         own["exif"] = "ignore"
+    from attnseg.segmentation.data import split_pairs  # which loads numpy
+
     facts = datasets.load(args.name, entry | own)
     names, pairs = split_pairs(facts, root, "train", args.train_on)
     pairs.check("each photo needs one; `attnseg segment` makes them")
