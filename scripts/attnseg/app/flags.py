@@ -46,7 +46,8 @@ SHARED: dict[str, dict[str, Any]] = {
     "--reading": {
         "choices": ("attention", "output"),
         "default": "attention",
-        "help": "of joint attention: its columns, or what it puts out (FLUX.1, Stable Diffusion 3)",
+        "help": "how joint attention is read: `attention`, from image to text, or `output`, by comparing its "
+        "outputs (ConceptAttention; FLUX.1 and Stable Diffusion 3 only)",
     },
     "--revision": {"help": "commit of a hub id"},
     "--root": {"type": Path, "required": True, "help": "folder of the data set"},
@@ -55,7 +56,7 @@ SHARED: dict[str, dict[str, Any]] = {
         "type": block,
         "nargs": "+",
         "metavar": "BLOCK",
-        "help": "the block whose self-attention propagates it, or several of one grid, whose mean does "
+        "help": "the block whose self-attention propagates the maps, or several of one grid, whose mean does "
         "(default: the model's usual)",
     },
     "--shard": {"type": int, "default": 0, "help": "number of the shard"},

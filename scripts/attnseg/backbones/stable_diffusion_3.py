@@ -47,7 +47,7 @@ class StableDiffusion3(FlowNoise, TransformerNetwork, KLLatents, Backbone):
     folder: Path = Path()
 
     image_first = True
-    default_timestep = 515  # Seg4Diff's: the 8th but last of the scheduler's 28 steps
+    default_timestep = 515  # Seg4Diff's: the eighth from last of the scheduler's 28 steps
 
     @classmethod
     def load(cls, folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Self:

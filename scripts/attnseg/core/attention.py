@@ -79,7 +79,9 @@ def with_less_entropy(affinity: torch.Tensor, step: float) -> torch.Tensor:
     Weak responses vanish: with p a response in shares of the largest to the same cell, it becomes
     max(0, p + step log10(e p)). Rows sum to 1 again, or to 0 where nothing is left.
     """
-    shares = affinity / affinity.amax(1, keepdim=True)
+    shares = affinity / affinity.amax(1, keepdim=True).clamp_min(
+        1e-30
+    )  # to cells that none attends to
     stepped = shares + step * (math.e * shares).log10()
     return F.normalize(stepped.clamp_min(0), p=1, dim=-1, eps=1e-30)
 

@@ -289,8 +289,8 @@ class Targets:
             "split": f"{shown['dataset']} {shown['split']}",
             "reading": extraction["reading"],
             "tokens": extraction["tokens"],
-            "Cross": " ".join(map(str, extraction["cross_blocks"])),
-            "Self": extraction["self_block"],
+            "Cross": _blocks(extraction["cross_blocks"]),
+            "Self": _blocks(extraction["self_block"]),
             "t": extraction["timestep"],
             "noises": extraction["noises"],
             "size": extraction["resize"],
@@ -376,3 +376,8 @@ def masks_of(shown: Mapping, masks: str | None = None) -> Evaluation:
     """The evaluation of the masks of an entry of `figures` or `pictures`, or of others beside them."""
     name = f"masks/{shown['dataset']}/{shown['split']}/{masks or shown['masks']}"
     return Evaluation.parse(name)
+
+
+def _blocks(said: object) -> str:
+    """Blocks as configured: their numbers or places, or `usual`, which is what the model's family takes."""
+    return " ".join(map(str, said)) if isinstance(said, list | tuple) else str(said)
