@@ -163,8 +163,12 @@ def test_masks_of_segment_train_and_are_checked_first(photos, tmp_path, monkeypa
     Image.new("L", (48, 64), 1).save(masks / "turned.png")
     assert init("pets", *words[:3], "cat,dog", *words[4:]) == 1
     assert "masks of --classes dog,cat, in this order" in capsys.readouterr().err
-    assert init("pets", *words, "--labels", "csv") == 1
-    assert "--labels is about masks to make" in capsys.readouterr().err
+    for flag, value in (("--labels", "csv"), ("--synonyms", "cat=kitten")):
+        assert init("pets", *words, flag, value) == 1
+        assert f"{flag} is about masks to make" in capsys.readouterr().err
+    for other in ([], {"classes": "dog", "made_with": "me"}):  # of another program
+        (masks / "manifest.json").write_text(json.dumps(other))
+        assert init("other", *words, "--output", f"other{len(other)}.yaml") == 0
     more = tmp_path / "more"
     more.mkdir()
     Image.new("RGB", (8, 8)).save(more / "x.png")

@@ -211,20 +211,18 @@ def given_masks(args: argparse.Namespace, root: Path, entry: dict) -> dict:
         UserError: if one is missing, has another size than its photo or an unknown number, or if their
             classes are others.
     """
-    for flag in ("labels", "masks", "background_words"):
+    for flag in ("labels", "masks", "synonyms", "background_words"):
         if getattr(args, flag) is not None:
             raise UserError(
                 f"--{flag.replace('_', '-')} is about masks to make; --train-on has some"
             )
     own: dict = {"labels": "mask", "masks": os.path.abspath(args.train_on) + "/{id}.png"}
-    try:
-        record = json.loads((args.train_on / "manifest.json").read_text())
-    except (OSError, ValueError):
-        record = {}  # of another program
-    classes = record.get("classes", entry["classes"])
-    if classes != entry["classes"]:
-        raise UserError(f"{args.train_on}: masks of --classes {','.join(classes)}, in this order")
-    if record.get("made_with", {}).get("exif") == "ignore":
+    record = record_of(args.train_on)
+    classes, made_with = record.get("classes"), record.get("made_with")
+    if isinstance(classes, list) and classes != entry["classes"]:
+        named = ",".join(map(str, classes))
+        raise UserError(f"{args.train_on}: masks of --classes {named}, in this order")
+    if isinstance(made_with, dict) and made_with.get("exif") == "ignore":
         own["exif"] = "ignore"
     from attnseg.segmentation.data import split_pairs  # which loads numpy
 
@@ -234,6 +232,15 @@ def given_masks(args: argparse.Namespace, root: Path, entry: dict) -> dict:
     pairs.check_masks(names)
     own["splits"] = {"train": {"images": len(pairs.ids), "truth": False}}
     return own
+
+
+def record_of(folder: Path) -> dict:
+    """The manifest of a folder of masks; {} where there is none, or one of another program."""
+    try:
+        record = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def labels_given(said: str) -> dict[str, str]:
