@@ -66,8 +66,10 @@ def test_labels_come_from_what_is_there(photos, tmp_path, monkeypatch, capsys):
     for name in CLASSES:
         (sorted_photos / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(sorted_photos / name / f"{name}1.png")
-    assert init("sorted", "--photos", sorted_photos, "--classes", "dog,cat") == 0
-    assert written(Path("sorted.yaml"))["datasets"]["sorted"]["labels"] == "folders"
+    words = ["--photos", sorted_photos, "--classes", "dog,cat", "--output", "by folder.yaml"]
+    assert init("sorted", *words) == 0
+    assert written(Path("by folder.yaml"))["datasets"]["sorted"]["labels"] == "folders"
+    assert "--configfile by folder.yaml\n" in Path("by folder.yaml").read_text()
 
 
 def test_labels_come_from_a_coco_file_or_voc_s_xml(photos, tmp_path, monkeypatch, capsys):

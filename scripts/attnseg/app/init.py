@@ -88,11 +88,11 @@ def main(args: argparse.Namespace) -> int:
         pictures([str(args.further)], Path(f"{args.name}_further"))
     if args.photos is None:
         entry = words_alone(args)
-        parts = generated_parts(args.name, entry, args.images)
+        parts = generated_parts(args.name, entry, args.images, output)
         print(f"{output}: {args.images} generated images, {len(entry['classes'])} classes")
     else:
         entry = dataset_of(args)
-        parts = photo_parts(args.name, entry, given=args.train_on is not None)
+        parts = photo_parts(args.name, entry, output, given=args.train_on is not None)
         photos = entry["splits"]["train"]["images"]
         print(
             f"{output}: {photos} photos, {len(entry['classes'])} classes, labels: {entry['labels']}"
@@ -273,17 +273,17 @@ FURTHER = "masks of further photos by the segmentor, in the folder of that name 
 Parts = list[tuple[str, dict]]  # (comment, what it is about)
 
 
-def head(name: str, about: str) -> tuple[str, dict]:
+def head(name: str, about: str, output: Path) -> tuple[str, dict]:
     """The first part: what the file is and where its results go."""
     comment = (
         f"{name}: {about}, made by `attnseg init`.\n"
-        f"#   snakemake --cores all --resources gpu=1 --configfile {name}.yaml\n"
+        f"#   snakemake --cores all --resources gpu=1 --configfile {output}\n"
         "# All keys: config/README.md; `attnseg config FILE` prints what holds in the end."
     )
     return comment, {"paths": {key: f"{key}/{name}" for key in ("work", "results", "resources")}}
 
 
-def photo_parts(name: str, entry: dict, given: bool) -> Parts:
+def photo_parts(name: str, entry: dict, output: Path, given: bool) -> Parts:
     """Masks of photos, a picture of some, and a segmentor trained on them; or, where masks are `given`,
     the segmentor alone."""
     photos, truth = entry["splits"]["train"]["images"], entry["splits"]["train"]["truth"]
@@ -302,7 +302,7 @@ def photo_parts(name: str, entry: dict, given: bool) -> Parts:
     }
     targets = weights if given else [*made, *weights, *(measured if truth else [])]
     parts = [
-        head(name, f"{photos} photos"),
+        head(name, f"{photos} photos", output),
         (
             "the masks (<id>.png beside the manifest), a picture of some, a segmentor",
             {"targets": targets},
@@ -321,7 +321,7 @@ def photo_parts(name: str, entry: dict, given: bool) -> Parts:
     return [part for part in parts if not part[1].keys() & unused]
 
 
-def generated_parts(name: str, entry: dict, images: int) -> Parts:
+def generated_parts(name: str, entry: dict, images: int, output: Path) -> Parts:
     """Generated images, their masks, and a segmentor trained on them."""
     segmentor = {
         "extends": "real_voc",
@@ -335,7 +335,7 @@ def generated_parts(name: str, entry: dict, images: int) -> Parts:
         },
     }
     return [
-        head(name, f"{images} generated images"),
+        head(name, f"{images} generated images", output),
         ("", {"targets": [f"<work>/segmentors/{name}/weights.safetensors"]}),
         ("", {"datasets": {name: entry}}),
         (
