@@ -15,7 +15,7 @@ from attnseg import config as settings_of
 from attnseg import datasets
 from attnseg.app import command
 from attnseg.core.crf import crf_probabilities
-from attnseg.datasets.labels import without_suffix
+from attnseg.datasets.labels import known_labels, without_suffix
 from attnseg.errors import run
 from attnseg.jobs import Jobs
 
@@ -100,6 +100,34 @@ def test_labels_come_from_a_coco_file_or_voc_s_xml(photos, tmp_path, monkeypatch
     assert facts.labels(photos, "sub dir/c") == ["cat"]
     assert init("others", "--photos", photos, "--classes", "cow", "--labels", "own.json") == 1
     assert "no photo has one of the classes cow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["coco", "xml"])
+def test_annotations_and_a_table_may_have_the_labels_together(
+    photos, tmp_path, monkeypatch, capsys, kind
+):
+    monkeypatch.chdir(tmp_path)
+    lines = ["id,classes", "b (1),cat", "sub dir/c,dog;cat", "d,", "e,dog", "turned,cat"]
+    (photos / "labels.csv").write_text("\n".join(lines))
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"image_id": 1, "category_id": 1}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    (tmp_path / "xml").mkdir()
+    text = "<annotation><object><name>dog</name></object></annotation>"
+    (tmp_path / "xml/a.xml").write_text(text)
+    labels = "own.json" if kind == "coco" else "xml"
+    assert init("pets", "--photos", photos, "--classes", "dog,cat", "--labels", labels) == 0
+    said = capsys.readouterr().out
+    assert "5 of 6 photos have labels in labels.csv alone" in said
+    assert "photos have no labels" not in said
+    entry = written(Path("pets.yaml"))["datasets"]["pets"]
+    facts = datasets.load("pets", entry)
+    assert entry["labels"] == "all"
+    assert known_labels(facts, photos, "a") == ["dog"]
+    assert known_labels(facts, photos, "sub dir/c") == ["dog", "cat"]
 
 
 def test_mistakes_are_one_line_and_nothing_is_overwritten(photos, tmp_path, monkeypatch, capsys):

@@ -37,7 +37,7 @@ import yaml
 from attnseg import datasets
 from attnseg.app.folders import pictures
 from attnseg.app.options import clone, count, words_of
-from attnseg.datasets.labels import file_source, known_labels, leftovers
+from attnseg.datasets.labels import annotated_labels, file_source, known_labels, leftovers
 from attnseg.errors import UserError, some
 from attnseg.io.files import write_atomically
 
@@ -183,9 +183,14 @@ def dataset_of(args: argparse.Namespace) -> dict:
     facts = datasets.load(args.name, entry)
     source = entry["labels"]
     if source == file_source(facts, root):
-        without = [image_id for image_id in ids if known_labels(facts, root, image_id) is None]
+        own = annotated_labels if facts.annotations else known_labels
+        missing = [image_id for image_id in ids if own(facts, root, image_id) is None]
+        without = [image_id for image_id in missing if known_labels(facts, root, image_id) is None]
         if without:
             print(f"note: {len(without)} of {len(ids)} photos have no labels: {some(without)}")
+        if tabled := len(missing) - len(without):
+            print(f"note: {tabled} of {len(ids)} photos have labels in labels.csv alone")
+        if missing:
             entry["labels"] = "all"
             facts = datasets.load(args.name, entry)
     for line in leftovers(facts, root, ids, source):
