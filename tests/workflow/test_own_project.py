@@ -149,6 +149,22 @@ def test_mistakes_are_one_line_and_nothing_is_overwritten(photos, tmp_path, monk
     assert not (tmp_path / "dogs.yaml").exists()
 
 
+def test_what_lies_below_the_photos_is_not_taken_for_photos(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    below = photos / "sub dir"
+    words = ["pets", "--photos", photos, "--classes", "dog,cat"]
+    for flag, kind in (("masks", "masks"), ("train-on", "masks"), ("further", "further photos")):
+        assert init(*words, f"--{flag}", below) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"error: {below}: {kind} lie below --photos; move them"
+    (below / "manifest.json").write_text('{"made_with": {}}')
+    assert init(*words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: {below}: masks lie below --photos; move them"
+    (below / "manifest.json").write_text("[]")  # of another program
+    assert init(*words) == 0
+
+
 def test_classes_alone_go_the_way_of_generated_images(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--classes", "dog,cat", "--images", 50, "--prompt", "a drawing of {}"]

@@ -161,6 +161,7 @@ def dataset_of(args: argparse.Namespace) -> dict:
     root = Path(os.path.abspath(args.photos))
     if not root.is_dir():
         raise UserError(f"{args.photos}: no such folder of photos; correct the path")
+    check_apart(args, root)
     entry: dict = {
         "source": "folder",
         "root": str(root),
@@ -207,6 +208,25 @@ def dataset_of(args: argparse.Namespace) -> dict:
             "name them as the labels do, or say in --synonyms what the labels call them"
         )
     return entry
+
+
+def check_apart(args: argparse.Namespace, root: Path) -> None:
+    """Check that nothing below the photos would be taken for photos.
+
+    Raises:
+        UserError: if masks or further photos lie there.
+    """
+    for kind, folder in (
+        ("masks", args.masks),
+        ("masks", args.train_on),
+        ("further photos", args.further),
+    ):
+        if folder is not None and root.resolve() in folder.resolve().parents:
+            raise UserError(f"{folder}: {kind} lie below --photos; move them")
+    for where, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if "manifest.json" in names and "made_with" in record_of(Path(where)):
+            raise UserError(f"{where}: masks lie below --photos; move them")
 
 
 def given_masks(args: argparse.Namespace, root: Path, entry: dict) -> dict:
