@@ -70,6 +70,13 @@ def test_labels_come_from_what_is_there(photos, tmp_path, monkeypatch, capsys):
     assert init("sorted", *words) == 0
     assert written(Path("by folder.yaml"))["datasets"]["sorted"]["labels"] == "folders"
     assert "--configfile by folder.yaml\n" in Path("by folder.yaml").read_text()
+    assert "folder names" not in capsys.readouterr().out
+    (sorted_photos / "new").mkdir()
+    Image.new("RGB", (8, 8)).save(sorted_photos / "new" / "x.png")
+    assert init("partly", *words[:4]) == 0
+    said = capsys.readouterr().out
+    assert "note: folder names are not used as labels: new/ is no class" in said
+    assert written(Path("partly.yaml"))["datasets"]["partly"]["labels"] == "all"
 
 
 def test_labels_come_from_a_coco_file_or_voc_s_xml(photos, tmp_path, monkeypatch, capsys):

@@ -287,7 +287,10 @@ def labels_of(facts: datasets.Dataset, root: Path, ids: list[str]) -> str:
     if (root / "labels.csv").is_file():
         return "csv"
     folders = {Path(image_id).parent.name for image_id in ids}
-    return "folders" if folders <= set(facts.classes) else "all"
+    others = [f"{name or '.'}/" for name in sorted(folders - set(facts.classes))]
+    if others and folders & set(facts.classes):
+        print(f"note: folder names are not used as labels: {some(others)} is no class")
+    return "all" if others else "folders"
 
 
 PRESENT = (
