@@ -52,7 +52,7 @@ def written(path: Path) -> dict:
 def test_labels_come_from_what_is_there(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert init("pets", "--photos", photos, "--classes", "dog,cat") == 0
-    assert "every class is asked for" in capsys.readouterr().out
+    assert "every class is asked for in all photos" in capsys.readouterr().out
     config = written(Path("pets.yaml"))["datasets"]["pets"]
     assert (config["labels"], config["splits"]["train"]["images"]) == ("all", 6)
     lines = ["id,classes", "a,dog", "b (1),cat", "sub dir/c,dog;cat", "d,", "e,dog", "turned,cat"]

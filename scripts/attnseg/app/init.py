@@ -8,9 +8,9 @@ lie in folders below, in any format that Pillow reads. Which classes are in a ph
 labels.csv in that folder (columns id, the photo's path without suffix, and classes, separated by
 semicolons) or by the name of the folder that it is in; or, with --labels, by a COCO file (.json) of any
 categories, or a folder of VOC's XML files. Names there mean the class of that name or synonym; others are
-ignored, and counted. Of photos for which nothing says it every class is asked for, and counts as present
-from a score on, which is chosen on the photos that have labels or ground truth. That is much weaker than
-labels.
+ignored, and counted. Where nothing says it for some photos, every class is asked for in all photos: where
+there are labels, the classes that they leave out are dropped; elsewhere a class counts as present from a
+score on, which is chosen on the photos that have labels or ground truth. That is much weaker than labels.
 
 --masks is a folder of ground-truth masks, <id>.png, 0 the background and 1, 2, ... the classes; with it
 the quality of the masks is measured, and that of the segmentor.
@@ -106,8 +106,9 @@ def main(args: argparse.Namespace) -> int:
         partial.write_text(written(parts))
     if entry.get("labels") == "all":
         print(
-            "note: of photos without labels every class is asked for, and counts as present from a score "
-            "that is chosen on those with labels or ground truth, else a usual one. Masks are better with "
+            "note: every class is asked for in all photos. Classes that a photo's labels leave out are "
+            "dropped; without labels, a class counts as present from a score that is chosen on photos with "
+            "labels or ground truth, else a usual one. Masks are better with labels of all photos, as in "
             f"{args.photos / 'labels.csv'}: id,classes"
         )
     print(f"next: snakemake --cores all --resources gpu=1 --configfile {output}")
@@ -289,7 +290,8 @@ def labels_of(facts: datasets.Dataset, root: Path, ids: list[str]) -> str:
     folders = {Path(image_id).parent.name for image_id in ids}
     others = [f"{name or '.'}/" for name in sorted(folders - set(facts.classes))]
     if others and folders & set(facts.classes):
-        print(f"note: folder names are not used as labels: {some(others)} is no class")
+        said = "is no class" if len(others) == 1 else "are no classes"
+        print(f"note: folder names are not used as labels: {some(others)} {said}")
     return "all" if others else "folders"
 
 
