@@ -72,7 +72,8 @@ def test_labels_stand_and_the_others_follow_a_threshold_chosen_on_them(photos, t
     }  # fmt: skip
     assert (found["p5"][1]["selfcross"] == jobs[5][1]["selfcross"][1:]).all()
     told = sentences(present.about())
-    assert "4 photos have labels" in told and "0.60, the best on 4 photos" in told
+    assert "4 photos have labels. Every class was asked for in all photos" in told
+    assert "0.60, the best on 4 photos" in told
     # a label that a score contradicts stands
     (tmp_path / "labels.csv").write_text("\n".join([*rows[:-1], "p4,dog;cat"]))
     from attnseg.datasets.labels import read_labels

@@ -15,7 +15,7 @@ from attnseg import config as settings_of
 from attnseg import datasets
 from attnseg.app import command
 from attnseg.core.crf import crf_probabilities
-from attnseg.datasets.labels import without_suffix
+from attnseg.datasets.labels import known_labels, without_suffix
 from attnseg.errors import run
 from attnseg.jobs import Jobs
 
@@ -52,7 +52,7 @@ def written(path: Path) -> dict:
 def test_labels_come_from_what_is_there(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert init("pets", "--photos", photos, "--classes", "dog,cat") == 0
-    assert "every class is asked for" in capsys.readouterr().out
+    assert "every class is asked for in all photos" in capsys.readouterr().out
     config = written(Path("pets.yaml"))["datasets"]["pets"]
     assert (config["labels"], config["splits"]["train"]["images"]) == ("all", 6)
     lines = ["id,classes", "a,dog", "b (1),cat", "sub dir/c,dog;cat", "d,", "e,dog", "turned,cat"]
@@ -66,8 +66,17 @@ def test_labels_come_from_what_is_there(photos, tmp_path, monkeypatch, capsys):
     for name in CLASSES:
         (sorted_photos / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(sorted_photos / name / f"{name}1.png")
-    assert init("sorted", "--photos", sorted_photos, "--classes", "dog,cat") == 0
-    assert written(Path("sorted.yaml"))["datasets"]["sorted"]["labels"] == "folders"
+    words = ["--photos", sorted_photos, "--classes", "dog,cat", "--output", "by folder.yaml"]
+    assert init("sorted", *words) == 0
+    assert written(Path("by folder.yaml"))["datasets"]["sorted"]["labels"] == "folders"
+    assert "--configfile by folder.yaml\n" in Path("by folder.yaml").read_text()
+    assert "folder names" not in capsys.readouterr().out
+    (sorted_photos / "new").mkdir()
+    Image.new("RGB", (8, 8)).save(sorted_photos / "new" / "x.png")
+    assert init("partly", *words[:4]) == 0
+    said = capsys.readouterr().out
+    assert "note: folder names are not used as labels: new/ is no class" in said
+    assert written(Path("partly.yaml"))["datasets"]["partly"]["labels"] == "all"
 
 
 def test_labels_come_from_a_coco_file_or_voc_s_xml(photos, tmp_path, monkeypatch, capsys):
@@ -100,6 +109,34 @@ def test_labels_come_from_a_coco_file_or_voc_s_xml(photos, tmp_path, monkeypatch
     assert "no photo has one of the classes cow" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["coco", "xml"])
+def test_annotations_and_a_table_may_have_the_labels_together(
+    photos, tmp_path, monkeypatch, capsys, kind
+):
+    monkeypatch.chdir(tmp_path)
+    lines = ["id,classes", "b (1),cat", "sub dir/c,dog;cat", "d,", "e,dog", "turned,cat"]
+    (photos / "labels.csv").write_text("\n".join(lines))
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"image_id": 1, "category_id": 1}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    (tmp_path / "xml").mkdir()
+    text = "<annotation><object><name>dog</name></object></annotation>"
+    (tmp_path / "xml/a.xml").write_text(text)
+    labels = "own.json" if kind == "coco" else "xml"
+    assert init("pets", "--photos", photos, "--classes", "dog,cat", "--labels", labels) == 0
+    said = capsys.readouterr().out
+    assert "5 of 6 photos have labels in labels.csv alone" in said
+    assert "photos have no labels" not in said
+    entry = written(Path("pets.yaml"))["datasets"]["pets"]
+    facts = datasets.load("pets", entry)
+    assert entry["labels"] == "all"
+    assert known_labels(facts, photos, "a") == ["dog"]
+    assert known_labels(facts, photos, "sub dir/c") == ["dog", "cat"]
+
+
 def test_mistakes_are_one_line_and_nothing_is_overwritten(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pets.yaml").write_text("mine")
@@ -117,6 +154,22 @@ def test_mistakes_are_one_line_and_nothing_is_overwritten(photos, tmp_path, monk
         assert said in line
     assert (tmp_path / "pets.yaml").read_text() == "mine"
     assert not (tmp_path / "dogs.yaml").exists()
+
+
+def test_what_lies_below_the_photos_is_not_taken_for_photos(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    below = photos / "sub dir"
+    words = ["pets", "--photos", photos, "--classes", "dog,cat"]
+    for flag, kind in (("masks", "masks"), ("train-on", "masks"), ("further", "further photos")):
+        assert init(*words, f"--{flag}", below) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"error: {below}: {kind} lie below --photos; move them"
+    (below / "manifest.json").write_text('{"made_with": {}}')
+    assert init(*words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: {below}: masks lie below --photos; move them"
+    (below / "manifest.json").write_text("[]")  # of another program
+    assert init(*words) == 0
 
 
 def test_classes_alone_go_the_way_of_generated_images(tmp_path, monkeypatch, capsys):
@@ -163,8 +216,12 @@ def test_masks_of_segment_train_and_are_checked_first(photos, tmp_path, monkeypa
     Image.new("L", (48, 64), 1).save(masks / "turned.png")
     assert init("pets", *words[:3], "cat,dog", *words[4:]) == 1
     assert "masks of --classes dog,cat, in this order" in capsys.readouterr().err
-    assert init("pets", *words, "--labels", "csv") == 1
-    assert "--labels is about masks to make" in capsys.readouterr().err
+    for flag, value in (("--labels", "csv"), ("--synonyms", "cat=kitten")):
+        assert init("pets", *words, flag, value) == 1
+        assert f"{flag} is about masks to make" in capsys.readouterr().err
+    for other in ([], {"classes": "dog", "made_with": "me"}):  # of another program
+        (masks / "manifest.json").write_text(json.dumps(other))
+        assert init("other", *words, "--output", f"other{len(other)}.yaml") == 0
     more = tmp_path / "more"
     more.mkdir()
     Image.new("RGB", (8, 8)).save(more / "x.png")

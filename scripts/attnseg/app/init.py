@@ -8,9 +8,9 @@ lie in folders below, in any format that Pillow reads. Which classes are in a ph
 labels.csv in that folder (columns id, the photo's path without suffix, and classes, separated by
 semicolons) or by the name of the folder that it is in; or, with --labels, by a COCO file (.json) of any
 categories, or a folder of VOC's XML files. Names there mean the class of that name or synonym; others are
-ignored, and counted. Of photos for which nothing says it every class is asked for, and counts as present
-from a score on, which is chosen on the photos that have labels or ground truth. That is much weaker than
-labels.
+ignored, and counted. Where nothing says it for some photos, every class is asked for in all photos: where
+there are labels, the classes that they leave out are dropped; elsewhere a class counts as present from a
+score on, which is chosen on the photos that have labels or ground truth. That is much weaker than labels.
 
 --masks is a folder of ground-truth masks, <id>.png, 0 the background and 1, 2, ... the classes; with it
 the quality of the masks is measured, and that of the segmentor.
@@ -37,7 +37,7 @@ import yaml
 from attnseg import datasets
 from attnseg.app.folders import pictures
 from attnseg.app.options import clone, count, words_of
-from attnseg.datasets.labels import file_source, known_labels, leftovers
+from attnseg.datasets.labels import annotated_labels, file_source, known_labels, leftovers
 from attnseg.errors import UserError, some
 from attnseg.io.files import write_atomically
 
@@ -88,11 +88,11 @@ def main(args: argparse.Namespace) -> int:
         pictures([str(args.further)], Path(f"{args.name}_further"))
     if args.photos is None:
         entry = words_alone(args)
-        parts = generated_parts(args.name, entry, args.images)
+        parts = generated_parts(args.name, entry, args.images, output)
         print(f"{output}: {args.images} generated images, {len(entry['classes'])} classes")
     else:
         entry = dataset_of(args)
-        parts = photo_parts(args.name, entry, given=args.train_on is not None)
+        parts = photo_parts(args.name, entry, output, given=args.train_on is not None)
         photos = entry["splits"]["train"]["images"]
         print(
             f"{output}: {photos} photos, {len(entry['classes'])} classes, labels: {entry['labels']}"
@@ -106,8 +106,9 @@ def main(args: argparse.Namespace) -> int:
         partial.write_text(written(parts))
     if entry.get("labels") == "all":
         print(
-            "note: of photos without labels every class is asked for, and counts as present from a score "
-            "that is chosen on those with labels or ground truth, else a usual one. Masks are better with "
+            "note: every class is asked for in all photos. Classes that a photo's labels leave out are "
+            "dropped; without labels, a class counts as present from a score that is chosen on photos with "
+            "labels or ground truth, else a usual one. Masks are better with labels of all photos, as in "
             f"{args.photos / 'labels.csv'}: id,classes"
         )
     print(f"next: snakemake --cores all --resources gpu=1 --configfile {output}")
@@ -161,6 +162,7 @@ def dataset_of(args: argparse.Namespace) -> dict:
     root = Path(os.path.abspath(args.photos))
     if not root.is_dir():
         raise UserError(f"{args.photos}: no such folder of photos; correct the path")
+    check_apart(args, root)
     entry: dict = {
         "source": "folder",
         "root": str(root),
@@ -183,9 +185,14 @@ def dataset_of(args: argparse.Namespace) -> dict:
     facts = datasets.load(args.name, entry)
     source = entry["labels"]
     if source == file_source(facts, root):
-        without = [image_id for image_id in ids if known_labels(facts, root, image_id) is None]
+        own = annotated_labels if facts.annotations else known_labels
+        missing = [image_id for image_id in ids if own(facts, root, image_id) is None]
+        without = [image_id for image_id in missing if known_labels(facts, root, image_id) is None]
         if without:
             print(f"note: {len(without)} of {len(ids)} photos have no labels: {some(without)}")
+        if tabled := len(missing) - len(without):
+            print(f"note: {tabled} of {len(ids)} photos have labels in labels.csv alone")
+        if missing:
             entry["labels"] = "all"
             facts = datasets.load(args.name, entry)
     for line in leftovers(facts, root, ids, source):
@@ -204,6 +211,25 @@ def dataset_of(args: argparse.Namespace) -> dict:
     return entry
 
 
+def check_apart(args: argparse.Namespace, root: Path) -> None:
+    """Check that nothing below the photos would be taken for photos.
+
+    Raises:
+        UserError: if masks or further photos lie there.
+    """
+    for kind, folder in (
+        ("masks", args.masks),
+        ("masks", args.train_on),
+        ("further photos", args.further),
+    ):
+        if folder is not None and root.resolve() in folder.resolve().parents:
+            raise UserError(f"{folder}: {kind} lie below --photos; move them")
+    for where, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if "manifest.json" in names and "made_with" in record_of(Path(where)):
+            raise UserError(f"{where}: masks lie below --photos; move them")
+
+
 def given_masks(args: argparse.Namespace, root: Path, entry: dict) -> dict:
     """What finished masks to train on add to the entry.
 
@@ -211,20 +237,18 @@ def given_masks(args: argparse.Namespace, root: Path, entry: dict) -> dict:
         UserError: if one is missing, has another size than its photo or an unknown number, or if their
             classes are others.
     """
-    for flag in ("labels", "masks", "background_words"):
+    for flag in ("labels", "masks", "synonyms", "background_words"):
         if getattr(args, flag) is not None:
             raise UserError(
                 f"--{flag.replace('_', '-')} is about masks to make; --train-on has some"
             )
     own: dict = {"labels": "mask", "masks": os.path.abspath(args.train_on) + "/{id}.png"}
-    try:
-        record = json.loads((args.train_on / "manifest.json").read_text())
-    except (OSError, ValueError):
-        record = {}  # of another program
-    classes = record.get("classes", entry["classes"])
-    if classes != entry["classes"]:
-        raise UserError(f"{args.train_on}: masks of --classes {','.join(classes)}, in this order")
-    if record.get("made_with", {}).get("exif") == "ignore":
+    record = record_of(args.train_on)
+    classes, made_with = record.get("classes"), record.get("made_with")
+    if isinstance(classes, list) and classes != entry["classes"]:
+        named = ",".join(map(str, classes))
+        raise UserError(f"{args.train_on}: masks of --classes {named}, in this order")
+    if isinstance(made_with, dict) and made_with.get("exif") == "ignore":
         own["exif"] = "ignore"
     from attnseg.segmentation.data import split_pairs  # which loads numpy
 
@@ -234,6 +258,15 @@ def given_masks(args: argparse.Namespace, root: Path, entry: dict) -> dict:
     pairs.check_masks(names)
     own["splits"] = {"train": {"images": len(pairs.ids), "truth": False}}
     return own
+
+
+def record_of(folder: Path) -> dict:
+    """The manifest of a folder of masks; {} where there is none, or one of another program."""
+    try:
+        record = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def labels_given(said: str) -> dict[str, str]:
@@ -255,7 +288,11 @@ def labels_of(facts: datasets.Dataset, root: Path, ids: list[str]) -> str:
     if (root / "labels.csv").is_file():
         return "csv"
     folders = {Path(image_id).parent.name for image_id in ids}
-    return "folders" if folders <= set(facts.classes) else "all"
+    others = [f"{name or '.'}/" for name in sorted(folders - set(facts.classes))]
+    if others and folders & set(facts.classes):
+        said = "is no class" if len(others) == 1 else "are no classes"
+        print(f"note: folder names are not used as labels: {some(others)} {said}")
+    return "all" if others else "folders"
 
 
 PRESENT = (
@@ -266,17 +303,17 @@ FURTHER = "masks of further photos by the segmentor, in the folder of that name 
 Parts = list[tuple[str, dict]]  # (comment, what it is about)
 
 
-def head(name: str, about: str) -> tuple[str, dict]:
+def head(name: str, about: str, output: Path) -> tuple[str, dict]:
     """The first part: what the file is and where its results go."""
     comment = (
         f"{name}: {about}, made by `attnseg init`.\n"
-        f"#   snakemake --cores all --resources gpu=1 --configfile {name}.yaml\n"
+        f"#   snakemake --cores all --resources gpu=1 --configfile {output}\n"
         "# All keys: config/README.md; `attnseg config FILE` prints what holds in the end."
     )
     return comment, {"paths": {key: f"{key}/{name}" for key in ("work", "results", "resources")}}
 
 
-def photo_parts(name: str, entry: dict, given: bool) -> Parts:
+def photo_parts(name: str, entry: dict, output: Path, given: bool) -> Parts:
     """Masks of photos, a picture of some, and a segmentor trained on them; or, where masks are `given`,
     the segmentor alone."""
     photos, truth = entry["splits"]["train"]["images"], entry["splits"]["train"]["truth"]
@@ -295,7 +332,7 @@ def photo_parts(name: str, entry: dict, given: bool) -> Parts:
     }
     targets = weights if given else [*made, *weights, *(measured if truth else [])]
     parts = [
-        head(name, f"{photos} photos"),
+        head(name, f"{photos} photos", output),
         (
             "the masks (<id>.png beside the manifest), a picture of some, a segmentor",
             {"targets": targets},
@@ -314,7 +351,7 @@ def photo_parts(name: str, entry: dict, given: bool) -> Parts:
     return [part for part in parts if not part[1].keys() & unused]
 
 
-def generated_parts(name: str, entry: dict, images: int) -> Parts:
+def generated_parts(name: str, entry: dict, images: int, output: Path) -> Parts:
     """Generated images, their masks, and a segmentor trained on them."""
     segmentor = {
         "extends": "real_voc",
@@ -328,7 +365,7 @@ def generated_parts(name: str, entry: dict, images: int) -> Parts:
         },
     }
     return [
-        head(name, f"{images} generated images"),
+        head(name, f"{images} generated images", output),
         ("", {"targets": [f"<work>/segmentors/{name}/weights.safetensors"]}),
         ("", {"datasets": {name: entry}}),
         (

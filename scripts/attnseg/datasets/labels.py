@@ -202,6 +202,17 @@ def known_labels(
     dataset: Dataset, root: Path, image_id: str, split: str | None = None
 ) -> list[str] | None:
     """Classes of a photo by its data set's annotations, else by labels.csv; None where neither has it."""
+    said = annotated_labels(dataset, root, image_id, split)
+    table = Path(root) / "labels.csv"
+    if said is None and table.is_file():
+        return read_labels(table, dataset.classes).get(image_id)
+    return said
+
+
+def annotated_labels(
+    dataset: Dataset, root: Path, image_id: str, split: str | None = None
+) -> list[str] | None:
+    """Classes of a photo by its data set's annotations; None where these do not have it."""
     if dataset.annotations and "{" not in dataset.annotations:
         entry = coco_entry(dataset.coco_path(root), image_id)
         if entry is not None:
@@ -210,8 +221,7 @@ def known_labels(
         path = dataset.annotation_path(root, image_id, split)
         if path.is_file():
             return xml_labels(path, dataset)
-    table = Path(root) / "labels.csv"
-    return read_labels(table, dataset.classes).get(image_id) if table.is_file() else None
+    return None
 
 
 def file_source(dataset: Dataset, root: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Photos without labels: every class is asked for, and what is not there is left out afterwards."""
+"""Where photos have no labels: every class is asked for in all, and what is not there left out afterwards."""
 
 import hashlib
 import json
@@ -62,8 +62,9 @@ def sentences(about: Mapping) -> str:
     else:
         where = f"the best on {about['chosen_on']} photos with labels or ground truth (F1 {about['f1']:.2f})"
     return (
-        f"{about['labelled']} photos have labels. Of the others every class was asked for, and counts as "
-        f"present from a score of {about['threshold']:.2f}, {where}: their masks are weaker than with labels."
+        f"{about['labelled']} photos have labels. Every class was asked for in all photos. Where there are "
+        "labels, the classes that they leave out were dropped; in the others a class counts as present from "
+        f"a score of {about['threshold']:.2f}, {where}: their masks are weaker than with labels."
     )
 
 
