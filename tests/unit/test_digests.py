@@ -9,6 +9,7 @@ from PIL import Image
 
 from attnseg.errors import UserError
 from attnseg.io.digests import check_files
+from attnseg.io.files import start_folder
 from attnseg.io.pool import write_items
 
 NAMES = ["a.png", "b.png", "far/c.png", "sure/a.png", "sure/b.png", "sure/far/c.png"]
@@ -29,14 +30,22 @@ def work(folder: Path, name: str) -> dict:
     return {"id": name}
 
 
-def made(folder: Path) -> list[str]:
+def made(folder: Path, parameter: int = 1) -> list[str]:
     """What writing the items makes."""
     (folder / "made").unlink(missing_ok=True)
     write_items(
-        [folder], {"a": 1}, functools.partial(work, folder), ["a", "b", "far/c"],
+        [folder], {"a": parameter}, functools.partial(work, folder), ["a", "b", "far/c"],
         names=["{id}.png", "sure/{id}.png"],
     )  # fmt: skip
     return (folder / "made").read_text().split() if (folder / "made").exists() else []
+
+
+def test_a_run_with_other_parameters_that_was_killed_keeps_the_masks_it_finished(tmp_path):
+    made(tmp_path)
+    start_folder(tmp_path, {"a": 2})
+    for name in NAMES[1:]:  # all but one, and other masks than before
+        draw(tmp_path / name, 99)
+    assert made(tmp_path, 2) == ["a.png"]
 
 
 def flip(path: Path) -> None:

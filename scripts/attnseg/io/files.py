@@ -138,9 +138,13 @@ def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.pn
         record = {}
     if record.get("hash") == wanted and again in (None, record.get("run")):
         return
-    (folder / "manifest.json").unlink(missing_ok=True)
+    for name in (
+        "manifest.json",
+        "digests.json",
+    ):  # first, that no new file be held against an old digest
+        (folder / name).unlink(missing_ok=True)
     for path in files:
-        path.unlink()
+        path.unlink(missing_ok=True)
     write_json(kept, {"hash": wanted} | ({"run": again} if again else {}))
 
 
