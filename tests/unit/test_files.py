@@ -24,6 +24,23 @@ def test_what_other_parameters_made_goes_and_what_the_same_made_stays(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "parameters.json"]
 
 
+@pytest.mark.parametrize("content", ["[]", "5", "null", "{"])
+def test_a_record_that_is_no_mapping_is_of_other_parameters(tmp_path, content):
+    start_folder(tmp_path, {"a": 1})
+    (tmp_path / "1.png").touch()
+    (tmp_path / "parameters.json").write_text(content)
+    start_folder(tmp_path, {"a": 1})
+    assert not (tmp_path / "1.png").exists()
+
+
+def test_damaged_json_that_another_process_removed_is_named_as_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    path.write_text("{")
+    monkeypatch.setattr(files.json, "loads", lambda _: path.unlink() or [])
+    with pytest.raises(UserError, match="damaged"):
+        files.read_sealed(path)
+
+
 def test_files_of_somebody_else_are_left_alone(tmp_path):
     (tmp_path / "holiday.png").touch()
     with pytest.raises(UserError, match="name a new folder"):

@@ -111,7 +111,7 @@ def read_sealed(path: Path, ours: bool = True) -> dict:
         raise UserError(f"{path} is missing ({error.strerror}): make it first") from None
     except ValueError as error:
         if ours:
-            path.unlink()
+            path.unlink(missing_ok=True)
         advice = AGAIN if ours else "delete it and make it again"
         raise UserError(f"{path}: damaged ({error}); {advice}") from None
     return content
@@ -138,7 +138,9 @@ def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.pn
     again = forced(folder)
     try:
         record = json.loads(kept.read_text()) if kept.exists() else {}
-    except ValueError:  # damaged
+    except ValueError:
+        record = {}
+    if not isinstance(record, dict):  # damaged
         record = {}
     if record.get("hash") == wanted and again in (None, record.get("run")):
         return
