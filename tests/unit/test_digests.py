@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from attnseg.errors import UserError
+from attnseg.io import digests
 from attnseg.io.digests import check_files
+from attnseg.io.files import start_folder
 from attnseg.io.pool import write_items
 
 NAMES = ["a.png", "b.png", "far/c.png", "sure/a.png", "sure/b.png", "sure/far/c.png"]
@@ -29,14 +31,22 @@ def work(folder: Path, name: str) -> dict:
     return {"id": name}
 
 
-def made(folder: Path) -> list[str]:
+def made(folder: Path, parameter: int = 1) -> list[str]:
     """What writing the items makes."""
     (folder / "made").unlink(missing_ok=True)
     write_items(
-        [folder], {"a": 1}, functools.partial(work, folder), ["a", "b", "far/c"],
+        [folder], {"a": parameter}, functools.partial(work, folder), ["a", "b", "far/c"],
         names=["{id}.png", "sure/{id}.png"],
     )  # fmt: skip
     return (folder / "made").read_text().split() if (folder / "made").exists() else []
+
+
+def test_a_run_with_other_parameters_that_was_killed_keeps_the_masks_it_finished(tmp_path):
+    made(tmp_path)
+    start_folder(tmp_path, {"a": 2})
+    for name in NAMES[1:]:  # all but one, and other masks than before
+        draw(tmp_path / name, 99)
+    assert made(tmp_path, 2) == ["a.png"]
 
 
 def flip(path: Path) -> None:
@@ -76,6 +86,21 @@ def test_a_run_that_was_killed_goes_on_with_whole_masks_alone(tmp_path, damage):
         (tmp_path / name).unlink()
     DAMAGES[damage](tmp_path / "a.png")
     assert made(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("content", ["[]", "[1]", "5", "null", "{"])
+def test_digests_that_are_no_mapping_are_none(tmp_path, content):
+    made(tmp_path)
+    (tmp_path / "digests.json").write_text(content)
+    check_files(tmp_path, NAMES)
+    assert made(tmp_path) == []
+
+
+def test_a_damaged_mask_that_another_process_removed_is_no_error(tmp_path, monkeypatch):
+    made(tmp_path)
+    monkeypatch.setattr(digests, "problem_with", lambda path, _: path.unlink() or "damaged")
+    digests.remove_damaged(tmp_path)
+    assert not list(tmp_path.rglob("*.png"))
 
 
 def test_masks_of_somebody_else_are_left_as_they_are(tmp_path):

@@ -10,6 +10,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 
 from attnseg.errors import UserError
 from attnseg.results import iou as E
+from attnseg.results import measured
 from attnseg.results.measured import read_measured
 
 CLASSES = 5
@@ -213,6 +214,16 @@ def test_counts_that_were_lost_or_changed_are_seen_and_the_workflow_evaluates_ag
     ):
         read_measured(tmp_path / "metrics.json")
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_metrics_json_that_another_process_removed_meanwhile_is_no_traceback(
+    tmp_path, monkeypatch
+):
+    evaluation(tmp_path)
+    path = tmp_path / "metrics.json"
+    monkeypatch.setattr(measured, "sha256", lambda _: path.unlink() or "another")
+    with pytest.raises(UserError, match=r"per_image\.npz: damaged"):
+        read_measured(path)
 
 
 def test_a_file_of_somebody_else_is_left_where_it_is(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from attnseg.errors import UserError
 from attnseg.io import files
 from attnseg.io.downloads import extract
-from attnseg.io.files import safe_name, start_folder, write_json
+from attnseg.io.files import safe_name, start_folder, write_atomically, write_json
 
 
 def test_what_other_parameters_made_goes_and_what_the_same_made_stays(tmp_path):
@@ -22,6 +22,23 @@ def test_what_other_parameters_made_goes_and_what_the_same_made_stays(tmp_path):
     assert (tmp_path / "1.png").exists() and (tmp_path / "manifest.json").exists()
     start_folder(tmp_path, {"a": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "parameters.json"]
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "null", "{"])
+def test_a_record_that_is_no_mapping_is_of_other_parameters(tmp_path, content):
+    start_folder(tmp_path, {"a": 1})
+    (tmp_path / "1.png").touch()
+    (tmp_path / "parameters.json").write_text(content)
+    start_folder(tmp_path, {"a": 1})
+    assert not (tmp_path / "1.png").exists()
+
+
+def test_damaged_json_that_another_process_removed_is_named_as_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    path.write_text("{")
+    monkeypatch.setattr(files.json, "loads", lambda _: path.unlink() or [])
+    with pytest.raises(UserError, match="damaged"):
+        files.read_sealed(path)
 
 
 def test_files_of_somebody_else_are_left_alone(tmp_path):
@@ -91,16 +108,31 @@ def test_what_killed_processes_were_writing_goes_and_what_others_are_writing_sta
         process.wait()
     assert len(list(folder.iterdir())) == 2
     begin(WRITER, folder / "2.png")
-    (folder / ".mine").touch()
+    (folder / ".mine.partial").mkdir()
+    other = (
+        folder / f".attnseg-another-host-abcd1234{files.PARTIAL}"
+    )  # whose locks are not seen here
+    other.mkdir()
     files.remove_strays.cache_clear()
     write_json(folder / "manifest.json", {})
-    names = sorted(path.name for path in folder.iterdir())
-    assert [name for name in names if "partial" not in name] == [".mine", "manifest.json"]
-    (left,) = (name for name in names if "partial" in name)
-    assert left.startswith(".2-") and left.endswith(".png")
+    assert (folder / ".mine.partial").is_dir() and other.is_dir()
+    (left,) = folder.glob(f"{files.OURS}*{files.PARTIAL}")
+    assert [path.name for path in left.iterdir()] == [".2.png"]
+    assert files.images_in(folder, below=True) == []
     files.remove_strays.cache_clear()
     extract(archive, folder)
-    assert (folder / Path(__file__).name).is_file() and (folder / left).is_file()
+    assert (folder / Path(__file__).name).is_file() and (left / ".2.png").is_file()
+
+
+def test_what_a_library_renames_over_or_leaves_beside_the_temporary_file_is_guarded(tmp_path):
+    with write_atomically(tmp_path / "a.safetensors") as partial:  # as safetensors writes
+        for name in (".tmpA", ".tmpB"):
+            (partial.parent / name).write_text(name)
+        (partial.parent / ".tmpA").rename(partial)
+        files.remove_strays.cache_clear()
+        write_json(tmp_path / "b.json", {})  # another writer, which removes strays
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.json"]
+    assert (tmp_path / "a.safetensors").read_text() == ".tmpA"
 
 
 def test_a_photo_is_known_by_size_and_date_and_by_its_digest_where_the_date_differs_or_on_request(

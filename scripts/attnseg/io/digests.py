@@ -22,7 +22,9 @@ def write_digests(folder: Path, digests: dict[str, str]) -> None:
 def read_digests(folder: Path) -> dict[str, str]:
     """What `write_digests` wrote; {} where it is absent, as of earlier releases, or damaged."""
     with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads((folder / "digests.json").read_text()))
+        content = json.loads((folder / "digests.json").read_text())
+        if isinstance(content, dict):
+            return content
     return {}
 
 
@@ -45,7 +47,7 @@ def remove_damaged(folder: Path) -> None:
     digests = read_digests(folder)
     for path in folder.rglob("[!.]*.png"):
         if problem_with(path, digests.get(path.relative_to(folder).as_posix())):
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def check_files(folder: Path, names: Iterable[str]) -> None:

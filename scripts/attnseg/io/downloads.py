@@ -13,7 +13,6 @@ import shutil
 import stat
 import sys
 import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -27,8 +26,8 @@ from typing import IO, cast
 from tqdm import tqdm
 
 from attnseg.errors import TemporaryError, UserError
-from attnseg.io.files import PARTIAL, lock, remove_strays, write_json
 from attnseg.io.files import sha256 as sha256_of
+from attnseg.io.files import temporary_folder, write_json
 
 BLOCK = 1 << 20
 # RuntimeError: an encrypted zip
@@ -296,11 +295,7 @@ def extract(
     """
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    remove_strays(folder)
-    partial = Path(tempfile.mkdtemp(prefix=".unpacking-", suffix=PARTIAL, dir=folder))
-    handle = os.open(partial, os.O_RDONLY)
-    lock(handle)
-    try:
+    with temporary_folder(folder) as partial:
         reader = _read_zip if _is_zip(archive) else _read_tar
         count = 0
         try:
@@ -334,9 +329,6 @@ def extract(
             else:
                 os.replace(file, place)
         return count
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        os.close(handle)
 
 
 def _target(

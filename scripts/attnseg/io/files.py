@@ -19,7 +19,8 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".ppm",
 )  # fmt: skip
 
-PARTIAL = ".partial"  # in the names of temporary files and folders, which also are hidden
+# what temporary folders' names start and end with; a lock may be known to its own computer alone
+OURS, PARTIAL = f".attnseg-{re.sub(r'[^A-Za-z0-9.-]', '-', os.uname().nodename)}-", ".partial"
 # what is said of a file that was damaged
 AGAIN = (
     "removed, so that the next run of the workflow, or of the program that made it, makes it again"
@@ -28,52 +29,55 @@ AGAIN = (
 
 @contextlib.contextmanager
 def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
+    """Yield a temporary path near `path`; rename it to `path` if the block succeeds.
 
-    What a killed process was writing in the folder is removed first.
+    It is hidden, and in a `temporary_folder`: a library that writes beside it leaves nothing elsewhere.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_strays(path.parent)
-    partial = None
-    while partial is None or not partial.exists():  # until it is locked before another removes it
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=f"{PARTIAL}{path.suffix}", dir=path.parent
-        )
-        partial = Path(name)
-        lock(handle)
-    try:
+    with temporary_folder(path.parent) as folder:
+        partial = folder / f".{path.name}"
         yield partial
         os.chmod(partial, 0o644)
         os.replace(partial, path)
-    finally:
-        os.close(handle)
-        partial.unlink(missing_ok=True)
 
 
-def lock(handle: int) -> bool:
-    """Lock an open file or folder until it is closed or this process dies; False if another holds the
-    lock, or the file system has none."""
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new hidden folder in `parent`, locked while it is used, and remove it.
+
+    Those of killed processes of this computer are removed first.
+    """
+    remove_strays(parent)
+    handle = None
+    while handle is None:
+        folder = Path(tempfile.mkdtemp(prefix=OURS, suffix=PARTIAL, dir=parent))
+        with contextlib.suppress(FileNotFoundError):  # another removed it before it was locked
+            handle = os.open(folder, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # the file system has no locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if not folder.exists():
+                os.close(handle)
+                handle = None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
 
 
 @functools.cache
-def remove_strays(folder: Path) -> None:
-    """Remove the temporary files and folders whose processes have died, once in a process."""
-    for entry in os.scandir(folder):
-        if entry.name.startswith(".") and PARTIAL in entry.name:
-            with contextlib.suppress(OSError):  # another removed it
-                handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
-                if lock(handle):
-                    if entry.is_dir():
-                        shutil.rmtree(entry.path, ignore_errors=True)
-                    else:
-                        os.unlink(entry.path)
-                os.close(handle)
+def remove_strays(parent: Path) -> None:
+    """Remove the temporary folders of this computer's processes that have died, once in a process."""
+    for entry in os.scandir(parent):
+        if not re.fullmatch(rf"{re.escape(OURS)}\w{{8}}{re.escape(PARTIAL)}", entry.name):
+            continue
+        with contextlib.suppress(OSError):  # another removed it
+            handle = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            with contextlib.suppress(OSError):  # another uses it, or the file system has no locks
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(entry.path, ignore_errors=True)
+            os.close(handle)
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
@@ -107,7 +111,7 @@ def read_sealed(path: Path, ours: bool = True) -> dict:
         raise UserError(f"{path} is missing ({error.strerror}): make it first") from None
     except ValueError as error:
         if ours:
-            path.unlink()
+            path.unlink(missing_ok=True)
         advice = AGAIN if ours else "delete it and make it again"
         raise UserError(f"{path}: damaged ({error}); {advice}") from None
     return content
@@ -134,13 +138,19 @@ def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.pn
     again = forced(folder)
     try:
         record = json.loads(kept.read_text()) if kept.exists() else {}
-    except ValueError:  # damaged
+    except ValueError:
+        record = {}
+    if not isinstance(record, dict):  # damaged
         record = {}
     if record.get("hash") == wanted and again in (None, record.get("run")):
         return
-    (folder / "manifest.json").unlink(missing_ok=True)
+    for name in (
+        "manifest.json",
+        "digests.json",
+    ):  # first, that no new file be held against an old digest
+        (folder / name).unlink(missing_ok=True)
     for path in files:
-        path.unlink()
+        path.unlink(missing_ok=True)
     write_json(kept, {"hash": wanted} | ({"run": again} if again else {}))
 
 

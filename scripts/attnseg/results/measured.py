@@ -44,7 +44,7 @@ def read_measured(path: str | os.PathLike) -> dict:
         if counts.is_file() and sha256(counts) == digest:
             continue
         problem = "damaged" if counts.is_file() else "missing"
-        path.unlink()
+        path.unlink(missing_ok=True)  # another process may have removed it
         raise UserError(f"{counts}: {problem}; {path.name} beside it is {AGAIN}")
     return metrics
 
