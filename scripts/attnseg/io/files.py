@@ -21,9 +21,7 @@ IMAGE_SUFFIXES = (
 
 PARTIAL = ".partial"  # in the names of temporary files and folders, which also are hidden
 # what is said of a file that was damaged
-AGAIN = (
-    "removed, so that the next run of the workflow, or of the program that made it, makes it again"
-)
+AGAIN = "so that the next run of the workflow, or of the program that made it, makes it again"
 
 
 @contextlib.contextmanager
@@ -92,12 +90,18 @@ def is_broken(content: dict) -> bool:
     return "digest" in content and content["digest"] != _seal(content)
 
 
+def set_aside(path: Path) -> str:
+    """Rename a damaged file to *.bad, as a user may have edited it; what to say of it."""
+    os.replace(path, f"{path}.bad")
+    return f"renamed to {path.name}.bad, {AGAIN}"
+
+
 def read_sealed(path: Path, ours: bool = True) -> dict:
     """JSON content that was written `sealed`; `ours`: what lies beside it shows that this package did.
 
     Raises:
-        UserError: where it is damaged; the file is removed if it is ours, so that the workflow makes it
-            again alone.
+        UserError: where it is damaged; the file is renamed to *.bad if it is ours, so that the workflow
+            makes it again alone.
     """
     try:
         content = json.loads(path.read_text())
@@ -106,9 +110,7 @@ def read_sealed(path: Path, ours: bool = True) -> dict:
     except OSError as error:
         raise UserError(f"{path} is missing ({error.strerror}): make it first") from None
     except ValueError as error:
-        if ours:
-            path.unlink()
-        advice = AGAIN if ours else "delete it and make it again"
+        advice = set_aside(path) if ours else "delete it and make it again"
         raise UserError(f"{path}: damaged ({error}); {advice}") from None
     return content
 
