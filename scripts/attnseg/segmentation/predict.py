@@ -103,12 +103,19 @@ def compact(logits: torch.Tensor) -> Iterator[tuple[list[int], torch.Tensor]]:
 
 
 def write_scores(
-    folder: Path, pairs: Pairs, weights: Path, test: TestJob, device: str, size: int = SHARD
+    folder: Path,
+    pairs: Pairs,
+    weights: Path,
+    test: TestJob,
+    device: str,
+    size: int = SHARD,
+    anew: bool = True,
 ) -> list[Path]:
     """Write the compact scores of the photos, `size` in a shard, and return the shards.
 
     Complete shards of the same weights, photos and scales are kept. The device is claimed, and the
-    network loaded, only if one is missing.
+    network loaded, only if one is missing. `anew`: all are missing to a job that is forced, other than
+    one that uses another job's scores.
     """
     from attnseg.segmentation.model import load_segmentor
 
@@ -123,7 +130,7 @@ def write_scores(
         part = members(samples, number, size)
         photos = [[image_id, path.stat().st_size] for image_id, path in part]
         shards[folder / f"shard-{number:05d}.safetensors"] = part, made_with | {"photos": photos}
-    again = forced(folder)
+    again = anew and forced(folder)
     missing = {
         path: job for path, job in shards.items() if again or problem_with(path, job[1]) is not None
     }
