@@ -18,6 +18,7 @@ from typing import Any
 
 from attnseg.app import flags
 from attnseg.errors import UserError, run
+from attnseg.io.digests import check_files
 from attnseg.io.files import read_sealed
 from attnseg.results.iou import write_metrics
 from attnseg.results.masks import evaluate_masks, truth_of
@@ -93,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     truth = truth_of(args.dataset, args.root, args.split)
     if args.limit is not None:
         truth = replace(truth, ids=truth.ids[: args.limit])
+    if not args.given:
+        check_files(args.masks, [f"{image_id}.png" for image_id in truth.ids])
     tp, fp, fn = evaluate_masks(args.masks, truth)
     parameters = {"masks": str(args.masks)} if args.given else manifest_parameters(args.masks)
     model = args.model or from_parameters(parameters, "model")

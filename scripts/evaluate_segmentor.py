@@ -91,8 +91,9 @@ def main(argv: list[str] | None = None) -> int:
         ".unfinished" if args.submission is None else f".{args.submission.stem}"
     )
     shards = write_scores(
-        args.scores or unfinished / "scores", pairs, args.weights, test, args.device
-    )
+        args.scores or unfinished / "scores", pairs, args.weights, test, args.device,
+        anew=args.scores is None,
+    )  # fmt: skip
     manifests = list(read_manifests(shards))
     masks = args.save_predictions or unfinished / "masks"
     made_with = {

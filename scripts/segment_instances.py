@@ -35,7 +35,7 @@ from attnseg.datasets.mug19 import Mug19, Triplet, read_mug19
 from attnseg.errors import UserError, run
 from attnseg.io.files import parameters_hash, sha256
 from attnseg.io.gpu import claim_device
-from attnseg.io.runs import forced
+from attnseg.io.runs import forget_once
 from attnseg.personalised.descriptors import Absent
 from attnseg.personalised.instances import Segments, scene_segments
 from attnseg.personalised.personal import INFO, read_personal
@@ -106,9 +106,11 @@ def main(argv: list[str] | None = None) -> int:
         settings.batch_size, settings.foreground_threshold, progress,
     )  # fmt: skip
     made_with = parameters_hash(inputs_of(work, args, settings))
+    finished = [args.output / f"{method}.safetensors" for method in args.methods]
+    forget_once(args.output / ".forced", finished, args.output)
     for method in args.methods:
         file = args.output / f"{method}.safetensors"
-        kept = None if forced(args.output) else kept_rows(file, made_with)
+        kept = kept_rows(file, made_with)
         if kept is not None:
             work.rows[method], work.about[method] = kept
             log(f"{method}: there already")

@@ -5,7 +5,7 @@
 
 After an edit of what shapes a stage's results (a test names the stage): raise `version` of its class of
 settings if results change, so that they are made again; then run this, with the names of the stages or
-for all. It writes scripts/attnseg/settings/code.json.
+for all, which a file that was added to backbones/ or datasets/ needs. It writes scripts/attnseg/settings/code.json.
 """
 
 import argparse
@@ -25,13 +25,15 @@ def main(argv: list[str] | None = None) -> int:
     unknown = set(args.stage) - set(stages)
     if unknown:
         parser.error(f"no stage {min(unknown)}")
-    before = json.loads(code.DECIDED.read_text()) if code.DECIDED.is_file() else {}
+    before = code.decided()
+    if not args.stage:  # each stage's digest depends on these
+        before["known"] = code.present()
     now = code.current()
     for stage in args.stage or stages:
         if before.get(stage) != now[stage]:
             before[stage] = now[stage]
             print(f"{stage}: accepted")
-    text = json.dumps({stage: before[stage] for stage in sorted(before)}, indent=1)
+    text = json.dumps({name: before[name] for name in sorted(before)}, indent=1)
     code.DECIDED.write_text(text + "\n")
     return 0
 

@@ -217,3 +217,9 @@ def test_photos_of_2017_serve_the_ids_of_2014(root):
     assert coco.image_path(root, "COCO_train2014_000000000009") == renamed
     assert coco.split_on_disk(root, "train") == "train2014"
     assert coco.split_on_disk(root, "val") == "val"
+
+
+def test_a_forced_run_makes_masks_again_once_and_its_further_attempts_go_on(root, monkeypatch):
+    whole = coco_masks.build_masks(root, "train")["made"]
+    monkeypatch.setattr("attnseg.io.runs.forced", lambda *_: "run")
+    assert [coco_masks.build_masks(root, "train")["made"] for _ in range(2)] == [whole, 0]

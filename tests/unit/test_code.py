@@ -25,6 +25,13 @@ def test_somebody_decided_whether_the_edited_code_changes_results(stage):
         )
 
 
+def test_the_files_of_families_and_data_sets_are_accepted():
+    if code.decided()["known"] != code.present():
+        pytest.fail(
+            "backbones/ or datasets/ has other files: run `python scripts/tools/accept_code.py`"
+        )
+
+
 @pytest.fixture
 def copied(tmp_path):
     """A copy of the programs, and what a Python expression about `attnseg.settings` is there."""
@@ -77,3 +84,29 @@ def test_edits_of_what_is_loaded_by_name_and_of_defaults_are_seen(copied):
     found = say(differing)
     assert {"ExtractionJob", "Generation", "InversionJob", "RefinementJob"} <= set(found)
     assert not {"evaluate_masks", "LabellingJob", "make_reference_masks"} & set(found)
+
+
+def test_a_family_and_a_data_set_that_were_added_leave_the_results_of_the_others(copied):
+    scripts, say = copied
+    differing = "[s for s in code.STAGES.values() if code.changed(s)]"
+    for name in ("backbones/mine.py", "datasets/mine.py"):
+        (scripts / "attnseg" / name).write_text("MORE = 1\n")
+    edit(
+        scripts / "attnseg/backbones/__init__.py",
+        "FAMILIES = {",
+        'FAMILIES = {"Mine": ("mine", "Mine"),',
+    )
+    edit(scripts / "attnseg/datasets/dataset.py", '"mug19")', '"mug19", "mine")')
+    assert say(differing) == []
+    with open(scripts / "attnseg/backbones/interface.py", "a") as file:
+        file.write("from attnseg.backbones import mine\n")  # now the others use it
+    assert "ExtractionJob" in say(differing)
+    subprocess.run(
+        [sys.executable, scripts / "tools/accept_code.py"],
+        check=True,
+        capture_output=True,
+        env={"PYTHONPATH": str(scripts)},
+    )
+    assert say(differing) == []
+    (scripts / "attnseg/datasets/mine.py").write_text("MORE = 2\n")
+    assert "evaluate_masks" in say(differing)

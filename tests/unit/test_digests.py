@@ -71,9 +71,14 @@ def test_a_damaged_mask_is_named_and_made_again_alone(tmp_path, name, damage):
     good = {n: (tmp_path / n).read_bytes() for n in NAMES}
     check_files(tmp_path, NAMES)
     DAMAGES[damage](tmp_path / name)
-    with pytest.raises(UserError, match=f"{name} is (missing|damaged); removed, so that the next"):
+    wrong = (tmp_path / name).read_bytes() if damage != "missing" else None
+    with pytest.raises(
+        UserError, match=f"{name} is (missing|damaged); .*renamed to \\*.bad, .* so that the next"
+    ):
         check_files(tmp_path, NAMES)
     assert not (tmp_path / "manifest.json").exists()  # which is what the workflow goes by
+    aside = tmp_path / f"{name}.bad"  # a user may have corrected it
+    assert (aside.read_bytes() if aside.exists() else None) == wrong
     assert made(tmp_path) == [name]
     assert good == {n: (tmp_path / n).read_bytes() for n in NAMES}
     check_files(tmp_path, NAMES)

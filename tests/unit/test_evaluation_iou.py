@@ -194,6 +194,8 @@ def test_a_flipped_bit_of_a_metrics_json_is_seen_or_changes_nothing(tmp_path):
         except UserError as error:
             assert "metrics.json: damaged" in str(error)
             assert not (tmp_path / "metrics.json").exists()
+            assert "renamed to metrics.json.bad" in str(error)
+            assert (tmp_path / "metrics.json.bad").read_bytes() == damaged
             seen += 1
         else:
             values = [key for key in metrics if key != "digest"]
@@ -207,13 +209,14 @@ def test_a_flipped_bit_of_a_metrics_json_is_seen_or_changes_nothing(tmp_path):
 def test_counts_that_were_lost_or_changed_are_seen_and_the_workflow_evaluates_again(
     tmp_path, damage
 ):
-    evaluation(tmp_path)
+    _, good = evaluation(tmp_path)
     damage(tmp_path / "per_image.npz")
     with pytest.raises(
         UserError, match=r"per_image\.npz: (missing|damaged); metrics\.json beside it"
     ):
         read_measured(tmp_path / "metrics.json")
     assert not (tmp_path / "metrics.json").exists()
+    assert (tmp_path / "metrics.json.bad").read_bytes() == good
 
 
 def test_a_metrics_json_that_another_process_removed_meanwhile_is_no_traceback(

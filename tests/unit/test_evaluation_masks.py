@@ -9,6 +9,7 @@ from PIL import Image
 import evaluate_masks as program
 from attnseg.datasets import load
 from attnseg.errors import UserError, run
+from attnseg.io.digests import write_digests
 from attnseg.results import masks as M
 from attnseg.results.iou import read_metrics
 
@@ -135,6 +136,19 @@ def test_a_wrong_mask_is_one_line_that_names_the_file(world, capsys, kind, says)
     assert "error: " in error and error.strip().splitlines()[-1].startswith("error: ")
     assert str(folder / "b.png") in error and says in error
     assert not (tmp_path / "out").exists()
+
+
+def test_masks_of_another_method_may_be_corrected_copies_of_this_packages(world):
+    tmp_path, folder, *_ = world
+    (folder / "parameters.json").write_text("{}")
+    (folder / "manifest.json").write_text(json.dumps({"parameters": {}}))
+    write_digests(folder, {"b.png": "of before"})
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert program.main(arguments(tmp_path, folder, "--given")) == 0
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UserError, match=r"b\.png is damaged"):
+        program.main(arguments(tmp_path, folder))
+    assert (folder / "b.png.bad").read_bytes() == before[folder / "b.png"]
 
 
 def test_a_missing_folder_and_an_empty_split_are_errors(world):

@@ -460,6 +460,20 @@ def test_photos_of_one_size_pass_together_and_are_predicted_as_alone(
         np.testing.assert_array_equal(found[image_id][sure], alone.argmax(0)[sure])
 
 
+def test_a_forced_evaluation_takes_the_scores_of_another_rule_as_they_are(
+    trained, photos, tmp_path, monkeypatch
+):
+    test = TestJob(scales=[1.0], crf=None)
+    shards = predict.write_scores(tmp_path / "scores", photos, trained, test, "cpu")
+    monkeypatch.setattr("attnseg.io.runs.forced", lambda *_: "run")
+    before = [shard.stat().st_mtime_ns for shard in shards]
+    for anew, made in ((False, False), (True, True), (True, False)):  # another attempt goes on
+        predict.write_scores(tmp_path / "scores", photos, trained, test, "cpu", anew=anew)
+        after = [shard.stat().st_mtime_ns for shard in shards]
+        assert (before != after) == made
+        before = after
+
+
 def test_stored_scores_are_the_likely_classes_at_the_network_s_resolution():
     logits = torch.zeros(2, 4, 3, 5)
     logits[0, 2, 1, 1] = 9

@@ -12,7 +12,7 @@ import numpy as np
 from attnseg.datasets import Dataset, coco
 from attnseg.datasets.coco import DATASET
 from attnseg.io.files import write_json
-from attnseg.io.runs import forced
+from attnseg.io.runs import forget_once
 
 
 def rasterise(annotations: Sequence[dict], height: int, width: int, numbers: dict) -> np.ndarray:
@@ -53,10 +53,11 @@ def build_masks(
         of_image.setdefault(annotation["image_id"], []).append(annotation)
     images = [image for image in content["images"] if image["id"] in of_image]
     index_path = Path(root) / "masks" / f"{split}.json"
-    again, made = forced(), 0
-    for image in progress(images):
-        path = dataset.mask_path(root, Path(image["file_name"]).stem)
-        if again or not path.exists():
+    paths = [dataset.mask_path(root, Path(image["file_name"]).stem) for image in images]
+    forget_once(index_path.with_name(f".{split}.forced"), paths)
+    made = 0
+    for image, path in progress(list(zip(images, paths, strict=True))):
+        if not path.exists():
             mask = rasterise(of_image[image["id"]], image["height"], image["width"], numbers)
             dataset.write_mask(path, mask)
             made += 1

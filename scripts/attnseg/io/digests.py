@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from attnseg.errors import UserError
-from attnseg.io.files import AGAIN, sha256, write_json
+from attnseg.io.files import AGAIN, set_aside, sha256, write_json
 
 
 def write_digests(folder: Path, digests: dict[str, str]) -> None:
@@ -54,8 +54,8 @@ def check_files(folder: Path, names: Iterable[str]) -> None:
     """Check pictures of a folder that this package made; one of somebody else's is not.
 
     Raises:
-        UserError: that names the first that is missing or damaged. The damaged ones and the folder's
-            manifest are removed, so that the workflow makes them again alone.
+        UserError: that names the first that is missing or damaged. The damaged ones are renamed to
+            *.bad, as a user may have corrected them, and the folder's manifest is removed, so that the workflow makes them again alone.
     """
     if not (folder / "parameters.json").is_file():
         return
@@ -66,7 +66,11 @@ def check_files(folder: Path, names: Iterable[str]) -> None:
         return
     (folder / "manifest.json").unlink(missing_ok=True)
     for name in wrong:
-        (folder / name).unlink(missing_ok=True)
+        if (folder / name).is_file():
+            set_aside(folder / name)
     name, problem = next(iter(wrong.items()))
     more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-    raise UserError(f"{folder / name} is {problem}{more}; {AGAIN}")
+    raise UserError(
+        f"{folder / name} is {problem}{more}; damaged ones are renamed to *.bad, and the manifest is "
+        f"removed, {AGAIN}"
+    )

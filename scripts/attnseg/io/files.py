@@ -22,9 +22,7 @@ IMAGE_SUFFIXES = (
 # what temporary folders' names start and end with; a lock may be known to its own computer alone
 OURS, PARTIAL = f".attnseg-{re.sub(r'[^A-Za-z0-9.-]', '-', os.uname().nodename)}-", ".partial"
 # what is said of a file that was damaged
-AGAIN = (
-    "removed, so that the next run of the workflow, or of the program that made it, makes it again"
-)
+AGAIN = "so that the next run of the workflow, or of the program that made it, makes it again"
 
 
 @contextlib.contextmanager
@@ -96,12 +94,18 @@ def is_broken(content: dict) -> bool:
     return "digest" in content and content["digest"] != _seal(content)
 
 
+def set_aside(path: Path) -> str:
+    """Rename a damaged file to *.bad, as a user may have edited it; what to say of it."""
+    os.replace(path, f"{path}.bad")
+    return f"renamed to {path.name}.bad, {AGAIN}"
+
+
 def read_sealed(path: Path, ours: bool = True) -> dict:
     """JSON content that was written `sealed`; `ours`: what lies beside it shows that this package did.
 
     Raises:
-        UserError: where it is damaged; the file is removed if it is ours, so that the workflow makes it
-            again alone.
+        UserError: where it is damaged; the file is renamed to *.bad if it is ours, so that the workflow
+            makes it again alone.
     """
     try:
         content = json.loads(path.read_text())
@@ -110,9 +114,7 @@ def read_sealed(path: Path, ours: bool = True) -> dict:
     except OSError as error:
         raise UserError(f"{path} is missing ({error.strerror}): make it first") from None
     except ValueError as error:
-        if ours:
-            path.unlink(missing_ok=True)
-        advice = AGAIN if ours else "delete it and make it again"
+        advice = set_aside(path) if ours else "delete it and make it again"
         raise UserError(f"{path}: damaged ({error}); {advice}") from None
     return content
 

@@ -72,6 +72,20 @@ def forced(*outputs: Path) -> str | None:
     return run if made & set(told) else None
 
 
+def forget_once(record: Path, files: Iterable[Path], *outputs: Path) -> None:
+    """Remove files, once in a run that was told to make them again, so that its further attempts go on.
+
+    `record` keeps which run did; `outputs` as of `forced`.
+    """
+    run = forced(*outputs)
+    if run is None or (record.is_file() and record.read_text() == run):
+        return
+    for path in files:
+        path.unlink(missing_ok=True)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(run)
+
+
 @contextmanager
 def alone(work: Path, run: str) -> Iterator[None]:
     """Hold the lock of a work folder; wait, with a message, while another process holds it."""

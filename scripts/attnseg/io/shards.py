@@ -106,7 +106,7 @@ def withdrawn(path: Path, problem: str) -> str:
     """Remove a shard that has a problem, and the list of its folder's shards, and say so."""
     for file in (path.with_name("manifest.json"), manifest_path(path), path):
         file.unlink(missing_ok=True)
-    return f"{problem}; {AGAIN}"
+    return f"{problem}; removed, {AGAIN}"
 
 
 def read_shards(folder: Path) -> Iterator[tuple[dict, dict[str, torch.Tensor]]]:

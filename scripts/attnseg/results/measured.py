@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnseg.errors import UserError
-from attnseg.io.files import AGAIN, read_sealed, sealed, sha256, write_atomically, write_json
+from attnseg.io.files import read_sealed, sealed, set_aside, sha256, write_atomically, write_json
 
 if TYPE_CHECKING:  # descriptions of tables load no numpy
     import numpy as np
@@ -34,8 +34,8 @@ def read_measured(path: str | os.PathLike) -> dict:
     """Read a metrics.json.
 
     Raises:
-        UserError: if it or the counts beside it are missing or damaged; metrics.json is removed then, so
-            that the workflow evaluates again.
+        UserError: if it or the counts beside it are missing or damaged; metrics.json is renamed to *.bad then,
+            so that the workflow evaluates again.
     """
     path = Path(path)
     metrics = read_sealed(path, ours=any((path.parent / name).exists() for name in COUNTS))
@@ -44,8 +44,7 @@ def read_measured(path: str | os.PathLike) -> dict:
         if counts.is_file() and sha256(counts) == digest:
             continue
         problem = "damaged" if counts.is_file() else "missing"
-        path.unlink(missing_ok=True)  # another process may have removed it
-        raise UserError(f"{counts}: {problem}; {path.name} beside it is {AGAIN}")
+        raise UserError(f"{counts}: {problem}; {path.name} beside it is {set_aside(path)}")
     return metrics
 
 

@@ -27,7 +27,7 @@ from attnseg.io.batches import Batches
 from attnseg.io.files import sha256, write_atomically
 from attnseg.io.gpu import claim_device
 from attnseg.io.precision import number_format
-from attnseg.io.runs import forced
+from attnseg.io.runs import forget_once
 from attnseg.io.shards import manifest_path, members, problem_with, write_shard
 from attnseg.segmentation.components import resized
 from attnseg.segmentation.crf import refined_labels
@@ -103,12 +103,19 @@ def compact(logits: torch.Tensor) -> Iterator[tuple[list[int], torch.Tensor]]:
 
 
 def write_scores(
-    folder: Path, pairs: Pairs, weights: Path, test: TestJob, device: str, size: int = SHARD
+    folder: Path,
+    pairs: Pairs,
+    weights: Path,
+    test: TestJob,
+    device: str,
+    size: int = SHARD,
+    anew: bool = True,
 ) -> list[Path]:
     """Write the compact scores of the photos, `size` in a shard, and return the shards.
 
     Complete shards of the same weights, photos and scales are kept. The device is claimed, and the
-    network loaded, only if one is missing.
+    network loaded, only if one is missing. `anew`: a run that was told to make them again does,
+    other than in a job that uses another's scores.
     """
     from attnseg.segmentation.model import load_segmentor
 
@@ -123,10 +130,9 @@ def write_scores(
         part = members(samples, number, size)
         photos = [[image_id, path.stat().st_size] for image_id, path in part]
         shards[folder / f"shard-{number:05d}.safetensors"] = part, made_with | {"photos": photos}
-    again = forced(folder)
-    missing = {
-        path: job for path, job in shards.items() if again or problem_with(path, job[1]) is not None
-    }
+    if anew:
+        forget_once(folder / ".forced", shards, folder)
+    missing = {path: job for path, job in shards.items() if problem_with(path, job[1]) is not None}
     if not missing:
         return list(shards)
     where = claim_device(device)

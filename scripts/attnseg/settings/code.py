@@ -20,6 +20,10 @@ PACKAGE = Path(__file__).resolve().parents[1]
 DECIDED = Path(__file__).with_name("code.json")
 # The identity says what settings are; io and app are files, devices and flags.
 APART = ("settings", "io", "app", "errors", "config", "evaluations", "jobs")
+# Packages whose files are loaded by name: a file that was added to one is no part of a stage's code, nor
+# its entry in their lists, until it is accepted, since it changes nothing of the others.
+MANY = ("backbones", "datasets")
+LISTS = ("FAMILIES", "SHIPPED")
 
 # the stage of each rule: a class of settings, or where there is none the rule itself
 STAGES = {
@@ -54,8 +58,13 @@ def changed(stage: str) -> str | None:
 
 @functools.cache
 def decided() -> dict[str, dict]:
-    """What was decided of each stage, in the form of `current`."""
-    return json.loads(DECIDED.read_text())
+    """What was decided of each stage, in the form of `current`; `known`, in that of `present`."""
+    return json.loads(DECIDED.read_text()) if DECIDED.is_file() else {}
+
+
+def present() -> dict[str, list[str]]:
+    """The names of the files of the packages in MANY."""
+    return {name: sorted(path.name for path in (PACKAGE / name).glob("*.py")) for name in MANY}
 
 
 @functools.cache
@@ -118,7 +127,11 @@ def _imports(path: Path) -> list[Path]:
         else:
             continue
         for place in filter(None, map(_place, names)):
-            found += place.glob("*.py") if place.is_dir() else [place]
+            if place.is_dir():
+                known = decided().get("known", {}).get(place.name)
+                found += [p for p in place.glob("*.py") if known is None or p.name in known]
+            else:
+                found.append(place)
     return found
 
 
@@ -139,6 +152,8 @@ def _code(path: Path) -> str:
 
 
 def _words(node: object) -> Iterator[str]:
+    if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) in LISTS:
+        return
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name, value in ast.iter_fields(node):
