@@ -96,7 +96,8 @@ def is_broken(content: dict) -> bool:
 
 def set_aside(path: Path) -> str:
     """Rename a damaged file to *.bad, as a user may have edited it; what to say of it."""
-    os.replace(path, f"{path}.bad")
+    with contextlib.suppress(FileNotFoundError):  # another process may have done it
+        os.replace(path, f"{path}.bad")
     return f"renamed to {path.name}.bad, {AGAIN}"
 
 
