@@ -60,7 +60,7 @@ DAMAGES = {
     "flipped": flip,
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-20]),
     "empty": lambda path: path.write_bytes(b""),
-    "another mask": lambda path: draw(path, 7),
+    "another mask": lambda path: draw(path, 77),
 }
 
 

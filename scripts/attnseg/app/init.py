@@ -35,7 +35,6 @@ from pathlib import Path
 import yaml
 
 from attnseg import datasets
-from attnseg.app.folders import pictures
 from attnseg.app.options import clone, count, words_of
 from attnseg.datasets.labels import annotated_labels, file_source, known_labels, leftovers
 from attnseg.errors import UserError, some
@@ -85,6 +84,8 @@ def main(args: argparse.Namespace) -> int:
     if output.exists():
         raise UserError(f"{output}: exists already; remove it, or name another file with --output")
     if args.further is not None:
+        from attnseg.app.folders import pictures  # which loads numpy
+
         pictures([str(args.further)], Path(f"{args.name}_further"))
     if args.photos is None:
         entry = words_alone(args)
