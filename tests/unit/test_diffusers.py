@@ -16,9 +16,9 @@ NETWORKS_LEFT_OUT = {
         "CogView4Transformer2DModel", "DreamLiteTransformer2DModel", "DreamLiteUNetModel",
         "ErnieImageTransformer2DModel", "Flux3Transformer2DModel",
         "GlmImageTransformer2DModel", "HiDreamImageTransformer2DModel",
-        "HunyuanImageTransformer2DModel", "Ideogram4Transformer2DModel", "Kandinsky3UNet",
+        "HunyuanDiT2DModel", "HunyuanImageTransformer2DModel", "Ideogram4Transformer2DModel", "Kandinsky3UNet",
         "Krea2Transformer2DModel", "LongCatImageTransformer2DModel", "Lumina2Transformer2DModel",
-        "NucleusMoEImageTransformer2DModel", "OmniGenTransformer2DModel", "OvisImageTransformer2DModel",
+        "LuminaNextDiT2DModel", "NucleusMoEImageTransformer2DModel", "OmniGenTransformer2DModel", "OvisImageTransformer2DModel",
         "PRXTransformer2DModel", "QwenImage21Transformer2DModel", 
         "StableCascadeUNet",
     ],
@@ -85,7 +85,7 @@ def test_each_network_is_read_or_left_out(classes):
     found = {
         kind.__name__
         for kind in classes
-        if kind.__name__.endswith("Transformer2DModel")
+        if kind.__name__.endswith(("Transformer2DModel", "DiT2DModel"))
         or "UNet" in kind.__name__
         and hasattr(kind, "from_pretrained")
     }

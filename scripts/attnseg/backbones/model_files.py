@@ -131,8 +131,9 @@ def pipeline_name(folder: Path) -> str:
     name, reason = index.get("_class_name"), refusal(folder, index)
     if name not in FAMILIES or reason:
         raise UserError(
-            f"{folder}: {'this' if name in FAMILIES else 'a'} {name} is not supported"
-            f"{f' ({reason})' if reason else ''}; choose a model of {', '.join(FAMILIES)}"
+            f"{folder}: {'this ' if name in FAMILIES else ''}{name} is not supported"
+            f"{f' ({reason})' if reason else ''}; choose a model of {', '.join(FAMILIES)}, or write its "
+            "family in one file (docs/adding.md)"
         )
     return name
 
