@@ -339,3 +339,10 @@ def test_pictures_are_spread_over_the_list():
 def test_labels_of_a_picture_are_numbered_in_turn_and_unknown_is_background():
     mask = np.array([[0, 7], [20, 255]], np.uint8)
     assert local_labels(mask).tolist() == [[0, 1], [2, 0]]
+
+
+def test_a_shard_of_an_earlier_release_without_its_images_is_not_whole(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"a picture")
+    there, skipped, gone = ({"image": name} for name in ("a.png", None, "b.png"))
+    assert generate_images.images_there([there, skipped], tmp_path)
+    assert not generate_images.images_there([there, gone], tmp_path)
