@@ -31,7 +31,7 @@ from attnseg.mini.mmdit import assembled, mmdit_recipe, new_transformer
 from attnseg.mini.recipes import Recipe
 from attnseg.mini.unet import unet_recipe
 
-STEPS = {"sd": 9000, "mmdit": 18000}  # of 32 and 64 scenes
+STEPS = {"sd": 9000, "mmdit": 8000}  # of 32 and 64 scenes
 
 
 def main(argv: list[str] | None = None) -> int:
