@@ -97,6 +97,27 @@ def test_other_settings_need_another_folder_or_leave_to_overwrite(folder, segmen
     assert segment(folder, "--classes", "dog", "--seed", "1", "--overwrite") == 0
 
 
+def test_edited_masks_are_kept_and_set_aside_before_they_are_made_again(
+    folder, segment, tmp_path, capsys
+):
+    masks = tmp_path / "masks"
+    assert segment(folder, "--classes", "dog") == 0
+    for name, value in (("a", 7), ("e", 8)):
+        Image.fromarray(np.full((64, 64), value, np.uint8)).save(masks / f"{name}.png")
+    mine = {name: (masks / f"{name}.png").read_bytes() for name in "ae"}
+    assert segment(folder, "--classes", "dog") == 0  # nothing is to be made
+    assert {name: (masks / f"{name}.png").read_bytes() for name in "ae"} == mine
+    assert not list(masks.rglob("*.bad"))
+    os.utime(folder / "a.png")  # as a copy of the photos has it
+    assert segment(folder, "--classes", "dog") == 0
+    assert "a.png: edited since it was made; renamed to a.png.bad" in capsys.readouterr().err
+    assert (masks / "a.png.bad").read_bytes() == mine["a"] != (masks / "a.png").read_bytes()
+    assert (masks / "e.png").read_bytes() == mine["e"]
+    assert segment(folder, "--classes", "dog", "--seed", "1", "--overwrite") == 0
+    assert sorted(path.name for path in masks.rglob("*.bad*")) == ["a.png.bad", "e.png.bad"]
+    assert (masks / "e.png.bad").read_bytes() == mine["e"]
+
+
 def test_files_of_others_are_not_overwritten(folder, segment, tmp_path, capsys):
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "a.png").write_bytes(b"mine")

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from attnseg.app import overlay, sheet
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, some
-from attnseg.io.files import write_json
+from attnseg.io.files import renamed, sha256, write_json
 
 LABELS = "labels.csv"  # in a folder of photos: the classes of each
 SAVED = 10  # seconds between two records of what is finished
@@ -43,6 +43,7 @@ def make_masks(
     done: dict[str, dict] = record["photos"]
     states = {i: state_of(path, labels[i]) for i, path in found.items() if i in labels}
     todo = {i: found[i] for i in states if not finished(output, i, done.get(i), states[i])}
+    keep_edited(output, {i: done[i] for i in todo if i in done})
     if todo:
         started = saved = time.monotonic()
         try:
@@ -188,8 +189,18 @@ def start(output: Path, made_with: dict, found: dict[str, Path], overwrite: bool
             f"{output}: its masks were made with another {other[0].replace('_', ' ')}; name a new "
             "folder, or make them again with --overwrite"
         )
+    else:
+        keep_edited(output, record.get("photos", {}))
     write_json(path, new)
     return new
+
+
+def keep_edited(output: Path, entries: Mapping[str, dict]) -> None:
+    """Set aside the masks that were edited since they were made, as these are about to be made again."""
+    for image_id, entry in entries.items():
+        mask = output / f"{image_id}.png"
+        if mask.is_file() and entry.get("mask") not in (None, sha256(mask)):
+            print(f"note: {mask}: edited since it was made; {renamed(mask)}", file=sys.stderr)
 
 
 def state_of(path: Path, classes: list[str]) -> dict:
@@ -227,6 +238,7 @@ def write_entry(
     counts = np.bincount(labels.ravel(), minlength=256) / labels.size
     return {
         "size": list(labels.shape),
+        "mask": sha256(output / f"{image_id}.png"),
         "shares": {
             name: round(100 * float(counts[n]), 2)
             for n, name in {0: "background", **numbers}.items()
