@@ -246,6 +246,41 @@ def test_settings_of_the_refinement_are_those_of_the_masks(folder, segment, tmp_
         assert said in capsys.readouterr().err
 
 
+def test_kept_self_attention_tells_instances_and_the_file_says_so(
+    folder, segment, tmp_path, capsys
+):
+    pytest.importorskip("cv2", reason="the extra `export`")
+    from pycocotools.coco import COCO
+
+    words = (folder, "--classes", "dog,cat", "--keep-attention")
+    assert segment(*words) == 0
+
+    def export(masks: Path, name: str, *more: str) -> int:
+        args = ["export", masks, "--format", "coco", "--output", tmp_path / name, *more]
+        return run(lambda: command.main(list(map(str, args))))
+
+    masks, by = tmp_path / "masks", ("--instances", "attention")
+    assert export(masks, "a.json", *by) == export(masks, "c.json") == 0
+    by_attention, by_parts = COCO(tmp_path / "a.json"), COCO(tmp_path / "c.json")
+    assert "self-attention" in by_attention.dataset["info"]["instances"]
+    assert "connected parts" in by_parts.dataset["info"]["instances"]
+    for coco in (by_attention, by_parts):  # parts of the same masks, none twice
+        for image, labels in zip(coco.dataset["images"], masks_in(masks).values(), strict=True):
+            entries = coco.loadAnns(coco.getAnnIds([image["id"]]))
+            for number in (1, 2):
+                parts = [coco.annToMask(e) for e in entries if e["category_id"] == number]
+                assert np.array_equal(sum(parts, 0 * labels), labels == number)
+    numbers = [len(coco.dataset["annotations"]) for coco in (by_attention, by_parts)]
+    assert 5 <= numbers[0] < numbers[1]  # a random model's masks are specks
+    (masks / "attention" / "d.safetensors").unlink()
+    capsys.readouterr()
+    assert export(masks, "b.json", *by) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "d.safetensors: not there, or damaged" in line and "--keep-attention" in line
+    assert segment(*words[:3]) == 1
+    assert "made with another keep attention" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_and_makes_the_same_masks(folder, tiny_sd, tmp_path):
     for i in range(40):

@@ -132,7 +132,7 @@ def test_annotations_and_a_table_may_have_the_labels_together(
     assert "photos have no labels" not in said
     entry = written(Path("pets.yaml"))["datasets"]["pets"]
     facts = datasets.load("pets", entry)
-    assert entry["labels"] == "all"
+    assert entry["labels"] == "known"
     assert known_labels(facts, photos, "a") == ["dog"]
     assert known_labels(facts, photos, "sub dir/c") == ["dog", "cat"]
 

@@ -184,7 +184,8 @@ def start(output: Path, made_with: dict, found: dict[str, Path], overwrite: bool
     elif record.get("made_with") == made_with:
         return record
     elif not overwrite:
-        other = [n for n in made_with if record.get("made_with", {}).get(n) != made_with[n]]
+        was = record.get("made_with", {})
+        other = [n for n in made_with | was if was.get(n) != made_with.get(n)]
         raise UserError(
             f"{output}: its masks were made with another {other[0].replace('_', ' ')}; name a new "
             "folder, or make them again with --overwrite"
