@@ -130,9 +130,11 @@ def test_damaged_photos_are_named_and_the_others_done(folder, segment, tmp_path,
     whole = (folder / "my photo (1).JPG").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "text.jpg").write_text("hello")
+    (folder / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     assert segment(folder, "--classes", "dog") == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert len(errors) == 2 and "text.jpg" in errors[0] and "cut.jpg" in errors[1]
+    assert len(errors) == 3 and "text.jpg" in errors[1] and "cut.jpg" in errors[2]
+    assert "phone.HEIC: HEIC, which is not read; save it as JPEG" in errors[0]
     assert len(masks_in(tmp_path / "masks")) == 5
 
 

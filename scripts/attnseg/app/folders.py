@@ -18,6 +18,7 @@ from attnseg.errors import UserError, some
 from attnseg.io.files import renamed, sha256, write_json
 
 LABELS = "labels.csv"  # in a folder of photos: the classes of each
+HEIC = {".heic", ".heif"}  # pictures that Pillow does not read: phones' photos, not to be left out
 SAVED = 10  # seconds between two records of what is finished
 
 
@@ -100,7 +101,9 @@ def pictures(asked: Iterable[str], output: Path) -> tuple[dict[str, Path], list[
     for base, path in files(asked, output):
         kind = kind_of(path)
         if kind == "damaged":
-            problems.append(f"{path}: not a readable image; replace it")
+            what = "HEIC, which is not read; save it as JPEG"
+            other = "not a readable image; replace it"
+            problems.append(f"{path}: {what if path.suffix.lower() in HEIC else other}")
         elif kind == "other":
             others += [path.name] if path.name != LABELS else []
         else:
@@ -150,7 +153,7 @@ def kind_of(path: Path) -> str:
             with Image.open(path):
                 return "picture"
     except (UnidentifiedImageError, OSError):
-        known = path.suffix.lower() in Image.registered_extensions()
+        known = path.suffix.lower() in Image.registered_extensions().keys() | HEIC
         return "damaged" if known else "other"
     except Exception:  # likewise
         return "picture"

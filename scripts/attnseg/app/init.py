@@ -183,6 +183,8 @@ def dataset_of(args: argparse.Namespace) -> dict:
     facts = datasets.load(args.name, entry)
     ids = facts.read_split(root, "train")
     entry["splits"]["train"]["images"] = len(ids)
+    if others := no_photos(root, set(ids)):
+        print(f"note: left out, no pictures: {some(others)}")
     entry |= labels_given(args.labels) if args.labels else {"labels": labels_of(facts, root, ids)}
     facts = datasets.load(args.name, entry)
     source = entry["labels"]
@@ -211,6 +213,18 @@ def dataset_of(args: argparse.Namespace) -> dict:
             "name them as the labels do, or say in --synonyms what the labels call them"
         )
     return entry
+
+
+def no_photos(root: Path, ids: set[str]) -> list[str]:
+    """The files below a folder that have no photo's name, but labels.csv and hidden ones."""
+    paths = [path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file()]
+    return [
+        path.as_posix()
+        for path in paths
+        if path.with_suffix("").as_posix() not in ids
+        and path.name != "labels.csv"
+        and not any(part.startswith(".") for part in path.parts)
+    ]
 
 
 def check_apart(args: argparse.Namespace, root: Path) -> None:
