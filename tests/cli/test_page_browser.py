@@ -439,6 +439,32 @@ def test_several_files_are_added_past_a_damaged_one_and_named_in_a_row(browser, 
     assert "dog" in browser.text("#legend") and not browser.shown("#error")
 
 
+def test_words_are_found_in_all_photos_by_one_press(browser, scene, tmp_path, downloads, network):
+    """Four actions to a COCO file of three photos: drop, type, press, press."""
+    pytest.importorskip("cv2", reason="the extra `export`")
+    paths = [scene]
+    for i in (2, 3):
+        paths.append(tmp_path / f"photo {i}.png")
+        Image.fromarray(voc_scene(0, "val", i).image).save(paths[-1])
+    assert not browser.shown("#look-all")
+    drop(browser, *paths)
+    browser.wait(lambda: browser.text("#look-all") == "Find in all 3" and browser.js("return document.activeElement.id === 'classes'"))  # fmt: skip
+    calls = len(network.batches)
+    browser.type("#classes", "sheep, sofa")
+    browser.click("#look-all")
+    browser.wait(lambda: browser.text("[data-file=coco]") == "COCO, all photos")
+    browser.wait(lambda: browser.js("return photos.every((photo) => photo.answer)"))
+    assert not browser.shown("#look-all") and not browser.shown("#error")
+    content = json.loads(downloaded(browser, downloads, "coco", "coco.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == [path.name for path in paths]
+    assert len(network.batches) - calls == 3
+    browser.js("$('photos').querySelector('button').click()")
+    browser.wait(lambda: browser.js("return current.name") == "my scene.png")
+    labels = shown_labels(browser)
+    find(browser, scene, "sheep, sofa")  # the same as by itself; a further one has two names
+    assert np.array_equal(shown_labels(browser), labels)
+
+
 def test_two_tabs_at_once_have_their_own_photos(browser, address, scene, tmp_path, slow):
     one = browser.call("GET", "/window")
     other = tmp_path / "other.png"

@@ -97,6 +97,27 @@ def test_other_settings_need_another_folder_or_leave_to_overwrite(folder, segmen
     assert segment(folder, "--classes", "dog", "--seed", "1", "--overwrite") == 0
 
 
+def test_edited_masks_are_kept_and_set_aside_before_they_are_made_again(
+    folder, segment, tmp_path, capsys
+):
+    masks = tmp_path / "masks"
+    assert segment(folder, "--classes", "dog") == 0
+    for name, value in (("a", 7), ("e", 8)):
+        Image.fromarray(np.full((64, 64), value, np.uint8)).save(masks / f"{name}.png")
+    mine = {name: (masks / f"{name}.png").read_bytes() for name in "ae"}
+    assert segment(folder, "--classes", "dog") == 0  # nothing is to be made
+    assert {name: (masks / f"{name}.png").read_bytes() for name in "ae"} == mine
+    assert not list(masks.rglob("*.bad"))
+    os.utime(folder / "a.png")  # as a copy of the photos has it
+    assert segment(folder, "--classes", "dog") == 0
+    assert "a.png: edited since it was made; renamed to a.png.bad" in capsys.readouterr().err
+    assert (masks / "a.png.bad").read_bytes() == mine["a"] != (masks / "a.png").read_bytes()
+    assert (masks / "e.png").read_bytes() == mine["e"]
+    assert segment(folder, "--classes", "dog", "--seed", "1", "--overwrite") == 0
+    assert sorted(path.name for path in masks.rglob("*.bad*")) == ["a.png.bad", "e.png.bad"]
+    assert (masks / "e.png.bad").read_bytes() == mine["e"]
+
+
 def test_files_of_others_are_not_overwritten(folder, segment, tmp_path, capsys):
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "a.png").write_bytes(b"mine")
@@ -109,9 +130,11 @@ def test_damaged_photos_are_named_and_the_others_done(folder, segment, tmp_path,
     whole = (folder / "my photo (1).JPG").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "text.jpg").write_text("hello")
+    (folder / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     assert segment(folder, "--classes", "dog") == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert len(errors) == 2 and "text.jpg" in errors[0] and "cut.jpg" in errors[1]
+    assert len(errors) == 3 and "text.jpg" in errors[1] and "cut.jpg" in errors[2]
+    assert "phone.HEIC: HEIC, which is not read; save it as JPEG" in errors[0]
     assert len(masks_in(tmp_path / "masks")) == 5
 
 
@@ -223,6 +246,41 @@ def test_settings_of_the_refinement_are_those_of_the_masks(folder, segment, tmp_
     ):
         assert segment(folder, "--classes", "dog", *words, output="no") == 1
         assert said in capsys.readouterr().err
+
+
+def test_kept_self_attention_tells_instances_and_the_file_says_so(
+    folder, segment, tmp_path, capsys
+):
+    pytest.importorskip("cv2", reason="the extra `export`")
+    from pycocotools.coco import COCO
+
+    words = (folder, "--classes", "dog,cat", "--keep-attention")
+    assert segment(*words) == 0
+
+    def export(masks: Path, name: str, *more: str) -> int:
+        args = ["export", masks, "--format", "coco", "--output", tmp_path / name, *more]
+        return run(lambda: command.main(list(map(str, args))))
+
+    masks, by = tmp_path / "masks", ("--instances", "attention")
+    assert export(masks, "a.json", *by) == export(masks, "c.json") == 0
+    by_attention, by_parts = COCO(tmp_path / "a.json"), COCO(tmp_path / "c.json")
+    assert "self-attention" in by_attention.dataset["info"]["instances"]
+    assert "connected parts" in by_parts.dataset["info"]["instances"]
+    for coco in (by_attention, by_parts):  # parts of the same masks, none twice
+        for image, labels in zip(coco.dataset["images"], masks_in(masks).values(), strict=True):
+            entries = coco.loadAnns(coco.getAnnIds([image["id"]]))
+            for number in (1, 2):
+                parts = [coco.annToMask(e) for e in entries if e["category_id"] == number]
+                assert np.array_equal(sum(parts, 0 * labels), labels == number)
+    numbers = [len(coco.dataset["annotations"]) for coco in (by_attention, by_parts)]
+    assert 5 <= numbers[0] < numbers[1]  # a random model's masks are specks
+    (masks / "attention" / "d.safetensors").unlink()
+    capsys.readouterr()
+    assert export(masks, "b.json", *by) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "d.safetensors: not there, or damaged" in line and "--keep-attention" in line
+    assert segment(*words[:3]) == 1
+    assert "made with another keep attention" in capsys.readouterr().err
 
 
 @pytest.mark.slow

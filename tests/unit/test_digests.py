@@ -108,6 +108,21 @@ def test_a_damaged_mask_that_another_process_removed_is_no_error(tmp_path, monke
     assert not list(tmp_path.rglob("*.png"))
 
 
+def test_a_mask_that_was_edited_is_never_lost(tmp_path, capsys):
+    """Neither to a job that goes on, nor to one with other parameters, nor to the next edit."""
+    made(tmp_path)
+    contents = []
+    for parameter, value in ((1, 50), (2, 60), (2, 70)):
+        draw(tmp_path / "far/c.png", value)
+        contents.append((tmp_path / "far/c.png").read_bytes())
+        assert "far/c.png" in made(tmp_path, parameter)
+        assert "far/c.png: " in (said := capsys.readouterr().err) and "edited" in said
+    kept = [tmp_path / f"far/c.png.bad{number}" for number in ("", 2, 3)]
+    assert [path.read_bytes() for path in kept] == contents
+    assert not list(tmp_path.glob("*.bad*"))  # the others were as they were made
+    check_files(tmp_path, NAMES)
+
+
 def test_masks_of_somebody_else_are_left_as_they_are(tmp_path):
     draw(tmp_path / "a.png", 1)
     (tmp_path / "manifest.json").touch()

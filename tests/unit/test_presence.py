@@ -5,8 +5,13 @@ import pytest
 from PIL import Image
 
 from attnseg import datasets
+from attnseg.backbones import load_backbone
 from attnseg.core.presence import best_threshold, presence
-from attnseg.text2mask.presence import DEFAULT, present_classes, sentences
+from attnseg.datasets.labels import read_labels
+from attnseg.io.shards import read_arrays
+from attnseg.text2mask.extract import Options
+from attnseg.text2mask.presence import DEFAULT, present_classes, scores_of, sentences
+from attnseg.text2mask.shard import extract_shard
 
 CLASSES = ["dog", "cat"]
 
@@ -72,16 +77,49 @@ def test_labels_stand_and_the_others_follow_a_threshold_chosen_on_them(photos, t
     }  # fmt: skip
     assert (found["p5"][1]["selfcross"] == jobs[5][1]["selfcross"][1:]).all()
     told = sentences(present.about())
-    assert "4 photos have labels. Every class was asked for in all photos" in told
+    assert "4 photos have labels, and no other classes in their masks. In the others every" in told
     assert "0.60, the best on 4 photos" in told
     # a label that a score contradicts stands
     (tmp_path / "labels.csv").write_text("\n".join([*rows[:-1], "p4,dog;cat"]))
-    from attnseg.datasets.labels import read_labels
-
     read_labels.cache_clear()
     again = present_classes("chosen", own, tmp_path, None, jobs)
     classes = {item["id"]: item["classes"] for item, _ in again.only(jobs)}
     assert classes["p4"] == ["dog", "cat"] and again.about() != present.about()
+
+
+def test_a_photo_with_labels_is_asked_for_these_alone_and_the_others_for_all(tmp_path, tiny_sd):
+    """With the maps that it has where all photos have labels; its scores are those of a pass for all."""
+    rng, told = np.random.default_rng(0), {}
+    for name in ("a", "b", "c", "d"):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("id,classes\na,cat\nb,\n")
+    backbone = load_backbone(tiny_sd, device="cpu")
+    options = Options(noises=1, resize="none", batch_size=1)  # batches change roundings
+    about = {"classes": CLASSES, "photos": "{id}.*"}
+    for source, ids in (("known", "abcd"), ("csv", "ab"), ("all", "abcd")):
+        own = datasets.load("pets", about | {"labels": source})
+        path = tmp_path / source / "shard-00000.safetensors"
+        extract_shard(path, backbone, own, tmp_path, "train", source, list(ids), options)
+        told[source] = {item["id"]: (item, kinds) for item, kinds in read_arrays(path.parent)}
+    classes = {name: item["classes"] for name, (item, _) in told["known"].items()}
+    assert classes == {"a": ["cat"], "b": [], "c": CLASSES, "d": CLASSES}
+    for name, source in (("a", "csv"), ("c", "all"), ("d", "all")):
+        for kind, maps in told["known"][name][1].items():
+            assert np.array_equal(maps, told[source][name][1][kind])
+    for name in "ab":
+        scores = told["known"][name][0]["scores"]
+        assert scores == scores_of(*told["all"][name]).tolist() and len(scores) == 2
+    assert "scores" not in told["known"]["c"][0]
+    own = datasets.load("pets", about | {"labels": "known"})
+    found = present_classes("chosen", own, tmp_path, None, told["known"].values())
+    pairs = [(s, n == "a" and c == "cat") for n in "ab" for s, c in zip(told["known"][n][0]["scores"], CLASSES, strict=True)]  # fmt: skip
+    assert (found.threshold, found.f1) == pytest.approx(naive_threshold(*zip(*pairs, strict=True)))
+    assert found.scored == 2 and dict(found.labels) == {"a": ["cat"], "b": []}
+    (tmp_path / "labels.csv").write_text("id,classes\n" + "".join(f"{n},cat\n" for n in "abcd"))
+    read_labels.cache_clear()
+    path = tmp_path / "whole" / "shard-00000.safetensors"
+    extract_shard(path, backbone, own, tmp_path, "train", "known", list("abcd"), options)
+    assert not any("scores" in item for item, _ in read_arrays(path.parent))  # no photo needs them
 
 
 def test_ground_truth_chooses_the_threshold_and_nothing_else(photos, tmp_path):

@@ -51,8 +51,11 @@ def written(path: Path) -> dict:
 
 def test_labels_come_from_what_is_there(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (photos / "sub dir" / "phone.heic").touch()
     assert init("pets", "--photos", photos, "--classes", "dog,cat") == 0
-    assert "every class is asked for in all photos" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "every class is asked for in all photos" in said
+    assert "note: left out, no pictures: sub dir/phone.heic\n" in said
     config = written(Path("pets.yaml"))["datasets"]["pets"]
     assert (config["labels"], config["splits"]["train"]["images"]) == ("all", 6)
     lines = ["id,classes", "a,dog", "b (1),cat", "sub dir/c,dog;cat", "d,", "e,dog", "turned,cat"]
@@ -129,10 +132,11 @@ def test_annotations_and_a_table_may_have_the_labels_together(
     assert init("pets", "--photos", photos, "--classes", "dog,cat", "--labels", labels) == 0
     said = capsys.readouterr().out
     assert "5 of 6 photos have labels in labels.csv alone" in said
+    assert "left out" not in said
     assert "photos have no labels" not in said
     entry = written(Path("pets.yaml"))["datasets"]["pets"]
     facts = datasets.load("pets", entry)
-    assert entry["labels"] == "all"
+    assert entry["labels"] == "known"
     assert known_labels(facts, photos, "a") == ["dog"]
     assert known_labels(facts, photos, "sub dir/c") == ["dog", "cat"]
 

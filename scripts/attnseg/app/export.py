@@ -15,8 +15,10 @@ Masks are a folder of `attnseg segment` or `attnseg predict`, or one of the work
     label-studio   a folder with tasks.json and label_config.xml; brush masks (exact), or polygons
     hf-datasets    a folder for datasets.load_dataset, with the photos (the extra `export`)
 
-Instances are the connected parts of a class, and the files say so: two dogs that touch are one. A hole
-of a polygon is reached by a bridge of no width. Paths of photos are relative to the file that names
+Instances are the connected parts of a class: two dogs that touch are one. With --instances attention they
+are clusters of the self-attention in the class's mask and of nearness, and may have several parts; masks of
+`attnseg segment --keep-attention` have it. The files say which. A hole of a polygon, and a further part, is
+reached by a bridge of no width (a pixel's in yolo-seg and labelme). Paths of photos are relative to the file that names
 them; voc, yolo-seg and hf-datasets hold copies, turned upright if the masks are.
 
 A segmentor as onnx (the extra `onnx`) takes RGB photos as uint8 [batch, height, width, 3] of any size
@@ -38,6 +40,10 @@ from attnseg.app.options import count
 from attnseg.errors import UserError
 
 FORMATS = ("coco", "voc", "yolo-seg", "labelme", "label-studio", "hf-datasets")
+INSTANCES = {
+    "components": "connected parts of a class (8 neighbours)",
+    "attention": "clusters of a class's self-attention and of nearness, by normalised cuts",
+}
 COPYING = ("voc", "yolo-seg", "hf-datasets")  # photos, turned as the masks are
 
 
@@ -59,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="PIXELS",
         help="leave out instances of fewer pixels",
+    )
+    parser.add_argument(
+        "--instances",
+        choices=tuple(INSTANCES),
+        default="components",
+        help="connected parts of a class, or clusters of its self-attention",
     )
     parser.add_argument("--licence", help="of the photos: a text that the files are to state")
     parser.add_argument("--dataset", type=datasets.load, help=datasets.HELP)
@@ -93,11 +105,12 @@ def main(args: argparse.Namespace) -> int:
         ) from None
     masks = folders.read_folder(args.source, args.dataset, args.root, args.split)
     about = {
-        "instances": "connected parts of a class (8 neighbours)"
+        "instances": INSTANCES[args.instances]
         + (f" of at least {args.smallest} pixels" if args.smallest > 1 else ""),
         **({"licence": " ".join(args.licence.split())} if args.licence else {}),
     }
-    masks = replace(masks, smallest=args.smallest, about=about)
+    kept = args.source if args.instances == "attention" else None
+    masks = replace(masks, smallest=args.smallest, about=about, attention=kept)
     name = args.format.replace("-", "_")
     write = importlib.import_module(f"attnseg.app.exports.{name}").write
     if args.format == "coco":

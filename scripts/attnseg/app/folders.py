@@ -15,9 +15,10 @@ from PIL import Image, UnidentifiedImageError
 from attnseg.app import overlay, sheet
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError, some
-from attnseg.io.files import write_json
+from attnseg.io.files import renamed, sha256, write_json
 
 LABELS = "labels.csv"  # in a folder of photos: the classes of each
+HEIC = {".heic", ".heif"}  # pictures that Pillow does not read: phones' photos, not to be left out
 SAVED = 10  # seconds between two records of what is finished
 
 
@@ -43,6 +44,7 @@ def make_masks(
     done: dict[str, dict] = record["photos"]
     states = {i: state_of(path, labels[i]) for i, path in found.items() if i in labels}
     todo = {i: found[i] for i in states if not finished(output, i, done.get(i), states[i])}
+    keep_edited(output, {i: done[i] for i in todo if i in done})
     if todo:
         started = saved = time.monotonic()
         try:
@@ -99,7 +101,9 @@ def pictures(asked: Iterable[str], output: Path) -> tuple[dict[str, Path], list[
     for base, path in files(asked, output):
         kind = kind_of(path)
         if kind == "damaged":
-            problems.append(f"{path}: not a readable image; replace it")
+            what = "HEIC, which is not read; save it as JPEG"
+            other = "not a readable image; replace it"
+            problems.append(f"{path}: {what if path.suffix.lower() in HEIC else other}")
         elif kind == "other":
             others += [path.name] if path.name != LABELS else []
         else:
@@ -149,7 +153,7 @@ def kind_of(path: Path) -> str:
             with Image.open(path):
                 return "picture"
     except (UnidentifiedImageError, OSError):
-        known = path.suffix.lower() in Image.registered_extensions()
+        known = path.suffix.lower() in Image.registered_extensions().keys() | HEIC
         return "damaged" if known else "other"
     except Exception:  # likewise
         return "picture"
@@ -183,13 +187,24 @@ def start(output: Path, made_with: dict, found: dict[str, Path], overwrite: bool
     elif record.get("made_with") == made_with:
         return record
     elif not overwrite:
-        other = [n for n in made_with if record.get("made_with", {}).get(n) != made_with[n]]
+        was = record.get("made_with", {})
+        other = [n for n in made_with | was if was.get(n) != made_with.get(n)]
         raise UserError(
             f"{output}: its masks were made with another {other[0].replace('_', ' ')}; name a new "
             "folder, or make them again with --overwrite"
         )
+    else:
+        keep_edited(output, record.get("photos", {}))
     write_json(path, new)
     return new
+
+
+def keep_edited(output: Path, entries: Mapping[str, dict]) -> None:
+    """Set aside the masks that were edited since they were made, as these are about to be made again."""
+    for image_id, entry in entries.items():
+        mask = output / f"{image_id}.png"
+        if mask.is_file() and entry.get("mask") not in (None, sha256(mask)):
+            print(f"note: {mask}: edited since it was made; {renamed(mask)}", file=sys.stderr)
 
 
 def state_of(path: Path, classes: list[str]) -> dict:
@@ -227,6 +242,7 @@ def write_entry(
     counts = np.bincount(labels.ravel(), minlength=256) / labels.size
     return {
         "size": list(labels.shape),
+        "mask": sha256(output / f"{image_id}.png"),
         "shares": {
             name: round(100 * float(counts[n]), 2)
             for n, name in {0: "background", **numbers}.items()

@@ -8,9 +8,9 @@ lie in folders below, in any format that Pillow reads. Which classes are in a ph
 labels.csv in that folder (columns id, the photo's path without suffix, and classes, separated by
 semicolons) or by the name of the folder that it is in; or, with --labels, by a COCO file (.json) of any
 categories, or a folder of VOC's XML files. Names there mean the class of that name or synonym; others are
-ignored, and counted. Where nothing says it for some photos, every class is asked for in all photos: where
-there are labels, the classes that they leave out are dropped; elsewhere a class counts as present from a
-score on, which is chosen on the photos that have labels or ground truth. That is much weaker than labels.
+ignored, and counted. In photos of which nothing says it every class is asked for, and counts as present
+from a score on, which is chosen on the photos that have labels or ground truth (photos with labels pass
+the network twice for it). That is much weaker than labels.
 
 --masks is a folder of ground-truth masks, <id>.png, 0 the background and 1, 2, ... the classes; with it
 the quality of the masks is measured, and that of the segmentor.
@@ -41,6 +41,7 @@ from attnseg.errors import UserError, some
 from attnseg.io.files import write_atomically
 
 LABELS = ("csv", "folders", "mask", "all")
+UNLABELLED = ("known", "all")  # sources of labels of some of the photos, or of none
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,12 +106,12 @@ def main(args: argparse.Namespace) -> int:
         next(content for _, content in parts if "targets" in content)["targets"].append(name)
     with write_atomically(output) as partial:
         partial.write_text(written(parts))
-    if entry.get("labels") == "all":
+    if entry.get("labels") in UNLABELLED:
+        where = "all photos" if entry["labels"] == "all" else "photos without labels"
         print(
-            "note: every class is asked for in all photos. Classes that a photo's labels leave out are "
-            "dropped; without labels, a class counts as present from a score that is chosen on photos with "
-            "labels or ground truth, else a usual one. Masks are better with labels of all photos, as in "
-            f"{args.photos / 'labels.csv'}: id,classes"
+            f"note: every class is asked for in {where}. There a class counts as present from a score that "
+            "is chosen on photos with labels or ground truth, else a usual one. Masks are better with labels "
+            f"of all photos, as in {args.photos / 'labels.csv'}: id,classes"
         )
     print(f"next: snakemake --cores all --resources gpu=1 --configfile {output}")
     print(f"to try it without a GPU: --configfile config/mini.yaml {output}")
@@ -182,6 +183,8 @@ def dataset_of(args: argparse.Namespace) -> dict:
     facts = datasets.load(args.name, entry)
     ids = facts.read_split(root, "train")
     entry["splits"]["train"]["images"] = len(ids)
+    if others := no_photos(root, set(ids)):
+        print(f"note: left out, no pictures: {some(others)}")
     entry |= labels_given(args.labels) if args.labels else {"labels": labels_of(facts, root, ids)}
     facts = datasets.load(args.name, entry)
     source = entry["labels"]
@@ -194,7 +197,7 @@ def dataset_of(args: argparse.Namespace) -> dict:
         if tabled := len(missing) - len(without):
             print(f"note: {tabled} of {len(ids)} photos have labels in labels.csv alone")
         if missing:
-            entry["labels"] = "all"
+            entry["labels"] = "known"
             facts = datasets.load(args.name, entry)
     for line in leftovers(facts, root, ids, source):
         print(f"note: {line}")
@@ -210,6 +213,18 @@ def dataset_of(args: argparse.Namespace) -> dict:
             "name them as the labels do, or say in --synonyms what the labels call them"
         )
     return entry
+
+
+def no_photos(root: Path, ids: set[str]) -> list[str]:
+    """The files below a folder that have no photo's name, but labels.csv and hidden ones."""
+    paths = [path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file()]
+    return [
+        path.as_posix()
+        for path in paths
+        if path.with_suffix("").as_posix() not in ids
+        and path.name != "labels.csv"
+        and not any(part.startswith(".") for part in path.parts)
+    ]
 
 
 def check_apart(args: argparse.Namespace, root: Path) -> None:
@@ -347,7 +362,7 @@ def photo_parts(name: str, entry: dict, output: Path, given: bool) -> Parts:
         ("VOC's recipe, shorter", {"segmentors": {name: segmentor}}),
     ]
     unused = {"pictures"} if given else set()
-    if entry["labels"] != "all":
+    if entry["labels"] not in UNLABELLED:
         unused.add("refinements")
     return [part for part in parts if not part[1].keys() & unused]
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import multiprocessing
 import os
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from attnseg.app import kept_attention
 from attnseg.app.folders import make_masks, pictures, read
 from attnseg.app.mask_files import Unit, write
 from attnseg.app.photo import asked, loaded, named_classes, refinement, vocabulary
@@ -40,7 +42,8 @@ def segment_all(args: argparse.Namespace) -> int:
         )
     } | {"classes": classes}
     # folders made before these flags, or before there could be several self blocks, are resumed
-    made_with |= {name: value for name in ("iterations", "set") if (value := getattr(args, name))}
+    later = ("iterations", "set", "keep_attention")
+    made_with |= {name: value for name in later if (value := getattr(args, name))}
     if args.reading != "attention":
         made_with["reading"] = args.reading
     if args.self_block and len(args.self_block) == 1:
@@ -93,6 +96,7 @@ def made(
     Other processes make these while the network looks at the next photos; of one, this one.
     """
     changed = refinement(args)
+    keep = functools.partial(kept_attention.write, args.output) if args.keep_attention else None
     processes = args.processes or len(os.sched_getaffinity(0))
     waiting: deque[tuple[str, Future]] = deque()
     with contextlib.ExitStack() as stack:
@@ -110,7 +114,7 @@ def made(
                 sizes[image_id] = image.shape[:2]
                 samples.append(Sample(image_id, reduced(image), labels[image_id]))
             size = args.batch_size or together(backbone, options, samples)
-            found = maps_of(backbone, samples, options, size)
+            found = maps_of(backbone, samples, options, size, keep)
             for sample, (item, maps) in zip(samples, found, strict=True):
                 unit = Unit(
                     sample.id,

@@ -76,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make masks again that other settings have made in this folder",
     )
     parser.add_argument(
+        "--keep-attention",
+        action="store_true",
+        help="keep the self-attention of each of many photos in attention/ (6 MB of a 4:3 photo with Stable "
+        "Diffusion 1.x), for `attnseg export --instances attention`",
+    )
+    parser.add_argument(
         "--noises",
         type=count,
         help="maps averaged (default 4, with --personal the paper's 1)",
@@ -163,6 +169,8 @@ def segment_one(args: argparse.Namespace) -> int:
         raise UserError(f"--output {args.output}: a mask is a PNG; name it ....png")
     if args.set and args.personal:
         raise UserError("--set is for --classes: a query's mask has a threshold of its own")
+    if args.keep_attention:
+        raise UserError("--keep-attention is for a folder of masks; give --output a folder")
     if args.labels:
         raise UserError("--labels is for many photos, whose --output is a folder; give --classes")
 

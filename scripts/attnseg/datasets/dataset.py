@@ -63,7 +63,9 @@ class Dataset:
         None  # VOC's XML files, for the label source "xml"; a COCO file for "instances"
     )
     # the default first
-    label_sources: tuple[str, ...] = ("csv", "mask", "folders", "xml", "instances", "all")
+    label_sources: tuple[str, ...] = (
+        *("csv", "mask", "folders", "xml", "instances", "known", "all"),
+    )
     exif: str = "ignore"  # or "turn" photos upright by their EXIF orientation
 
     # queries of real photos (Text2Mask)
@@ -253,7 +255,8 @@ class Dataset:
         `source`: one of `label_sources`, by default the first. "csv": labels.csv; "mask": the
         ground-truth mask, as in the official code; "folders": the name of the photo's folder; "xml":
         the annotated objects, including difficult ones; "instances": the objects in a COCO file,
-        crowds left out; "all": every class. Each is a method `labels_from_<source>`.
+        crowds left out; "all": every class; "known": what files say of some of the photos, every class
+        in the others. Each is a method `labels_from_<source>`.
         """
         source = source or next(iter(self.label_sources), None)
         if source not in self.label_sources:
@@ -288,6 +291,12 @@ class Dataset:
         path = self.image_path(root, image_id, split)
         self.number(path.parent.name)
         return [path.parent.name]
+
+    def labels_from_known(self, root: Path, image_id: str, split: str | None) -> list[str]:
+        from attnseg.datasets.labels import known_labels
+
+        said = known_labels(self, root, image_id, split)
+        return list(self.classes) if said is None else said
 
     def labels_from_all(self, root: Path, image_id: str, split: str | None) -> list[str]:
         return list(self.classes)

@@ -242,7 +242,7 @@ def leftovers(dataset: Dataset, root: Path, ids: Sequence[str], source: str | No
         UserError: if one entry of a COCO file would be that of two photos.
     """
     named: Counter[str] = Counter()
-    if source == "all":
+    if source in ("known", "all"):
         source = file_source(dataset, root)
     if source == "csv":
         path, known = Path(root) / "labels.csv", set(ids)

@@ -3,29 +3,19 @@
 They stand in digests.json, which no rule declares: it is still there when a job goes on.
 """
 
-import contextlib
-import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
 
 from attnseg.errors import UserError
-from attnseg.io.files import AGAIN, set_aside, sha256, write_json
+from attnseg.io.files import AGAIN, read_digests, renamed, set_aside, sha256, write_json
 
 
 def write_digests(folder: Path, digests: dict[str, str]) -> None:
     """`digests`: {a file's path below the folder: its SHA-256}."""
     write_json(folder / "digests.json", digests)
-
-
-def read_digests(folder: Path) -> dict[str, str]:
-    """What `write_digests` wrote; {} where it is absent, as of earlier releases, or damaged."""
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads((folder / "digests.json").read_text())
-        if isinstance(content, dict):
-            return content
-    return {}
 
 
 def problem_with(path: Path, digest: str | None) -> str | None:
@@ -43,11 +33,12 @@ def problem_with(path: Path, digest: str | None) -> str | None:
 
 
 def remove_damaged(folder: Path) -> None:
-    """Remove the pictures of a folder that a job goes on with, where they are damaged."""
+    """Set aside the pictures of a folder that a job goes on with, where they are damaged or edited."""
     digests = read_digests(folder)
     for path in folder.rglob("[!.]*.png"):
-        if problem_with(path, digests.get(path.relative_to(folder).as_posix())):
-            path.unlink(missing_ok=True)
+        problem = problem_with(path, digests.get(path.relative_to(folder).as_posix()))
+        if problem:
+            print(f"{path}: {problem} or edited; {renamed(path)}", file=sys.stderr)
 
 
 def check_files(folder: Path, names: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,10 +96,26 @@ def is_broken(content: dict) -> bool:
 
 
 def set_aside(path: Path) -> str:
-    """Rename a damaged file to *.bad, as a user may have edited it; what to say of it."""
+    """Rename a damaged file, as a user may have edited it, for a later run; what to say of it."""
+    return f"{renamed(path)}, {AGAIN}"
+
+
+def renamed(path: Path) -> str:
+    """Rename a file to *.bad, or *.bad2 and so on where there is one already; what to say of it."""
+    numbers = ("", *map(str, range(2, 1000)))
+    aside = next(a for n in numbers if not (a := Path(f"{path}.bad{n}")).exists())
     with contextlib.suppress(FileNotFoundError):  # another process may have done it
-        os.replace(path, f"{path}.bad")
-    return f"renamed to {path.name}.bad, {AGAIN}"
+        os.replace(path, aside)
+    return f"renamed to {aside.name}"
+
+
+def read_digests(folder: Path) -> dict[str, str]:
+    """What `attnseg.io.digests` wrote; {} where it is absent, as of earlier releases, or damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads((folder / "digests.json").read_text())
+        if isinstance(content, dict):
+            return content
+    return {}
 
 
 def read_sealed(path: Path, ours: bool = True) -> dict:
@@ -128,7 +145,7 @@ def _seal(content: dict) -> str:
 
 def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.png",)) -> None:
     """Remove a folder's files if they were made with other parameters, and record these; also once in a
-    run that was told to make them again.
+    run that was told to make them again. Those that were edited since are set aside.
 
     Raises:
         UserError: if the folder has files of these patterns but no parameters.json: these may be
@@ -147,12 +164,16 @@ def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.pn
         record = {}
     if record.get("hash") == wanted and again in (None, record.get("run")):
         return
+    digests = read_digests(folder)
     for name in (
         "manifest.json",
         "digests.json",
     ):  # first, that no new file be held against an old digest
         (folder / name).unlink(missing_ok=True)
     for path in files:
+        known = digests.get(path.relative_to(folder).as_posix())
+        if known is not None and path.is_file() and sha256(path) != known:
+            print(f"{path}: edited since it was made; {renamed(path)}", file=sys.stderr)
         path.unlink(missing_ok=True)
     write_json(kept, {"hash": wanted} | ({"run": again} if again else {}))
 

@@ -87,10 +87,12 @@ class Data:
         if self.config["datasets"][dataset]["source"] != "folder" or facts.layout:
             return []
         source = facts.label_sources[0]
+        some: list[str | None] = [facts.annotations, "labels.csv"]  # of some of the photos
         files: dict[str, list[str | None]] = {
             "csv": ["labels.csv"],
             "instances": [facts.annotations],
-            "all": [facts.annotations, "labels.csv"],  # of some of the photos
+            "known": some,
+            "all": some,
         }
         paths = [os.path.join(root, name) for name in files.get(source, []) if name]
         return next(filter(os.path.isfile, paths), [])

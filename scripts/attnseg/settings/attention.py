@@ -250,7 +250,7 @@ class Refinement(Settings):
     )
     presence: Share | Literal["chosen"] | None = key(
         None,
-        "For photos without labels (`labels: all`), the score from which a class counts as present: how far "
+        "For photos without labels (`labels: known` or `all`), the score from which a class counts as present: how far "
         "the strongest twentieth of its Cross stands above its median. `chosen` is the best on the photos "
         "that have labels in a file or ground truth, 0.75 if none has. Null: every class is present. Weaker than "
         "labels.",

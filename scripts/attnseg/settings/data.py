@@ -43,7 +43,9 @@ class Dataset(Settings):
         "Source of image-level labels: VOC's annotations (xml), those of COCO or a COCO file of any categories (instances), the "
         "ground-truth masks, as in the official profile (mask), labels.csv in the root (csv; columns "
         "id and classes, the latter separated by semicolons), the name of the photo's folder "
-        "(folders), or every class for each photo (all), which finds classes that are not there. "
+        "(folders), every class for each photo (all), which finds classes that are not there, or what files "
+        "say of some photos and every class for the others (known), which with `refinements.presence` costs "
+        "labelled photos a second pass. "
         "Null for xml of VOC, instances of COCO, csv of others.",
     )
     vocabulary: str | None = key(

@@ -196,8 +196,10 @@ def extract(
     options: Options,
     batch_size: int = 16,
     progress: Callable[[Iterable], Iterable] = iter,
+    *,
+    with_self: bool = False,
 ) -> tuple[dict[str, torch.Tensor], list[dict]]:
-    """Extract attention maps of photos.
+    """Extract attention maps of photos; `with_self`: and "<id>/self", [N, N] float16, of the first noise.
 
     Returns:
         The maps "<id>/cross" and "<id>/selfcross", [K, h', w'] float16 in [0, 1]: min-max
@@ -244,7 +246,11 @@ def extract(
             for columns, query in queries_of(backbone, samples[i].classes, options)
         ]
         found = query_maps(
-            backbone, [(view, query) for _, view, _, query in units], options, passes
+            backbone,
+            [(view, query) for _, view, _, query in units],
+            options,
+            passes,
+            with_affinity=with_self,
         )
         for (i, _, columns, _), maps in zip(units, found, strict=True):
             for kind, values in maps.kinds.items():
@@ -254,6 +260,8 @@ def extract(
                 )
                 whole[columns] = values.half()
                 items[i]["grid"] = list(values.shape[1:])
+            if maps.affinity is not None:
+                tensors.setdefault(f"{samples[i].id}/self", maps.affinity.half())
             items[i]["sentences"] += 1
             items[i]["unboxed"] += len(maps.unboxed)
             items[i]["skipped"] += [samples[i].classes[columns[k]] for k in sorted(maps.constant)]

@@ -1,4 +1,4 @@
-"""Where photos have no labels: every class is asked for in all, and what is not there left out afterwards."""
+"""Where photos have no labels: every class is asked for, and what is not there left out afterwards."""
 
 import hashlib
 import json
@@ -62,9 +62,9 @@ def sentences(about: Mapping) -> str:
     else:
         where = f"the best on {about['chosen_on']} photos with labels or ground truth (F1 {about['f1']:.2f})"
     return (
-        f"{about['labelled']} photos have labels. Every class was asked for in all photos. Where there are "
-        "labels, the classes that they leave out were dropped; in the others a class counts as present from "
-        f"a score of {about['threshold']:.2f}, {where}: their masks are weaker than with labels."
+        f"{about['labelled']} photos have labels, and no other classes in their masks. In the others every "
+        f"class was asked for, and counts as present from a score of {about['threshold']:.2f}, {where}: their "
+        "masks are weaker than with labels."
     )
 
 
@@ -80,7 +80,8 @@ def present_classes(
 ) -> Present:
     """What is in the photos of `jobs`.
 
-    Labels in files are taken as they are. The threshold, where it is "chosen", is the best on the photos
+    Labels in files are taken as they are. Where a photo was asked for these alone, its entry has the
+    `scores` of every class, from another pass. The threshold, where it is "chosen", is the best on the photos
     that have labels or ground truth, and DEFAULT where none has; ground truth says nothing else.
     """
     labels: dict[str, list[str]] = {}
@@ -92,9 +93,11 @@ def present_classes(
             labels[item["id"]] = said
         elif dataset.masks and dataset.mask_path(root, item["id"], split).is_file():
             said = dataset.labels_from_mask(root, item["id"], split)
-        if said is not None and wanted == "chosen" and item["classes"]:
-            scores.append(scores_of(item, kinds))
-            present.append(np.array([name in said for name in item["classes"]]))
+        asked = dataset.classes if "scores" in item else item["classes"]
+        if said is not None and wanted == "chosen" and asked:
+            found = np.array(item["scores"]) if "scores" in item else scores_of(item, kinds)
+            scores.append(found)
+            present.append(np.array([name in said for name in asked]))
     threshold, f1 = DEFAULT if wanted == "chosen" else float(wanted), None
     chosen_on = len(scores) if any(there.any() for there in present) else 0
     if chosen_on:

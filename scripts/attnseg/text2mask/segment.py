@@ -1,7 +1,7 @@
 """Segment photos, given the names of their classes."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -63,9 +63,20 @@ def segment(
 
 
 def maps_of(
-    backbone: Backbone, samples: Sequence[Sample], options: Options, batch_size: int = 8
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    options: Options,
+    batch_size: int = 8,
+    keep: Callable[[dict, torch.Tensor], None] | None = None,
 ) -> list[tuple[dict, torch.Tensor]]:
-    """Of each photo its manifest entry and the maps of its classes, [K, h, w] float32 in [0, 1]."""
-    tensors, items = extract(backbone, samples, options, batch_size)
-    empty = torch.zeros(0, 1, 1)
-    return [(item, tensors.get(f"{item['id']}/selfcross", empty).float()) for item in items]
+    """Of each photo its manifest entry and the maps of its classes, [K, h, w] float32 in [0, 1].
+
+    `keep` is given each photo's entry and its Self, [N, N] float16.
+    """
+    tensors, items = extract(backbone, samples, options, batch_size, with_self=keep is not None)
+    empty, found = torch.zeros(0, 1, 1), []
+    for item in items:
+        if keep is not None and f"{item['id']}/self" in tensors:
+            keep(item, tensors[f"{item['id']}/self"])
+        found.append((item, tensors.get(f"{item['id']}/selfcross", empty).float()))
+    return found

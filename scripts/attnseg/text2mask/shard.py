@@ -9,9 +9,11 @@ from tqdm import tqdm
 
 from attnseg.backbones.interface import Backbone
 from attnseg.datasets import Dataset
+from attnseg.datasets.labels import known_labels
 from attnseg.io.files import fingerprint
 from attnseg.io.shards import problem_with, write_shard
 from attnseg.text2mask.extract import Options, Sample, blocks_of, extract
+from attnseg.text2mask.presence import scores_of
 
 
 def extract_shard(
@@ -62,6 +64,9 @@ def extract_shard(
 
     started = time.time()
     tensors, items = extract(backbone, samples, options, options.batch_size, timed)
+    if source == "known":
+        found = scores_of_all(backbone, dataset, root, split, samples, options)
+        items = [item | found.get(item["id"], {}) for item in items]
     precision = str(backbone.dtype).removeprefix("torch.")
     for item in items:
         item["photo"] = fingerprint(dataset.image_path(root, item["id"], split))
@@ -73,3 +78,33 @@ def extract_shard(
         f"{len(items)} photos in {seconds:.1f} s ({len(items) / seconds:.1f} a second), "
         f"{skipped} with a constant map, {crowded} with more classes than fit one sentence -> {output}"
     )
+
+
+def scores_of_all(
+    backbone: Backbone,
+    dataset: Dataset,
+    root: Path,
+    split: str,
+    samples: Sequence[Sample],
+    options: Options,
+) -> dict[str, dict]:
+    """{"scores": the presence of every class} of the photos that have labels, from a pass that asks for all.
+
+    On these the score is chosen from which a class is present in photos without labels.
+    """
+    if all(
+        known_labels(dataset, root, i, split) is not None for i in dataset.read_split(root, split)
+    ):
+        return {}
+    named = [
+        Sample(sample.id, sample.image, list(dataset.classes))
+        for sample in samples
+        if known_labels(dataset, root, sample.id, split) is not None
+    ]
+    tensors, items = extract(backbone, named, options, options.batch_size)
+    return {
+        item["id"]: {
+            "scores": scores_of(item, {"cross": tensors[f"{item['id']}/cross"].numpy()}).tolist()
+        }
+        for item in items
+    }

@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 from pycocotools.mask import frPyObjects
+from scipy import ndimage
 
 from attnseg.datasets import Dataset
 from attnseg.datasets.images import ORIENTATION, read_image, read_mask, size_in_header
@@ -93,6 +94,8 @@ class Masks:
 
     classes: names by numbers in the masks; other numbers are nothing. places: (photo, mask) by ids.
     turn: whether photos are turned upright. about: what the exported file is to say of itself.
+    attention: the folder of masks whose kept self-attention tells instances; None: they are connected
+    parts.
     """
 
     classes: Mapping[int, str]
@@ -101,6 +104,7 @@ class Masks:
     turn: bool
     smallest: int = 1
     about: Mapping[str, str] = field(default_factory=dict)
+    attention: Path | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -114,27 +118,38 @@ class Masks:
             wrong = np.flatnonzero(np.bincount(labels.ravel(), minlength=256) * ~known)
             if len(wrong):
                 raise UserError(f"{mask}: number {wrong[0]} is no class; check --dataset")
-            found = list(instances(labels, self.classes, self.smallest))
+            parts_of = connected
+            if self.attention is not None and np.isin(labels, list(self.classes)).any():
+                from attnseg.app import kept_attention  # imports torch
+
+                parts_of = kept_attention.read(self.attention, image_id).objects
+            found = list(instances(labels, self.classes, self.smallest, parts_of))
             yield Photo(image_id, path, labels, found, upright, self.turn)
 
 
-def instances(
-    labels: np.ndarray, classes: Mapping[int, str], smallest: int = 1
-) -> Iterator[Instance]:
-    """The connected parts of each class that have at least `smallest` pixels.
+def connected(mask: np.ndarray) -> np.ndarray:
+    """The connected parts of a mask [H, W] bool: [H, W] int32, 0 outside, 1, 2, ... Pixels that touch at
+    a corner are connected."""
+    return cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[1]
 
-    labels: [H, W] uint8. Pixels that touch at a corner are connected.
+
+def instances(
+    labels: np.ndarray,
+    classes: Mapping[int, str],
+    smallest: int = 1,
+    parts_of: Callable[[np.ndarray], np.ndarray] = connected,
+) -> Iterator[Instance]:
+    """The parts of each class that have at least `smallest` pixels.
+
+    labels: [H, W] uint8. parts_of: numbers the parts of a mask, as `connected`.
     """
     for number in np.unique(labels).tolist():
         if number not in classes:
             continue
-        count, parts, boxes, _ = cv2.connectedComponentsWithStats(
-            (labels == number).astype(np.uint8), connectivity=8
-        )
-        for part in range(1, count):
-            x, y, width, height, area = boxes[part].tolist()
-            if area >= smallest:
-                inside = parts[y : y + height, x : x + width] == part
+        parts = parts_of(labels == number)
+        for part, place in enumerate(ndimage.find_objects(parts), 1):
+            if place is not None and np.count_nonzero(inside := parts[place] == part) >= smallest:
+                y, x = (side.start for side in place)
                 yield Instance(number, classes[number], x, y, inside)
 
 

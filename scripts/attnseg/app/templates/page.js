@@ -433,6 +433,22 @@ async function lookAt() {
   });
 }
 
+const unseen = () => photos.filter((photo) => !photo.looked);
+
+/** The same words for all photos that nobody has looked at; Cancel, or words that cannot be found, end it. */
+async function lookAtAll() {
+  const words = $("classes").value, button = $("look-all");
+  button.disabled = true;
+  for (const photo of unseen()) {
+    if (!photos.includes(photo)) continue; // removed meanwhile
+    await trying(() => choose(photo));
+    $("classes").value = words;
+    await lookAt();
+    if (!photo.looked) break;
+  }
+  button.disabled = false;
+}
+
 /** The mask as the sliders want it, from what is kept. */
 const refine = latest(async () => {
   const photo = current;
@@ -471,6 +487,9 @@ function render() {
   const coco = document.querySelector("[data-file=coco]"), looked = photos.filter((each) => each.looked).length;
   coco.disabled = !looked;
   coco.textContent = looked === photos.length ? "COCO, all photos" : `COCO, ${looked} of ${photos.length} photos`;
+  const left = unseen().length;
+  $("look-all").hidden = left < 2 && !(left && photo?.looked);
+  $("look-all").textContent = looked ? `Find in the other ${left}` : `Find in all ${left}`;
   $("sliders").disabled = $("canvas-hint").hidden = !answer;
   if (answer) legend();
   if (photo) $("status").textContent = statusOf(photo);
@@ -688,6 +707,7 @@ $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   lookAt();
 });
+$("look-all").addEventListener("click", lookAtAll);
 $("no-background").addEventListener("change", () => ($("background").disabled = $("no-background").checked));
 
 let inside = 0;
