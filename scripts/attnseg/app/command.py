@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "masks or a segmentor in the formats of other tools",
     "predict": "masks of photos by a segmentor of your own, as ONNX",
     "train-subject": "learn a thing of your own from photos of it",
+    "crate": "how results were made, as an archive that others can check",
     "tables": "print tables, and the ledger of claims",
     "describe": "say what is read of a text-to-image model, and the defaults taken",
     "config": "print a configuration with every key as it stands",
