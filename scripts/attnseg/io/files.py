@@ -79,9 +79,17 @@ def remove_strays(parent: Path) -> None:
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
-    """Write `content` as indented JSON, atomically."""
+    """Write `content` as indented JSON, atomically.
+
+    Raises:
+        UserError: where a number is not finite.
+    """
+    try:
+        text = json.dumps(content, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"{path}: not written: a number in it is not finite ({error})") from None
     with write_atomically(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        partial.write_text(text + "\n")
 
 
 def sealed(content: dict) -> dict:

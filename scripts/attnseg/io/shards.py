@@ -47,7 +47,13 @@ def write_shard(
     parameters: dict,
     **more: object,
 ) -> None:
-    """Write the tensors, then the manifest, which marks them as complete; `more` goes into it."""
+    """Write the tensors, then the manifest, which marks them as complete; `more` goes into it.
+
+    Raises:
+        UserError: where a value is not finite.
+    """
+    if strange := next((name for name, each in tensors.items() if not each.isfinite().all()), None):
+        raise UserError(f"{path}: not written: {strange} is not finite")
     manifest_path(path).unlink(missing_ok=True)
     with write_atomically(path) as partial:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
@@ -116,6 +122,10 @@ def read_shards(folder: Path) -> Iterator[tuple[dict, dict[str, torch.Tensor]]]:
         by_id: dict[str, dict[str, torch.Tensor]] = {}
         for name, tensor in load_file(path).items():
             image_id, kind = name.rsplit("/", 1)
+            if not tensor.isfinite().all():  # of an earlier release, which wrote them
+                raise UserError(
+                    f"{path}: {withdrawn(path, f'{image_id}: its {kind} is not finite')}"
+                )
             by_id.setdefault(image_id, {})[kind] = tensor
         for item in manifest["items"]:
             yield item, by_id.get(item["id"], {})

@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from attnseg.core.finite import check_finite
 from attnseg.core.geometry import Fit
 from attnseg.errors import UserError
 from attnseg.io.files import write_atomically, write_json
@@ -42,6 +43,8 @@ def read_rows(path: Path) -> dict[str, np.ndarray]:
         rows: dict[str, torch.Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not readable ({error}); segment the instances again") from None
+    for name, row in rows.items():  # of an earlier release, which wrote what is not
+        check_finite("the correlations are", [f"{path}: {name}"], row.dtype, row[None])
     return {name: row.numpy() for name, row in rows.items()}
 
 
@@ -51,6 +54,8 @@ def write_rows(path: Path, rows: dict[str, np.ndarray], made_with: str, about: d
     `about`: what its results say of it; `made_with`: hash of all that decides them.
     """
     tensors = {name: torch.from_numpy(np.asarray(row)).float() for name, row in rows.items()}
+    for name, row in tensors.items():
+        check_finite("the correlations are", [name], row.dtype, row[None])
     with write_atomically(path) as partial:
         save_tensors(tensors, partial, {"made_with": made_with, "about": json.dumps(about)})
 

@@ -78,7 +78,7 @@ def notes(field: FieldInfo) -> dict:
 class Settings(BaseModel):
     """Settings of a stage; a subclass is the only definition of its keys."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
     # to be raised whenever a default, or code that affects the stage's results, changes
     version: ClassVar[int] = 1
 
