@@ -1,7 +1,6 @@
 """A folder of photos in, a folder of masks out: found, read, resumed, and told. No torch here."""
 
 import glob
-import json
 import os
 import sys
 import time
@@ -14,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from attnseg.app import overlay, sheet
 from attnseg.datasets.images import read_image
-from attnseg.errors import UserError, some
-from attnseg.io.files import write_json
+from attnseg.errors import UserError, readable, some
+from attnseg.io.files import parsed, write_json
 
 LABELS = "labels.csv"  # in a folder of photos: the classes of each
 SAVED = 10  # seconds between two records of what is finished
@@ -175,7 +174,12 @@ def start(output: Path, made_with: dict, found: dict[str, Path], overwrite: bool
     """
     path = output / "manifest.json"
     new = {"made_with": made_with, "classes": made_with["classes"], "photos": {}}
-    record = json.loads(path.read_text()) if path.exists() else None
+    record = None
+    if path.exists():
+        with readable(path, "name a new folder"):
+            record = parsed(path.read_text())
+            if not all(isinstance(record[key], dict) for key in ("made_with", "photos")):
+                raise TypeError("it is no record of masks")
     if record is None:
         there = [mask for i in found if (mask := output / f"{i}.png").exists()]
         if there:
@@ -183,7 +187,8 @@ def start(output: Path, made_with: dict, found: dict[str, Path], overwrite: bool
     elif record.get("made_with") == made_with:
         return record
     elif not overwrite:
-        other = [n for n in made_with if record.get("made_with", {}).get(n) != made_with[n]]
+        told = record["made_with"]
+        other = [n for n in made_with if told.get(n) != made_with[n]] or ["settings"]
         raise UserError(
             f"{output}: its masks were made with another {other[0].replace('_', ' ')}; name a new "
             "folder, or make them again with --overwrite"

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from attnseg.errors import UserError
 from attnseg.io.runs import forced
@@ -92,6 +93,18 @@ def write_json(path: str | os.PathLike, content: object) -> None:
         partial.write_text(text + "\n")
 
 
+def parsed(text: str | bytes) -> Any:
+    """JSON content.
+
+    Raises:
+        ValueError: where it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def sealed(content: dict) -> dict:
     """JSON content with its digest."""
     return content | {"digest": _seal(content)}
@@ -117,7 +130,7 @@ def read_sealed(path: Path, ours: bool = True) -> dict:
             makes it again alone.
     """
     try:
-        content = json.loads(path.read_text())
+        content = parsed(path.read_text())
         if not isinstance(content, dict) or is_broken(content):
             raise ValueError("its content was changed")
     except OSError as error:
@@ -148,7 +161,7 @@ def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.pn
         raise UserError(f"{folder}: holds files that this program did not make; name a new folder")
     again = forced(folder)
     try:
-        record = json.loads(kept.read_text()) if kept.exists() else {}
+        record = parsed(kept.read_text()) if kept.exists() else {}
     except ValueError:
         record = {}
     if not isinstance(record, dict):  # damaged

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from attnseg.core.finite import check_finite
 from attnseg.core.geometry import Fit
-from attnseg.errors import UserError
-from attnseg.io.files import write_atomically, write_json
+from attnseg.errors import WRONG, UserError
+from attnseg.io.files import parsed, write_atomically, write_json
 from attnseg.io.tensors import save_tensors
 from attnseg.personalised.instances import Segments
 
@@ -19,7 +19,7 @@ from attnseg.personalised.instances import Segments
 def read_predictions(folder: Path) -> tuple[dict, dict[tuple[str, str], Segments]]:
     """Read the manifest and the segments of each (scene, view)."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = parsed((folder / "manifest.json").read_text())
         tensors = load_file(folder / "segments.safetensors")
         segments = {}
         for name, view in manifest["views"].items():
@@ -30,7 +30,7 @@ def read_predictions(folder: Path) -> tuple[dict, dict[tuple[str, str], Segments
                 Fit(tuple(view["content"]), tuple(view["padded"])),
                 tuple(view["size"]),
             )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (*WRONG, SafetensorError) as error:
         raise UserError(
             f"{folder}: incomplete predictions of segment_instances.py ({error}); run it again"
         ) from None
@@ -69,7 +69,7 @@ def kept_rows(path: Path, made_with: str) -> tuple[dict[str, np.ndarray], dict] 
                 return None
             rows = {name: file.get_tensor(name) for name in file.keys()}
             return rows, json.loads(kept["about"])
-    except (OSError, SafetensorError):
+    except (*WRONG, SafetensorError):
         return None
 
 

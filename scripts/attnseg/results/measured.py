@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnseg.errors import UserError
+from attnseg.errors import UserError, readable
 from attnseg.io.files import read_sealed, sealed, set_aside, sha256, write_atomically, write_json
 
 if TYPE_CHECKING:  # descriptions of tables load no numpy
@@ -39,7 +39,9 @@ def read_measured(path: str | os.PathLike) -> dict:
     """
     path = Path(path)
     metrics = read_sealed(path, ours=any((path.parent / name).exists() for name in COUNTS))
-    for name, digest in metrics.get("sha256", {}).items():
+    with readable(path, "delete it and evaluate again"):
+        digests = dict(metrics.get("sha256") or {})
+    for name, digest in digests.items():
         counts = path.parent / name
         if counts.is_file() and sha256(counts) == digest:
             continue
