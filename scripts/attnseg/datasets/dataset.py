@@ -169,7 +169,7 @@ class Dataset:
         pattern = pattern.format(split=split, id="{id}")
         parts = re.split(r"(\.\*$|\*|\{id\})", pattern)
         spelled = {".*": r"\.\w+", "*": "[^/]*", "{id}": "(.+)"}
-        form = re.compile("".join(spelled.get(part, re.escape(part)) for part in parts))
+        form = re.compile("".join(spelled.get(part, re.escape(part)) for part in parts), re.DOTALL)
         folder = Path(root) / _folder(pattern)
         ids = []
         for where, folders, names in os.walk(folder, followlinks=True):

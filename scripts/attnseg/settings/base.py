@@ -40,6 +40,8 @@ Usual = Literal["usual"]
 Scales = Annotated[list[Positive], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^\w+$")]
 Folder = Annotated[str, Field(pattern=r"^[^{}]+$")]  # braces would be wildcards of Snakemake
+# of these commands hold paths as they are
+OutputFolder = Annotated[str, Field(pattern=r"^[\w./][\w./@%+=:,-]*$")]
 MaskPath = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
 
 
