@@ -65,9 +65,9 @@ def plan(tmp_path, monkeypatch):
         ]  # fmt: skip
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         said = done.stdout + done.stderr
-        # from the word python to the end of the log's redirection
+        # all of them end with the redirection to their log
         return re.findall(
-            r"^ *((?:python|printf|/)[^\0]*?2>&1|printf[^\0]*?2> \S+)$", said, re.M
+            r"(?:^|: )((?:python|printf|/)[^\0]*? 2>(?:&1|>? \S+))$", said, re.M
         ), said
 
     return call

@@ -131,6 +131,7 @@ def restored(
             weight.data.copy_(kept)
         optimizer.load_state_dict(state["optimizer"])
     except Exception as error:  # pickle, zip and torch raise many types for a damaged file
-        reason = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
-        raise UserError(f"{checkpoint}: damaged checkpoint ({reason}); remove it") from None
+        raise UserError(
+            f"{checkpoint}: damaged checkpoint ({type(error).__name__}); remove it"
+        ) from None
     return list(state["losses"])

@@ -82,4 +82,7 @@ def load_scheduler(folder: Path) -> SchedulerMixin:
     with _readable(folder, "scheduler"):
         file = folder / "scheduler" / "scheduler_config.json"
         name = json.loads(file.read_text())["_class_name"]
-        return getattr(diffusers, name).from_pretrained(file.parent, local_files_only=True)
+        kind = getattr(diffusers, name)
+        if not issubclass(kind, SchedulerMixin):
+            raise ValueError(f"{name} is no scheduler")
+        return kind.from_pretrained(file.parent, local_files_only=True)

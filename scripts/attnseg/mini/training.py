@@ -35,6 +35,14 @@ def check_loss(loss: float, step: int) -> None:
         )
 
 
+def read_checkpoint(path: Path, device: str) -> dict:
+    """What `save_checkpoint` wrote; a pickle of anything else is not run."""
+    try:
+        return dict(torch.load(path, map_location=device, weights_only=True))
+    except Exception as error:  # pickle, zip and torch raise many types
+        raise UserError(f"{path}: damaged ({type(error).__name__}); remove it") from None
+
+
 def save_checkpoint(state: dict, path: Path, weights: Iterable[torch.Tensor]) -> None:
     """Write what a training goes on from; `weights`: of it, which must be finite."""
     if not all_finite(weights):
@@ -68,7 +76,7 @@ def train_autoencoder(
     first, pixels = 0, torch.from_numpy(images)
     generator = torch.Generator().manual_seed(0)
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        state = read_checkpoint(checkpoint, device)
         vae.load_state_dict(state["vae"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"].cpu())
@@ -159,7 +167,7 @@ def train_denoiser(
     generator = torch.Generator().manual_seed(0)
     history, first, spent, checkpoint = [], 0, 0.0, folder / "denoiser.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        state = read_checkpoint(checkpoint, device)
         for mine, kept in zip(weights + average, state["weights"] + state["average"], strict=True):
             mine.data.copy_(kept)
         for optimizer, own in zip(optimizers, state["optimizers"], strict=True):

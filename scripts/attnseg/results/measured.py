@@ -57,7 +57,10 @@ def read_counts(folder: str | os.PathLike, name: str) -> "dict[str, np.ndarray]"
     path = Path(folder) / name
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            found = {key: file[key] for key in file.files}
+        if not all(isinstance(values, np.ndarray) for values in found.values()):
+            raise ValueError("it holds more than arrays")
+        return found
     except FileNotFoundError:
         raise UserError(f"{path} is missing: evaluate again") from None
     except Exception as error:  # numpy raises many types for damaged archives
