@@ -35,8 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     import torch
     from safetensors.torch import save_file
 
-    weights = torch.load(file, map_location="cpu", weights_only=True)
-    weights = weights.get("state_dict", weights)  # OpenMMLab's checkpoints have one
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+        weights = dict(weights.get("state_dict", weights))  # OpenMMLab's checkpoints have one
+    except Exception as error:  # pickle, zip and torch raise many types
+        raise UserError(
+            f"{file}: damaged, or a pickle of more than weights ({type(error).__name__}), which is never "
+            "read; remove it, and do not use this address"
+        ) from None
     with write_atomically(args.output) as partial:
         save_file({name: value.contiguous() for name, value in weights.items()}, partial)
     file.unlink()

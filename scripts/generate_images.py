@@ -5,7 +5,7 @@ Writes <id>.png (or .jpg) in --images, and the class maps at their own resolutio
 "<id>/cross" [K, h, w] float16, with a manifest. The defaults are the paper's: DDPM, 100 steps,
 attention of the conditional branch at the 50th. A complete shard made with the same parameters is
 kept; an interrupted one is resumed after its last batch. A sample is skipped and listed if its prompt
-names no class, a class is past the text encoder's window, or its latents are not finite.
+names no class, or a class is past the text encoder's window.
 """
 
 import sys

@@ -4,8 +4,7 @@
 The prompt of a photo is the list of its classes. Writes "<id>/cross" [K, h, w] float16 and a manifest
 with each photo's reconstruction error, as generate_images does for generated images. A complete shard
 made with the same parameters is kept; an interrupted one is resumed after its last batch. A photo is
-skipped and listed if it has no class, its classes do not fit the text encoder's window, or its
-inversion is not finite.
+skipped and listed if it has no class, or its classes do not fit the text encoder's window.
 """
 
 import functools

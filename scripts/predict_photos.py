@@ -14,9 +14,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from attnseg.app import flags, sheet
 from attnseg.app.folders import make_masks, pictures, read, write_entry
 from attnseg.core.crf import crf_probabilities
+from attnseg.core.finite import check_finite
 from attnseg.core.sizes import enlarged_labels, reduced
 from attnseg.errors import UserError, run, some
 from attnseg.io.files import sha256
@@ -58,6 +61,9 @@ def main(argv: list[str] | None = None) -> int:
                 continue
             small = reduced(image)
             scores = probabilities(model, small[None], test)[0]
+            check_finite(
+                "the scores are", [image_id], torch.float32, torch.from_numpy(scores)[None]
+            )
             if test.crf is not None:
                 wrapped = PROFILES[test.profile].wrapped_crf_image
                 scores = crf_probabilities(small, scores, test.crf, wrapped)

@@ -56,6 +56,11 @@ def read_config(*files: str | Path) -> dict:
             problem = getattr(error, "problem", None) or getattr(error, "reason", error)
             line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
             raise UserError(f"{file}:{line}: not valid YAML: {problem}") from None
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # no text, a date or number that is none, depth
+            raise UserError(f"{file}: not valid YAML: {str(error)[:200]}") from None
         if not isinstance(content, dict):
             raise UserError(f"{file}: empty or not a mapping; write `key: value` lines")
         config = merge(config, content)
@@ -73,9 +78,10 @@ def prepare(config: dict, files: Iterable[str | Path] = ()) -> dict:
         raise UserError(
             f"{_where(keys, files)}: unknown key `{dotted(keys)}`{nearest_or_all(keys, valid)}"
         )
-    config["segmentors"] = {
-        name: resolve_segmentor(config, name) for name in config.get("segmentors") or {}
-    }
+    given = config.get("segmentors") or {}
+    # else it is said below
+    if isinstance(given, Mapping) and all(isinstance(s or {}, Mapping) for s in given.values()):
+        config["segmentors"] = {name: resolve_segmentor(config, name) for name in given}
     try:
         checked = Config.model_validate(config).dump()
     except ValidationError as error:
@@ -146,10 +152,10 @@ def resolve_segmentor(config: Mapping, name: str) -> dict:
     while name is not None:
         if name in seen:
             raise UserError(f"segmentors {', '.join(seen)} extend each other; remove one `extends`")
-        if name not in segmentors:
+        if not isinstance(name, str) or name not in segmentors:
             where = f"segmentors.{seen[-1]}.extends: " if seen else ""
             raise UserError(
-                f"{where}no segmentor {name!r}{nearest(name, segmentors)}; "
+                f"{where}no segmentor {name!r}{nearest(str(name), segmentors)}; "
                 f"configured are {', '.join(segmentors)}"
             )
         seen.append(name)

@@ -1,7 +1,11 @@
 """Errors that a user can cause: one line that says what is wrong, where, and what to do."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+# what a file raises while it is taken apart that cannot be read, or holds something else
+WRONG = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 class UserError(Exception):
@@ -10,6 +14,25 @@ class UserError(Exception):
 
 class TemporaryError(UserError):
     """One that may have passed at the next attempt, as of the network."""
+
+
+@contextmanager
+def readable(where: object, advice: str) -> Iterator[None]:
+    """Read a file of a user's: what its content raises is said in one line that names it."""
+    try:
+        yield
+    except WRONG as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise UserError(f"{where}: damaged or of another kind ({reason[:200]}); {advice}") from None
+
+
+def one_line(message: object) -> str:
+    """A message in which what is not printable, as line feeds and marks of direction in names, is
+    escaped; of one that is very long, as by a name, the ends."""
+    line = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(message)
+    )
+    return line if len(line) <= 2500 else f"{line[:2000]} ... {line[-400:]}"
 
 
 def run(main: Callable[[], int]) -> int:
@@ -28,13 +51,13 @@ def run(main: Callable[[], int]) -> int:
         with recorded(sys.argv, log and record_of(log)):
             return main()
     except TemporaryError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     except (UserError, PermissionError) as error:
-        message = str(error)
+        message = one_line(error)
         if isinstance(error, PermissionError):
             message = (
-                f"{error.filename}: no permission here; choose a writable folder (missing files of a "
+                f"{one_line(error.filename)}: no permission here; choose a writable folder (missing files of a "
                 "data set are written to its root: link its folders into a root of your own)"
             )
         print(f"error: {message}", file=sys.stderr)
@@ -44,7 +67,7 @@ def run(main: Callable[[], int]) -> int:
     except Exception as error:  # safetensors and torch have errors of their own for a full disk
         if (reason := storage_problem(error)) is None:
             raise
-        print(f"error: {reason}", file=sys.stderr)
+        print(f"error: {one_line(reason)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: finished work is kept; run the same command to resume", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ CAPTIONS = REPOSITORY / "workflow" / "report"
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg import config as settings_of
-from attnseg.errors import UserError
+from attnseg.errors import UserError, one_line
 from attnseg.evaluations import GIVEN
 from attnseg.io.runs import failures, guard
 from attnseg.jobs import REFERENCES, Jobs, device, flags
@@ -37,7 +38,17 @@ def checked_config():
                 check_target(target, (*checked["pictures"], *checked["predictions"]))
         return checked, with_methods(TABLES, checked)
     except UserError as error:
-        raise SystemExit(f"error: {error}")
+        raise SystemExit(f"error: {one_line(error)}")
+
+
+def in_a_shell(path):
+    """A path of the repository's files from here, which commands hold as it is."""
+    if shlex.quote(path) != path:
+        raise SystemExit(
+            f"error: {one_line(path)}: a shell takes this path for something else; run from the clone, or "
+            "move it to a folder whose name has letters, digits and . _ - alone"
+        )
+    return path
 
 
 CHECKED, TABLES = checked_config()
@@ -55,10 +66,10 @@ pathvars:
     logs=f"{config['paths']['work']}/logs",
     benchmarks=f"{config['paths']['work']}/benchmarks",
     # relative to the repository, which need not be the working directory
-    scripts=os.path.relpath(REPOSITORY / "scripts"),
-    assets=os.path.relpath(REPOSITORY / "assets"),
-    published=os.path.relpath(REPOSITORY / "config" / "published"),
-    captions=os.path.relpath(CAPTIONS),
+    scripts=in_a_shell(os.path.relpath(REPOSITORY / "scripts")),
+    assets=in_a_shell(os.path.relpath(REPOSITORY / "assets")),
+    published=in_a_shell(os.path.relpath(REPOSITORY / "config" / "published")),
+    captions=in_a_shell(os.path.relpath(CAPTIONS)),
 
 
 def one_of(names):

@@ -1,7 +1,6 @@
 """Photos of subjects -> a word for each -> where it is among its like (Mug19)."""
 
 mug19 = of(jobs.subjects.manifest)
-mug19_root = of(jobs.subjects.root)
 
 
 # Neither these images nor the subjects' weights below are declared as outputs, so that an interrupted
@@ -112,8 +111,8 @@ rule evaluate_instances:
         runtime=minutes(120),
         gpu=0,
     params:
-        root=mug19_root,
-        name=of(jobs.subjects.title),
+        root=lambda wildcards: shlex.quote(jobs.subjects.root()),
+        name=lambda wildcards: shlex.quote(jobs.subjects.title()),
         answers=lambda wildcards, input: Path(input.answers).parent,
         folder=lambda wildcards, output: Path(output[0]).parents[2],
     shell:

@@ -132,7 +132,9 @@ rule evaluate_masks:
         labels=of(jobs.masks.labels_flags, "dataset", "variant", "refinement"),
         attention=lambda wildcards, input: flags(attention=input.attention or None),
         limit=of(jobs.masks.limit_flags, "split", "variant"),
-        masks=lambda wildcards, input: str(input.masks).removesuffix("manifest.json"),
+        masks=lambda wildcards, input: shlex.quote(
+            str(input.masks).removesuffix("manifest.json")
+        ),
         folder=lambda wildcards, output: Path(output.metrics).parent,
     shell:
         "python {input.script} {params.data} {params.labels} {params.limit} {params.attention}"

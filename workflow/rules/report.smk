@@ -18,10 +18,10 @@ rule draw_dag:
         runtime=30,
         gpu=0,
     params:
-        snakemake=f"{sys.executable} -m snakemake",
+        snakemake=f"{shlex.quote(sys.executable)} -m snakemake",
         snakefile=str(workflow.main_snakefile),
         targets=[
-            settings_of.real_path(result_of(target), config)
+            shlex.quote(settings_of.real_path(result_of(target), config))
             for target in WANTED_TARGETS
         ],
     shell:

@@ -151,7 +151,9 @@ rule refine_inversion:
         settings=settings_for(settings_of.labelling_job, "labelling"),
         dataset=of(jobs.data.classes_flags, "dataset"),
         attention=lambda wildcards, input: Path(input.shards[0]).parent,
-        images=of(jobs.data.photos, "dataset", "split"),
+        images=of(
+            lambda *split: shlex.quote(jobs.data.photos(*split)), "dataset", "split"
+        ),
         limit=of(jobs.masks.inverted_images, "dataset", "split", "inversion"),
         masks=lambda wildcards, output: Path(output[0]).parent,
     shell:

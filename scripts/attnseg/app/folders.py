@@ -1,7 +1,6 @@
 """A folder of photos in, a folder of masks out: found, read, resumed, and told. No torch here."""
 
 import glob
-import json
 import os
 import sys
 import time
@@ -14,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from attnseg.app import overlay, sheet
 from attnseg.datasets.images import read_image
-from attnseg.errors import UserError, some
-from attnseg.io.files import renamed, sha256, write_json
+from attnseg.errors import UserError, readable, some
+from attnseg.io.files import parsed, renamed, sha256, write_json
 
 LABELS = "labels.csv"  # in a folder of photos: the classes of each
 HEIC = {".heic", ".heif"}  # pictures that Pillow does not read: phones' photos, not to be left out
@@ -179,7 +178,12 @@ def start(output: Path, made_with: dict, found: dict[str, Path], overwrite: bool
     """
     path = output / "manifest.json"
     new = {"made_with": made_with, "classes": made_with["classes"], "photos": {}}
-    record = json.loads(path.read_text()) if path.exists() else None
+    record = None
+    if path.exists():
+        with readable(path, "name a new folder"):
+            record = parsed(path.read_text())
+            if not all(isinstance(record[key], dict) for key in ("made_with", "photos")):
+                raise TypeError("it is no record of masks")
     if record is None:
         there = [mask for i in found if (mask := output / f"{i}.png").exists()]
         if there:
@@ -187,7 +191,7 @@ def start(output: Path, made_with: dict, found: dict[str, Path], overwrite: bool
     elif record.get("made_with") == made_with:
         return record
     elif not overwrite:
-        was = record.get("made_with", {})
+        was = record["made_with"]
         other = [n for n in made_with | was if was.get(n) != made_with.get(n)]
         raise UserError(
             f"{output}: its masks were made with another {other[0].replace('_', ' ')}; name a new "

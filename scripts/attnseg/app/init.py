@@ -27,7 +27,6 @@ Without --photos the segmentor is trained on generated images and their attentio
 """
 
 import argparse
-import json
 import os
 import re
 from pathlib import Path
@@ -38,7 +37,7 @@ from attnseg import datasets
 from attnseg.app.options import clone, count, words_of
 from attnseg.datasets.labels import annotated_labels, file_source, known_labels, leftovers
 from attnseg.errors import UserError, some
-from attnseg.io.files import write_atomically
+from attnseg.io.files import parsed, write_atomically
 
 LABELS = ("csv", "folders", "mask", "all")
 UNLABELLED = ("known", "all")  # sources of labels of some of the photos, or of none
@@ -279,7 +278,7 @@ def given_masks(args: argparse.Namespace, root: Path, entry: dict) -> dict:
 def record_of(folder: Path) -> dict:
     """The manifest of a folder of masks; {} where there is none, or one of another program."""
     try:
-        record = json.loads((folder / "manifest.json").read_text())
+        record = parsed((folder / "manifest.json").read_text())
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -34,6 +34,10 @@ def predict_all(args: argparse.Namespace) -> int:
                 continue
             small = reduced(image)
             logits = logits_of(session, small)
+            if not np.isfinite(logits).all():
+                raise UserError(
+                    f"{image_id}: the scores are not finite: export the segmentor again"
+                )
             labels = first + enlarged_labels(logits, image.shape[:2])
             shown = first + logits.argmax(0).astype(np.uint8)
             yield image_id, write_entry(args.output, image_id, small, shown, labels, numbers)

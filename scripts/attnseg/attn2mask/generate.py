@@ -20,7 +20,8 @@ from attnseg.backbones.interface import Backbone, Block
 from attnseg.backbones.noise import check_ddpm
 from attnseg.backbones.text import Query
 from attnseg.core.attention import cross_map, on_one_grid, token_weights
-from attnseg.errors import UserError
+from attnseg.core.finite import check_finite
+from attnseg.errors import UserError, some
 from attnseg.io.files import fingerprint, write_atomically
 from attnseg.io.shard_parts import ShardPart
 from attnseg.settings import Generation
@@ -139,11 +140,12 @@ def generate(
 ) -> Iterator[list[Generated]]:
     """Generate images and class maps; yield one list per batch.
 
-    A sample is skipped if its prompt names no class, a class is past the text encoder's window, or
-    its latents are not finite. Results depend on the batch size only through rounding.
+    A sample is skipped if its prompt names no class, or a class is past the text encoder's window.
+    Results depend on the batch size only through rounding.
 
     Raises:
-        UserError: if the attention step, a block or the size is invalid for the model.
+        UserError: if the attention step, a block or the size is invalid for the model, or a sample is
+            not finite.
     """
     check_sampling(sampling)
     backbone.select(sampling.cross_blocks)
@@ -161,15 +163,27 @@ def generate(
             latents, maps = sample_latents(
                 backbone, [r.prompt for r in usable], positions, sampling
             )
-            images = backbone.decode(latents)
-            finite = latents.isfinite().flatten(1).all(1) & maps.isfinite().flatten(1).all(1)
+            images = drawn(backbone, [r.prompt.id for r in usable], latents, maps)
             for row, result in enumerate(usable):
-                if finite[row]:
-                    result.image = images[row]
-                    result.cross = maps[row, : len(result.prompt.classes)].cpu()
-                else:
-                    result.skipped = "the latents are not finite"
+                result.image = images[row]
+                result.cross = maps[row, : len(result.prompt.classes)].cpu()
         yield results
+
+
+def drawn(
+    backbone: Backbone, names: Sequence[str], latents: torch.Tensor, maps: torch.Tensor
+) -> np.ndarray:
+    """Decode the latents of the samples `names`: [B, C, h, w] -> [B, H, W, 3] uint8.
+
+    Raises:
+        UserError: where latents, maps or images are not finite; the message names the sample, or the
+            batch.
+    """
+    check_finite("the latents and attention are", names, backbone.dtype, latents, maps)
+    try:
+        return backbone.decode(latents)
+    except UserError as error:
+        raise UserError(f"{some(names, len(names))}: {error}") from None
 
 
 def manifest_item(prompt: Prompt, result: Generated, image: str) -> dict:

@@ -14,7 +14,7 @@ import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, SchedulerMixin
 from PIL import Image
 
-from attnseg.attn2mask.generate import class_maps
+from attnseg.attn2mask.generate import class_maps, drawn
 from attnseg.backbones.interface import Backbone, Text
 from attnseg.backbones.noise import check_ddpm
 from attnseg.datasets import Dataset
@@ -219,14 +219,12 @@ def inverted(
     unit = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = backbone.encode_images(unit).latents()
     result = invert(backbone, latents, [query.text for query in queries], positions, inversion)
-    rebuilt = torch.from_numpy(backbone.decode(result.latents[-1].nan_to_num()))
+    names = [items[row]["id"] for row in usable]
+    rebuilt = torch.from_numpy(drawn(backbone, names, result.latents[-1], result.cross))
     errors = psnr(rebuilt, torch.from_numpy(pixels))
     tensors = {}
     for place, row in enumerate(usable):
         maps = result.cross[place, : len(items[row]["classes"])]
-        if not (maps.isfinite().all() and result.latents[-1][place].isfinite().all()):
-            items[row]["skipped"].append("the inversion is not finite")
-            continue
         items[row]["grid"] = list(maps.shape[1:])
         items[row]["psnr"] = round(float(errors[place]), 2)
         tensors[f"{items[row]['id']}/cross"] = maps.half().cpu()

@@ -30,6 +30,8 @@ def synthetic_mask(
         Labels [H, W] uint8, 0 for the background and k + 1 for map k; and reliability [H, W] bool.
     """
     grown = normalised(upsample(maps.float(), image.shape[:2]), options.normalise)
+    if options.normalise == "minmax":  # what is constant but for the rounding of `upsample`
+        grown[maps.amax((1, 2)) == maps.amin((1, 2))] = 0
     scores = with_beta_background(grown, options.beta).numpy()
     reliable = reliability(scores, options.reliable)
     if options.post == "threshold":

@@ -17,7 +17,7 @@ from attnseg.attn2mask.caption_matching import classes_and_spans, mentions
 from attnseg.core.seeds import seed_of
 from attnseg.datasets import Dataset
 from attnseg.errors import UserError
-from attnseg.io.files import safe_name, write_atomically
+from attnseg.io.files import parsed, safe_name, write_atomically
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,17 @@ def read_prompts(path: Path) -> list[Prompt]:
         lines = Path(path).read_text().splitlines()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: run build_prompts first") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a file of prompts ({error}): build it again") from None
     prompts, seen = [], set()
     for number, line in enumerate(lines, 1):
         try:
-            prompt = Prompt(**json.loads(line))
+            prompt = Prompt(**parsed(line))
             if len(prompt.classes) != len(prompt.spans):
                 raise ValueError("classes and spans differ in number")
+            for start, end in (span for spans in prompt.spans for span in spans):
+                if not 0 <= start < end <= len(prompt.prompt):
+                    raise ValueError(f"no span of its text: {start} to {end}")
             prompt.prompt.encode(), int(prompt.seed)
             safe_name(prompt.id, path)
         except (TypeError, ValueError, AttributeError) as problem:
@@ -105,7 +110,7 @@ def read_captions(path: Path) -> list[str]:
             print(f"no {path}: {len(captions):,} captions of {others[0].name} in its place")
             return captions
     try:
-        annotations = json.loads(Path(path).read_text())["annotations"]
+        annotations = parsed(Path(path).read_bytes())["annotations"]
         return [" ".join(annotation["caption"].split()) for annotation in annotations]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: check the data set's annotations") from None

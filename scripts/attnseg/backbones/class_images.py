@@ -8,6 +8,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from attnseg.backbones.stable_diffusion import StableDiffusion
+from attnseg.core.finite import check_finite
 from attnseg.core.seeds import generator_of
 from attnseg.errors import UserError
 from attnseg.io.batches import Batches
@@ -67,8 +68,11 @@ def class_images(
             num_inference_steps=steps,
             guidance_scale=guidance,
             generator=[generator_of(seed, "class", word, path.name) for path in part],
+            output_type="np",
         ).images
-        for path, image in zip(part, images, strict=True):
+        names = [str(path) for path in part]
+        check_finite("the image is", names, backbone.dtype, torch.from_numpy(images))
+        for path, image in zip(part, pipe.numpy_to_pil(images), strict=True):
             with write_atomically(path) as partial:
                 image.save(partial)
         log(f"images of the class {word}: {int(part[-1].stem[-5:]) + 1}/{count}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from attnseg.backbones.interface import Backbone, Text
+from attnseg.core.finite import all_finite
 from attnseg.errors import UserError
 from attnseg.io.batches import Batches
 from attnseg.io.files import write_atomically
@@ -75,7 +76,7 @@ def train_weights(
         clip: maximal norm of the gradient.
 
     Raises:
-        UserError: if the loss is not finite or the checkpoint is damaged.
+        UserError: if the loss or weights are not finite, or the checkpoint is damaged.
     """
     losses = restored(checkpoint, made_with, weights, optimizer)
     passes: Batches | None = None
@@ -97,6 +98,10 @@ def train_weights(
         optimizer.step()
         optimizer.zero_grad()
         if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
+            if not all_finite(weights):
+                raise UserError(
+                    f"the weights are not finite after step {step + 1}: lower the learning rate"
+                )
             state = {
                 "made_with": made_with,
                 "weights": [weight.detach() for weight in weights],
@@ -126,6 +131,7 @@ def restored(
             weight.data.copy_(kept)
         optimizer.load_state_dict(state["optimizer"])
     except Exception as error:  # pickle, zip and torch raise many types for a damaged file
-        reason = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
-        raise UserError(f"{checkpoint}: damaged checkpoint ({reason}); remove it") from None
+        raise UserError(
+            f"{checkpoint}: damaged checkpoint ({type(error).__name__}); remove it"
+        ) from None
     return list(state["losses"])

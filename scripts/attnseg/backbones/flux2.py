@@ -19,6 +19,7 @@ from transformers import Qwen2Tokenizer, Qwen3Model
 
 from attnseg.backbones.diffusion_transformer import TransformerNetwork
 from attnseg.backbones.interface import Attention, Backbone, Block, Posterior, Text
+from attnseg.backbones.latents import pixels_of
 from attnseg.backbones.loading import load_network, load_scheduler
 from attnseg.backbones.noise import FlowNoise
 from attnseg.backbones.qwen3 import Qwen3Text, load_chat
@@ -105,8 +106,7 @@ class Flux2Klein(FlowNoise, Qwen3Text, TransformerNetwork, Backbone):
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         mean, std = (each.to(latents) for each in self.scale)
         cells = F.pixel_shuffle(latents * std + mean, 2).to(self.vae.device, self.vae.dtype)
-        pixels = (self.vae.decode(cells).sample.float() * 127.5 + 127.5).clamp(0, 255).round()
-        return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+        return pixels_of(self.vae.decode(cells).sample)
 
     def denoise(
         self, noisy: torch.Tensor, timestep: torch.Tensor | int, text: Text

@@ -5,6 +5,7 @@ import torch
 from diffusers import AutoencoderKL, ModelMixin
 
 from attnseg.backbones.interface import Posterior
+from attnseg.core.finite import check_finite
 
 
 class KLLatents:
@@ -49,8 +50,19 @@ class KLLatents:
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         latents = latents / self.vae.config.scaling_factor + self.shift
         latents = latents.to(self.vae.device, self.vae.dtype)
-        pixels = (self.vae.decode(latents).sample.float() * 127.5 + 127.5).clamp(0, 255).round()
-        return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+        return pixels_of(self.vae.decode(latents).sample)
+
+
+def pixels_of(decoded: torch.Tensor) -> np.ndarray:
+    """A decoder's output [B, 3, H, W] in [-1, 1] as images [B, H, W, 3] uint8.
+
+    Raises:
+        UserError: where it is not finite, as of an overflow, which would be black.
+    """
+    numbers = [f"image {row} of {len(decoded)}" for row in range(1, len(decoded) + 1)]
+    check_finite("what the decoder draws is", numbers, decoded.dtype, decoded)
+    pixels = (decoded.float() * 127.5 + 127.5).clamp(0, 255).round()
+    return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
 
 
 def packed(latents: torch.Tensor) -> torch.Tensor:

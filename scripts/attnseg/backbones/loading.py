@@ -56,8 +56,9 @@ def load_network(
 
 def load_autoencoder(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
     """The autoencoder `vae`, in float32 if its configuration says that float16 overflows."""
-    check_component(folder, "vae")
-    overflows = json.loads((folder / "vae" / "config.json").read_text()).get("force_upcast", True)
+    with _readable(folder, "vae"):
+        config = json.loads((folder / "vae" / "config.json").read_text())
+    overflows = config.get("force_upcast", True)
     if dtype == torch.float16 and overflows:
         dtype = torch.float32
     return load_network(folder, "vae", AutoencoderKL, dtype)
@@ -81,4 +82,7 @@ def load_scheduler(folder: Path) -> SchedulerMixin:
     with _readable(folder, "scheduler"):
         file = folder / "scheduler" / "scheduler_config.json"
         name = json.loads(file.read_text())["_class_name"]
-        return getattr(diffusers, name).from_pretrained(file.parent, local_files_only=True)
+        kind = getattr(diffusers, name)
+        if not issubclass(kind, SchedulerMixin):
+            raise ValueError(f"{name} is no scheduler")
+        return kind.from_pretrained(file.parent, local_files_only=True)

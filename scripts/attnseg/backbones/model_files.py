@@ -3,14 +3,13 @@
 Imports neither torch nor diffusers, so that programs that only inspect a model start quickly.
 """
 
-import json
 import re
 from pathlib import Path
 
 from attnseg.backbones import FAMILIES
 from attnseg.backbones.supported import refusal
 from attnseg.errors import TemporaryError, UserError
-from attnseg.io.files import sha256
+from attnseg.io.files import parsed, sha256
 
 INDEX = "model_index.json"
 # Repositories often hold their weights twice, in full and in half precision.
@@ -115,7 +114,10 @@ def no_access(name: str, error: Exception) -> UserError | None:
 
 def read_index(folder: Path) -> dict:
     try:
-        return json.loads((folder / INDEX).read_text())
+        index = parsed((folder / INDEX).read_text())
+        if not isinstance(index, dict) or not isinstance(index.get("_class_name", ""), str):
+            raise ValueError
+        return index
     except (OSError, ValueError) as error:
         reason = "no" if isinstance(error, FileNotFoundError) else "damaged"
         raise UserError(f"{folder}: {reason} {INDEX}; give a model in diffusers' layout") from None
@@ -143,7 +145,7 @@ def components(folder: Path) -> list[str]:
     return [
         name
         for name, value in read_index(folder).items()
-        if isinstance(value, list) and value[-1] is not None and name not in UNUSED
+        if isinstance(value, list) and value and value[-1] is not None and name not in UNUSED
     ]
 
 

@@ -19,7 +19,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from attnseg.backbones.diffusion_transformer import TransformerNetwork
 from attnseg.backbones.interface import Attention, Backbone, Block, Posterior, Text
-from attnseg.backbones.latents import packed, unpacked
+from attnseg.backbones.latents import packed, pixels_of, unpacked
 from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
 from attnseg.backbones.noise import FlowNoise
 from attnseg.backbones.text import Query, checked, places
@@ -131,9 +131,7 @@ class QwenImage(FlowNoise, TransformerNetwork, Backbone):
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         mean, std = (each.to(latents) for each in self.scale)
         frames = (latents * std + mean).to(self.vae.device, self.vae.dtype)[:, :, None]
-        pixels = self.vae.decode(frames).sample[:, :, 0].float() * 127.5 + 127.5
-        pixels = pixels.clamp(0, 255).round().permute(0, 2, 3, 1)
-        return pixels.to(torch.uint8).cpu().numpy()
+        return pixels_of(self.vae.decode(frames).sample[:, :, 0])
 
     def denoise(
         self, noisy: torch.Tensor, timestep: torch.Tensor | int, text: Text

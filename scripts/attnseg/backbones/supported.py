@@ -1,9 +1,10 @@
 """What a model's configuration files say about whether it is supported, before weights are fetched."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from attnseg.io.files import parsed
 
 Read = Callable[[str], Mapping[str, Any]]  # the configuration of a component, {} if there is none
 
@@ -116,7 +117,8 @@ def refusal(folder: Path, index: Mapping[str, Any]) -> str | None:
     def read(component: str) -> Mapping[str, Any]:
         file = folder / component / "config.json"
         try:
-            return json.loads(file.read_text()) if component else index
+            content = parsed(file.read_text()) if component else index
+            return content if isinstance(content, dict) else {}
         except (OSError, ValueError):
             return {}  # said where the component is loaded
 

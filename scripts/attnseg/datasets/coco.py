@@ -13,14 +13,14 @@ Classes are numbered without gaps in their order here, which is that of COCO's c
 (person), 80 its 90 (toothbrush). Files of other categories have `classes` of their own, by name.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from attnseg.datasets.dataset import Dataset
 from attnseg.datasets.voc import SYNONYMS as VOC_SYNONYMS
-from attnseg.errors import UserError, some
+from attnseg.errors import UserError, readable, some
+from attnseg.io.files import parsed
 
 # In the order of COCO's category ids.
 CLASSES = (
@@ -74,7 +74,7 @@ def read_annotations(root: Path, split: str) -> dict:
     """Read a split's annotation file."""
     path = Path(root) / "annotations" / f"instances_{full_split(root, split)}.json"
     try:
-        content = json.loads(path.read_bytes())
+        content = parsed(path.read_bytes())
         content["images"], content["annotations"]  # noqa: B018
     except FileNotFoundError:
         raise UserError(f"{path}: no such file: unpack COCO's annotations again") from None
@@ -132,9 +132,15 @@ def split_items(root: Path, split: str, classes: tuple[str, ...]) -> dict[str, l
     """The classes of each image of a split, by id, sorted."""
     made = Path(root) / "masks" / f"{split}.json"  # made with the masks
     # The annotations of train2014 are 450 MB, and the job of every shard would read them.
-    items = json.loads(made.read_text())["items"] if made.is_file() else None
-    items = index(read_annotations(root, split), classes) if items is None else items
-    return {item["id"]: item["classes"] for item in items}
+    if made.is_file():
+        with readable(made, "delete it, and build the masks again (build_coco_masks)"):
+            items = parsed(made.read_text())["items"]
+            return {str(item["id"]): list(item["classes"]) for item in items}
+    content = read_annotations(root, split)
+    where = Path(root) / "annotations" / f"instances_{split}.json"
+    with readable(where, "download COCO's annotations again"):
+        items = index(content, classes)
+        return {item["id"]: item["classes"] for item in items}
 
 
 class Coco(Dataset):

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from attnseg.datasets.dataset import Dataset
-from attnseg.errors import UserError
+from attnseg.errors import UserError, readable
 from attnseg.io.files import sha256
 
 REGISTRY = Path(__file__).parents[3] / "config" / "datasets.yaml"
@@ -29,11 +29,8 @@ class SplitState:
 def read_registry(path: Path = REGISTRY) -> dict:
     """Read the entries of config/datasets.yaml, by name."""
     try:
-        return yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}; run from a clone of the repository or pass --registry"
-        ) from None
+        with readable(path, "run from a clone of the repository or pass --registry"):
+            return dict(yaml.safe_load(Path(path).read_text()))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: invalid YAML ({str(error).splitlines()[0]})") from None
 

@@ -11,13 +11,14 @@ any folder, and a final `.*` any image suffix; ids may contain folders.
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnseg.errors import UserError
+from attnseg.errors import UserError, readable
 from attnseg.io.files import safe_name
 
 if TYPE_CHECKING:
@@ -151,12 +152,16 @@ class Dataset:
             return self.found(root, self.photos, split)
         if not path.is_file():
             raise UserError(f"{path}: no list of split {split!r}: check datasets.{self.name}.root")
-        ids = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        restore = "restore it from the data set's archive"
+        with readable(path, restore):
+            ids = [line.strip() for line in path.read_text().splitlines() if line.strip()]
         if not ids:
-            raise UserError(f"{path}: the list is empty: restore it from the data set's archive")
+            raise UserError(f"{path}: the list is empty: {restore}")
         for image_id in ids:
             for part in image_id.split("/"):
                 safe_name(part, path)
+        if twice := next((i for i, count in Counter(ids).items() if count > 1), None):
+            raise UserError(f"{path}: {twice} is listed twice: {restore}")
         return ids
 
     def found(self, root: Path, pattern: str | None, split: str) -> list[str]:
@@ -166,7 +171,7 @@ class Dataset:
         pattern = pattern.format(split=split, id="{id}")
         parts = re.split(r"(\.\*$|\*|\{id\})", pattern)
         spelled = {".*": r"\.\w+", "*": "[^/]*", "{id}": "(.+)"}
-        form = re.compile("".join(spelled.get(part, re.escape(part)) for part in parts))
+        form = re.compile("".join(spelled.get(part, re.escape(part)) for part in parts), re.DOTALL)
         folder = Path(root) / _folder(pattern)
         ids = []
         for where, folders, names in os.walk(folder, followlinks=True):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnseg.datasets.dataset import Dataset
-from attnseg.errors import UserError
+from attnseg.errors import UserError, readable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,8 @@ def wnids(root: Path) -> tuple[str, ...]:
             f"{root}: {len(lists)} lists named ImageNetS_categories_im<N>.txt: keep only the one of "
             "this version of ImageNet-S"
         )
-    return tuple(lists[0].read_text().split())
+    with readable(lists[0], "copy it from the archive again"):
+        return tuple(lists[0].read_text().split())
 
 
 def synonyms(root: Path) -> dict[str, tuple[str, ...]]:
@@ -41,7 +42,9 @@ def synonyms(root: Path) -> dict[str, tuple[str, ...]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file: copy it from the ImageNet archive")
     names = {}
-    for line in path.read_text().splitlines():
+    with readable(path, "copy it from the ImageNet archive again"):
+        lines = path.read_text().splitlines()
+    for line in lines:
         wnid, _, words = line.partition(" ")
         names[wnid] = tuple(word.strip() for word in words.split(",") if word.strip())
     missing = [wnid for wnid in wnids(Path(root)) if not names.get(wnid)]

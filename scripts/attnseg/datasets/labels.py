@@ -13,7 +13,6 @@ said by `meanings`, what is left over by `leftovers`.
 
 import csv
 import functools
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,6 +21,7 @@ from xml.etree import ElementTree
 
 from attnseg.datasets.dataset import Dataset
 from attnseg.errors import UserError, some
+from attnseg.io.files import parsed
 
 
 def listed_labels(root: Path, image_id: str, classes: tuple[str, ...]) -> list[str]:
@@ -49,13 +49,13 @@ def read_labels(path: Path, classes: tuple[str, ...] | None) -> dict[str, list[s
     try:
         with open(path, newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            rows, columns = list(reader), set(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"{path}: cannot be read ({error}); it must have the columns id and "
             "classes, or set the labels of the data set to mask, folders or xml"
         ) from None
-    if not {"id", "classes"} <= set(reader.fieldnames or ()):
+    if not {"id", "classes"} <= columns:
         raise UserError(f"{path}, line 1: the columns must be id and classes")
     labels: dict[str, list[str]] = {}
     for number, row in enumerate(rows, 2):
@@ -131,7 +131,7 @@ def coco_names(path: Path) -> dict[str, Counter[str]]:
         UserError: if it is no such file, or names a photo or category that it does not have.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = parsed(path.read_bytes())
         categories = {entry["id"]: entry["name"] for entry in content["categories"]}
         names = {entry["id"]: without_suffix(entry["file_name"]) for entry in content["images"]}
         found: dict[str, Counter[str]] = {name: Counter() for name in names.values()}

@@ -5,7 +5,6 @@ exports a `DATASET`.
 """
 
 import difflib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from attnseg.datasets.dataset import SHIPPED, Dataset, shipped
-from attnseg.errors import UserError
+from attnseg.errors import WRONG, UserError, readable
+from attnseg.io.files import parsed
 from attnseg.io.modules import load_module
 
 HELP = "name of a data set of this package, or JSON of one of your own (its entry in the configuration, and `key`)"
@@ -37,10 +37,10 @@ def load(name: str, settings: Mapping | None = None) -> Dataset:
     """
     if name.lstrip().startswith("{"):
         try:
-            entry = json.loads(name)
-            name, settings = entry.pop("key"), entry
+            entry = parsed(name)
+            name, settings = str(entry.pop("key")), entry
         except (ValueError, KeyError) as problem:
-            raise UserError(f"--dataset {name}: not JSON with a `key` ({problem})") from None
+            raise UserError(f"--dataset {name[:300]}: not JSON with a `key` ({problem})") from None
     elif name.endswith((".yaml", ".yml")):
         name, settings = _of_configuration(Path(name))
     facts = {key: value for key, value in (settings or {}).items() if value is not None}
@@ -61,8 +61,9 @@ def load(name: str, settings: Mapping | None = None) -> Dataset:
     own: dict[str, Any] = {key: _frozen(facts[key]) for key in FACTS[2:] if key in facts}
     if "background" in own and "background_words" not in own:
         own["background_words"] = None
-    dataset = replace(dataset, name=name, layout=layout, **own)
-    _check(dataset, where)
+    with readable(where, "correct the entry"):
+        dataset = replace(dataset, name=name, layout=layout, **own)
+        _check(dataset, where)
     source = facts.get("labels")
     if source is not None:
         if source not in dataset.label_sources:
@@ -85,10 +86,10 @@ def _of_configuration(path: Path) -> tuple[str, dict]:
 
     try:
         ((name, entry),) = yaml.safe_load(path.read_text())["datasets"].items()
-        return name, dict(entry)
+        return str(name), dict(entry)
     except OSError as problem:
         raise UserError(f"--dataset {path}: {problem.strerror}; correct the path") from None
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
+    except (yaml.YAMLError, *WRONG):
         raise UserError(f"--dataset {path}: not a configuration of one data set") from None
 
 

@@ -21,7 +21,6 @@ contains the class word, which a query replaces by "<new1> <class>". Further key
 everywhere and ignored here (the mini twin keeps each instance's traits).
 """
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from attnseg.datasets.dataset import Dataset
 from attnseg.errors import UserError
-from attnseg.io.files import IMAGE_SUFFIXES, images_in, safe_name
+from attnseg.io.files import IMAGE_SUFFIXES, images_in, parsed, safe_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,9 +145,11 @@ def read_mug19(root: str | Path) -> Mug19:
         for entry in _read(root / "triplets.json", list):
             fields = {**entry, "splits": tuple(entry["splits"])}
             triplet = Triplet(**{name: fields[name] for name in Triplet.__dataclass_fields__})
+            if not isinstance(triplet.id, str):
+                raise TypeError(f"an id that is text in place of {triplet.id!r}")
             check_triplet(triplet, data, f"{root / 'triplets.json'}: triplet {triplet.id!r}")
             data.triplets.append(triplet)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{root}: an entry of scenes.json or triplets.json lacks {error}; the layout is "
             "described in attnseg.datasets.mug19"
@@ -197,8 +198,8 @@ def _read(path: Path, kind: type[Content]) -> Content:
     if not path.is_file():
         raise UserError(f"{path}: no such file; the layout is described in attnseg.datasets.mug19")
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
+        content = parsed(path.read_text())
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged JSON ({error})") from None
     if not isinstance(content, kind):
         raise UserError(f"{path}: contains a {type(content).__name__}, not a {kind.__name__}")

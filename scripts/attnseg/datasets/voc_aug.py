@@ -23,7 +23,7 @@ from scipy.io import loadmat
 from attnseg.datasets.completeness import ids_hash
 from attnseg.datasets.images import PALETTE, read_mask, write_mask
 from attnseg.datasets.voc import DATASET as VOC
-from attnseg.errors import UserError
+from attnseg.errors import UserError, readable
 from attnseg.io.files import write_atomically, write_json
 
 TRAINAUG = 10582
@@ -89,7 +89,8 @@ def trainaug_ids(root: Path, sbd: Path, images: int = TRAINAUG) -> list[str]:
             raise UserError(
                 f"{path}: no such file; set --sbd to the folder benchmark_RELEASE/dataset"
             )
-        listed |= set(path.read_text().split())
+        with readable(path, "unpack SBD's archive again"):
+            listed |= set(path.read_text().split())
     ids = sorted((listed | set(VOC.read_split(root, "train"))) - set(VOC.read_split(root, "val")))
     if len(ids) != images:
         raise UserError(

@@ -7,10 +7,11 @@ import fcntl
 import gzip
 import hashlib
 import http.client
-import json
+import lzma
 import os
 import shutil
 import stat
+import struct
 import sys
 import tarfile
 import time
@@ -26,19 +27,26 @@ from typing import IO, cast
 from tqdm import tqdm
 
 from attnseg.errors import TemporaryError, UserError
+from attnseg.io.files import parsed, temporary_folder, write_json
 from attnseg.io.files import sha256 as sha256_of
-from attnseg.io.files import temporary_folder, write_json
 
 BLOCK = 1 << 20
-# RuntimeError: an encrypted zip
+# RuntimeError: an encrypted zip; ValueError: a name with a zero byte, or in no encoding
 DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
     EOFError,
     zlib.error,
+    lzma.LZMAError,
     gzip.BadGzipFile,
     RuntimeError,
+    struct.error,
+    ValueError,
+    OverflowError,
 )
+# A bomb is unpacked to more than this, and than so many times the archive's size. Photos hardly grow,
+# annotations less than tenfold.
+BOMB_BYTES, BOMB_TIMES = 10**9, 100
 RETRIED = {408, 425, 429, 500, 502, 503, 504}  # transient HTTP statuses
 
 
@@ -134,10 +142,13 @@ def verify(
 def read_lock(lock: Path) -> dict:
     """Checksums of first downloads, by address: {sha256, bytes, first_seen}."""
     try:
-        return json.loads(Path(lock).read_text())
+        locked = parsed(Path(lock).read_text())
+        if not all(isinstance(entry, dict) for entry in locked.values()):
+            raise ValueError("an entry is no mapping")
+        return locked
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise UserError(f"{lock}: invalid JSON ({error}); repair or remove it") from None
 
 
@@ -286,8 +297,8 @@ def extract(
     """Unpack a tar or zip archive into `folder`; return the number of files.
 
     Files are moved into place, replacing existing ones, only once all are unpacked. The whole
-    archive is refused if a wanted entry is a link or a device, or if any entry leads out of the
-    folder.
+    archive is refused if a wanted entry is a link or a device, if any entry leads out of the
+    folder, or if it is a bomb.
 
     Args:
         strip: the folder in the archive to unpack; other entries are skipped.
@@ -297,7 +308,7 @@ def extract(
     folder.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder) as partial:
         reader = _read_zip if _is_zip(archive) else _read_tar
-        count = 0
+        count = unpacked = 0
         try:
             for member, kind, length, copy in reader(archive):
                 target = _target(archive, member, kind, strip, only)
@@ -306,29 +317,42 @@ def extract(
                 if kind == "folder":
                     (partial / target).mkdir(parents=True, exist_ok=True)
                     continue
+                unpacked += length
+                if unpacked > max(BOMB_BYTES, BOMB_TIMES * archive.stat().st_size):
+                    raise UserError(
+                        f"{archive}: unpacks to over {BOMB_TIMES} times its size: not unpacked; do not use "
+                        "this archive"
+                    )
                 check_space(folder, length, f"unpacking {archive.name}")
                 (partial / target).parent.mkdir(parents=True, exist_ok=True)
                 with open(partial / target, "wb") as content:
                     copy(content)
                 count += 1
+            if not count:
+                wanted = f" below {strip}" if strip else ""
+                raise UserError(f"{archive}: no matching file{wanted}; is it another archive?")
+            for file in sorted(partial.rglob("*")):
+                place = folder / file.relative_to(partial)
+                if file.is_dir():
+                    place.mkdir(parents=True, exist_ok=True)
+                else:
+                    os.replace(file, place)
+            return count
         except DAMAGED as error:
             raise UserError(
                 f"{archive}: damaged or not an archive ({error}); download it again"
             ) from None
+        except PermissionError:
+            raise
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise UserError(f"{folder}: the disk is full; free some space and run again") from None
-        if not count:
-            wanted = f" below {strip}" if strip else ""
-            raise UserError(f"{archive}: no matching file{wanted}; is it another archive?")
-        for file in sorted(partial.rglob("*")):
-            place = folder / file.relative_to(partial)
-            if file.is_dir():
-                place.mkdir(parents=True, exist_ok=True)
-            else:
-                os.replace(file, place)
-        return count
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"{folder}: the disk is full; free some space and run again"
+                ) from None
+            # a name that is too long, or is a file's and a folder's
+            raise UserError(
+                f"{archive}: cannot be unpacked in {folder} ({error.strerror}); download it again"
+            ) from None
 
 
 def _target(

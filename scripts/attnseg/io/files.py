@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from attnseg.errors import UserError
 from attnseg.io.runs import forced
@@ -80,9 +81,29 @@ def remove_strays(parent: Path) -> None:
 
 
 def write_json(path: str | os.PathLike, content: object) -> None:
-    """Write `content` as indented JSON, atomically."""
+    """Write `content` as indented JSON, atomically.
+
+    Raises:
+        UserError: where a number is not finite.
+    """
+    try:
+        text = json.dumps(content, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"{path}: not written: a number in it is not finite ({error})") from None
     with write_atomically(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        partial.write_text(text + "\n")
+
+
+def parsed(text: str | bytes) -> Any:
+    """JSON content.
+
+    Raises:
+        ValueError: where it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def sealed(content: dict) -> dict:
@@ -126,7 +147,7 @@ def read_sealed(path: Path, ours: bool = True) -> dict:
             makes it again alone.
     """
     try:
-        content = json.loads(path.read_text())
+        content = parsed(path.read_text())
         if not isinstance(content, dict) or is_broken(content):
             raise ValueError("its content was changed")
     except OSError as error:
@@ -157,7 +178,7 @@ def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.pn
         raise UserError(f"{folder}: holds files that this program did not make; name a new folder")
     again = forced(folder)
     try:
-        record = json.loads(kept.read_text()) if kept.exists() else {}
+        record = parsed(kept.read_text()) if kept.exists() else {}
     except ValueError:
         record = {}
     if not isinstance(record, dict):  # damaged

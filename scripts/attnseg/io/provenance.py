@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import json
 import os
 import platform
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from attnseg.errors import UserError
 from attnseg.io import costs
-from attnseg.io.files import sha256
+from attnseg.io.files import parsed, sha256
 
 
 def _output(command: Sequence[str]) -> str | None:
@@ -112,7 +111,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def read_config(path: Path | None) -> object:
     """Read the resolved configuration from a JSON file; None for None."""
     try:
-        return None if path is None else json.loads(path.read_text())
+        return None if path is None else parsed(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"--config {path}: {error}") from None
 

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from attnseg.errors import UserError
+from attnseg.errors import UserError, readable
 from attnseg.io.files import (
     AGAIN,
     is_broken,
     parameters_hash,
+    parsed,
     read_sealed,
     sealed,
     sha256,
@@ -47,7 +49,13 @@ def write_shard(
     parameters: dict,
     **more: object,
 ) -> None:
-    """Write the tensors, then the manifest, which marks them as complete; `more` goes into it."""
+    """Write the tensors, then the manifest, which marks them as complete; `more` goes into it.
+
+    Raises:
+        UserError: where a value is not finite.
+    """
+    if strange := next((name for name, each in tensors.items() if not each.isfinite().all()), None):
+        raise UserError(f"{path}: not written: {strange} is not finite")
     manifest_path(path).unlink(missing_ok=True)
     with write_atomically(path) as partial:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
@@ -64,10 +72,12 @@ def write_shard(
 def problem_with(path: Path, parameters: dict | None = None) -> str | None:
     """The reason why a shard is not complete, or None; `parameters`: those it should have."""
     try:
-        manifest = json.loads(manifest_path(path).read_text())
+        manifest = parsed(manifest_path(path).read_text())
         if not path.is_file():
             return "the tensors are missing"
-        if is_broken(manifest):
+        if is_broken(manifest) or not all(
+            isinstance(item["id"], str) for item in manifest["items"]
+        ):
             return "the manifest is damaged"
         if parameters is not None and manifest["parameters_hash"] != parameters_hash(parameters):
             return "made with other parameters"
@@ -88,7 +98,8 @@ def listed_shards(folder: Path) -> list[Path]:
     paths = sorted({file.with_suffix(".safetensors") for file in files})
     if manifest.exists():
         listed = read_sealed(manifest, ours=bool(paths)).get("shards", ())
-        paths = [folder / name for name in listed]
+        with readable(manifest, "delete it and make it again"):
+            paths = [folder / name for name in listed]
     if not paths:
         raise UserError(f"{folder}: no shards: run extract_attention first")
     return paths
@@ -114,8 +125,18 @@ def read_shards(folder: Path) -> Iterator[tuple[dict, dict[str, torch.Tensor]]]:
     for path in listed_shards(folder):
         manifest = read_manifest(path)
         by_id: dict[str, dict[str, torch.Tensor]] = {}
-        for name, tensor in load_file(path).items():
+        try:
+            tensors = load_file(path)
+            if not all("/" in name for name in tensors):
+                raise ValueError
+        except (SafetensorError, ValueError):  # whatever its digest says
+            raise UserError(f"{path}: {withdrawn(path, 'the tensors are damaged')}") from None
+        for name, tensor in tensors.items():
             image_id, kind = name.rsplit("/", 1)
+            if not tensor.isfinite().all():  # of an earlier release, which wrote them
+                raise UserError(
+                    f"{path}: {withdrawn(path, f'{image_id}: its {kind} is not finite')}"
+                )
             by_id.setdefault(image_id, {})[kind] = tensor
         for item in manifest["items"]:
             yield item, by_id.get(item["id"], {})

@@ -5,14 +5,17 @@ Both loops can be resumed: their checkpoints contain all state, including that o
 
 import contextlib
 import json
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from attnseg.core.finite import all_finite
+from attnseg.errors import UserError
 from attnseg.io.files import write_atomically, write_json
 from attnseg.io.precision import computes_bfloat16
 from attnseg.mini.recipes import Recipe
@@ -25,7 +28,25 @@ EMA = 0.9995
 PATIENCE = 300  # seconds after which a checkpoint is written at the latest
 
 
-def save_checkpoint(state: dict, path: Path) -> None:
+def check_loss(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss is {loss} at step {step}; the last checkpoint is kept: lower the learning rate"
+        )
+
+
+def read_checkpoint(path: Path, device: str) -> dict:
+    """What `save_checkpoint` wrote; a pickle of anything else is not run."""
+    try:
+        return dict(torch.load(path, map_location=device, weights_only=True))
+    except Exception as error:  # pickle, zip and torch raise many types
+        raise UserError(f"{path}: damaged ({type(error).__name__}); remove it") from None
+
+
+def save_checkpoint(state: dict, path: Path, weights: Iterable[torch.Tensor]) -> None:
+    """Write what a training goes on from; `weights`: of it, which must be finite."""
+    if not all_finite(weights):
+        raise UserError(f"{path}: not written: the weights are not finite: lower the learning rate")
     with write_atomically(path) as partial:
         torch.save(state, partial)
 
@@ -55,7 +76,7 @@ def train_autoencoder(
     first, pixels = 0, torch.from_numpy(images)
     generator = torch.Generator().manual_seed(0)
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        state = read_checkpoint(checkpoint, device)
         vae.load_state_dict(state["vae"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"].cpu())
@@ -76,6 +97,7 @@ def train_autoencoder(
         optimizer.step()
         optimizer.zero_grad()
         running += float(error.detach().square().mean())
+        check_loss(running, step + 1)
         if (step + 1) % 100 == 0:
             rate = (step + 1 - first) * VAE_BATCH / (time.time() - started)
             psnr = 10 * np.log10(4 / (running / 100))
@@ -88,9 +110,13 @@ def train_autoencoder(
                 "generator": generator.get_state(),
                 "step": step + 1,
             }
-            save_checkpoint(state, checkpoint)
+            save_checkpoint(state, checkpoint, vae.parameters())
     vae.eval()
     spread = encode(vae, images[:2000], device).std().item()
+    if not spread > 0:  # NaN as well
+        raise UserError(
+            f"the latents of all scenes are alike ({spread}): train for more --vae-steps"
+        )
     vae.register_to_config(scaling_factor=1 / spread)
 
 
@@ -141,7 +167,7 @@ def train_denoiser(
     generator = torch.Generator().manual_seed(0)
     history, first, spent, checkpoint = [], 0, 0.0, folder / "denoiser.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        state = read_checkpoint(checkpoint, device)
         for mine, kept in zip(weights + average, state["weights"] + state["average"], strict=True):
             mine.data.copy_(kept)
         for optimizer, own in zip(optimizers, state["optimizers"], strict=True):
@@ -173,6 +199,7 @@ def train_denoiser(
         decay = min(EMA, (1 + step) / (10 + step))
         torch._foreach_lerp_(average, [w.detach() for w in weights], 1 - decay)
         running, counted = running + float(error.detach().mean()), counted + 1
+        check_loss(running, step + 1)
         done = step + 1
         if done % checkpoint_every == 0 or done == steps:
             rate = (done - first) * batch / (time.time() - started)
@@ -196,7 +223,7 @@ def train_denoiser(
                 "step": done,
                 "seconds": spent + time.time() - started,
             }
-            save_checkpoint(state, checkpoint)
+            save_checkpoint(state, checkpoint, weights)
             saved = time.time()
     for mine, kept in zip(weights, average, strict=True):
         mine.data.copy_(kept)

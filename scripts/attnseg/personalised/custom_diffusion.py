@@ -22,6 +22,7 @@ from attnseg.backbones import finetuning
 from attnseg.backbones.class_images import class_images
 from attnseg.backbones.interface import Posterior
 from attnseg.backbones.stable_diffusion import StableDiffusion
+from attnseg.core.finite import check_finite
 from attnseg.core.geometry import central_square
 from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
@@ -129,8 +130,14 @@ class _Photos:
         if key not in self.kept:
             image = self.photo(path)
             image = image.flip(-1) if flipped else image
-            self.kept[key] = self.backbone.encode_images(image[None])
+            self.kept[key] = self.encoded(path, image)
         return self.kept[key]
+
+    def encoded(self, path: Path, image: torch.Tensor) -> Posterior:
+        """The posterior of a photo [3, S, S], or of what was made of it."""
+        found = self.backbone.encode_images(image[None])
+        check_finite("the latents are", [str(path)], self.backbone.dtype, found.mean, found.std)
+        return found
 
 
 def plan_of(
@@ -279,7 +286,7 @@ def step_batch(
         if settings.augment:
             image = photos.photo(path)
             image, valid, words = augmented(image.flip(-1) if flipped else image, generator)
-            add(backbone.encode_images(image[None]), valid, words + text)
+            add(photos.encoded(path, image), valid, words + text)
         else:
             add(photos.posterior(path, flipped), None, text)
     subjects = len(found)

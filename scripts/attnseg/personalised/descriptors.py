@@ -3,6 +3,7 @@
 They use no text. Features are [D, h, w]; similarities are cosines.
 """
 
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,8 +98,10 @@ def load_dino(path: str, device: torch.device | str = "cpu", **options: Any) -> 
 
     try:
         model = ViTModel.from_pretrained(path, add_pooling_layer=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:150]
+    except Exception as error:  # transformers, torch and safetensors raise many types
+        reason = (str(error).strip().splitlines() or [""])[0][:150]
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "a pickle of more than weights, which is never read"
         raise Absent(f"{path}: no ViT can be loaded from there ({reason})") from None
     return DinoFeatures(model.to(device), **options)
 

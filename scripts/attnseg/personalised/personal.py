@@ -12,7 +12,6 @@ diffusers' attention processors.
 
 import copy
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,8 +28,8 @@ from transformers import CLIPTokenizer
 
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.backbones.text import Query
-from attnseg.errors import UserError
-from attnseg.io.files import write_atomically, write_json
+from attnseg.errors import WRONG, UserError
+from attnseg.io.files import parsed, write_atomically, write_json
 
 PROJECTIONS = "pytorch_custom_diffusion_weights.safetensors"
 INFO = "personal.json"
@@ -248,12 +247,12 @@ def read_personal(folder: str | Path) -> Personal:
             "`attnseg train-subject` (scripts/train_custom_diffusion.py)"
         )
     try:
-        info = json.loads((folder / INFO).read_text())
+        info = parsed((folder / INFO).read_text())
         state = load_file(folder / PROJECTIONS)
         embeddings = {}
         for i, token in enumerate(info["classes"], 1):
             embeddings[token] = load_file(folder / f"token_{i}.safetensors")[token]
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (*WRONG, SafetensorError) as error:
         raise UserError(f"{folder}: damaged personal weights ({error}); train them again") from None
     projections = {
         re.sub(r"\.processor\.(to_[kv])_custom_diffusion\.weight$", r".\1.weight", name): weight

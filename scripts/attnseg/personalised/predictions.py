@@ -8,9 +8,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from attnseg.core.finite import check_finite
 from attnseg.core.geometry import Fit
-from attnseg.errors import UserError
-from attnseg.io.files import write_atomically, write_json
+from attnseg.errors import WRONG, UserError
+from attnseg.io.files import parsed, write_atomically, write_json
 from attnseg.io.tensors import save_tensors
 from attnseg.personalised.instances import Segments
 
@@ -18,7 +19,7 @@ from attnseg.personalised.instances import Segments
 def read_predictions(folder: Path) -> tuple[dict, dict[tuple[str, str], Segments]]:
     """Read the manifest and the segments of each (scene, view)."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = parsed((folder / "manifest.json").read_text())
         tensors = load_file(folder / "segments.safetensors")
         segments = {}
         for name, view in manifest["views"].items():
@@ -29,7 +30,7 @@ def read_predictions(folder: Path) -> tuple[dict, dict[tuple[str, str], Segments
                 Fit(tuple(view["content"]), tuple(view["padded"])),
                 tuple(view["size"]),
             )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (*WRONG, SafetensorError) as error:
         raise UserError(
             f"{folder}: incomplete predictions of segment_instances.py ({error}); run it again"
         ) from None
@@ -42,6 +43,8 @@ def read_rows(path: Path) -> dict[str, np.ndarray]:
         rows: dict[str, torch.Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: not readable ({error}); segment the instances again") from None
+    for name, row in rows.items():  # of an earlier release, which wrote what is not
+        check_finite("the correlations are", [f"{path}: {name}"], row.dtype, row[None])
     return {name: row.numpy() for name, row in rows.items()}
 
 
@@ -51,6 +54,8 @@ def write_rows(path: Path, rows: dict[str, np.ndarray], made_with: str, about: d
     `about`: what its results say of it; `made_with`: hash of all that decides them.
     """
     tensors = {name: torch.from_numpy(np.asarray(row)).float() for name, row in rows.items()}
+    for name, row in tensors.items():
+        check_finite("the correlations are", [name], row.dtype, row[None])
     with write_atomically(path) as partial:
         save_tensors(tensors, partial, {"made_with": made_with, "about": json.dumps(about)})
 
@@ -64,7 +69,7 @@ def kept_rows(path: Path, made_with: str) -> tuple[dict[str, np.ndarray], dict] 
                 return None
             rows = {name: file.get_tensor(name) for name in file.keys()}
             return rows, json.loads(kept["about"])
-    except (OSError, SafetensorError):
+    except (*WRONG, SafetensorError):
         return None
 
 

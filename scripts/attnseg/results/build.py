@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
-from attnseg.errors import UserError
+from attnseg.errors import UserError, readable
 from attnseg.io.files import write_atomically
 from attnseg.results import evaluations_needed
 from attnseg.results.description import Cell, Finding, Nearest, Source, Table, as_printed
@@ -45,10 +45,11 @@ def read_csv(path: str | os.PathLike, columns: tuple[str, ...]) -> list[dict[str
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            lines = list(reader)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    if tuple(reader.fieldnames or ()) != columns:
+            lines, names = list(reader), tuple(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: {reason}") from error
+    if names != columns:
         raise UserError(f"{path}: the columns must be {','.join(columns)}")
     for number, line in enumerate(lines, 2):
         if None in line or None in line.values():
@@ -112,12 +113,11 @@ def measurement(name: str, metrics: Mapping, key: str) -> float | None:
     """Look up `key`, or `iou/<class>`, in a metrics.json. None if nothing was measured."""
     if key.startswith("iou/"):
         label = key.removeprefix("iou/")
-        classes = metrics.get("classes") or []
-        if label not in classes:
-            raise UserError(f"evaluation {name} has no class {label}")
-        if metrics.get("iou") is None:
-            return None
-        return metrics["iou"][classes.index(label)]
+        with readable(f"evaluation {name}: metrics.json", "evaluate it again"):
+            classes = list(metrics.get("classes") or [])
+            if label not in classes:
+                raise UserError(f"evaluation {name} has no class {label}")
+            return None if metrics.get("iou") is None else metrics["iou"][classes.index(label)]
     if key not in metrics:
         raise UserError(f"evaluation {name} has no {key} in its metrics.json: evaluate it again")
     return metrics[key]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnseg.errors import UserError
+from attnseg.errors import UserError, readable
 from attnseg.io.files import read_sealed, sealed, set_aside, sha256, write_atomically, write_json
 
 if TYPE_CHECKING:  # descriptions of tables load no numpy
@@ -39,7 +39,9 @@ def read_measured(path: str | os.PathLike) -> dict:
     """
     path = Path(path)
     metrics = read_sealed(path, ours=any((path.parent / name).exists() for name in COUNTS))
-    for name, digest in metrics.get("sha256", {}).items():
+    with readable(path, "delete it and evaluate again"):
+        digests = dict(metrics.get("sha256") or {})
+    for name, digest in digests.items():
         counts = path.parent / name
         if counts.is_file() and sha256(counts) == digest:
             continue
@@ -55,7 +57,10 @@ def read_counts(folder: str | os.PathLike, name: str) -> "dict[str, np.ndarray]"
     path = Path(folder) / name
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            found = {key: file[key] for key in file.files}
+        if not all(isinstance(values, np.ndarray) for values in found.values()):
+            raise ValueError("it holds more than arrays")
+        return found
     except FileNotFoundError:
         raise UserError(f"{path} is missing: evaluate again") from None
     except Exception as error:  # numpy raises many types for damaged archives

@@ -11,14 +11,24 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_torch_safe_globals
 
+from attnseg.core.finite import all_finite
 from attnseg.io.files import sha256, write_atomically
 
 
 @HOOKS.register_module()
 class DigestCheckpoints(Hook):
-    """Write the SHA-256 of each checkpoint beside it, once it is whole. Runs after mmengine's hook."""
+    """Write the SHA-256 of each checkpoint beside it, once it is whole. Runs after mmengine's hook.
+
+    Weights that are not finite become no checkpoint: a training would be resumed with them.
+    """
 
     priority = "VERY_LOW"
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if not all_finite(checkpoint["state_dict"].values()):
+            raise FloatingPointError(
+                f"the weights are not finite after iteration {runner.iter + 1}"
+            )
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None

@@ -123,8 +123,9 @@ def listed_pairs(
             for item in read_sealed(path, ours=(Path(masks) / "parameters.json").exists())["items"]
             if not item["skipped"]
         ]
-        ids, names = [item["id"] for item in items], [item["image"] for item in items]
-    except (KeyError, TypeError) as problem:
+        ids = [item["id"] for item in items]
+        images = [Path(photos) / item["image"] for item in items]
+    except (KeyError, TypeError, AttributeError) as problem:
         raise UserError(
             f"{path}: not a list of masks ({problem}); run refine_synthetic first"
         ) from None
@@ -132,5 +133,4 @@ def listed_pairs(
         raise UserError(f"{path}: every image was skipped; check the prompts")
     paths = [Path(masks) / f"{i}.png" for i in ids]
     reliabilities = [] if reliability is None else [Path(reliability) / f"{i}.png" for i in ids]
-    images = [Path(photos) / name for name in names]
     return dataset.class_names, Pairs(ids, images, paths, reliabilities)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from attnseg.errors import UserError
+from attnseg.errors import WRONG, UserError
 from attnseg.io.files import write_atomically
 from attnseg.io.tensors import save_tensors
 from attnseg.segmentation import beco, components  # noqa: F401  registers them
@@ -240,8 +240,12 @@ def _read_weights(source: str) -> Mapping[str, torch.Tensor]:
                 state = load_file(path)
             else:
                 state = torch.load(path, map_location="cpu", weights_only=True)
+            return dict(state.get("state_dict", state))
         except Exception as problem:  # torch and safetensors raise many types
-            raise UserError(f"pretrained weights {source}: not readable ({problem})") from None
+            raise UserError(
+                f"pretrained weights {source}: damaged, or a pickle of more than weights "
+                f"({type(problem).__name__}), which is never read; give a file of weights"
+            ) from None
     return state.get("state_dict", state)
 
 
@@ -273,11 +277,11 @@ def read_about(path: Path) -> dict:
             (length,) = struct.unpack("<Q", file.read(8))
             metadata = json.loads(file.read(length))["__metadata__"]
         about = {key: json.loads(value) for key, value in metadata.items()}
-        about["settings"], about["classes"]  # noqa: B018  both must be there
+        about["settings"], len(about["classes"])  # both must be there
         return about
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; train the segmentor first") from None
-    except (OSError, ValueError, KeyError, MemoryError, struct.error):
+    except (*WRONG, MemoryError, struct.error):
         raise UserError(f"{path}: not a segmentor of train_segmentor.py; train it again") from None
 
 

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from attnseg.core.finite import check_finite
 from attnseg.datasets.images import read_image
 from attnseg.io.batches import Batches
 from attnseg.io.files import sha256, write_atomically
@@ -145,7 +146,9 @@ def write_scores(
             tensors: dict[str, torch.Tensor] = {}
             items: list[dict] = []
             for ids, group in same_size((i, read_image(photo, pairs.turned)) for i, photo in part):
-                found = compact(merged_logits(model, group, test, passes))
+                logits = merged_logits(model, group, test, passes)
+                check_finite("the scores are", ids, logits.dtype, logits)
+                found = compact(logits)
                 for image_id, (classes, scores) in zip(ids, found, strict=True):
                     tensors[image_id] = scores
                     items.append({"id": image_id, "size": group.shape[1:3], "classes": classes})

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from attnseg.core.finite import all_finite
+from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
 from attnseg.io.precision import number_format
 from attnseg.segmentation.model import MEAN, STD, build_model
@@ -47,6 +49,9 @@ def train_classifier(
 
     Returns:
         The accuracy in [0, 1] over the last tenth of the iterations' batches.
+
+    Raises:
+        UserError: if the loss or the weights are not finite.
     """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
@@ -77,13 +82,17 @@ def train_classifier(
         done = iteration + 1
         if done % max(1, settings.iterations // 20) == 0 or done == settings.iterations:
             if not math.isfinite(loss.item()):
-                raise FloatingPointError(f"the loss is {loss.item()} at iteration {done}")
+                raise UserError(
+                    f"the loss is {loss.item()} at iteration {done}: lower the learning rate (--lr)"
+                )
             print(
                 f"iteration {done} of {settings.iterations}: loss {loss.item():.3f}, "
                 f"accuracy {np.mean(right[-50:]):.3f}",
                 flush=True,
             )
     state = {k: v.detach().cpu().contiguous() for k, v in backbone.state_dict().items()}
+    if not all_finite(state.values()):
+        raise UserError("the weights are not finite at the end: lower the learning rate (--lr)")
     with write_atomically(output) as partial:
         save_file(state, partial)
     return float(np.mean(right[-max(1, settings.iterations // 10) :]))

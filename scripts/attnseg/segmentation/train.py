@@ -15,6 +15,7 @@ import torch.distributed
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from attnseg.core.finite import all_finite
 from attnseg.errors import UserError
 from attnseg.io.files import parameters_hash, sha256
 from attnseg.segmentation import checkpoints
@@ -81,6 +82,8 @@ def train(
         load_pretrained(model, settings.pretrained)
     try:
         runner.train()
+        if not all_finite(model.state_dict().values()):
+            raise FloatingPointError("the weights are not finite at the end")
     except UserError as problem:  # of a process that reads photos it ends in, after its traceback
         raise UserError(
             str(problem).strip().splitlines()[-1].rpartition("UserError: ")[2]

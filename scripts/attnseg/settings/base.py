@@ -40,6 +40,8 @@ Usual = Literal["usual"]
 Scales = Annotated[list[Positive], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^\w+$")]
 Folder = Annotated[str, Field(pattern=r"^[^{}]+$")]  # braces would be wildcards of Snakemake
+# of these commands hold paths as they are
+OutputFolder = Annotated[str, Field(pattern=r"^[\w./][\w./@%+=:,-]*$")]
 MaskPath = Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")]
 
 
@@ -78,7 +80,7 @@ def notes(field: FieldInfo) -> dict:
 class Settings(BaseModel):
     """Settings of a stage; a subclass is the only definition of its keys."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
     # to be raised whenever a default, or code that affects the stage's results, changes
     version: ClassVar[int] = 1
 

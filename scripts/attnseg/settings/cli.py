@@ -67,7 +67,7 @@ def given_values(args: argparse.Namespace) -> dict:
             values = json.loads(args.settings if literal else Path(args.settings).read_text())
         except OSError as problem:
             raise UserError(f"{name}: {problem.strerror}; name a JSON file") from None
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             raise UserError(f"{name}: not JSON ({problem}); correct it") from None
         if not isinstance(values, dict):
             raise UserError(f'{name}: must be a mapping; write {{"key": value}}')
@@ -83,7 +83,7 @@ def assigned(assignments: Iterable[str], values: dict | None = None) -> dict:
             raise UserError(f"--set {assignment}: write KEY=VALUE")
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         at = values
         *above, key = path.split(".")

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from attnseg.settings.attention import Crf, Extraction, Model, ProfileName, Refinement, Variant
-from attnseg.settings.base import Count, Folder, Name, Natural, Settings, key, part
+from attnseg.settings.base import Count, Name, Natural, OutputFolder, Settings, key, part
 from attnseg.settings.data import Claims, Dataset, Figures, Method, Picture, Prediction
 from attnseg.settings.personalised import Personalised
 from attnseg.settings.segmentor import NamedSegmentor
@@ -20,9 +20,9 @@ from attnseg.settings.synthesis import (
 class Paths(Settings):
     """Output folders, relative to the working directory."""
 
-    results: Folder = key("results", "Tables, figures and the report.")
-    work: Folder = key("work", "Intermediate results, logs and benchmarks.")
-    resources: Folder = key(
+    results: OutputFolder = key("results", "Tables, figures and the report.")
+    work: OutputFolder = key("work", "Intermediate results, logs and benchmarks.")
+    resources: OutputFolder = key(
         "resources",
         "Downloads, published weights and the manifests of data sets (their folders are `root`).",
     )

@@ -19,7 +19,7 @@ from attnseg.settings.base import (
     part,
 )
 
-Token = Annotated[str, Field(pattern=r"^<[^<>\s]+>$")]
+Token = Annotated[str, Field(pattern=r"^<[^<>{}\s]+>$")]
 
 
 class ClassImages(Settings):

@@ -1,5 +1,6 @@
 """Settings of segmentors, which are trained on masks."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -247,6 +248,10 @@ class Segmentor(Settings):
         need(max(self.loss_scales) == 1, "loss_scales", "1 and smaller scales")
         pretrained = self.pretrained is not None
         need(pretrained or not self.norm_is_frozen, "frozen_norm", "false without `pretrained`")
+        # its last part names the file that it is kept in, which commands hold as it is
+        plain = re.fullmatch(r"https:[\w./@%+=:,-]+", self.pretrained or "https:/")
+        address = (self.pretrained or "").startswith("https:")
+        need(bool(plain) or not address, "pretrained", "an address without signs of a shell")
         multi_scale = self.loss_scales != [1.0]
         if self.architecture == "deeplabv3plus":
             need(not multi_scale, "loss_scales", "[1] for DeepLabv3+")

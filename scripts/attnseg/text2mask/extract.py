@@ -12,6 +12,7 @@ from attnseg.backbones.interface import Backbone, Block, Text
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.backbones.text import Query, TooLong
 from attnseg.core.clusters import cbp_scores
+from attnseg.core.finite import check_finite
 from attnseg.core.geometry import (
     Fit,
     in_photo,
@@ -358,14 +359,10 @@ def query_maps(
         for part, found in passes.over(jobs, maps_of):
             for (i, n), maps in zip(part, found, strict=True):
                 result, fit = results[i], pairs[i][0].fit
-                if not bool(
-                    torch.isfinite(maps.selfcross).all() & torch.isfinite(maps.cross).all()
-                ):
-                    raise UserError(
-                        f"image {pairs[i][0].id}: the attention is not finite; the weights are damaged, "
-                        f"or {str(backbone.dtype).removeprefix('torch.')} overflows: try `device: cpu` "
-                        "(--device cpu), which computes in float32"
-                    )
+                check_finite(
+                    "the attention is", [f"image {pairs[i][0].id}"], backbone.dtype,
+                    maps.selfcross[None], maps.cross[None],
+                )  # fmt: skip
                 paper = options.profile == "paper"
                 inside = in_photo(maps.cross.shape[1:], fit) if paper else None
                 kinds = {

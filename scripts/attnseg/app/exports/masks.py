@@ -1,7 +1,6 @@
 """A folder of masks as photos with instances, whoever wrote it."""
 
 import io
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from scipy import ndimage
 
 from attnseg.datasets import Dataset
 from attnseg.datasets.images import ORIENTATION, read_image, read_mask, size_in_header
-from attnseg.errors import UserError
+from attnseg.errors import UserError, readable
+from attnseg.io.files import parsed
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
 
@@ -174,7 +174,7 @@ def read_folder(
         UserError: if it is neither's, or masks or photos are missing.
     """
     try:
-        record = json.loads((folder / "manifest.json").read_text())
+        record = parsed((folder / "manifest.json").read_text())
         kept = {"photos", "items"} & record.keys()
     except (OSError, ValueError, AttributeError):
         kept = set()
@@ -186,13 +186,15 @@ def read_folder(
     if "photos" in kept:
         if dataset is not None:
             raise UserError(f"{folder}: names its photos itself; leave out --dataset and --root")
-        photos = {image_id: Path(entry["photo"]) for image_id, entry in record["photos"].items()}
-        classes = dict(enumerate(record["classes"], 1))
-        ignored, turn = None, record["made_with"].get("exif") != "ignore"
+        with readable(folder / "manifest.json", "make the masks again"):
+            photos = {i: Path(entry["photo"]) for i, entry in record["photos"].items()}
+            classes = {n: str(name) for n, name in enumerate(record["classes"], 1)}
+            ignored, turn = None, record["made_with"].get("exif") != "ignore"
     else:
         if dataset is None or root is None:
             raise UserError(f"{folder}: masks of the workflow; add --dataset and --root")
-        ids = [item["id"] for item in record["items"]]
+        with readable(folder / "manifest.json", "make the masks again"):
+            ids = [item["id"] for item in record["items"]]
         photos = {image_id: dataset.image_path(root, image_id, split) for image_id in ids}
         names = enumerate(dataset.class_names)
         classes = {n: name for n, name in names if n or not dataset.background}
