@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # before what is installed: a .venv that several clones share holds the package of one of them
 export PYTHONPATH := $(CURDIR)/scripts
 
-.PHONY: help mini mini-all mini-text2mask mini-attn2mask mini-mug19 mini-claims test test-all test-samples test-slurm lint ship-mini install
+.PHONY: help mini mini-all mini-text2mask mini-attn2mask mini-mug19 mini-claims test test-all test-faults test-samples test-slurm lint ship-mini install
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,6 +46,9 @@ test: $(INSTALLED) ## the tests that take seconds each
 
 test-all: $(INSTALLED) ## all tests
 	@OMP_NUM_THREADS=1 python -m pytest -q -n $(or $(JOBS),2)
+
+test-faults: $(INSTALLED) ## kills, full disks, damaged files: KILLS=10 of each program, about an hour
+	@OMP_NUM_THREADS=1 ATTNSEG_KILLS=$(or $(KILLS),10) python -m pytest -q -n $(or $(JOBS),2) tests/faults
 
 test-samples: $(INSTALLED) ## the paper scale's rules on samples of real data: DATA=folder
 	@python tests/run_samples.py $(if $(DATA),--data "$(DATA)") --folder work/test-samples

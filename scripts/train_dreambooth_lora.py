@@ -76,6 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     bar = tqdm(total=options.steps, desc="LoRA", mininterval=2, disable=not sys.stderr.isatty())
 
     def log(step: int, loss: float) -> None:
+        if not bar.n and step > 1:
+            print(f"resumed after step {step - 1}", flush=True)
         bar.update(step - bar.n)
         if step % options.checkpoint_interval == 0 or step == options.steps:
             print(f"step {step}/{options.steps} loss {loss:.4f}", flush=True)

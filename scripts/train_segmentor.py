@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from attnseg.app import flags
-from attnseg.errors import UserError, run
+from attnseg.errors import Ended, UserError, run
 from attnseg.io.digests import check_files
 from attnseg.segmentation.data import listed_pairs, split_pairs
 from attnseg.settings import Segmentor, read_segmentor
@@ -133,12 +133,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def torchrun(processes: int, argv: list[str]) -> int:
     """Run the same command in several processes, on the GPUs that this one has reserved."""
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", str(processes), __file__, *argv),
-        ]
-    ).returncode
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc-per-node", str(processes), __file__, *argv),
+    ]
+    with subprocess.Popen(command) as started:
+        try:
+            return started.wait()
+        except Ended:
+            started.terminate()  # it passes this on, and is waited for
+            raise
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Errors that a user can cause: one line that says what is wrong, where, and what to do."""
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -35,8 +37,46 @@ def one_line(message: object) -> str:
     return line if len(line) <= 2500 else f"{line[:2000]} ... {line[-400:]}"
 
 
+class Ended(SystemExit):
+    """SIGTERM has come, as a cluster sends it before a time limit."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+@contextmanager
+def sigterm_waits() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM wait for the end of the block, which asks whether it has come, to write a checkpoint
+    first. A second one does not wait.
+
+    Raises:
+        Ended: at the end of the block.
+    """
+    come = False
+
+    def ask(*_: object) -> None:
+        nonlocal come
+        if come:
+            raise Ended
+        come = True
+
+    if threading.current_thread() is not threading.main_thread():  # no other gets signals
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield lambda: come
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if come:
+        raise Ended
+
+
 def run(main: Callable[[], int]) -> int:
     """Run a program and return its exit status; a `UserError` is printed in one line, with status 1.
+
+    SIGTERM ends it in one line, too, with status 143: what is being written is removed, and a process of
+    a pool, which inherits this, gives back its locks.
 
     The cost of a job of the workflow is recorded (attnseg.io.costs). A job that an error of a user's
     has ended ends with it at once when the same run tries it again, as nothing has changed.
@@ -45,6 +85,9 @@ def run(main: Callable[[], int]) -> int:
     from attnseg.io.runs import earlier_error, keep_error
 
     log = job_log()
+    before = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, _end)
     try:
         if log and (message := earlier_error(log)):
             raise UserError(message)
@@ -72,6 +115,19 @@ def run(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted: finished work is kept; run the same command to resume", file=sys.stderr)
         return 130
+    except Ended as end:
+        print(
+            "ended by SIGTERM: finished work is kept; run the same command to resume",
+            file=sys.stderr,
+        )
+        return int(end.code or 0)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end(*_: object) -> None:
+    raise Ended
 
 
 def storage_problem(error: Exception) -> str | None:

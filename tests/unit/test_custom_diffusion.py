@@ -17,6 +17,7 @@ from attnseg.core.seeds import generator_of
 from attnseg.errors import UserError
 from attnseg.personalised import custom_diffusion as cd
 from attnseg.personalised.personal import (
+    INFO,
     PROJECTIONS,
     Personal,
     check_identifier,
@@ -235,10 +236,29 @@ def test_a_checkpoint_of_other_settings_or_photos_is_not_used(backbone, photos, 
     assert not any("going on" in line for line in lines)
 
 
-def test_a_damaged_checkpoint_is_named(backbone, photos, tmp_path):
-    (tmp_path / "c.pt").write_bytes(b"damaged")
-    with pytest.raises(UserError, match="c.pt: damaged checkpoint"):
-        cd.train(backbone, [concept(photos)], SETTINGS, tmp_path / "c.pt")
+@pytest.mark.parametrize("damage", ["other", "flipped", "truncated", "of an earlier release"])
+def test_a_damaged_checkpoint_is_named_and_the_training_starts_again(
+    backbone, photos, tmp_path, damage, capsys
+):
+    path, settings, lines = tmp_path / "c.pt", SETTINGS.but(steps=3), []
+    whole = cd.train(backbone, [concept(photos)], settings, path, 2)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "other": b"damaged",
+            "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+            "truncated": content[:-9],
+            "of an earlier release": content[64:],
+        }[damage]
+    )
+    again = cd.train(backbone, [concept(photos)], settings, path, 2, lines.append)
+    assert same_weights(whole, again)
+    named = f"{path}: damaged" in capsys.readouterr().err
+    if damage == "of an earlier release":  # without a digest
+        assert not named and "step 2/3" not in " ".join(lines)
+    else:
+        assert named and "step 2/3" in " ".join(lines)
 
 
 def test_training_lowers_the_loss_on_the_subject(backbone, photos, tmp_path):
@@ -397,6 +417,17 @@ def test_missing_and_damaged_weights_are_named(tmp_path, learnt):
     (tmp_path / "w" / PROJECTIONS).write_bytes(b"damaged")
     with pytest.raises(UserError, match="damaged personal weights"):
         read_personal(tmp_path / "w")
+    for name in (PROJECTIONS, "token_1.safetensors", INFO):
+        folder = tmp_path / name / "subjects" / "mug"
+        save_personal(folder, personal)
+        assert "files" not in read_personal(folder).info
+        (tmp_path / name / "part-0.json").touch()
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+        with pytest.raises(UserError, match="damaged personal weights"):
+            read_personal(folder)
+        assert not (folder / INFO).exists() and not (tmp_path / name / "part-0.json").exists()
 
 
 def test_a_query_without_the_identifier_is_refused(learnt):

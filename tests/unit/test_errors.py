@@ -1,16 +1,18 @@
-"""A disk that takes no more is one line, whatever library notices it; other errors stay as they are."""
+"""A disk that takes no more is one line, whatever library notices it, and so is SIGTERM; other errors stay
+as they are."""
 
 import errno
 import os
+import signal
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from attnseg.errors import run
+from attnseg.errors import run, sigterm_waits
 
 FULL = "/dev/full"  # every write there fails as on a full disk
-pytestmark = pytest.mark.skipif(not os.path.exists(FULL), reason="needs /dev/full")
+needs_full = pytest.mark.skipif(not os.path.exists(FULL), reason="needs /dev/full")
 
 
 def by_hand() -> None:
@@ -34,6 +36,7 @@ def read_only() -> None:
     raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/data/out.png")
 
 
+@needs_full
 @pytest.mark.parametrize("write", [by_hand, by_torch, by_numpy])
 def test_a_full_disk_is_one_line(write, capsys):
     assert run(write) == 1
@@ -51,3 +54,40 @@ def test_other_errors_keep_their_traceback(tmp_path):
         run(lambda: 1 // 0)
     with pytest.raises(Exception, match="(?i)no such file|is a directory|os error"):
         run(lambda: save_file({"a": torch.zeros(1)}, tmp_path / "none" / "a.safetensors"))
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_is_one_line_and_a_status_of_its_own(capsys):
+    before, steps = signal.getsignal(signal.SIGTERM), []
+
+    def program() -> int:
+        steps.append(1)
+        terminate()
+        steps.append(2)
+        return 0
+
+    assert run(program) == 143 and steps == [1]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "ended by SIGTERM: finished work is kept; run the same command to resume"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_waits_for_a_checkpoint_and_a_second_one_does_not():
+    def program(times: int, steps: list) -> int:
+        with sigterm_waits() as ended:
+            for step in range(5):
+                for _ in range(times * (step == 2)):
+                    terminate()
+                steps.append(step)
+                if ended():
+                    break
+        steps.append("after the block")
+        return 0
+
+    for times, expected in ((0, [0, 1, 2, 3, 4, "after the block"]), (1, [0, 1, 2]), (2, [0, 1])):
+        steps: list = []
+        status = run(lambda times=times, steps=steps: program(times, steps))
+        assert (status, steps) == (143 if times else 0, expected)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from attnseg.backbones import load_backbone
 from attnseg.backbones.stable_diffusion_3 import StableDiffusion3
+from attnseg.errors import Ended
 from attnseg.mini import mmdit, training
 from attnseg.mini.card import save_with_card
 from attnseg.mini.world.captions import caption
@@ -28,7 +31,7 @@ def recipe(shipped):
     return mmdit.mmdit_recipe(mmdit.assembled(shipped, mmdit.new_transformer()))
 
 
-def run(recipe, folder, steps, stop=None):
+def run(recipe, folder, steps, stop=None, every=1):
     """Train on random latents and tokens, in steps of 4; `stop` ends the run after this many."""
     rng = torch.Generator().manual_seed(1)
     latents = torch.randn(1, 16, 8, 16, 16, generator=rng)
@@ -41,7 +44,7 @@ def run(recipe, folder, steps, stop=None):
 
     return training.train_denoiser(
         dataclasses.replace(recipe, batch=4), latents, tokens, tokens[0, 0], steps, folder, "cpu",
-        lambda: {"cross_all": 1.0}, log, evaluate_every=2, checkpoint_every=1,
+        lambda: {"cross_all": 1.0}, log, evaluate_every=2, checkpoint_every=every,
     )  # fmt: skip
 
 
@@ -89,6 +92,23 @@ def test_an_interrupted_training_ends_with_the_weights_of_one_in_a_piece(shipped
     assert torch.equal(weights(recipe), weights(again))
     assert [record["step"] for record in history] == [record["step"] for record in whole] == [2, 4]
     assert [record["loss"] for record in history] == [record["loss"] for record in whole]
+
+
+def test_sigterm_ends_a_training_after_its_step_with_a_checkpoint(recipe, tmp_path):
+    loss, steps = recipe.loss, []
+
+    def loss_of_a_step(*args):
+        steps.append(1)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(*args)
+
+    counted = dataclasses.replace(recipe, loss=loss_of_a_step)
+    with pytest.raises(Ended):
+        run(counted, tmp_path, 5, every=5)
+    assert len(steps) == 3
+    run(counted, tmp_path, 5, every=5)
+    assert len(steps) == 5
 
 
 def test_the_pooled_text_is_the_shipped_encoder_s_at_the_end(shipped, recipe):

@@ -865,7 +865,7 @@ def test_a_flipped_bit_in_the_weights_is_no_other_network(trained, tmp_path):
     load_segmentor(path)
     flip(path)
     with pytest.raises(
-        UserError, match="weights.safetensors: damaged; delete it and train it again"
+        UserError, match="weights.safetensors: damaged; renamed to weights.safetensors.bad"
     ):
         load_segmentor(path)
     path.write_bytes(trained.read_bytes().replace(b"aeroplane", b"aeroplanf", 1))  # the metadata

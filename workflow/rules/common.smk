@@ -58,6 +58,10 @@ targets = Targets(jobs, TABLES)
 WANTED_TARGETS, result_of = targets.wanted, targets.file
 guard(workflow, config["paths"]["work"])
 
+# Where a cluster sends SIGTERM to a job and its shell, the shell waits: else the job would be over, and
+# its program killed, before a checkpoint is written. The rest is Snakemake's own.
+shell.prefix("set -euo pipefail; trap : TERM; ")
+
 
 pathvars:
     results=config["paths"]["results"],

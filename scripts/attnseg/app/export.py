@@ -29,8 +29,6 @@ and gives logits [batch, class, height, width], from one scale; its metadata has
 import argparse
 import importlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +36,7 @@ from pathlib import Path
 from attnseg import datasets
 from attnseg.app.options import count
 from attnseg.errors import UserError
+from attnseg.io.files import temporary_folder
 
 FORMATS = ("coco", "voc", "yolo-seg", "labelme", "label-studio", "hf-datasets")
 INSTANCES = {
@@ -136,10 +135,7 @@ def write_folder(output: Path, write: Callable[[Path], None]) -> None:
     if output.exists():
         raise UserError(f"--output {output}: is there already; name a new folder")
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
+    with temporary_folder(output.parent) as partial:
         write(partial)
         partial.chmod(0o755)
         os.replace(partial, output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

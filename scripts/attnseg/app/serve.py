@@ -17,7 +17,7 @@ import sys
 
 from attnseg.app import flags
 from attnseg.app.options import count
-from attnseg.errors import UserError
+from attnseg.errors import Ended, UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"http://{name}:{page.server_port}/    (Ctrl-C ends it)", flush=True)
         try:
             page.serve_forever()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Ended):
             print()
     return 0
 

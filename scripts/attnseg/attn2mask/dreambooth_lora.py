@@ -28,13 +28,15 @@ from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.core.seeds import generator_of
 from attnseg.datasets.images import read_image
 from attnseg.errors import UserError
-from attnseg.io.files import IMAGE_SUFFIXES, images_in, parameters_hash, write_atomically
-from attnseg.io.tensors import save_tensors
+from attnseg.io.costs import job_log
+from attnseg.io.files import IMAGE_SUFFIXES, images_in, parameters_hash, set_aside, write_atomically
+from attnseg.io.tensors import digest_of, save_tensors
 from attnseg.settings import LoraJob
 
 UNET_MODULES = ["to_q", "to_v"]
 TEXT_MODULES = ["q_proj", "v_proj"]
 BASE_KEY = "attnseg_base_model"
+DIGEST_KEY = "attnseg_digest"
 
 
 def target_images(paths: Sequence[Path]) -> list[Path]:
@@ -206,7 +208,9 @@ def save_lora(
             metadata = dict(file.metadata() or {})
         metadata[BASE_KEY] = json.dumps(base_signature(backbone.unet))
         metadata["attnseg_options"] = json.dumps(options.dump())
-        save_tensors(load_file(partial), partial, metadata)
+        state = load_file(partial)
+        metadata[DIGEST_KEY] = digest_of(state, metadata)
+        save_tensors(state, partial, metadata)
 
 
 def _plain(config: LoraConfig) -> dict:
@@ -231,9 +235,12 @@ def load_lora(backbone: StableDiffusion, path: Path) -> None:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{path}: not a readable safetensors file ({error}): train the LoRA again"
-        ) from None
+        # the workflow's own; another file of a user's stays
+        advice = set_aside(path) if path.exists() and job_log() else "train the LoRA again"
+        raise UserError(f"{path}: not a readable safetensors file ({error}): {advice}") from None
+    told = metadata.pop(DIGEST_KEY, None)  # absent from others' files, and earlier releases'
+    if told not in (None, digest_of(load_file(path), metadata)):
+        raise UserError(f"{path}: damaged; {set_aside(path)}")
     if BASE_KEY in metadata and not same_base(json.loads(metadata[BASE_KEY]), backbone.unet):
         raise wrong
     pipeline, place = backbone.pipeline(), {"weight_name": Path(path).name}

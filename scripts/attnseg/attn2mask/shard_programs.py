@@ -21,10 +21,10 @@ def load_adapted(
     """The model, with its LoRA where there is one, and the shard's parameters that are the same for
     all samples."""
     backbone = load_backbone(args.model, args.revision, device, precision, args.model_file)
+    if args.lora:
+        load_lora(stable_diffusion(backbone), args.lora)
     parameters = {
         **settings.record(), "model": backbone.name, "weights": backbone.hashes(),
         "lora": args.lora and sha256(args.lora),
     }  # fmt: skip
-    if args.lora:
-        load_lora(stable_diffusion(backbone), args.lora)
     return backbone, parameters

@@ -12,6 +12,7 @@ from attnseg.core.finite import check_finite
 from attnseg.core.seeds import generator_of
 from attnseg.errors import UserError
 from attnseg.io.batches import Batches
+from attnseg.io.digests import remove_damaged
 from attnseg.io.files import images_in, start_folder, write_atomically
 
 
@@ -54,6 +55,7 @@ def class_images(
         "base": base, "prompt": prompt, "steps": steps, "guidance": guidance, "size": size, "seed": seed,
     }  # fmt: skip
     start_folder(folder, made_with, ("generated-*.png",))
+    remove_damaged(folder)
     paths = [folder / f"generated-{i:05d}.png" for i in range(count)]
     pipe = backbone.pipeline(DDIMScheduler.from_config(backbone.scheduler.config))
     pipe.set_progress_bar_config(disable=True)

@@ -9,9 +9,9 @@ import torch
 
 from attnseg.backbones.interface import Backbone, Text
 from attnseg.core.finite import all_finite
-from attnseg.errors import UserError
+from attnseg.errors import UserError, sigterm_waits
 from attnseg.io.batches import Batches
-from attnseg.io.files import write_atomically
+from attnseg.io.tensors import read_checkpoint, write_checkpoint
 
 
 @dataclass
@@ -70,47 +70,55 @@ def train_weights(
     Args:
         batch_of: the batch of a step, counted from 0. It depends only on the step, so that a resumed
             training ends with the same weights as an uninterrupted one.
-        checkpoint: resumed from if it exists and has the same `made_with`, otherwise replaced.
+        checkpoint: resumed from if it is whole and has the same `made_with`, otherwise replaced. SIGTERM
+            ends the training after a step, with a checkpoint.
         made_with: identifies the training: a hash of its settings and data.
         log: called with the number of finished steps and the last loss.
         clip: maximal norm of the gradient.
 
     Raises:
-        UserError: if the loss or weights are not finite, or the checkpoint is damaged.
+        UserError: if the loss or weights are not finite.
     """
     losses = restored(checkpoint, made_with, weights, optimizer)
     passes: Batches | None = None
-    for step in range(len(losses), steps):
-        batch = batch_of(step)
-        passes = passes or Batches(len(batch.noisy), "training image")
+    with sigterm_waits() as ended:
+        for step in range(len(losses), steps):
+            batch = batch_of(step)
+            passes = passes or Batches(len(batch.noisy), "training image")
 
-        def backward(rows: range, batch: TrainingBatch = batch) -> float:
-            """Adds the gradients of some of the images; their part of the loss."""
-            loss = batch_loss(backbone, batch, rows)
-            loss.backward()
-            return float(loss.detach())
+            def backward(rows: range, batch: TrainingBatch = batch) -> float:
+                """Adds the gradients of some of the images; their part of the loss."""
+                loss = batch_loss(backbone, batch, rows)
+                loss.backward()
+                return float(loss.detach())
 
-        losses.append(sum(passes.together(range(len(batch.noisy)), backward, optimizer.zero_grad)))
-        if not math.isfinite(losses[-1]):
-            raise UserError(f"the loss is not finite at step {step + 1}: lower the learning rate")
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(weights, clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
-            if not all_finite(weights):
+            losses.append(
+                sum(passes.together(range(len(batch.noisy)), backward, optimizer.zero_grad))
+            )
+            if not math.isfinite(losses[-1]):
                 raise UserError(
-                    f"the weights are not finite after step {step + 1}: lower the learning rate"
+                    f"the loss is not finite at step {step + 1}: lower the learning rate"
                 )
-            state = {
-                "made_with": made_with,
-                "weights": [weight.detach() for weight in weights],
-                "optimizer": optimizer.state_dict(),
-                "losses": losses,
-            }
-            with write_atomically(checkpoint) as partial:
-                torch.save(state, partial)
-        log(step + 1, losses[-1])
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_(weights, clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            last = step + 1 == steps or ended()
+            if (step + 1) % checkpoint_every == 0 or last:
+                if not all_finite(weights):
+                    raise UserError(
+                        f"the weights are not finite after step {step + 1}: lower the learning rate"
+                    )
+                state = {
+                    "made_with": made_with,
+                    "weights": [weight.detach() for weight in weights],
+                    "optimizer": optimizer.state_dict(),
+                    "losses": losses,
+                }
+                write_checkpoint(state, checkpoint)
+            log(step + 1, losses[-1])
+            if last:
+                break
     return losses
 
 
@@ -121,17 +129,10 @@ def restored(
     optimizer: torch.optim.Optimizer,
 ) -> list[float]:
     """Load a checkpoint of the same training, if there is one, and return the losses so far."""
-    if not checkpoint.exists():
+    state = read_checkpoint(checkpoint, weights[0].device)
+    if state is None or state["made_with"] != made_with:
         return []
-    try:
-        state = torch.load(checkpoint, map_location=weights[0].device, weights_only=True)
-        if state["made_with"] != made_with:
-            return []
-        for weight, kept in zip(weights, state["weights"], strict=True):
-            weight.data.copy_(kept)
-        optimizer.load_state_dict(state["optimizer"])
-    except Exception as error:  # pickle, zip and torch raise many types for a damaged file
-        raise UserError(
-            f"{checkpoint}: damaged checkpoint ({type(error).__name__}); remove it"
-        ) from None
+    for weight, kept in zip(weights, state["weights"], strict=True):
+        weight.data.copy_(kept)
+    optimizer.load_state_dict(state["optimizer"])
     return list(state["losses"])

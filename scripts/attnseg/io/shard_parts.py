@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from attnseg.io.batches import Batches
 from attnseg.io.files import parameters_hash
-from attnseg.io.shards import manifest_path, problem_with, write_shard
+from attnseg.io.shards import is_complete, manifest_path, write_shard
 
 ShardPart = tuple[dict[str, torch.Tensor], list[dict]]  # tensors by name, manifest items
 
@@ -30,7 +30,7 @@ def make_shard(
 ) -> list[dict]:
     """The items of the shard of `samples`, built by `build_shard` unless it is complete; tells what is
     done and which samples were skipped. `what` names one."""
-    if problem_with(output, parameters) is None:
+    if is_complete(output, parameters):
         items = json.loads(manifest_path(output).read_text())["items"]
         if still_valid(items):
             for parts in output.parent.glob(f".{output.stem}-*"):  # of a run killed since
@@ -105,6 +105,6 @@ def build_shard(
 
 def _kept(path: Path) -> ShardPart | None:
     """A batch that an earlier run finished; None if absent or damaged."""
-    if problem_with(path) is not None:
+    if not is_complete(path):
         return None
     return load_file(path), json.loads(manifest_path(path).read_text())["items"]

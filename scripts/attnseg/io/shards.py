@@ -6,6 +6,7 @@ shards, so that the workflow lacks it and makes it again alone.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,14 @@ def problem_with(path: Path, parameters: dict | None = None) -> str | None:
     except (ValueError, KeyError, TypeError):
         return "the manifest is damaged"
     return None
+
+
+def is_complete(path: Path, parameters: dict | None = None) -> bool:
+    """True if a shard has no problem; one that is there and was damaged is named."""
+    problem = problem_with(path, parameters)
+    if problem and problem.endswith("damaged"):
+        print(f"{path}: {problem}; made again", file=sys.stderr, flush=True)
+    return problem is None
 
 
 def listed_shards(folder: Path) -> list[Path]:

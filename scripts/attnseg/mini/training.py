@@ -1,6 +1,7 @@
 """Train the miniatures: first the autoencoder, then what a recipe says.
 
-Both loops can be resumed: their checkpoints contain all state, including that of the generator.
+Both loops can be resumed: their checkpoints contain all state, including that of the generator. SIGTERM
+ends them after a step, with a checkpoint.
 """
 
 import contextlib
@@ -15,9 +16,10 @@ import torch
 from diffusers import AutoencoderKL
 
 from attnseg.core.finite import all_finite
-from attnseg.errors import UserError
+from attnseg.errors import UserError, sigterm_waits
 from attnseg.io.files import write_atomically, write_json
 from attnseg.io.precision import computes_bfloat16
+from attnseg.io.tensors import read_checkpoint, write_checkpoint
 from attnseg.mini.recipes import Recipe
 from attnseg.mini.world.training import training_scenes
 
@@ -35,20 +37,11 @@ def check_loss(loss: float, step: int) -> None:
         )
 
 
-def read_checkpoint(path: Path, device: str) -> dict:
-    """What `save_checkpoint` wrote; a pickle of anything else is not run."""
-    try:
-        return dict(torch.load(path, map_location=device, weights_only=True))
-    except Exception as error:  # pickle, zip and torch raise many types
-        raise UserError(f"{path}: damaged ({type(error).__name__}); remove it") from None
-
-
 def save_checkpoint(state: dict, path: Path, weights: Iterable[torch.Tensor]) -> None:
     """Write what a training goes on from; `weights`: of it, which must be finite."""
     if not all_finite(weights):
         raise UserError(f"{path}: not written: the weights are not finite: lower the learning rate")
-    with write_atomically(path) as partial:
-        torch.save(state, partial)
+    write_checkpoint(state, path)
 
 
 def learning_rate(
@@ -75,42 +68,47 @@ def train_autoencoder(
     vae.to(device).train()
     first, pixels = 0, torch.from_numpy(images)
     generator = torch.Generator().manual_seed(0)
-    if checkpoint.exists():
-        state = read_checkpoint(checkpoint, device)
+    if (state := read_checkpoint(checkpoint, device)) is not None:
         vae.load_state_dict(state["vae"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"].cpu())
         first = state["step"]
     started, running = time.time(), 0.0
-    for step in range(first, steps):
-        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, VAE_LEARNING_RATE, tail=0.5)
-        batch = torch.randint(len(pixels), (VAE_BATCH,), generator=generator)
-        target = to_unit(pixels[batch].to(device))
-        with torch.autocast(device, torch.bfloat16, enabled=computes_bfloat16(device)):
-            posterior = vae.encode(target).latent_dist
-            decoded = vae.decode(posterior.sample(generator)).sample
-        error = decoded.float() - target
-        loss = error.abs().mean() + 2 * error.square().mean()
-        loss = loss + 3e-4 * posterior.kl().float().mean() / posterior.mean[0].numel()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        running += float(error.detach().square().mean())
-        check_loss(running, step + 1)
-        if (step + 1) % 100 == 0:
-            rate = (step + 1 - first) * VAE_BATCH / (time.time() - started)
-            psnr = 10 * np.log10(4 / (running / 100))
-            log(f"autoencoder step {step + 1}/{steps} PSNR {psnr:.2f} dB, {rate:.0f} scenes/s")
-            running = 0.0
-        if (step + 1) % 500 == 0 or step + 1 == steps:
-            state = {
-                "vae": vae.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "generator": generator.get_state(),
-                "step": step + 1,
-            }
-            save_checkpoint(state, checkpoint, vae.parameters())
+    with sigterm_waits() as ended:
+        for step in range(first, steps):
+            optimizer.param_groups[0]["lr"] = learning_rate(
+                step, steps, VAE_LEARNING_RATE, tail=0.5
+            )
+            batch = torch.randint(len(pixels), (VAE_BATCH,), generator=generator)
+            target = to_unit(pixels[batch].to(device))
+            with torch.autocast(device, torch.bfloat16, enabled=computes_bfloat16(device)):
+                posterior = vae.encode(target).latent_dist
+                decoded = vae.decode(posterior.sample(generator)).sample
+            error = decoded.float() - target
+            loss = error.abs().mean() + 2 * error.square().mean()
+            loss = loss + 3e-4 * posterior.kl().float().mean() / posterior.mean[0].numel()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            running += float(error.detach().square().mean())
+            check_loss(running, step + 1)
+            if (step + 1) % 100 == 0:
+                rate = (step + 1 - first) * VAE_BATCH / (time.time() - started)
+                psnr = 10 * np.log10(4 / (running / 100))
+                log(f"autoencoder step {step + 1}/{steps} PSNR {psnr:.2f} dB, {rate:.0f} scenes/s")
+                running = 0.0
+            last = step + 1 == steps or ended()
+            if (step + 1) % 500 == 0 or last:
+                state = {
+                    "vae": vae.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "generator": generator.get_state(),
+                    "step": step + 1,
+                }
+                save_checkpoint(state, checkpoint, vae.parameters())
+            if last:
+                break
     vae.eval()
     spread = encode(vae, images[:2000], device).std().item()
     if not spread > 0:  # NaN as well
@@ -166,8 +164,7 @@ def train_denoiser(
     optimizers = recipe.optimizers(named)
     generator = torch.Generator().manual_seed(0)
     history, first, spent, checkpoint = [], 0, 0.0, folder / "denoiser.pt"
-    if checkpoint.exists():
-        state = read_checkpoint(checkpoint, device)
+    if (state := read_checkpoint(checkpoint, device)) is not None:
         for mine, kept in zip(weights + average, state["weights"] + state["average"], strict=True):
             mine.data.copy_(kept)
         for optimizer, own in zip(optimizers, state["optimizers"], strict=True):
@@ -178,53 +175,57 @@ def train_denoiser(
     views, scenes, captions = latents.shape[0], latents.shape[1], tokens.shape[1]
     batch, started, running, counted = recipe.batch, time.time(), 0.0, 0
     saved = started
-    for step in range(first, steps):
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = group.get("scale", 1) * learning_rate(step, steps, recipe.rate)
-        which = torch.randint(scenes, (batch,), generator=generator)
-        view = torch.randint(views, (batch,), generator=generator)
-        caption = torch.randint(captions, (batch,), generator=generator)
-        words = tokens[which, caption]
-        unconditional = torch.rand(batch, generator=generator) < UNCONDITIONAL
-        words = torch.where(unconditional[:, None], empty, words).to(device)
-        clean = latents[view, which].float().to(device)
-        noise = torch.randn(clean.shape, generator=generator).to(device)
-        with torch.autocast(device, torch.bfloat16, enabled=computes_bfloat16(device)):
-            error, importance = recipe.loss(clean, noise, words, generator)
-        (error * importance).mean().backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        decay = min(EMA, (1 + step) / (10 + step))
-        torch._foreach_lerp_(average, [w.detach() for w in weights], 1 - decay)
-        running, counted = running + float(error.detach().mean()), counted + 1
-        check_loss(running, step + 1)
-        done = step + 1
-        if done % checkpoint_every == 0 or done == steps:
-            rate = (done - first) * batch / (time.time() - started)
-            log(f"step {done}/{steps} loss {running / counted:.4f} {rate:.0f} scenes/s")
-            if done % evaluate_every == 0 or done == steps:
-                with swapped(weights, average), recording(recipe):
-                    measured = evaluate()
-                hours = (spent + time.time() - started) / 3600
-                history.append(
-                    {"step": done, "loss": running / counted, "hours": hours, **measured}
-                )
-                log("  ".join(f"{key} {value:.3f}" for key, value in history[-1].items()))
-            running, counted = 0.0, 0
-        if done % checkpoint_every == 0 or done == steps or time.time() - saved > PATIENCE:
-            state = {
-                "weights": [w.detach() for w in weights],
-                "average": average,
-                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                "generator": generator.get_state(),
-                "history": history,
-                "step": done,
-                "seconds": spent + time.time() - started,
-            }
-            save_checkpoint(state, checkpoint, weights)
-            saved = time.time()
+    with sigterm_waits() as ended:
+        for step in range(first, steps):
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = group.get("scale", 1) * learning_rate(step, steps, recipe.rate)
+            which = torch.randint(scenes, (batch,), generator=generator)
+            view = torch.randint(views, (batch,), generator=generator)
+            caption = torch.randint(captions, (batch,), generator=generator)
+            words = tokens[which, caption]
+            unconditional = torch.rand(batch, generator=generator) < UNCONDITIONAL
+            words = torch.where(unconditional[:, None], empty, words).to(device)
+            clean = latents[view, which].float().to(device)
+            noise = torch.randn(clean.shape, generator=generator).to(device)
+            with torch.autocast(device, torch.bfloat16, enabled=computes_bfloat16(device)):
+                error, importance = recipe.loss(clean, noise, words, generator)
+            (error * importance).mean().backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            decay = min(EMA, (1 + step) / (10 + step))
+            torch._foreach_lerp_(average, [w.detach() for w in weights], 1 - decay)
+            running, counted = running + float(error.detach().mean()), counted + 1
+            check_loss(running, step + 1)
+            done = step + 1
+            if done % checkpoint_every == 0 or done == steps:
+                rate = (done - first) * batch / (time.time() - started)
+                log(f"step {done}/{steps} loss {running / counted:.4f} {rate:.0f} scenes/s")
+                if done % evaluate_every == 0 or done == steps:
+                    with swapped(weights, average), recording(recipe):
+                        measured = evaluate()
+                    hours = (spent + time.time() - started) / 3600
+                    history.append(
+                        {"step": done, "loss": running / counted, "hours": hours, **measured}
+                    )
+                    log("  ".join(f"{key} {value:.3f}" for key, value in history[-1].items()))
+                running, counted = 0.0, 0
+            last = done == steps or ended()
+            if done % checkpoint_every == 0 or last or time.time() - saved > PATIENCE:
+                state = {
+                    "weights": [w.detach() for w in weights],
+                    "average": average,
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                    "generator": generator.get_state(),
+                    "history": history,
+                    "step": done,
+                    "seconds": spent + time.time() - started,
+                }
+                save_checkpoint(state, checkpoint, weights)
+                saved = time.time()
+            if last:
+                break
     for mine, kept in zip(weights, average, strict=True):
         mine.data.copy_(kept)
     denoiser.set_attn_processor(recipe.usual)

@@ -29,7 +29,7 @@ from transformers import CLIPTokenizer
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.backbones.text import Query
 from attnseg.errors import WRONG, UserError
-from attnseg.io.files import parsed, write_atomically, write_json
+from attnseg.io.files import AGAIN, is_broken, parsed, sealed, sha256, write_atomically, write_json
 
 PROJECTIONS = "pytorch_custom_diffusion_weights.safetensors"
 INFO = "personal.json"
@@ -235,11 +235,18 @@ def save_personal(folder: Path, personal: Personal) -> None:
     for i, (token, row) in enumerate(personal.embeddings.items(), 1):
         with write_atomically(folder / f"token_{i}.safetensors") as partial:
             save_file({token: row.contiguous()}, partial, metadata={"format": "pt"})
-    write_json(folder / INFO, personal.info)
+    names = [PROJECTIONS, *(f"token_{i + 1}.safetensors" for i in range(len(personal.embeddings)))]
+    files = {name: sha256(folder / name) for name in names}
+    write_json(folder / INFO, sealed(personal.info | {"files": files}))
 
 
 def read_personal(folder: str | Path) -> Personal:
-    """Read the personal weights in a folder."""
+    """Read the personal weights in a folder.
+
+    Raises:
+        UserError: where they are absent or damaged. Damaged ones are no longer taken for complete, nor are
+            the workflow's lists of subjects beside them, so that it makes them again alone.
+    """
     folder = Path(folder)
     if not (folder / INFO).is_file():
         raise UserError(
@@ -248,12 +255,22 @@ def read_personal(folder: str | Path) -> Personal:
         )
     try:
         info = parsed((folder / INFO).read_text())
+        if is_broken(info):
+            raise ValueError("its content was changed")
+        info.pop("digest", None)
+        for name, digest in info.pop("files", {}).items():  # absent from an earlier release's
+            if sha256(folder / name) != digest:
+                raise ValueError(f"{name} was changed")
         state = load_file(folder / PROJECTIONS)
         embeddings = {}
         for i, token in enumerate(info["classes"], 1):
             embeddings[token] = load_file(folder / f"token_{i}.safetensors")[token]
     except (*WRONG, SafetensorError) as error:
-        raise UserError(f"{folder}: damaged personal weights ({error}); train them again") from None
+        for mark in (folder / INFO, *folder.parent.parent.glob("part-*.json")):
+            mark.unlink(missing_ok=True)
+        raise UserError(
+            f"{folder}: damaged personal weights ({error}); left out, {AGAIN}"
+        ) from None
     projections = {
         re.sub(r"\.processor\.(to_[kv])_custom_diffusion\.weight$", r".\1.weight", name): weight
         for name, weight in state.items()

@@ -1,6 +1,7 @@
 """Checkpoints of a training: the newest that is whole, and none that could run code."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from attnseg.segmentation import openmmlab  # noqa: F401  isort: skip
@@ -12,6 +13,7 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_torch_safe_globals
 
 from attnseg.core.finite import all_finite
+from attnseg.errors import Ended
 from attnseg.io.files import sha256, write_atomically
 
 
@@ -20,9 +22,15 @@ class DigestCheckpoints(Hook):
     """Write the SHA-256 of each checkpoint beside it, once it is whole. Runs after mmengine's hook.
 
     Weights that are not finite become no checkpoint: a training would be resumed with them.
+
+    ended: whether SIGTERM has come; then a checkpoint is written, and the training ends. Where several
+        processes train, the first does: the others wait for it, and end with it.
     """
 
     priority = "VERY_LOW"
+
+    def __init__(self, ended: Callable[[], bool] = lambda: False):
+        self.ended = ended
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if not all_finite(checkpoint["state_dict"].values()):
@@ -35,6 +43,10 @@ class DigestCheckpoints(Hook):
     ) -> None:
         if runner.rank:
             return
+        ended = self.ended()
+        if ended:
+            name = f"iter_{runner.iter + 1}.pth"
+            runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
         for digest in Path(runner.work_dir).glob("*.sha256"):
             if not digest.with_suffix(".pth").is_file():
                 digest.unlink()
@@ -43,6 +55,12 @@ class DigestCheckpoints(Hook):
             if not digest.is_file():
                 with write_atomically(digest) as partial:
                     partial.write_text(sha256(path))
+        if ended:
+            raise Ended
+
+    def after_val_iter(self, runner: Runner, *_: object, **__: object) -> None:
+        if self.ended() and not runner.rank:
+            raise Ended
 
 
 def newest(folder: Path) -> Path | None:

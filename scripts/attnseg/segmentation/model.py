@@ -1,6 +1,5 @@
 """Build segmentors; save and load their weights."""
 
-import hashlib
 import json
 import re
 import struct
@@ -18,8 +17,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from attnseg.errors import WRONG, UserError
-from attnseg.io.files import write_atomically
-from attnseg.io.tensors import save_tensors
+from attnseg.io.costs import job_log
+from attnseg.io.files import set_aside, write_atomically
+from attnseg.io.tensors import digest_of, save_tensors
 from attnseg.segmentation import beco, components  # noqa: F401  registers them
 from attnseg.settings import Segmentor, read_segmentor
 
@@ -261,15 +261,6 @@ def save_segmentor(path: Path, model: nn.Module, settings: Segmentor, **about: o
         save_tensors(state, partial, {key: json.dumps(value) for key, value in metadata.items()})
 
 
-def digest_of(state: Mapping[str, torch.Tensor], about: Mapping) -> str:
-    """SHA-256 of weights and metadata, so that a flipped bit is no other network."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name in sorted(state):
-        digest.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
-        digest.update(state[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def read_about(path: Path) -> dict:
     """Read the metadata written by `save_segmentor`: settings, dataset, classes, ..."""
     try:
@@ -282,7 +273,9 @@ def read_about(path: Path) -> dict:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; train the segmentor first") from None
     except (*WRONG, MemoryError, struct.error):
-        raise UserError(f"{path}: not a segmentor of train_segmentor.py; train it again") from None
+        # the workflow's own weights; another file of a user's stays
+        advice = set_aside(path) if job_log() else "train it again"
+        raise UserError(f"{path}: not a segmentor of train_segmentor.py; {advice}") from None
 
 
 def load_segmentor(
@@ -296,9 +289,11 @@ def load_segmentor(
         state = load_file(path)
         told = about.pop("digest", None)  # absent from weights of earlier releases
         if told not in (None, digest_of(state, about)):
-            raise UserError(f"{path}: damaged; delete it and train it again")
+            raise UserError(f"{path}: damaged; {set_aside(path)}")
         model.load_state_dict(state)
-    except (SafetensorError, RuntimeError) as problem:
+    except SafetensorError as problem:
+        raise UserError(f"{path}: damaged ({problem}); {set_aside(path)}") from None
+    except RuntimeError as problem:
         raise UserError(f"{path}: {str(problem).splitlines()[0]}; train it again") from None
     return model.to(device).eval(), about
 

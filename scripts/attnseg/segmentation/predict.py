@@ -29,7 +29,7 @@ from attnseg.io.files import sha256, write_atomically
 from attnseg.io.gpu import claim_device
 from attnseg.io.precision import number_format
 from attnseg.io.runs import forget_once
-from attnseg.io.shards import manifest_path, members, problem_with, write_shard
+from attnseg.io.shards import is_complete, manifest_path, members, write_shard
 from attnseg.segmentation.components import resized
 from attnseg.segmentation.crf import refined_labels
 from attnseg.segmentation.data import Pairs
@@ -133,7 +133,7 @@ def write_scores(
         shards[folder / f"shard-{number:05d}.safetensors"] = part, made_with | {"photos": photos}
     if anew:
         forget_once(folder / ".forced", shards, folder)
-    missing = {path: job for path, job in shards.items() if problem_with(path, job[1]) is not None}
+    missing = {path: job for path, job in shards.items() if not is_complete(path, job[1])}
     if not missing:
         return list(shards)
     where = claim_device(device)

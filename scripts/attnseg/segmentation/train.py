@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from attnseg.core.finite import all_finite
-from attnseg.errors import UserError
+from attnseg.errors import UserError, sigterm_waits
 from attnseg.io.files import parameters_hash, sha256
 from attnseg.segmentation import checkpoints
 from attnseg.segmentation.components import bounds
@@ -44,7 +44,8 @@ def train(
 
     Checkpoints are kept, until the weights are written, in a folder beside `output` whose name is a
     hash of everything that affects the result. The same call thus resumes an interrupted training
-    and yields the same weights; another one starts from scratch.
+    and yields the same weights; another one starts from scratch. SIGTERM ends it after an iteration,
+    with a checkpoint.
 
     The processes of torchrun share each batch: an iteration has the same images and augmentations for
     any number of processes.
@@ -81,7 +82,9 @@ def train(
         model.init_weights()  # makes the Runner's later call a no-op, which would overwrite them
         load_pretrained(model, settings.pretrained)
     try:
-        runner.train()
+        with sigterm_waits() as ended:
+            runner.register_hook(checkpoints.DigestCheckpoints(ended))
+            runner.train()
         if not all_finite(model.state_dict().values()):
             raise FloatingPointError("the weights are not finite at the end")
     except UserError as problem:  # of a process that reads photos it ends in, after its traceback
@@ -139,7 +142,6 @@ def runner_options(
     hooks = [
         {"type": "SeedEachIteration", "seed": s.seed},
         {"type": "Progress"},
-        {"type": "DigestCheckpoints"},
     ]
     checkpoint = checkpoints.newest(folder)
     if s.learner == "beco":

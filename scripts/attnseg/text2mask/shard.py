@@ -11,7 +11,7 @@ from attnseg.backbones.interface import Backbone
 from attnseg.datasets import Dataset
 from attnseg.datasets.labels import known_labels
 from attnseg.io.files import fingerprint
-from attnseg.io.shards import problem_with, write_shard
+from attnseg.io.shards import is_complete, write_shard
 from attnseg.text2mask.extract import Options, Sample, blocks_of, extract
 from attnseg.text2mask.presence import scores_of
 
@@ -39,7 +39,7 @@ def extract_shard(
         "split": split,
         "ids": ids,
     }
-    if problem_with(output, parameters) is None:
+    if is_complete(output, parameters):
         print(f"{output} is complete")
         return
     samples = [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_resume import command, few_scenes
+from scenes import command, few_scenes
 
 TARGET = "work/mini/evaluation/masks/voc/train/one_noise/none/metrics.json"
 ATTENTION = "work/mini/attention/voc/train/one_noise"
@@ -37,7 +37,9 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_command_names_what_was_damaged_and_then_makes_it_again_alone(folder):
+def test_the_same_command_names_what_was_damaged_and_then_makes_it_again_alone(
+    folder, record_property
+):
     assert run(folder) is None
     files = [*folder.joinpath(ATTENTION).glob("shard-*"), *folder.joinpath(MASKS).glob("*.png")]
     content = {path: path.read_bytes() for path in files if path.suffix != ".json"}
@@ -52,7 +54,7 @@ def test_the_same_command_names_what_was_damaged_and_then_makes_it_again_alone(f
             name
         ) in missing:  # Snakemake makes what a target lacks, and nothing that it has no need of
             (folder / name).unlink()
-        assert damaged.name in (run(folder) or "")
+        assert damaged.stem in (run(folder) or "")
         assert run(folder) is None
         assert content == {path: path.read_bytes() for path in content}
         assert counts.read_bytes() == measured
@@ -61,7 +63,10 @@ def test_the_same_command_names_what_was_damaged_and_then_makes_it_again_alone(f
     mask = sorted(folder.joinpath(MASKS).glob("*.png"))[7]
     assert made_again(mask, TARGET) == {mask.name}
     shard = folder / ATTENTION / "shard-00001.safetensors"
-    assert made_again(shard, f"{MASKS}/manifest.json", TARGET) == {shard.name, "shard-00001.json"}
+    for damaged in (shard, shard.with_suffix(".json")):
+        again = made_again(damaged, f"{MASKS}/manifest.json", TARGET)
+        assert again == {shard.name, "shard-00001.json"}
+    record_property("corrupted files", 3)
 
     scores = folder / "scripts/attnseg/core/scores.py"
     scores.write_text(scores.read_text() + "\n\n_plain = with_background\n\n\n"
