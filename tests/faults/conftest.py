@@ -23,7 +23,7 @@ from PIL import Image
 from programs import ARCHIVE, PROGRAMS, SENT, World, content
 
 ATTEMPTS = 20  # at a kill that counts
-COUNTS = ("SIGTERMs", "resumed units", "corrupted files", "refusals", "hostile cases")
+COUNTS = ("SIGTERMs", "resumed units", "corrupted files", "refusals", "hostile")
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -17,13 +17,12 @@ import torch
 import fetch_backbone
 from attnseg.attn2mask.dreambooth_lora import load_lora
 from attnseg.backbones import load_backbone
-from attnseg.backbones.finetuning import restored
 from attnseg.errors import UserError, one_line
 from attnseg.io import downloads
 from attnseg.io.downloads import extract
 from attnseg.io.files import parameters_hash, sealed, sha256, write_json
 from attnseg.io.shards import read_arrays
-from attnseg.mini.training import read_checkpoint
+from attnseg.io.tensors import read_checkpoint
 from attnseg.personalised.descriptors import load_dino
 from attnseg.personalised.personal import INFO, PROJECTIONS, read_personal
 from attnseg.personalised.predictions import read_rows
@@ -252,18 +251,11 @@ def segmentor(path: Path) -> None:
     load_pretrained(model, str(path))
 
 
-def finetuning(path: Path) -> None:
-    weight = torch.nn.Parameter(torch.zeros(1))
-    restored(path, "x", [weight], torch.optim.AdamW([weight]))
-
-
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a shard": ("shard-00000.safetensors", shard),
     "a segmentor": ("weights.safetensors", load_segmentor),
     "pretrained weights": ("weights.pth", segmentor),
     "pretrained safetensors": ("weights.safetensors", segmentor),
-    "a checkpoint of a finetuning": ("checkpoint.pt", finetuning),
-    "a checkpoint of a miniature": ("denoiser.pt", lambda path: read_checkpoint(path, "cpu")),
     "a subject": (PROJECTIONS, subject),
     "correlations": ("dino.safetensors", read_rows),
     "counts": ("per_image.npz", counts),
@@ -279,6 +271,15 @@ def test_a_pickle_is_not_run(tmp_path, what, how):
         read(path)
     assert str(path.parent) in str(error.value) and "weights_only" not in str(error.value)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_a_pickle_as_a_checkpoint_is_named_and_left_out(tmp_path, how, capsys):
+    path = trapped(tmp_path / "checkpoint.pt", tmp_path / "ran", how)
+    assert read_checkpoint(path, "cpu") is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{path}: damaged") and "weights_only" not in line
+    assert not path.exists() and not (tmp_path / "ran").exists()
 
 
 def test_arrays_of_objects_are_not_run(tmp_path):

@@ -259,7 +259,7 @@ def read_personal(folder: str | Path) -> Personal:
             raise ValueError("its content was changed")
         info.pop("digest", None)
         for name, digest in info.pop("files", {}).items():  # absent from an earlier release's
-            if sha256(folder / name) != digest:
+            if Path(name).name != name or sha256(folder / name) != digest:
                 raise ValueError(f"{name} was changed")
         state = load_file(folder / PROJECTIONS)
         embeddings = {}

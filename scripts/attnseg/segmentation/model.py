@@ -292,7 +292,8 @@ def load_segmentor(
             raise UserError(f"{path}: damaged; {set_aside(path)}")
         model.load_state_dict(state)
     except SafetensorError as problem:
-        raise UserError(f"{path}: damaged ({problem}); {set_aside(path)}") from None
+        reason = str(problem).splitlines()[0]
+        raise UserError(f"{path}: damaged ({reason}); {set_aside(path)}") from None
     except RuntimeError as problem:
         raise UserError(f"{path}: {str(problem).splitlines()[0]}; train it again") from None
     return model.to(device).eval(), about
