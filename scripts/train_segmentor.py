@@ -80,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         classes, pairs = listed_pairs(args.dataset, args.train_images, *masks)
     else:
         classes, pairs = split_pairs(args.dataset, args.root, args.train_split, *masks)
-    if args.train_masks and "LOCAL_RANK" not in os.environ:
+    theirs = args.dataset.masks == f"{args.train_masks}/{{id}}.png"  # finished, edited perhaps
+    if args.train_masks and not theirs and "LOCAL_RANK" not in os.environ:
         names = [f"{image_id}.png" for image_id in pairs.ids]
         if args.reliability == args.train_masks / "reliability":
             names += [f"reliability/{name}" for name in names]

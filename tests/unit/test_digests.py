@@ -1,12 +1,14 @@
 """Masks that were lost or changed behind the workflow's back."""
 
 import functools
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import train_segmentor
 from attnseg.errors import UserError
 from attnseg.io import digests
 from attnseg.io.digests import check_files
@@ -121,6 +123,25 @@ def test_a_mask_that_was_edited_is_never_lost(tmp_path, capsys):
     assert [path.read_bytes() for path in kept] == contents
     assert not list(tmp_path.glob("*.bad*"))  # the others were as they were made
     check_files(tmp_path, NAMES)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_training_takes_edited_masks_that_it_is_told_are_finished(tmp_path, finished):
+    """As `attnseg init --train-on` tells it; masks that the workflow made must be as they were made."""
+    masks, photos = tmp_path / "masks", tmp_path / "photos"
+    made(masks)
+    draw(masks / "b.png", 1)  # by hand
+    for name in ("a.png", "b.png", "far/c.png"):
+        draw(photos / name, 0)
+    (photos / "more.png").write_bytes((photos / "a.png").read_bytes())  # has no mask
+    data = {"classes": ["dog"], "photos": "{id}.*", "masks": f"{masks}/{{id}}.png"}
+    data |= {} if finished else {"masks": "truth/{id}.png"}
+    words = ["--dataset", json.dumps({"key": "pets", **data})]
+    words += ["--root", photos, "--train-split", "train", "--train-masks", masks, "--device", "cpu"]
+    said = "more.png: no such file" if finished else "b.png is damaged"
+    with pytest.raises(UserError, match=said):
+        train_segmentor.main([*map(str, words), "--output", str(tmp_path / "w.safetensors")])
+    assert (masks / "b.png.bad").exists() != finished
 
 
 def test_masks_of_somebody_else_are_left_as_they_are(tmp_path):
