@@ -3,8 +3,9 @@
 
     python scripts/tools/search_readings.py --model assets/mini_mmdit --output assets/mini_mmdit/trials.csv
 
-A trial is a timestep, blocks and a reading; its mean IoU, without a CRF and with one noise, is as it is read or propagated twice by the self-attention of a block. Every trial is a line of the
-CSV; the best ones of each reading are printed.
+A trial is a timestep, blocks and a reading; its mean IoU, without a CRF and with one noise, is as it is read or
+propagated twice by the self-attention of a block. Every trial is a line of the CSV; the best ones of each
+reading are printed.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def trials(
     backbone: StableDiffusion3, timesteps: list[int], seed: int, device: str
 ) -> list[dict[str, Any]]:
     """Lines of the CSV: each block, each two neighbours and all, as they are and propagated by the last of
-    them; the best of each reading then by every block."""
+    them; of each reading the best of both kinds then by every block."""
     dev = Dev(backbone, seed, device)
     lines: list[dict[str, Any]] = []
     count = len(backbone.transformer.transformer_blocks)
@@ -68,11 +69,21 @@ def trials(
                 add(reading, timestep, blocks, None)
                 add(reading, timestep, blocks, blocks[-1])
     for reading in ("attention", "output"):
-        best = max((x for x in lines if x["reading"] == reading), key=lambda x: x["miou"])
-        inputs = dev.inputs(best["timestep"])
-        for own in range(count):
-            add(reading, best["timestep"], list(map(int, best["cross_blocks"].split())), own)
+        found = [(best["timestep"], best["cross_blocks"]) for best in best_of(lines, reading)]
+        for timestep, blocks in dict.fromkeys(found):
+            inputs = dev.inputs(timestep)
+            for own in range(count):
+                add(reading, timestep, list(map(int, blocks.split())), own)
     return lines
+
+
+def best_of(lines: list[dict[str, Any]], reading: str) -> list[dict[str, Any]]:
+    """The best trial of a reading as it is, and the best one propagated."""
+    of = [line for line in lines if line["reading"] == reading]
+    return [
+        max((x for x in of if (x["self_block"] != "") == propagated), key=lambda x: x["miou"])
+        for propagated in (False, True)
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,13 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         writer.writeheader()
         writer.writerows({**line, "miou": f"{line['miou']:.2f}"} for line in lines)
     for reading in ("attention", "output"):
-        for propagated in (False, True):
-            of = [
-                x
-                for x in lines
-                if x["reading"] == reading and (x["self_block"] != "") == propagated
-            ]
-            best = max(of, key=lambda x: x["miou"])
+        for best in best_of(lines, reading):
             print("  ".join(f"{key} {value}" for key, value in best.items()))
     print(f"{args.output}: {len(lines)} trials")
     return 0
