@@ -56,10 +56,7 @@ def read_config(*files: str | Path) -> dict:
             problem = getattr(error, "problem", None) or getattr(error, "reason", error)
             line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
             raise UserError(f"{file}:{line}: not valid YAML: {problem}") from None
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # no text, a date or number that is none, depth
+        except (ValueError, RecursionError) as error:  # no text, a date that is none, depth
             raise UserError(f"{file}: not valid YAML: {str(error)[:200]}") from None
         if not isinstance(content, dict):
             raise UserError(f"{file}: empty or not a mapping; write `key: value` lines")

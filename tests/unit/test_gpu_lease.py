@@ -261,7 +261,7 @@ def test_devices_are_named_by_uuid_and_a_partitioned_one_by_its_parts():
         "  MIG 1g.10gb     Device  1: (UUID: MIG-bbbb-2)\n"
         "GPU 1: NVIDIA A100-SXM4-80GB (UUID: GPU-aaaa-2)\n"
     )
-    assert gpu.parse_listing(listing) == ["MIG-bbbb-1", "MIG-bbbb-2", "GPU-aaaa-2"]
+    assert gpu.parse_listing(listing) == [["MIG-bbbb-1", "MIG-bbbb-2"], ["GPU-aaaa-2"]]
     assert gpu.parse_listing("No devices were found\n") == []
 
 

@@ -43,7 +43,7 @@ def refusal(tmp_path, text: str) -> str:
         ("sed: 1\n", "/own.yaml:1: unknown key `sed`; did you mean `seed`?"),
         (  # braces would be wildcards
             "paths: {work: 'x{input}'}\n",
-            "/own.yaml:1: `paths.work`: 'x{input}' does not match ^[^{}]+$",
+            "/own.yaml:1: `paths.work`: 'x{input}' does not match ^[\\w./]",
         ),
         (
             "extraction:\n  query:\n    synonims: true\n",

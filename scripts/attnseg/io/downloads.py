@@ -81,17 +81,22 @@ def download(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    if not path.exists():
-        _fetch(url, part, retries, wait, timeout)
-        checked = part
-    else:
+    with contextlib.nullcontext() if path.exists() else _alone(part):
         checked = path
-    verify(
-        checked, url, sha256=sha256, md5=md5, lock=lock, aside=path.with_name(path.name + ".bad")
-    )
-    if checked is part:
-        os.replace(part, path)
-        _tag_file(part).unlink(missing_ok=True)
+        if not path.exists():  # nor has another process fetched it meanwhile
+            _fetch(url, part, retries, wait, timeout)
+            checked = part
+        verify(
+            checked,
+            url,
+            sha256=sha256,
+            md5=md5,
+            lock=lock,
+            aside=path.with_name(path.name + ".bad"),
+        )
+        if checked is part:
+            os.replace(part, path)
+            _tag_file(part).unlink(missing_ok=True)
     return path
 
 
@@ -253,6 +258,31 @@ def _fetch_once(url: str, part: Path, timeout: float) -> bool:
                 received += len(block)
                 bar(len(block))
     return missing is None or received == missing
+
+
+@contextlib.contextmanager
+def _alone(part: Path) -> Iterator[None]:
+    """Hold the lock of a partial download, so that two processes do not write one file; wait for it."""
+    while True:
+        with open(part, "ab") as file:
+            with contextlib.suppress(OSError):  # the file system has no locks
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    print(
+                        f"{part}: another process downloads it: waiting",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                continue  # another has finished it
+            try:
+                yield
+            finally:
+                if part.is_file() and not _length(part):
+                    part.unlink()
+            return
 
 
 def _length(part: Path) -> int:

@@ -66,6 +66,22 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which is made if it is absent; wait while another process holds it."""
+    with contextlib.ExitStack() as held:
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # another has removed it since
+                folder.mkdir(parents=True, exist_ok=True)
+                handle = os.open(folder, os.O_RDONLY)
+                held.callback(os.close, handle)
+                with contextlib.suppress(OSError):  # the file system has no locks
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(handle), folder.stat()):
+                    break
+        yield
+
+
 @functools.cache
 def remove_strays(parent: Path) -> None:
     """Remove the temporary folders of this computer's processes that have died, once in a process."""

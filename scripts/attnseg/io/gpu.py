@@ -82,7 +82,7 @@ def lease(count: int = 1, *, wait: float = 0.2) -> Iterator[list[str]]:
         UserError: if the machine has fewer than `count` GPUs.
     """
     listed = os.environ.get(VISIBLE)
-    given = [device for device in (listed or "").split(",") if device]
+    given = [device.strip() for device in (listed or "").split(",") if device.strip()]
     if count == 0 or (listed is not None and len(given) <= count):  # a scheduler's choice
         if given and len(given) < count:
             raise UserError(
@@ -118,10 +118,17 @@ def devices() -> list[str]:
 
     The variable ATTNSEG_GPUS, a number or comma-separated names, overrides them.
     """
+    return [name for parts in _gpus() for name in parts]
+
+
+def _gpus() -> list[list[str]]:
+    """The names of each GPU: its own, or those of its MIG instances."""
     override = os.environ.get("ATTNSEG_GPUS")
     if override is not None:
         names = [name.strip() for name in override.split(",") if name.strip()]
-        return [str(i) for i in range(int(override))] if override.strip().isdigit() else names
+        if override.strip().isdigit():
+            names = [str(i) for i in range(int(override))]
+        return [[name] for name in names]
     try:
         listing = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True
@@ -132,17 +139,24 @@ def devices() -> list[str]:
 
 
 def by_uuid(names: list[str]) -> list[str]:
-    """The same devices by UUID, so that locks do not depend on how they are called.
+    """The same devices by UUID, each once, so that locks do not depend on how they are called.
 
-    Numbers are positions in nvidia-smi's listing, as with CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    Numbers are positions in nvidia-smi's listing, as with CUDA_DEVICE_ORDER=PCI_BUS_ID, and mean the
+    first instance of a partitioned GPU. As CUDA does, a UUID's beginning is taken for it if it is one's
+    alone.
     """
-    every = devices()
-    numbered = {str(number): uuid for number, uuid in enumerate(every)}
-    return [numbered.get(name, name) for name in names]
+    gpus = _gpus()
+    known = {str(number): parts[0] for number, parts in enumerate(gpus)}
+    every = [uuid for parts in gpus for uuid in parts]
+    for name in names:
+        begun = [uuid for uuid in every if uuid.startswith(name)]
+        if name not in known and len(begun) == 1:
+            known[name] = begun[0]
+    return list(dict.fromkeys(known.get(name, name) for name in names))
 
 
-def parse_listing(listing: str) -> list[str]:
-    """UUIDs in the output of ``nvidia-smi -L``; for a partitioned GPU those of its MIG instances.
+def parse_listing(listing: str) -> list[list[str]]:
+    """Each GPU's UUID in the output of ``nvidia-smi -L``; for a partitioned one those of its MIG instances.
 
     Not numbers: CUDA orders GPUs by speed, nvidia-smi by bus.
     """
@@ -157,7 +171,7 @@ def parse_listing(listing: str) -> list[str]:
             if found[-1][0].startswith("GPU-"):
                 found[-1].clear()
             found[-1].append(match[1])
-    return [name for names in found for name in names]
+    return found
 
 
 def _try_lease(every: list[str], count: int, held: ExitStack) -> list[str]:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from attnseg.io.batches import Batches
-from attnseg.io.files import parameters_hash
-from attnseg.io.shards import is_complete, manifest_path, write_shard
+from attnseg.io.files import locked, parameters_hash
+from attnseg.io.shards import is_complete, manifest_path, problem_with, write_shard
 
 ShardPart = tuple[dict[str, torch.Tensor], list[dict]]  # tensors by name, manifest items
 
@@ -68,7 +68,7 @@ def build_shard(
     """Write the shard of `samples`; return its items and how many of them are new.
 
     Finished batches are kept in a hidden folder beside `output`, named after the parameters, until
-    the shard is complete.
+    the shard is complete. Of several processes that make it one does, and the others wait.
 
     Args:
         work: processes a batch of samples.
@@ -94,12 +94,18 @@ def build_shard(
             write_shard(kept, *batch, {})
         return batch
 
-    for part, batch in Batches(batch_size, "image").over(samples, finished):
-        tensors |= batch[0]
-        items += batch[1]
-        progress(len(part))
-    write_shard(output, tensors, items, parameters, **more)
-    shutil.rmtree(folder, ignore_errors=True)
+    with locked(folder):
+        if problem_with(output, parameters) is None:  # another process has made it meanwhile
+            made = json.loads(manifest_path(output).read_text())["items"]
+            if still_valid(made):
+                shutil.rmtree(folder, ignore_errors=True)
+                return made, 0
+        for part, batch in Batches(batch_size, "image").over(samples, finished):
+            tensors |= batch[0]
+            items += batch[1]
+            progress(len(part))
+        write_shard(output, tensors, items, parameters, **more)
+        shutil.rmtree(folder, ignore_errors=True)
     return items, fresh
 
 

@@ -92,6 +92,14 @@ class DinoFeatures:
         return F.normalize(described.T.unflatten(1, grid), dim=0)
 
 
+def absent(path: str, kind: str, error: Exception) -> Absent:
+    """What is said where a model cannot be loaded."""
+    reason = (str(error).strip().splitlines() or [""])[0][:150]
+    if isinstance(error, pickle.UnpicklingError):
+        reason = "a pickle of more than weights, which is never read"
+    return Absent(f"{path}: no {kind} can be loaded from there ({reason})")
+
+
 def load_dino(path: str, device: torch.device | str = "cpu", **options: Any) -> DinoFeatures:
     """`path`: a folder or hub id of a ViTModel, as facebook/dino-vits8."""
     from transformers import ViTModel
@@ -99,10 +107,7 @@ def load_dino(path: str, device: torch.device | str = "cpu", **options: Any) -> 
     try:
         model = ViTModel.from_pretrained(path, add_pooling_layer=False)
     except Exception as error:  # transformers, torch and safetensors raise many types
-        reason = (str(error).strip().splitlines() or [""])[0][:150]
-        if isinstance(error, pickle.UnpicklingError):
-            reason = "a pickle of more than weights, which is never read"
-        raise Absent(f"{path}: no ViT can be loaded from there ({reason})") from None
+        raise absent(path, "ViT", error) from None
     return DinoFeatures(model.to(device), **options)
 
 

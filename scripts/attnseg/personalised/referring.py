@@ -186,9 +186,8 @@ def arithmetic_clip(work: Work, path: str) -> None:
 
     try:
         clip = CLIPModel.from_pretrained(path).eval().to(work.backbone.device)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:150]
-        raise descriptors.Absent(f"{path}: no CLIP can be loaded from there ({reason})") from None
+    except Exception as error:  # transformers, torch and safetensors raise many types
+        raise descriptors.absent(path, "CLIP", error) from None
     width = work.backbone.text_encoder.config.hidden_size
     if clip.config.projection_dim != width:
         raise UserError(

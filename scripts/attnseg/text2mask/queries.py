@@ -56,8 +56,10 @@ def class_embeddings(model: Path, dataset: Dataset) -> np.ndarray:
     from transformers import CLIPTextModel, CLIPTokenizer
 
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
-        encoder = CLIPTextModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
+        tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer", local_files_only=True)
+        encoder = CLIPTextModel.from_pretrained(
+            model / "text_encoder", dtype=torch.float32, local_files_only=True
+        )
     except (OSError, ValueError) as error:
         raise UserError(f"{model}: no text encoder ({str(error).splitlines()[0]})") from None
     queries = [text_query([name], background=False, vocabulary=dataset) for name in dataset.classes]
