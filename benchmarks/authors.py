@@ -95,7 +95,9 @@ def guided(
     before = backbone.unet.attn_processors
     backbone.unet.set_attn_processor(Probabilities(shares))
     try:
-        both = backbone.unet(torch.cat([noisy, noisy]), timestep, encoder_hidden_states=texts).sample
+        both = backbone.unet(
+            torch.cat([noisy, noisy]), timestep, encoder_hidden_states=texts
+        ).sample
     finally:
         backbone.unet.set_attn_processor(before)
     without, given = both.chunk(2)

@@ -31,6 +31,17 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
+from authors import authors_maps  # noqa: E402
+from side_by_side import (  # noqa: E402
+    Measured,
+    machine,
+    measured,
+    rate_of,
+    spread,
+    write_block,
+    write_csv,
+)
+
 from attnseg.backbones import load_backbone  # noqa: E402
 from attnseg.backbones.stable_diffusion import StableDiffusion, stable_diffusion  # noqa: E402
 from attnseg.config import read_config  # noqa: E402
@@ -46,16 +57,6 @@ from attnseg.text2mask.extract import (  # noqa: E402
     sample_noise,
     views_of,
 )
-from authors import authors_maps  # noqa: E402
-from side_by_side import (  # noqa: E402
-    Measured,
-    machine,
-    measured,
-    rate_of,
-    spread,
-    write_block,
-    write_csv,
-)
 
 CLASSES = ["dog", "sofa"]
 PIXELS = {"mini": 96, "sd14": 512}
@@ -66,7 +67,10 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", choices=list(PIXELS), default="sd14")
-    parser.add_argument("--model", type=Path, help="folder of Stable Diffusion 1.4, for --size sd14")
+    parser.add_argument(
+        "--model", type=Path, help="folder of Stable Diffusion 1.4, for --size sd14"
+    )
+    parser.add_argument("--pixels", type=int, help="side of the photo (default: 96, or 512)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     parser.add_argument("--threads", type=int, default=1)
@@ -77,14 +81,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.rounds < 1 or args.threads < 1:
         raise UserError("--rounds and --threads: must be 1 or more")
     torch.set_num_threads(args.threads)
+    side = args.pixels or PIXELS[args.size]
     with tempfile.TemporaryDirectory() as folder:
         model = args.model or made(args.size, Path(folder))
         backbone = load_backbone(model, device=args.device, dtype=args.dtype)
-        found = measured(
-            jobs_of(stable_diffusion(backbone), args.size), args.rounds, backbone.device, args.size
-        )
+        jobs = jobs_of(stable_diffusion(backbone), args.size, side)
+        found = measured(jobs, args.rounds, backbone.device, args.size)
         rates = rate_of(backbone.device, backbone.dtype)
-    side = PIXELS[args.size]
     text = (
         f"{side}x{side} pixels, {args.dtype}: {machine(backbone.device)}, {rates[0] / 1e9:.0f} GFLOP/s in "
         f"products of matrices and {rates[1] / 1e9:.0f} in convolutions, medians of {args.rounds} "
@@ -92,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     print(text)
     if args.write:
-        write_block(f"extraction {args.size} {args.device}", text)
+        write_block(f"extraction {args.size} {side} {args.device}", text)
     if args.csv:
         rows = [
             {"job": name, "round": n, "seconds": seconds, "peak_mib": one.peak, "flops": one.flops}
@@ -112,12 +115,11 @@ def made(size: str, folder: Path) -> Path:
     return folder / "sd"
 
 
-def jobs_of(backbone: StableDiffusion, size: str) -> dict[str, Callable[[], object]]:
+def jobs_of(backbone: StableDiffusion, size: str, side: int) -> dict[str, Callable[[], object]]:
     """What is measured, in order; the warm-up of each job is the first thing that it does."""
     settings = read_config(REPOSITORY / "config/config.yaml", REPOSITORY / "config/mini.yaml")
     blocks = {name: settings["model"][name] for name in ("cross_blocks", "self_block")}
     options = Options(noises=1, resize="none", **(blocks if size == "mini" else {}))
-    side = PIXELS[size]
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     sample = Sample("photo", image, CLASSES)
     pixels = model_input(image, fit_of(image, backbone, options))[None]

@@ -40,6 +40,8 @@ from diffusers import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+from side_by_side import machine, measured, spread, write_block  # noqa: E402
+
 from attnseg.backbones.concepts import Concepts  # noqa: E402
 from attnseg.backbones.flux import Flux  # noqa: E402
 from attnseg.backbones.interface import Backbone, Text  # noqa: E402
@@ -47,7 +49,6 @@ from attnseg.backbones.sdxl import SDXL  # noqa: E402
 from attnseg.backbones.stable_diffusion_3 import StableDiffusion3  # noqa: E402
 from attnseg.errors import UserError, run  # noqa: E402
 from attnseg.text2mask.attention import attention_maps  # noqa: E402
-from side_by_side import machine, measured, spread, write_block  # noqa: E402
 
 POSITIONS = [[[4], [6, 7]]]  # two classes, one of two tokens
 PEER = "attention-map-diffusers"
