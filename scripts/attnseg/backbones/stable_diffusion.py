@@ -23,8 +23,8 @@ from attnseg.backbones.noise import DDPMNoise
 from attnseg.backbones.text import Query, encode_text, token_positions
 from attnseg.errors import UserError
 
-# Channels of a U-Net's first level from which the layout of weights is chosen for speed and memory: the
-# miniature keeps its own, as another changes the last bits.
+# Channels of a U-Net's first level from which the layout of weights on a CPU is chosen for speed and memory:
+# the miniature keeps its own, as another changes the last bits.
 WIDE = 256
 
 
@@ -113,11 +113,10 @@ class StableDiffusion(DDPMNoise, UNetLatents, UNet, Backbone):
         text_encoder = load_network(folder, "text_encoder", CLIPTextModel, dtype)
         unet = load_network(folder, "unet", UNet2DConditionModel, dtype).to(device)
         vae = load_network(folder, "vae", AutoencoderKL, dtype).to(device)
-        wide = unet.config.block_out_channels[0] >= WIDE
-        if wide:
-            vae.encoder.to(memory_format=torch.channels_last)
-        mapped = wide and device.type == "cpu"  # `denoise` converts them
-        (unet.conv_in if mapped else unet).to(memory_format=torch.channels_last)
+        wide = device.type == "cpu" and unet.config.block_out_channels[0] >= WIDE
+        converted = [vae.encoder, unet.conv_in] if wide else [unet]  # `denoise` converts the rest
+        for network in converted:
+            network.to(memory_format=torch.channels_last)
         return cls(
             tokenizer=load_tokenizer(folder, "tokenizer", CLIPTokenizer),
             text_encoder=text_encoder.to(device),
