@@ -63,7 +63,14 @@ def main(argv: list[str] | None = None) -> int:
         if args.size == "sd14":
             model = Path(folder) / "sd"
             make = REPOSITORY / "scripts/tools/make_random_sd.py"
-            command = [sys.executable, str(make), "--width", str(args.width), "--output", str(model)]
+            command = [
+                sys.executable,
+                str(make),
+                "--width",
+                str(args.width),
+                "--output",
+                str(model),
+            ]
             subprocess.run(command, check=True)
         backbone = stable_diffusion(load_backbone(model, device=args.device, dtype=args.dtype))
     side = args.pixels or backbone.size[0]

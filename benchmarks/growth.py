@@ -106,7 +106,8 @@ def case(backbone: Backbone, options: Options, scenes: int, shards: int, answer:
         for first in range(0, scenes, size):
             drawn = [voc_scene(0, "trainaug", n) for n in range(first, min(first + size, scenes))]
             samples = [
-                Sample(f"{first + n}", scene.image, scene.classes()) for n, scene in enumerate(drawn)
+                Sample(f"{first + n}", scene.image, scene.classes())
+                for n, scene in enumerate(drawn)
             ]
             tensors, items = extract(backbone, samples, options, options.batch_size)
             path = Path(folder) / f"shard-{first // size:05d}.safetensors"
