@@ -22,13 +22,9 @@ of the plain pass: PyTorch's own account, in a pass that is not timed.
 """
 
 import argparse
-import gc
 import importlib.metadata
-import itertools
-import re
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +37,10 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
-from torch.profiler import ProfilerActivity, profile
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from side_by_side import machine, measured, spread, write_block  # noqa: E402
 
 from attnseg.backbones.concepts import Concepts  # noqa: E402
 from attnseg.backbones.flux import Flux  # noqa: E402
@@ -52,11 +48,8 @@ from attnseg.backbones.interface import Backbone, Text  # noqa: E402
 from attnseg.backbones.sdxl import SDXL  # noqa: E402
 from attnseg.backbones.stable_diffusion_3 import StableDiffusion3  # noqa: E402
 from attnseg.errors import UserError, run  # noqa: E402
-from attnseg.io.files import write_atomically  # noqa: E402
 from attnseg.text2mask.attention import attention_maps  # noqa: E402
 
-PAGE = REPOSITORY / "docs" / "performance.md"
-BLOCK = r"(?s)(<!-- recording {} -->\n).*?(<!-- end -->)"
 POSITIONS = [[[4], [6, 7]]]  # two classes, one of two tokens
 PEER = "attention-map-diffusers"
 
@@ -217,43 +210,17 @@ def installed() -> str | None:
         return None
 
 
-def seconds_of(job: Callable[[], object]) -> float:
-    """CPU seconds of a job."""
-    gc.collect()
-    started = time.process_time()
-    job()
-    return time.process_time() - started
-
-
-def peak_of(job: Callable[[], object]) -> float:
-    """The MiB of tensors that a job holds at its peak, by PyTorch's own account of its allocations."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        job()
-    events = seen.profiler.kineto_results.events()
-    sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
-    return max(itertools.accumulate(sizes)) / 2**20
-
-
-@torch.no_grad()
-def measured(subject: Subject, rounds: int) -> list[str]:
+def lines_of(subject: Subject, rounds: int) -> list[str]:
     """Lines of a table."""
-    jobs = dict(variants(subject))
-    peaks = {name: peak_of(job) for name, job in jobs.items()}  # which warms up
-    found: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(rounds):
-        for name in list(jobs)[:: 1 if turn % 2 else -1]:  # neither is always after the same
-            found[name].append(seconds_of(jobs[name]))
-            print(
-                f"{subject.title}, round {turn}, {name}: {found[name][-1]:.2f} s", file=sys.stderr
-            )
+    found = measured(dict(variants(subject)), rounds, torch.device("cpu"), subject.title)
+    plain = found["plain"]
     lines = []
-    for name, seconds in found.items():
-        shares = sorted(one / plain for one, plain in zip(seconds, found["plain"], strict=True))
-        spread = f"{shares[0]:.2f} to {shares[-1]:.2f}"
-        more = f"{peaks[name] - peaks['plain']:+.1f} MiB"
+    for name, one in found.items():
+        shares = one.shares(plain)
+        more = f"{one.peak - plain.peak:+.1f} MiB"
         lines.append(
-            f"| {name} | {statistics.median(seconds):.2f} s | {statistics.median(shares):.3f} ({spread}) "
-            f"| {f'{peaks[name]:.1f} MiB' if name == 'plain' else more} |"
+            f"| {name} | {one.median:.2f} s | {statistics.median(shares):.3f} ({spread(shares)}) "
+            f"| {f'{one.peak:.1f} MiB' if name == 'plain' else more} |"
         )
     return lines
 
@@ -273,35 +240,19 @@ def main(argv: list[str] | None = None) -> int:
         subject = SUBJECTS[name]()
         blocks = len({block.number for block in subject.backbone.blocks})
         lines = [
-            f"{subject.title}, {blocks} blocks: one thread of {processor()}, PyTorch "
-            f"{torch.__version__.split('+')[0]}, medians of {args.rounds} interleaved rounds, {PEER} "
+            f"{subject.title}, {blocks} blocks: {machine(torch.device('cpu'))}, medians of {args.rounds} interleaved rounds, {PEER} "
             f"{installed() or 'not installed'}.",
             "",
             "| | CPU time | plain passes (least to most) | memory |",
             "|---|---|---|---|",
-            *measured(subject, args.rounds),
+            *lines_of(subject, args.rounds),
         ]
         text = "\n".join(lines) + "\n"
         print(f"{text}\n", flush=True)
         if args.write:
-            write(name, text)
+            write_block(f"recording {name}", text)
         del subject
     return 0
-
-
-def write(name: str, text: str) -> None:
-    """Put a model's table into the page."""
-    page, block = PAGE.read_text(), BLOCK.format(name)
-    if not re.search(block, page):
-        raise UserError(f"{PAGE}: no <!-- recording {name} --> to write at")
-    with write_atomically(PAGE) as partial:
-        partial.write_text(re.sub(block, lambda found: f"{found[1]}{text}{found[2]}", page))
-
-
-def processor() -> str:
-    """As the system names it."""
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return found[1].strip() if found else "an unnamed processor"
 
 
 if __name__ == "__main__":

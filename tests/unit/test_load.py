@@ -263,3 +263,24 @@ def test_hashes_are_those_of_the_weight_files(folder):
         "unet/diffusion_pytorch_model.safetensors",
     }
     assert all(sha256(folder / file) == value for file, value in hashes.items())
+
+
+def test_a_wide_u_net_keeps_its_file_s_layout_for_one_pass(tiny_sd, monkeypatch):
+    """Which spares a copy of the weights; the prediction is the same."""
+    usual = load_backbone(tiny_sd, device="cpu")
+    monkeypatch.setattr("attnseg.backbones.stable_diffusion.WIDE", 1)
+    wide = load_backbone(tiny_sd, device="cpu")
+    weight = wide.unet.mid_block.resnets[0].conv1.weight
+    text, noisy = wide.encode_text(["a dog"]), torch.randn(1, 4, 16, 16)
+    converted, found = [], []
+    with torch.no_grad():
+        for _ in range(2):
+            found.append(wide.denoise(noisy, 150, text))
+            converted.append(weight.is_contiguous(memory_format=torch.channels_last))
+        expected = usual.denoise(noisy, 150, text)
+    assert converted == [False, True]
+    for one in found:
+        torch.testing.assert_close(one, expected, atol=1e-5, rtol=1e-4)
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    encoded = [model.encode_images(image).mean for model in (usual, wide)]
+    torch.testing.assert_close(*encoded, atol=1e-5, rtol=1e-4)

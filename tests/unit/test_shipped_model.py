@@ -60,6 +60,14 @@ def test_masks_do_not_depend_on_batches_or_shards(backbone):
     assert (one == many).mean() >= 0.9999
 
 
+def test_masks_in_bfloat16_are_those_in_float32(backbone):
+    half = load_backbone(MODEL, device="cpu", dtype="bfloat16")
+    scenes = [voc_scene(0, "dev", i) for i in range(24)]
+    samples = [Sample(f"s{i}", s.image, s.classes()) for i, s in enumerate(scenes) if s.things]
+    one, other = (masks(model, samples, batch_size=16, shard_size=24) for model in (backbone, half))
+    assert 0.99 <= (one == other).mean() < 1
+
+
 def test_its_default_blocks_are_those_of_the_mini_configuration(backbone):
     assert backbone.default_blocks == (tuple(OPTIONS.cross_blocks), OPTIONS.self_block)
 

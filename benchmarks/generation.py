@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Time and memory of generating images with their attention, beside diffusers' own pipeline.
+
+    python benchmarks/generation.py --size mini
+    python benchmarks/generation.py --size sd14 --width 40 --write
+
+One after the other, in each of several rounds (`side_by_side.py` says how), with the same networks, sampler,
+steps, guidance and batch:
+
+- stock: diffusers' StableDiffusionPipeline, from texts to images;
+- captured: `generate`, from texts to images and the classes' maps, of all blocks at one step.
+
+`--size sd14` has Stable Diffusion 1.4's configuration with random weights, --width / 320 as wide. One thread,
+in float32, unless told otherwise.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+
+from side_by_side import machine, measured, spread, write_block, write_csv  # noqa: E402
+
+from attnseg.attn2mask.generate import ddpm_scheduler, generate  # noqa: E402
+from attnseg.attn2mask.prompt_sets import Prompt  # noqa: E402
+from attnseg.backbones import load_backbone  # noqa: E402
+from attnseg.backbones.stable_diffusion import stable_diffusion  # noqa: E402
+from attnseg.errors import UserError, run  # noqa: E402
+from attnseg.settings import Generation  # noqa: E402
+
+TEXT = "a photo of a dog on the grass"
+GUIDANCE = 7.5
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=("mini", "sd14"), default="mini")
+    parser.add_argument("--width", type=int, default=320, help="of sd14 (default: its own, 320)")
+    parser.add_argument("--pixels", type=int, help="side of the images (default: the model's)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=2, help="images at a time")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="put it into docs/performance.md")
+    parser.add_argument("--csv", type=Path, help="write the figures into this file")
+    args = parser.parse_args(argv)
+    if min(args.rounds, args.threads, args.batch) < 1 or args.steps < 2:
+        raise UserError("--rounds, --threads and --batch: must be 1 or more, --steps 2 or more")
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        model = REPOSITORY / "assets/mini_sd"
+        if args.size == "sd14":
+            model = Path(folder) / "sd"
+            make = REPOSITORY / "scripts/tools/make_random_sd.py"
+            command = [
+                sys.executable,
+                str(make),
+                "--width",
+                str(args.width),
+                "--output",
+                str(model),
+            ]
+            subprocess.run(command, check=True)
+        backbone = stable_diffusion(load_backbone(model, device=args.device, dtype=args.dtype))
+    side = args.pixels or backbone.size[0]
+    pipeline = backbone.pipeline(ddpm_scheduler(backbone.scheduler, args.steps))
+    pipeline.set_progress_bar_config(disable=True)
+    start = TEXT.index("dog")
+    prompts = [
+        Prompt(str(seed), TEXT, ["dog"], [[[start, start + 3]]], seed) for seed in range(args.batch)
+    ]
+    sampling = Generation(
+        steps=args.steps, attention_step=args.steps // 2, guidance=GUIDANCE, size=side
+    )
+
+    def stock() -> list:
+        generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
+        return pipeline(
+            [TEXT] * len(prompts), num_inference_steps=args.steps, guidance_scale=GUIDANCE,
+            height=side, width=side, generator=generators, output_type="np",
+        ).images  # fmt: skip
+
+    def captured() -> list:
+        return list(generate(backbone, prompts, sampling, len(prompts)))
+
+    jobs = {"stock": stock, "captured": captured}
+    found = measured(jobs, args.rounds, backbone.device, args.size)
+    (ours,) = captured() if args.size == "mini" else ([],)
+    if ours:  # the same images, or something else was measured
+        difference = np.abs(stock() * 255 - np.stack([one.image for one in ours])).mean()
+        print(f"mean difference of the images in grey levels: {difference:.3f}", file=sys.stderr)
+    shares = found["captured"].shares(found["stock"])
+    wide = f", {args.width} / 320 as wide" if args.size == "sd14" else ""
+    lines = [
+        f"{side}x{side} pixels{wide}, {args.dtype}, {args.batch} images at a time, {args.steps} steps: "
+        f"{machine(backbone.device)}, medians of {args.rounds} interleaved rounds.",
+        "",
+        "| | time (least to most) | TFLOP | memory |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {one.median:.3g} s ({spread(one.seconds)}) | {one.flops / 1e12:.3g} | {one.peak:.0f} MiB |"
+            for name, one in found.items()
+        ),
+        "",
+        f"Captured in stock's: {float(np.median(shares)):.3f} ({spread(shares, 3)}); at most 1.03 was aimed at.",
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if args.write:
+        width = f" {args.width}" if args.size == "sd14" else ""
+        write_block(f"generation {args.size}{width} {args.device}", text)
+    if args.csv:
+        rows = [
+            {"job": name, "round": n, "seconds": seconds, "peak_mib": one.peak, "flops": one.flops}
+            for name, one in found.items()
+            for n, seconds in enumerate(one.seconds)
+        ]
+        write_csv(args.csv, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
