@@ -18,9 +18,8 @@ export PYTHONPATH := $(CURDIR)/scripts
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
-# one training: it takes both cores, after all other jobs
 mini: $(INSTALLED) ## Text2Mask's core tables at mini scale: minutes on two cores
-	@scripts/tools/run_mini.py all --prioritize results/mini/voc_table1.csv --set-threads train_segmentor=2
+	@scripts/tools/run_mini.py all --prioritize results/mini/voc_table1.csv
 	@scripts/tools/check_expected.py tests/expected/mini.csv results/mini
 
 mini-all: $(INSTALLED) ## every table, figure and claim of both papers at mini scale

@@ -178,6 +178,17 @@ def test_gpus_of_a_training_may_be_others_than_those_of_a_job(config):
         assert (segmentors.gpus, segmentors.gpus_flag) == (gpus, flag)
 
 
+def test_a_training_has_threads_of_its_own_and_no_other_seed_has_them(config):
+    threads = config["resources"]["threads"]
+    named = threads | {"train_segmentor": 3, "train_segmentors": {"deeplabv2_voc": 2}}
+    segmentors = Jobs(config | {"resources": config["resources"] | {"threads": named}}).segmentors
+    assert [segmentors.threads(f"deeplabv2_voc{end}") for end in ("", "@2", "_true_masks")] == [
+        2,
+        3,
+        3,
+    ]
+
+
 def test_segmentors_that_are_only_tested_otherwise_share_one_training(jobs):
     weights = jobs.segmentors.weights
     assert weights("deeplabv2_voc_five_scales@2") == weights("deeplabv2_voc@2")

@@ -1,6 +1,10 @@
 """The segmentor's components, its training and its weights on disk, on a few small images."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -772,12 +776,44 @@ def test_a_wrong_argument_of_the_evaluation_is_one_line(trained, toy, tmp_path, 
         assert told in errors
 
 
+TWICE = """
+import sys
+import evaluate_segmentor, train_segmentor
+data = ["--root", "VOC2012", "--device", "cpu"]
+weights = "out/weights.safetensors"
+train_segmentor.main(["--settings", sys.argv[1], "--train-split", "train", "--output", weights, *data])
+evaluate_segmentor.main(
+    ["--weights", weights, "--split", "train", "--processes", "1", "--output", "out/test"]
+    + ["--save-predictions", "out/masks", *data]
+)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_training_and_its_evaluation_repeated_elsewhere_give_the_same_bytes(
+    toy, tmp_path, threads
+):
+    """With as many threads: sums over a batch, as batch norm's, are split among them."""
+    found = []
+    for run_number in (1, 2):
+        folder = tmp_path / ("elsewhere/" * run_number)
+        shutil.copytree(toy, folder / "VOC2012")
+        subprocess.run(
+            [sys.executable, "-c", TWICE, json.dumps(TINY | {"checkpoint_interval": 1000})],
+            cwd=folder, check=True, capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": str(run_number)},
+        )  # fmt: skip
+        files = sorted(path for path in (folder / "out").rglob("*") if path.is_file())
+        found.append({path.relative_to(folder): path.read_bytes() for path in files})
+    first, second = found
+    assert {path.suffix for path in first} >= {".safetensors", ".png", ".json", ".npz"}
+    assert [path for path in first if first[path] != second.get(path)] == []
+    assert set(first) == set(second)
+
+
 def test_two_processes_learn_what_one_does(pairs, toy, tmp_path):
     """With torchrun and gloo: each sees half of every batch, the update is that of the whole."""
-    import json
-    import subprocess
-    import sys
-
     import train_segmentor
 
     values = TINY | {"batch": 4, "iterations": 3, "scales": [1.0], "photometric": False}

@@ -13,7 +13,7 @@ rule train_segmentor:
         "<logs>/train_segmentor/{segmentor}.log",
     conda:
         "../../envs/segmentation.yaml"
-    threads: config["resources"]["threads"]["train_segmentor"]
+    threads: of(jobs.segmentors.threads, "segmentor")
     resources:
         mem_mb=megabytes(32000),
         runtime=minutes(1440),

@@ -99,6 +99,11 @@ class Segmentors:
         """Their number, where there are several."""
         return self.gpus if self.gpus > 1 else None
 
+    def threads(self, segmentor: str) -> int:
+        """CPU threads of a training."""
+        threads = self.config["resources"]["threads"]
+        return threads["train_segmentors"].get(segmentor, threads["train_segmentor"])
+
     def training(self, segmentor: str) -> Training:
         return Training(self.config, self.data, **resolve_run(self.config, segmentor)["train"])
 

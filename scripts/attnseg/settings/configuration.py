@@ -49,6 +49,12 @@ class Threads(Settings):
         "and one to spare. A larger number lets cores and GPUs wait, as no training uses it.",
         speed=True,
     )
+    train_segmentors: dict[Name, Count] = key(
+        {},
+        "Of single segmentors' trainings, by name, in place of `train_segmentor`. On a CPU another number "
+        "gives other last bits, and so slightly another segmentor.",
+        speed=True,
+    )
     predict_segmentor: Count = key(4, "Of a prediction that another job evaluates.", speed=True)
     evaluate_segmentor: Count = key(
         16, "Of a segmentor's evaluation, including processes of its dense CRF.", speed=True
