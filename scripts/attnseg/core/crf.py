@@ -90,7 +90,7 @@ def inferred(
     if labels == 1:
         return np.ones((1, height, width), np.float32)
     key = (
-        *(labels, height, width, hashlib.blake2b(np.ascontiguousarray(image)).digest()),
+        *(labels, height, width, hashlib.blake2b(image.tobytes()).digest()),
         *(crf.gaussian.sxy, crf.gaussian.compat),
         *(crf.bilateral.sxy, crf.bilateral.srgb, crf.bilateral.compat),
     )
