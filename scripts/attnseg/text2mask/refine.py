@@ -53,8 +53,12 @@ def refined_scores(
     fit: Fit,
     options: RefinementJob,
     background: bool = True,
+    lattices: dict | None = None,
 ) -> np.ndarray:
-    """Scores of the background, if there is one, and the classes: [K + 1, H, W] float32."""
+    """Scores of the background, if there is one, and the classes: [K + 1, H, W] float32.
+
+    lattices: of `crf_probabilities`.
+    """
     size, profile = image.shape[:2], PROFILES[options.profile]
 
     def scored(maps: torch.Tensor) -> torch.Tensor:
@@ -75,7 +79,8 @@ def refined_scores(
         scores = to_photo(grown, fit, size)
     if options.crf is None:
         return scores.numpy()
-    return crf_probabilities(image, scores.numpy(), options.crf, profile.wrapped_crf_image)
+    wrapped = profile.wrapped_crf_image
+    return crf_probabilities(image, scores.numpy(), options.crf, wrapped, lattices)
 
 
 def write_masks(

@@ -227,7 +227,9 @@ def answer(network: Network, photo: Photo, sliders: Mapping) -> Answer:
         sliders = {**sliders, "crf": False}
     refinement, _, iterations = refinement_of(photo, sliders)
     maps = kept.maps(iterations)
-    photo.scores = refined_scores(photo.image, maps, kept.fit, refinement)
+    photo.scores = refined_scores(
+        photo.image, maps, kept.fit, refinement, lattices=network.lattices
+    )
     photo.sliders = dict(sliders)
     labels = photo.scores.argmax(0).astype(np.uint8)
     names = dict(enumerate(photo.classes, 1))

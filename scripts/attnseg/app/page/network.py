@@ -36,6 +36,7 @@ class Network:
         self.backbone = load_backbone(args.model, args.revision, device, file=args.model_file)
         self.options(args.noises, 0)  # a block that the model lacks is said now
         self.crf = importlib.util.find_spec("pydensecrf") is not None
+        self.lattices: dict = {}  # of the CRF, of the photo that was refined last
         self.passes = 0
         self._one_at_a_time = threading.Lock()
 
