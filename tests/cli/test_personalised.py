@@ -24,6 +24,7 @@ from attnseg.backbones import load_backbone
 from attnseg.backbones.text import Query
 from attnseg.datasets.mug19 import SPLITS, read_mug19
 from attnseg.errors import run
+from attnseg.io.files import sealed
 from attnseg.mini.world import mugs19
 from attnseg.personalised import pictures as mug_pictures
 from attnseg.personalised import referring
@@ -451,7 +452,7 @@ def test_weights_of_another_base_model_are_refused(tiny_sd, world, personal, tmp
         for file in folder.iterdir():
             (other / folder.name / file.name).write_bytes(file.read_bytes())
         info = json.loads((other / folder.name / INFO).read_text())
-        (other / folder.name / INFO).write_text(json.dumps(info | {"base": "0" * 16}))
+        (other / folder.name / INFO).write_text(json.dumps(sealed(info | {"base": "0" * 16})))
     arguments = ["--root", world, "--model", tiny_sd, "--output", tmp_path / "o", *EXTRACTION]
     line = fails(
         segment_instances,
@@ -508,7 +509,8 @@ def test_mistakes_about_one_photo_are_one_line(world, personal, tiny_sd, tmp_pat
     for file in mine.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
     info = json.loads((other / INFO).read_text())
-    (other / INFO).write_text(json.dumps(info | {"base": "0" * 16, "model": str(tiny_sd)}))
+    changed = sealed(info | {"base": "0" * 16, "model": str(tiny_sd)})
+    (other / INFO).write_text(json.dumps(changed))
     assert "trained on another base model" in said(*asked(world, other, tmp_path, query))
     assert not (tmp_path / "mask.png").exists()
 

@@ -217,11 +217,11 @@ def test_words_of_ones_own_reach_the_query(folder, segment, monkeypatch):
     asked = []
     maps_of = photos.maps_of
 
-    def seen(backbone, samples, options, size):
+    def seen(backbone, samples, options, *more):
         from attnseg.text2mask.extract import queries_of
 
         asked.append(queries_of(backbone, samples[0].classes, options)[0][1].text)
-        return maps_of(backbone, samples, options, size)
+        return maps_of(backbone, samples, options, *more)
 
     monkeypatch.setattr(photos, "maps_of", seen)
     words = ["--classes", "dog,cat", "--synonyms", "dog=puppy", "--background-words", "grass"]

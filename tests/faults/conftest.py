@@ -155,7 +155,7 @@ def stopped(world, forks, tmp_path):
         for attempt in range(ATTEMPTS):
             folder = tmp_path / f"{attempt}"
             wanted = draw.randint(1, program.units - 1)
-            pause = draw.random() * world.seconds[name]
+            pause = draw.random() * world.seconds[name] * (1 - attempt / ATTEMPTS)
             pid = forks.start(program.commands(world), folder)
             before = ()
             while len(before) < wanted and not is_over(pid):

@@ -11,18 +11,17 @@ import pytest
 from programs import PROGRAMS
 
 KILLS = int(os.environ.get("ATTNSEG_KILLS", "1"))
-FAST = ("refine_masks", "train_segmentor", "train_dreambooth_lora")  # of SIGTERM, in `make test`
+FAST = ("refine_masks", "train_segmentor", "train_dreambooth_lora")  # in `make test`
 GRACE = 30  # seconds between SIGTERM and SIGKILL: SLURM's KillWait
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
-        for name in PROGRAMS
-        if PROGRAMS[name].keeps
-    ],
-)
+def programs(keeping: bool = False) -> list:
+    """All programs, or those that keep what they finished."""
+    names = [name for name in PROGRAMS if PROGRAMS[name].keeps or not keeping]
+    return [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in names]
+
+
+@pytest.mark.parametrize("name", programs(keeping=True))
 def test_sigterm_ends_a_program_in_a_line_and_costs_no_finished_unit(
     name, stopped, goes_on, record_property
 ):
@@ -37,7 +36,7 @@ def test_sigterm_ends_a_program_in_a_line_and_costs_no_finished_unit(
     record_property("SIGTERMs", 1)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", programs())
 @pytest.mark.parametrize("number", range(KILLS))
 def test_a_killed_program_ends_with_the_same_results(
     name, number, stopped, goes_on, record_property

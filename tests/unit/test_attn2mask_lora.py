@@ -146,7 +146,8 @@ def test_a_loaded_adapter_gives_the_texts_maps_and_images_of_the_training(tiny_s
     dl.load_lora(again, path)
     without = {k: v for k, v in load_file(path).items() if not k.startswith("text_encoder")}
     with safe_open(path, "pt") as file:
-        save_file(without, tmp_path / "partly.safetensors", file.metadata())
+        facts = {k: v for k, v in file.metadata().items() if k != dl.DIGEST_KEY}
+    save_file(without, tmp_path / "partly.safetensors", facts)
     dl.load_lora(partly, tmp_path / "partly.safetensors")
     prompt = Prompt("a", PROMPT, ["sky"], [[[11, 14]]], 3)
     for backbone, same in ((again, True), (partly, False), (plain, False)):

@@ -133,7 +133,9 @@ def test_a_shard_keeps_what_was_finished_in_halved_batches(tmp_path):
         if made and part[0] == 4:
             raise KeyboardInterrupt
         made.extend(part)
-        return {f"{n}/cross": torch.full((1,), float(n)) for n in part}, [{"id": n} for n in part]
+        return {f"{n}/cross": torch.full((1,), float(n)) for n in part}, [
+            {"id": str(n)} for n in part
+        ]
 
     with pytest.raises(KeyboardInterrupt):
         build_shard(tmp_path / "s.safetensors", range(6), work, {"a": 1}, 4)
@@ -141,7 +143,7 @@ def test_a_shard_keeps_what_was_finished_in_halved_batches(tmp_path):
     made.clear()
     items, fresh = build_shard(tmp_path / "s.safetensors", range(6), work, {"a": 1}, 4)
     assert made == [4, 5] and fresh == 2
-    assert [item["id"] for item in items] == list(range(6))
+    assert [item["id"] for item in items] == [str(n) for n in range(6)]
     assert len(load_file(tmp_path / "s.safetensors")) == 6
 
 

@@ -120,7 +120,7 @@ def test_labels_come_from_a_table_a_folder_a_mask_or_xml(tmp_path):
     Image.fromarray(np.array([[7, 9, 3, 0]], np.uint8)).save(tmp_path / "truth/a.png")
     sources = [source for source in toy.label_sources if source != "instances"]
     found = {source: toy.labels(tmp_path, "a", source, "train") for source in sources}
-    assert found == {"csv": ["cat", "dog"], "folders": ["dog"], "mask": ["cat", "dog"], "xml": ["cat"], "all": ["cat", "dog"]}  # fmt: skip
+    assert found == {"csv": ["cat", "dog"], "folders": ["dog"], "mask": ["cat", "dog"], "xml": ["cat"], "known": ["cat"], "all": ["cat", "dog"]}  # fmt: skip
     assert toy.read_truth(tmp_path, "a").tolist() == [[0, 1, 255, 255]]
     assert toy.training_masks("train") is None
     assert datasets.load("toy", TOY).training_masks("train") == "masks/train"

@@ -196,6 +196,7 @@ def test_a_flipped_bit_of_a_metrics_json_is_seen_or_changes_nothing(tmp_path):
             assert not (tmp_path / "metrics.json").exists()
             assert "renamed to metrics.json.bad" in str(error)
             assert (tmp_path / "metrics.json.bad").read_bytes() == damaged
+            (tmp_path / "metrics.json.bad").unlink()
             seen += 1
         else:
             values = [key for key in metrics if key != "digest"]

@@ -25,6 +25,7 @@ from attnseg.errors import UserError
 from attnseg.io.files import parameters_hash, sealed, sha256, write_json
 from attnseg.io.shard_parts import build_shard
 from attnseg.io.shards import problem_with, read_arrays, write_shard
+from attnseg.io.tensors import read_checkpoint
 from attnseg.mini import mmdit, training
 from attnseg.mini.model import new_autoencoder
 from attnseg.personalised import custom_diffusion
@@ -190,7 +191,7 @@ def test_the_loss_of_a_lora(tiny_sd, tmp_path, monkeypatch, value):
     broken_loss(monkeypatch, finetuning, 2, value)
     with refused("the loss is not finite at step 3"):
         train_lora(tiny_sd, tmp_path, checkpoint_every=1)
-    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    kept = read_checkpoint(tmp_path / "checkpoint.pt", "cpu")
     assert len(kept["losses"]) == 2 and all(w.isfinite().all() for w in kept["weights"])
     assert not (tmp_path / "lora.safetensors").exists()
 
@@ -207,7 +208,7 @@ def test_weights_that_a_finite_loss_broke_become_no_checkpoint(tiny_sd, tmp_path
     monkeypatch.setattr(torch.optim.AdamW, "step", broken)
     with refused("the weights are not finite after step 4"):
         train_lora(tiny_sd, tmp_path, checkpoint_every=1)
-    assert len(torch.load(tmp_path / "checkpoint.pt", weights_only=True)["losses"]) == 3
+    assert len(read_checkpoint(tmp_path / "checkpoint.pt", "cpu")["losses"]) == 3
 
 
 @pytest.mark.parametrize("augment", [False, True])

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_resume import REPOSITORY, TABLE, command, few_scenes
+from scenes import REPOSITORY, command, few_scenes
+
+TABLE = "results/mini/voc_table1.csv"
 
 # in every Python process of the run, before anything else
 WATCH = """
