@@ -1,5 +1,6 @@
-"""The miniature Stable Diffusion that ships: size, format, and results free of batches and shards."""
+"""The miniatures that ship: size, format, and results free of batches and shards."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,17 @@ import pytest
 import torch
 
 from attnseg.backbones import load_backbone
+from attnseg.config import read_config
 from attnseg.core.geometry import Fit
+from attnseg.mini.evaluation import Dev
 from attnseg.mini.world.splits import voc_scene
 from attnseg.settings import Bilateral, Crf, RefinementJob
+from attnseg.text2mask.attention import attention_maps
 from attnseg.text2mask.extract import Options, Sample, extract
 from attnseg.text2mask.refine import refine
 
-MODEL = Path(__file__).resolve().parents[2] / "assets" / "mini_sd"
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+MODEL, MMDIT = ASSETS / "mini_sd", ASSETS / "mini_mmdit"
 OPTIONS = Options(cross_blocks=[5, 6], self_block=7, noises=2, resize="none")
 
 
@@ -22,11 +27,12 @@ def backbone():
     return load_backbone(MODEL, device="cpu")
 
 
-def test_it_is_small_and_holds_no_pickles():
-    files = [path for path in MODEL.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 25e6
+@pytest.mark.parametrize(("folder", "most"), [(MODEL, 25e6), (MMDIT, 12e6)])
+def test_it_is_small_and_holds_no_pickles(folder, most):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < most
     assert not [path for path in files if path.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
-    assert (MODEL / "README.md").is_file() and (MODEL / "training.json").is_file()
+    assert (folder / "README.md").is_file() and (folder / "training.json").is_file()
 
 
 def test_it_loads_as_a_stable_diffusion_pipeline_and_draws():
@@ -88,3 +94,23 @@ def test_attention_finds_what_is_named(backbone):
             right += (best[thing.mask] == names.index(thing.name)).sum()
             total += thing.mask.sum()
     assert right / total > 0.6
+
+
+def test_the_joint_transformer_s_reading_is_the_best_of_its_trials():
+    """mini.yaml's blocks and timestep have the mean IoU on dev that stands in its trials."""
+    with open(MMDIT / "trials.csv", newline="") as file:
+        trials = list(csv.DictReader(file))
+    best = max(trials, key=lambda trial: float(trial["miou"]))
+    config = read_config("config/config.yaml", "config/mini.yaml")
+    chosen = config["backbones"]["joint"] | config["variants"]["joint_two"]
+    assert best["cross_blocks"].split() == [str(block) for block in chosen["cross_blocks"]]
+    assert int(best["self_block"]) == chosen["self_block"]
+    assert int(best["timestep"]) == chosen["timestep"]
+    backbone = load_backbone(MMDIT, device="cpu", dtype="float32")
+    dev = Dev(backbone, 0, "cpu")
+    with torch.no_grad():
+        maps = attention_maps(
+            backbone, *dev.inputs(chosen["timestep"]), dev.positions,
+            cross_blocks=chosen["cross_blocks"], self_block=chosen["self_block"],
+        )  # fmt: skip
+    assert dev.miou([m.selfcross for m in maps]) == pytest.approx(float(best["miou"]), abs=0.5)

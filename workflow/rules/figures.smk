@@ -61,7 +61,8 @@ def picture_flags(wildcards, input):
         kind, shown = "readings", {
             **jobs.data.photos_flags(entry["dataset"], entry["split"]),
             "attention": Path(input.attention).parent,
-            "readings": targets.readings_folders(),
+            # as text: in the configuration's order
+            "readings": json.dumps(targets.readings_folders()),
             "count": entry["count"],
         }
     else:
