@@ -36,7 +36,8 @@ For tests and demonstrations of attnseg: Stable Diffusion 3's `SD3Transformer2DM
 parameters, 64x64 pixels, a world of drawn objects; `AutoencoderKL`, `CLIPTokenizer` and the text encoder are
 those of the miniature Stable Diffusion (`assets/mini_sd`), the last as a `CLIPTextModelWithProjection` whose
 projection is the identity. It is in the layout of a `StableDiffusion3Pipeline`, with one CLIP and no T5, in
-float16 safetensors. It knows nothing of real photos.
+float16 safetensors. It knows nothing of real photos. `trials.csv` has what was tried of its readings on mini dev
+(`scripts/tools/search_readings.py`), [docs/results.md](../../docs/results.md#backbones) what came of it.
 
 ```python
 from attnseg import load_backbone
