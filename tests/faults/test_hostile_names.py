@@ -67,7 +67,7 @@ def plan(tmp_path, monkeypatch):
         said = done.stdout + done.stderr
         # all of them end with the redirection to their log
         return re.findall(
-            r"(?:^|: )((?:python|printf|/)[^\0]*? 2>(?:&1|>? \S+))$", said, re.M
+            r"(?:^|Shell command: )((?:python|printf|/)[^\0]*? 2>(?:&1|>? \S+))$", said, re.M
         ), said
 
     return call

@@ -160,7 +160,7 @@ def test_a_workflow_that_gets_sigterm_ends_and_goes_on(alone, light, tmp_path, r
     folder = few_scenes(tmp_path, others=8, slow=False)
     begun = time.monotonic()
     log, status = stop_light(
-        folder, "evaluate_masks", random.Random(0), light[1], signal.SIGTERM, alone
+        folder, "make_reference_masks", random.Random(0), light[1], signal.SIGTERM, alone
     )
     assert status != 0 and time.monotonic() - begun < GRACE + len(LIGHT) * light[1]
     run_again(LIGHT, folder, finished_and_started(log)[0])
