@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -47,25 +48,26 @@ class Ended(SystemExit):
 @contextmanager
 def sigterm_waits() -> Iterator[Callable[[], bool]]:
     """Let SIGTERM wait for the end of the block, which asks whether it has come, to write a checkpoint
-    first. A second one does not wait.
+    first. One that comes 5 seconds after it or later does not wait: torchrun passes on the first, which a
+    cluster sends to all.
 
     Raises:
         Ended: at the end of the block.
     """
-    come = False
+    come = 0.0  # when
 
     def ask(*_: object) -> None:
         nonlocal come
-        if come:
+        if come and time.monotonic() - come > 5:
             raise Ended
-        come = True
+        come = come or time.monotonic()
 
     if threading.current_thread() is not threading.main_thread():  # no other gets signals
         yield lambda: False
         return
     before = signal.signal(signal.SIGTERM, ask)
     try:
-        yield lambda: come
+        yield lambda: come > 0
     finally:
         signal.signal(signal.SIGTERM, before)
     if come:

@@ -74,7 +74,7 @@ class Steps(NamedTuple):
 
         for path in folder.glob(self.pattern):
             if path.suffix == ".pt":
-                return range(len(read_checkpoint(path, "cpu")["losses"]))
+                return range(len(read_checkpoint(path)["losses"]))
         whole = [
             path.stem for path in folder.glob(self.pattern) if path.with_suffix(".sha256").exists()
         ]
@@ -185,7 +185,7 @@ def training(world: World) -> list[list[object]]:
 
 
 def cotraining(world: World) -> list[list[object]]:
-    return [[*training(world)[0], "--set", "learner=beco", "beco_warmup=8"]]
+    return [[*training(world)[0], "--set", "learner=beco", "beco_warmup=8", "workers=1"]]
 
 
 def evaluation(world: World) -> list[list[object]]:

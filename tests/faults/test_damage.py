@@ -78,7 +78,9 @@ def test_a_program_goes_on_with_whole_files_alone(
     said = (folder / "again").read_text()
     assert status == 0, said
     if how != "removed":
-        assert any(victim.stem in line and "damaged" in line for line in said.splitlines()), said
+        named = [line for line in said.splitlines() if victim.stem in line]
+        # a checkpoint that was killed before its digest was written is not whole
+        assert any("damaged" in line or "not whole" in line for line in named), said
     assert content(folder, program.results) == content(world.made(name), program.results)
     if lost is not None:
         assert program.count.made(folder, said, finished) == program.units - len(finished) + lost

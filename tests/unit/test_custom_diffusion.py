@@ -16,6 +16,7 @@ from attnseg.core.geometry import central_square
 from attnseg.core.seeds import generator_of
 from attnseg.errors import UserError
 from attnseg.personalised import custom_diffusion as cd
+from attnseg.personalised import personal as personal_weights
 from attnseg.personalised.personal import (
     INFO,
     PROJECTIONS,
@@ -409,7 +410,7 @@ def test_photos_of_any_format_are_learnt_from_and_other_files_named(tmp_path, ca
     assert "left out, no photos: notes.txt" in capsys.readouterr().err
 
 
-def test_missing_and_damaged_weights_are_named(tmp_path, learnt):
+def test_missing_and_damaged_weights_are_named(tmp_path, learnt, monkeypatch):
     with pytest.raises(UserError, match="no finished personal weights"):
         read_personal(tmp_path / "none")
     personal, _ = learnt
@@ -425,9 +426,27 @@ def test_missing_and_damaged_weights_are_named(tmp_path, learnt):
         content = bytearray((folder / name).read_bytes())
         content[len(content) // 2] ^= 1
         (folder / name).write_bytes(content)
+        info = (folder / INFO).read_bytes()
         with pytest.raises(UserError, match="damaged personal weights"):
             read_personal(folder)
+        assert not (folder / INFO).exists() and (tmp_path / name / "part-0.json").exists()
+        (folder / INFO).write_bytes(info)
+        with monkeypatch.context() as patch, pytest.raises(UserError):
+            patch.setattr(personal_weights, "job_log", lambda: tmp_path / "a.log")
+            read_personal(folder)
         assert not (folder / INFO).exists() and not (tmp_path / name / "part-0.json").exists()
+
+
+def test_a_file_system_that_fails_for_a_moment_costs_no_weights(tmp_path, learnt, monkeypatch):
+    save_personal(tmp_path / "w", learnt[0])
+
+    def stale(path):
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="not readable"):
+        patch.setattr(personal_weights, "load_file", stale)
+        read_personal(tmp_path / "w")
+    assert read_personal(tmp_path / "w").embeddings
 
 
 def test_a_query_without_the_identifier_is_refused(learnt):

@@ -2,6 +2,7 @@
 as they are."""
 
 import errno
+import functools
 import os
 import signal
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from attnseg import errors
 from attnseg.errors import run, sigterm_waits
 
 FULL = "/dev/full"  # every write there fails as on a full disk
@@ -75,19 +77,25 @@ def test_sigterm_is_one_line_and_a_status_of_its_own(capsys):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_sigterm_waits_for_a_checkpoint_and_a_second_one_does_not():
-    def program(times: int, steps: list) -> int:
+def test_sigterm_waits_for_a_checkpoint_and_a_later_one_does_not(monkeypatch):
+    """Not one that comes at once, as the same signal from torchrun and from a cluster."""
+    now = [100.0]
+    monkeypatch.setattr(errors.time, "monotonic", lambda: now[0])
+
+    def program(times: int, later: float, steps: list) -> int:
         with sigterm_waits() as ended:
             for step in range(5):
                 for _ in range(times * (step == 2)):
                     terminate()
+                    now[0] += later
                 steps.append(step)
                 if ended():
                     break
         steps.append("after the block")
         return 0
 
-    for times, expected in ((0, [0, 1, 2, 3, 4, "after the block"]), (1, [0, 1, 2]), (2, [0, 1])):
+    whole = [0, 1, 2, 3, 4, "after the block"]
+    for times, later, expected in ((0, 0, whole), (1, 0, [0, 1, 2]), (2, 1, [0, 1, 2]), (2, 6, [0, 1])):  # fmt: skip
         steps: list = []
-        status = run(lambda times=times, steps=steps: program(times, steps))
+        status = run(functools.partial(program, times, later, steps))
         assert (status, steps) == (143 if times else 0, expected)

@@ -191,7 +191,7 @@ def test_the_loss_of_a_lora(tiny_sd, tmp_path, monkeypatch, value):
     broken_loss(monkeypatch, finetuning, 2, value)
     with refused("the loss is not finite at step 3"):
         train_lora(tiny_sd, tmp_path, checkpoint_every=1)
-    kept = read_checkpoint(tmp_path / "checkpoint.pt", "cpu")
+    kept = read_checkpoint(tmp_path / "checkpoint.pt")
     assert len(kept["losses"]) == 2 and all(w.isfinite().all() for w in kept["weights"])
     assert not (tmp_path / "lora.safetensors").exists()
 
@@ -208,7 +208,7 @@ def test_weights_that_a_finite_loss_broke_become_no_checkpoint(tiny_sd, tmp_path
     monkeypatch.setattr(torch.optim.AdamW, "step", broken)
     with refused("the weights are not finite after step 4"):
         train_lora(tiny_sd, tmp_path, checkpoint_every=1)
-    assert len(read_checkpoint(tmp_path / "checkpoint.pt", "cpu")["losses"]) == 3
+    assert len(read_checkpoint(tmp_path / "checkpoint.pt")["losses"]) == 3
 
 
 @pytest.mark.parametrize("augment", [False, True])

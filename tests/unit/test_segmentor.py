@@ -877,7 +877,10 @@ def test_the_newest_whole_checkpoint_is_resumed(stopped, capsys):
     assert checkpoints.newest(stopped).name == "iter_4.pth"
     flip(stopped / "iter_4.pth")
     assert checkpoints.newest(stopped).name == "iter_2.pth"
-    assert "iter_4.pth: damaged; an earlier one is used" in capsys.readouterr().err
+    assert (
+        "iter_4.pth: damaged; renamed to iter_4.pth.bad; an earlier one is used"
+        in capsys.readouterr().err
+    )
     (stopped / "iter_2.sha256").unlink()
     assert checkpoints.newest(stopped) is None
     assert "iter_2.pth: not whole" in capsys.readouterr().err

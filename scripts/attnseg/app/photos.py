@@ -105,6 +105,8 @@ def made(
             context = multiprocessing.get_context("spawn")
             workers = ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,))
             pool = stack.enter_context(workers)
+            # at the end of all, or SIGTERM: what has not begun is not waited for
+            stack.callback(workers.shutdown, wait=False, cancel_futures=True)
         for group in groups(read(todo, args.exif == "turn")):
             samples, sizes = [], {}
             for image_id, image in group:

@@ -129,7 +129,7 @@ def restored(
     optimizer: torch.optim.Optimizer,
 ) -> list[float]:
     """Load a checkpoint of the same training, if there is one, and return the losses so far."""
-    state = read_checkpoint(checkpoint, weights[0].device)
+    state = read_checkpoint(checkpoint)
     if state is None or state["made_with"] != made_with:
         return []
     for weight, kept in zip(weights, state["weights"], strict=True):

@@ -61,7 +61,7 @@ def build(
     with ProcessPoolExecutor(processes) as pool:
         try:
             done = list(progress(pool.map(work, every, chunksize=16)))
-        except UserError:
+        except BaseException:  # SIGTERM, too
             pool.shutdown(cancel_futures=True)
             raise
     sources, ignored = Counter(source for source, _ in done), sum(bool(n) for _, n in done)

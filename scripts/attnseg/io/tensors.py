@@ -46,8 +46,8 @@ def write_checkpoint(state: dict, path: Path) -> None:
         file.write(content.getbuffer())
 
 
-def read_checkpoint(path: Path, device: str | torch.device) -> dict[str, Any] | None:
-    """What `write_checkpoint` wrote, or an earlier release without a digest.
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """What `write_checkpoint` wrote, or an earlier release without a digest; tensors are on the CPU.
 
     None without a file, and where it is damaged: that is said, and the file renamed.
     """
@@ -59,7 +59,9 @@ def read_checkpoint(path: Path, device: str | torch.device) -> dict[str, Any] | 
             digest, content = content[:64], content[64:]
             if hashlib.sha256(content).hexdigest().encode() != digest:
                 raise ValueError("its content was changed")
-        return dict(torch.load(io.BytesIO(content), map_location=device, weights_only=True))
+        return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+    except MemoryError:
+        raise
     except Exception as error:  # pickle, zip and torch raise many types
         said = (
             f"{path}: damaged ({type(error).__name__}); {renamed(path)}, the training starts again"

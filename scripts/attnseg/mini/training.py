@@ -68,7 +68,7 @@ def train_autoencoder(
     vae.to(device).train()
     first, pixels = 0, torch.from_numpy(images)
     generator = torch.Generator().manual_seed(0)
-    if (state := read_checkpoint(checkpoint, device)) is not None:
+    if (state := read_checkpoint(checkpoint)) is not None:
         vae.load_state_dict(state["vae"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"].cpu())
@@ -164,7 +164,7 @@ def train_denoiser(
     optimizers = recipe.optimizers(named)
     generator = torch.Generator().manual_seed(0)
     history, first, spent, checkpoint = [], 0, 0.0, folder / "denoiser.pt"
-    if (state := read_checkpoint(checkpoint, device)) is not None:
+    if (state := read_checkpoint(checkpoint)) is not None:
         for mine, kept in zip(weights + average, state["weights"] + state["average"], strict=True):
             mine.data.copy_(kept)
         for optimizer, own in zip(optimizers, state["optimizers"], strict=True):

@@ -29,7 +29,16 @@ from transformers import CLIPTokenizer
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.backbones.text import Query
 from attnseg.errors import WRONG, UserError
-from attnseg.io.files import AGAIN, is_broken, parsed, sealed, sha256, write_atomically, write_json
+from attnseg.io.costs import job_log
+from attnseg.io.files import (
+    is_broken,
+    parsed,
+    sealed,
+    set_aside,
+    sha256,
+    write_atomically,
+    write_json,
+)
 
 PROJECTIONS = "pytorch_custom_diffusion_weights.safetensors"
 INFO = "personal.json"
@@ -244,8 +253,8 @@ def read_personal(folder: str | Path) -> Personal:
     """Read the personal weights in a folder.
 
     Raises:
-        UserError: where they are absent or damaged. Damaged ones are no longer taken for complete, nor are
-            the workflow's lists of subjects beside them, so that it makes them again alone.
+        UserError: where they are absent or damaged. Damaged ones are no longer taken for complete, nor, in a
+            job of the workflow, its lists of subjects beside them, so that it makes them again alone.
     """
     folder = Path(folder)
     if not (folder / INFO).is_file():
@@ -266,11 +275,13 @@ def read_personal(folder: str | Path) -> Personal:
         for i, token in enumerate(info["classes"], 1):
             embeddings[token] = load_file(folder / f"token_{i}.safetensors")[token]
     except (*WRONG, SafetensorError) as error:
-        for mark in (folder / INFO, *folder.parent.parent.glob("part-*.json")):
-            mark.unlink(missing_ok=True)
-        raise UserError(
-            f"{folder}: damaged personal weights ({error}); left out, {AGAIN}"
-        ) from None
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise UserError(f"{folder}: not readable ({error}); try again") from None
+        if job_log():
+            for mark in folder.parent.parent.glob("part-*.json"):
+                mark.unlink(missing_ok=True)
+        aside = set_aside(folder / INFO)
+        raise UserError(f"{folder}: damaged personal weights ({error}); {INFO} {aside}") from None
     projections = {
         re.sub(r"\.processor\.(to_[kv])_custom_diffusion\.weight$", r".\1.weight", name): weight
         for name, weight in state.items()

@@ -14,7 +14,7 @@ from mmengine.runner.checkpoint import get_torch_safe_globals
 
 from attnseg.core.finite import all_finite
 from attnseg.errors import Ended
-from attnseg.io.files import sha256, write_atomically
+from attnseg.io.files import renamed, sha256, write_atomically
 
 
 @HOOKS.register_module()
@@ -45,22 +45,35 @@ class DigestCheckpoints(Hook):
             return
         ended = self.ended()
         if ended:
-            name = f"iter_{runner.iter + 1}.pth"
-            runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
-        for digest in Path(runner.work_dir).glob("*.sha256"):
-            if not digest.with_suffix(".pth").is_file():
-                digest.unlink()
-        for path in Path(runner.work_dir).glob("iter_*.pth"):
-            digest = path.with_suffix(".sha256")
-            if not digest.is_file():
-                with write_atomically(digest) as partial:
-                    partial.write_text(sha256(path))
+            save(runner, runner.iter + 1)
+        seal(Path(runner.work_dir))
         if ended:
             raise Ended
 
     def after_val_iter(self, runner: Runner, *_: object, **__: object) -> None:
         if self.ended() and not runner.rank:
+            save(runner, runner.iter)  # which counts the last iteration by now
+            seal(Path(runner.work_dir))
             raise Ended
+
+
+def save(runner: Runner, finished: int) -> None:
+    """Write the checkpoint after `finished` iterations, unless it is there."""
+    name = f"iter_{finished}.pth"
+    if not Path(runner.work_dir, name).is_file():
+        runner.save_checkpoint(runner.work_dir, name, meta={"iter": finished}, by_epoch=False)
+
+
+def seal(folder: Path) -> None:
+    """Write the digests of new checkpoints, and remove those of checkpoints that are gone."""
+    for digest in folder.glob("*.sha256"):
+        if not digest.with_suffix(".pth").is_file():
+            digest.unlink()
+    for path in folder.glob("iter_*.pth"):
+        digest = path.with_suffix(".sha256")
+        if not digest.is_file():
+            with write_atomically(digest) as partial:
+                partial.write_text(sha256(path))
 
 
 def newest(folder: Path) -> Path | None:
@@ -74,7 +87,9 @@ def newest(folder: Path) -> Path | None:
         problem = problem_with(found[number])
         if problem is None:
             return found[number]
-        print(f"{found[number]}: {problem}; an earlier one is used", file=sys.stderr, flush=True)
+        aside = "removed" if problem == "not whole" else renamed(found[number])
+        text = f"{found[number]}: {problem}; {aside}; an earlier one is used"
+        print(text, file=sys.stderr, flush=True)
         found[number].unlink(missing_ok=True)
     return None
 
@@ -89,6 +104,8 @@ def problem_with(path: Path) -> str | None:
     try:
         with torch.serialization.safe_globals(get_torch_safe_globals()):
             torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception:  # torch raises many types
         return "not a checkpoint of a training"
     return None

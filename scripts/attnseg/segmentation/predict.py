@@ -177,14 +177,18 @@ def labelled(
     waiting: deque[tuple[str, Future]] = deque()
     # spawn: forking a process in which torch has threads or a GPU may hang
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        for shard, item, photo in jobs:
-            future = pool.submit(refined_labels, shard, item, photo, test, turned)
-            waiting.append((item["id"], future))
-            while len(waiting) > 4 * processes or (waiting and waiting[0][1].done()):
-                done, future = waiting.popleft()
+        try:
+            for shard, item, photo in jobs:
+                future = pool.submit(refined_labels, shard, item, photo, test, turned)
+                waiting.append((item["id"], future))
+                while len(waiting) > 4 * processes or (waiting and waiting[0][1].done()):
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            for done, future in waiting:
                 yield done, future.result()
-        for done, future in waiting:
-            yield done, future.result()
+        except BaseException:  # SIGTERM, too: what has not begun is not waited for
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def usable_cores() -> int:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -194,6 +195,7 @@ def runner_options(
         "train_dataloader": {
             "batch_size": s.images_per_update // processes,
             "num_workers": s.workers,
+            "worker_init_fn": {"type": wait_for_the_training},
             "persistent_workers": s.workers > 0,
             "drop_last": True,
             "sampler": {"type": "NumberedSampler", "shuffle": True, "seed": s.seed},
@@ -247,6 +249,7 @@ def runner_options(
             "val_dataloader": {
                 "batch_size": 1,  # photos differ in size
                 "num_workers": s.workers,
+                "worker_init_fn": {"type": wait_for_the_training},
                 "sampler": {"type": "DefaultSampler", "shuffle": False},
                 "dataset": _dataset(validation, classes, test_pipeline, s.seed, test_mode=True),
             },
@@ -254,6 +257,11 @@ def runner_options(
             "val_evaluator": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
         }
     return options
+
+
+def wait_for_the_training(_: int) -> None:
+    """A process that reads photos outlives SIGTERM: the training ends it, after a checkpoint."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _dataset(
