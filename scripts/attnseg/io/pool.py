@@ -4,6 +4,7 @@ import functools
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import torch
@@ -57,11 +58,19 @@ def write_items(
             for known, new in zip(digests, written, strict=True):
                 known |= new
             bar.update()
+        end(pool)
     for folder, known in zip(folders, digests, strict=True):
         write_digests(folder, known)
         manifest = {"parameters": made_with, **more, "items": items}
         write_json(folder / "manifest.json", sealed(manifest))
     return items
+
+
+def end(pool: Pool) -> None:
+    """Let the processes of a pool end by themselves. Its own end is SIGTERM, which a process that has a
+    handler of it may miss as it begins to wait for a job: it would be waited for for ever."""
+    pool.close()
+    pool.join()
 
 
 def _tried(

@@ -31,4 +31,6 @@ def named_scenes(seed: int, count: int, processes: int = 1) -> tuple[np.ndarray,
         jobs = pool.imap(_numbered, ((seed, i) for i in range(count)), chunksize=64)
         for i, (image, label) in enumerate(jobs):
             images[i], labels[i] = image, label
+        pool.close()  # as in attnseg.io.pool: the end of the block alone may wait for ever
+        pool.join()
     return images, labels

@@ -47,4 +47,6 @@ def training_scenes(seed: int, count: int, processes: int) -> tuple[np.ndarray, 
         for i, (image, texts) in enumerate(jobs):
             images[i] = image
             captions.append(texts)
+        pool.close()  # as in attnseg.io.pool: the end of the block alone may wait for ever
+        pool.join()
     return images, captions
