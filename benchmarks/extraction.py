@@ -37,6 +37,7 @@ from side_by_side import (  # noqa: E402
     machine,
     measured,
     rate_of,
+    rounds_of,
     spread,
     write_block,
     write_csv,
@@ -97,12 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.write:
         write_block(f"extraction {args.size} {side} {args.device}", text)
     if args.csv:
-        rows = [
-            {"job": name, "round": n, "seconds": seconds, "peak_mib": one.peak, "flops": one.flops}
-            for name, one in found.items()
-            for n, seconds in enumerate(one.seconds)
-        ]
-        write_csv(args.csv, rows)
+        write_csv(args.csv, rounds_of(found))
     return 0
 
 

@@ -26,7 +26,7 @@ import torch
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
-from side_by_side import machine, measured, spread, write_block, write_csv  # noqa: E402
+from side_by_side import machine, measured, rounds_of, spread, write_block, write_csv  # noqa: E402
 
 from attnseg.attn2mask.generate import ddpm_scheduler, generate  # noqa: E402
 from attnseg.attn2mask.prompt_sets import Prompt  # noqa: E402
@@ -121,12 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         width = f" {args.width}" if args.size == "sd14" else ""
         write_block(f"generation {args.size}{width} {args.device}", text)
     if args.csv:
-        rows = [
-            {"job": name, "round": n, "seconds": seconds, "peak_mib": one.peak, "flops": one.flops}
-            for name, one in found.items()
-            for n, seconds in enumerate(one.seconds)
-        ]
-        write_csv(args.csv, rows)
+        write_csv(args.csv, rounds_of(found))
     return 0
 
 

@@ -141,6 +141,15 @@ def write_block(name: str, text: str) -> None:
         partial.write_text(re.sub(block, lambda found: f"{found[1]}{text}{found[2]}", page))
 
 
+def rounds_of(found: Mapping[str, Measured]) -> list[dict]:
+    """A row for each round of each job."""
+    return [
+        {"job": name, "round": n, "seconds": seconds, "peak_mib": one.peak, "flops": one.flops}
+        for name, one in found.items()
+        for n, seconds in enumerate(one.seconds)
+    ]
+
+
 def write_csv(path: Path, rows: list[dict]) -> None:
     """Rows with the same keys."""
     with write_atomically(path) as partial, partial.open("w", newline="") as file:
