@@ -18,6 +18,7 @@ import argparse
 import shutil
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -122,11 +123,12 @@ def main(argv: list[str] | None = None) -> int:
     for image_id in kept:
         compare(image_id, read_mask(files[image_id]))
     predicted = labelled(missing, test, args.processes or usable_cores(), pairs.turned)
-    for image_id, labels in tqdm(
-        predicted, total=len(files), initial=len(kept), desc="test", unit="photo", disable=None
-    ):
-        dataset.write_mask(files[image_id], labels)
-        compare(image_id, labels)
+    bar = tqdm(total=len(files), initial=len(kept), desc="test", unit="photo", disable=None)
+    with closing(predicted), bar:
+        for image_id, labels in predicted:
+            dataset.write_mask(files[image_id], labels)
+            compare(image_id, labels)
+            bar.update()
     if args.submission:
         write_submission(args.submission, files)
     if args.record:

@@ -5,9 +5,10 @@
 
 Installs Debian's slurm-wlm and munge where they are missing (as root), starts them, and runs a few
 scenes of the mini scale twice: here, and submitted through profiles/slurm, with a GPU a job
-(`device: cpu`, `gpu_per_job: 1`). One job is killed while it runs. Passes where every job went through
-SLURM, jobs at the same time had different GPUs, the killed job was submitted again with more memory,
-and both runs wrote the same numbers. Skipped, with the reason, where SLURM cannot be started.
+(`device: cpu`, `gpu_per_job: 1`). One job is killed while it runs, and the training gets SIGTERM, as at a
+time limit. Passes where every job went through SLURM, jobs at the same time had different GPUs, the killed
+job was submitted again with more memory, the training from its checkpoint, and both runs wrote the same
+numbers. Skipped, with the reason, where SLURM cannot be started.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
@@ -62,8 +63,8 @@ def check(folder: Path, scenes: int, devices_seen: Path) -> None:
     """Both runs, and what must be true of them."""
     here, there = (checkout(folder / name, scenes) for name in ("local", "submitted"))
     snakemake(here, "--cores", "2", "--resources", "gpu=2")
-    killer = threading.Thread(target=kill_one, args=("extract_attention",), daemon=True)
-    killer.start()
+    for stop in (kill_one, end_training):
+        threading.Thread(target=stop, args=(there,), daemon=True).start()
     log = snakemake(
         there,
         *("--profile", "profiles/slurm", "--slurm-status-command", "squeue"),
@@ -74,12 +75,18 @@ def check(folder: Path, scenes: int, devices_seen: Path) -> None:
     for job in submitted:
         by_rule.setdefault(job["rule"], []).append(job)
     expected = re.search(r"^total +(\d+)", log, re.M)
-    needs(len(submitted) == int(expected[1]) + 1, f"{len(submitted)} jobs for {expected[1]} + 1")
+    needs(len(submitted) == int(expected[1]) + 2, f"{len(submitted)} jobs for {expected[1]} + 2")
 
     killed = by_rule["extract_attention"]
     memory = sorted({job["memory"] for job in killed})
     needs("Trying to restart job" in log, "no job was tried again")
     needs(len(memory) == 2 and memory[1] == 2 * memory[0], f"memory of the shards' jobs: {memory}")
+
+    training = "".join(
+        path.read_text() for path in there.glob("work/mini/logs/**/*train_segmentor*")
+    )
+    resumed = re.search(r"resumed after iteration (\d+)", training)
+    needs(resumed is not None, f"the training was not resumed: {training}")
 
     times = device_times(devices_seen)
     for job in submitted:
@@ -100,7 +107,7 @@ def check(folder: Path, scenes: int, devices_seen: Path) -> None:
     compared = compare(here, there)
     print(
         f"passed: {len(submitted)} jobs submitted, {together} times two at once on distinct devices, "
-        f"a killed job done again with {memory[1]} MB, {compared} files equal to the local run's"
+        f"a killed job done again with {memory[1]} MB, a training resumed after iteration {resumed[1]}, {compared} files equal to the local run's"
     )
 
 
@@ -157,7 +164,14 @@ def checkout(folder: Path, scenes: int) -> Path:
             }
         },
         "extraction": {"noises": 1, "shard_size": 2},
-        "segmentors": {"deeplabv2_voc": {"iterations": 3, "warmup": 1, "batch": 2}},
+        "segmentors": {
+            "deeplabv2_voc": {
+                "iterations": 60,
+                "warmup": 1,
+                "batch": 2,
+                "checkpoint_interval": 5,
+            }
+        },
     }
     (folder / "own.yaml").write_text(yaml.safe_dump(own))
     return folder
@@ -202,14 +216,24 @@ def megabytes(text: str) -> int:
     return round(float(text[:-1]) * units[text[-1]]) if text[-1] in units else int(text)
 
 
-def kill_one(rule: str) -> None:
-    """SIGKILL to the first job of a rule that is seen running."""
+def kill_one(folder: Path) -> None:
+    """SIGKILL to the first extraction that is seen running."""
+    stop_one("extract_attention", "KILL", lambda: True)
+
+
+def end_training(folder: Path) -> None:
+    """SIGTERM to all processes of the training, once it has a checkpoint."""
+    stop_one("train_segmentor", "TERM", lambda: any(folder.glob("work/mini/**/iter_*.sha256")))
+
+
+def stop_one(rule: str, signal_name: str, ready: Callable[[], bool]) -> None:
+    """Send a signal to the first job of a rule that is seen running and ready."""
     while True:
         for job in jobs():
-            if job["rule"] == rule and job["state"] == "RUNNING":
-                run("scancel", "--signal=KILL", "--full", job["number"])
+            if job["rule"] == rule and job["state"] == "RUNNING" and ready():
+                run("scancel", f"--signal={signal_name}", "--full", job["number"])
                 return
-        time.sleep(0.5)
+        time.sleep(0.2)
 
 
 def device_times(path: Path) -> dict[str, list[tuple[float, float, str]]]:

@@ -77,8 +77,7 @@ def sigterm_waits() -> Iterator[Callable[[], bool]]:
 def run(main: Callable[[], int]) -> int:
     """Run a program and return its exit status; a `UserError` is printed in one line, with status 1.
 
-    SIGTERM ends it in one line, too, with status 143: what is being written is removed, and a process of
-    a pool, which inherits this, gives back its locks.
+    SIGTERM ends it in one line, too, with status 143: what is being written is removed.
 
     The cost of a job of the workflow is recorded (attnseg.io.costs). A job that an error of a user's
     has ended ends with it at once when the same run tries it again, as nothing has changed.

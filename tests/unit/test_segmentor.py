@@ -20,7 +20,7 @@ from attnseg.datasets.images import PALETTE, read_image, read_mask, write_mask
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError, run
 from attnseg.io.files import sha256
-from attnseg.segmentation import checkpoints, components, predict
+from attnseg.segmentation import checkpoints, components, crf, predict
 from attnseg.segmentation.data import Pairs, split_pairs
 from attnseg.segmentation.model import (
     build_model,
@@ -673,7 +673,7 @@ def test_an_interrupted_evaluation_keeps_its_scores_and_masks(trained, toy, tmp_
         *("--set", "crf.bilateral.sxy=5", "--processes", "1", "--output"),
     ]
     assert run(lambda: evaluate_segmentor.main([*arguments, str(tmp_path / "whole")])) == 0
-    refine, seen = predict.refined_labels, []
+    refine, seen = crf.refined_labels, []
 
     def refined(shard, item, *others):
         if len(seen) == 4:
@@ -682,7 +682,7 @@ def test_an_interrupted_evaluation_keeps_its_scores_and_masks(trained, toy, tmp_
         return refine(shard, item, *others)
 
     output = tmp_path / "resumed"
-    monkeypatch.setattr(predict, "refined_labels", refined)
+    monkeypatch.setattr(crf, "refined_labels", refined)
     with pytest.raises(KeyboardInterrupt):
         evaluate_segmentor.main([*arguments, str(output)])
     first, seen[:] = list(seen), []

@@ -66,7 +66,7 @@ def test_what_a_labelling_does_not_read_is_not_in_its_identity():
 
 
 def test_none_in_place_of_a_section_is_an_identity_of_its_own():
-    assert RefinementJob().identity() == {"version": 1}
+    assert RefinementJob().identity() == {"version": 2}
     assert RefinementJob(crf=None).identity() == {"version": 1, "crf": None}
     assert RefinementJob(crf=Crf(iterations=3)).identity()["crf"] == {"iterations": 3}
 

@@ -133,7 +133,7 @@ def test_cocos_masks_have_the_authors_background_score_but_for_the_papers_profil
 ):
     target = "evaluation/masks/coco/train/once/coco_crf/metrics.json"
     _, output = plan(f"work/{target}", "--cores", "all", "--resources", "gpu=1")
-    assert """--settings '{"background":{"threshold":0.7},"version":1}'""" in output
+    assert """--settings '{"background":{"threshold":0.7},"version":2}'""" in output
     _, output = plan(f"work/mini/{target}", "--cores", "all", *MINI)
     assert "threshold" not in re.search(r"python scripts/refine_masks.py .*", output)[0]
     target = target.replace("once/coco_crf", "official_once/official_coco_crf")
@@ -184,7 +184,7 @@ def test_a_variant_in_a_configuration_file_alone_is_planned(plan, checkout):
     jobs, output = plan(target, "--cores", "all", "--configfile", "late.yaml")
     assert jobs["extract_attention"] == ceil(10582 / 200)
     assert '{"cross_blocks":[4,5],"noises":1,"timestep":300,"version":1}' in output
-    assert '{"background":{"power":4.0},"version":1}' in output
+    assert '{"background":{"power":4.0},"version":2}' in output
     assert "work/masks/voc/trainaug/late/steep-train" in output
     assert '"backbone":"resnet50"' in output and '"crop"' not in output
 

@@ -3,16 +3,14 @@
 import argparse
 import contextlib
 import functools
-import multiprocessing
 import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from attnseg.app import kept_attention
 from attnseg.app.folders import make_masks, pictures, read
@@ -22,6 +20,7 @@ from attnseg.backbones.interface import Backbone
 from attnseg.core.sizes import reduced
 from attnseg.datasets.labels import read_labels
 from attnseg.errors import UserError, some
+from attnseg.io.processes import pool
 from attnseg.text2mask.extract import Options, Sample, fit_of
 from attnseg.text2mask.segment import maps_of
 from attnseg.text2mask.sizes import refinement_for
@@ -100,13 +99,9 @@ def made(
     processes = args.processes or len(os.sched_getaffinity(0))
     waiting: deque[tuple[str, Future]] = deque()
     with contextlib.ExitStack() as stack:
-        pool = None
-        if processes > 1:  # spawn: forking a process in which torch has threads or a GPU may hang
-            context = multiprocessing.get_context("spawn")
-            workers = ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,))
-            pool = stack.enter_context(workers)
-            # at the end of all, or SIGTERM: what has not begun is not waited for
-            stack.callback(workers.shutdown, wait=False, cancel_futures=True)
+        submit = None
+        if processes > 1:
+            submit = stack.enter_context(pool(processes, "spawn"))
         for group in groups(read(todo, args.exif == "turn")):
             samples, sizes = [], {}
             for image_id, image in group:
@@ -128,10 +123,10 @@ def made(
                     refinement_for(sample.image.shape, args.crf, changed),
                     args.output,
                 )
-                if pool is None:
+                if submit is None:
                     yield sample.id, write(unit)
                 else:
-                    waiting.append((sample.id, pool.submit(write, unit)))
+                    waiting.append((sample.id, submit(write, unit)))
             while waiting and (len(waiting) > 4 * processes or waiting[0][1].done()):
                 image_id, future = waiting.popleft()
                 yield image_id, future.result()

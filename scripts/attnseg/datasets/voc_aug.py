@@ -11,7 +11,6 @@ that one folder has the masks of all splits.
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -25,6 +24,7 @@ from attnseg.datasets.images import PALETTE, read_mask, write_mask
 from attnseg.datasets.voc import DATASET as VOC
 from attnseg.errors import UserError, readable
 from attnseg.io.files import write_atomically, write_json
+from attnseg.io.processes import results
 
 TRAINAUG = 10582
 # SHA-256 of the sorted ids, separated by newlines, of DeepLab's list train_aug
@@ -58,12 +58,7 @@ def build(
     own = {*VOC.read_split(root, "train"), *val}
     work = partial(_make, root, sbd, own)
     every = sorted({*ids, *val})
-    with ProcessPoolExecutor(processes) as pool:
-        try:
-            done = list(progress(pool.map(work, every, chunksize=16)))
-        except BaseException:  # SIGTERM, too
-            pool.shutdown(cancel_futures=True)
-            raise
+    done = list(progress(results(work, every, processes, "fork", torch=False, chunk=16)))
     sources, ignored = Counter(source for source, _ in done), sum(bool(n) for _, n in done)
     summary = {
         "trainaug": len(ids),

@@ -1,18 +1,17 @@
 """Many items made by several processes, each in files of its own: what is there is kept."""
 
 import functools
-import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from multiprocessing.pool import Pool
+from contextlib import closing
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from attnseg.errors import UserError
 from attnseg.io.digests import remove_damaged, write_digests
 from attnseg.io.files import sealed, sha256, start_folder, write_json
+from attnseg.io.processes import results
 
 
 def write_items(
@@ -44,33 +43,23 @@ def write_items(
         remove_damaged(folder)
     items: list[dict] = []
     digests: list[dict[str, str]] = [{} for _ in folders]
+    tried = functools.partial(_tried, work, folders, names)
     with (
-        multiprocessing.get_context("fork").Pool(
-            processes, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool,
+        closing(results(tried, jobs, processes, "fork")) as done,
         tqdm(desc="masks", unit=unit, mininterval=2, disable=not sys.stderr.isatty()) as bar,
     ):
-        tried = functools.partial(_tried, work, folders, names)
-        for item, written, error in pool.imap(tried, jobs, chunksize=8):
+        for item, written, error in done:
             if error is not None:
                 raise UserError(error)
             items.append(item)
             for known, new in zip(digests, written, strict=True):
                 known |= new
             bar.update()
-        end(pool)
     for folder, known in zip(folders, digests, strict=True):
         write_digests(folder, known)
         manifest = {"parameters": made_with, **more, "items": items}
         write_json(folder / "manifest.json", sealed(manifest))
     return items
-
-
-def end(pool: Pool) -> None:
-    """Let the processes of a pool end by themselves. Its own end is SIGTERM, which a process that has a
-    handler of it may miss as it begins to wait for a job: it would be waited for for ever."""
-    pool.close()
-    pool.join()
 
 
 def _tried(

@@ -11,6 +11,14 @@ from attnseg.datasets.images import read_image
 from attnseg.settings import PROFILES, TestJob
 
 
+def refined_item(
+    job: tuple[Path, dict, Path], test: TestJob, turned: bool
+) -> tuple[str, np.ndarray]:
+    """(id, class numbers) of (shard, item, photo), as `refined_labels`."""
+    shard, item, photo = job
+    return item["id"], refined_labels(shard, item, photo, test, turned)
+
+
 def refined_labels(
     shard: Path, item: dict, photo: Path, test: TestJob, turned: bool = False
 ) -> np.ndarray:

@@ -4,16 +4,14 @@ Scores are stored small, in shards: the logarithms of the probabilities at the n
 fp16, of the classes that reach LEAST somewhere in the photo.
 """
 
+import functools
 import io
 import itertools
 import json
 import math
-import multiprocessing
 import os
 import tarfile
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,10 +26,11 @@ from attnseg.io.batches import Batches
 from attnseg.io.files import sha256, write_atomically
 from attnseg.io.gpu import claim_device
 from attnseg.io.precision import number_format
+from attnseg.io.processes import results
 from attnseg.io.runs import forget_once
 from attnseg.io.shards import is_complete, manifest_path, members, write_shard
 from attnseg.segmentation.components import resized
-from attnseg.segmentation.crf import refined_labels
+from attnseg.segmentation.crf import refined_item
 from attnseg.segmentation.data import Pairs
 from attnseg.settings import TestJob, read_segmentor
 
@@ -165,30 +164,16 @@ def read_manifests(shards: Iterable[Path]) -> Iterator[tuple[Path, dict]]:
 
 def labelled(
     jobs: Iterable[tuple[Path, dict, Path]], test: TestJob, processes: int, turned: bool = False
-) -> Iterator[tuple[str, np.ndarray]]:
+) -> Generator[tuple[str, np.ndarray]]:
     """Yield (id, class numbers [H, W] uint8) for (shard, item, photo), in order.
 
     The processes read the scores themselves, so that no more waits than a few masks for each.
     """
+    work = functools.partial(refined_item, test=test, turned=turned)
     if processes == 1:
-        for shard, item, photo in jobs:
-            yield item["id"], refined_labels(shard, item, photo, test, turned)
-        return
-    waiting: deque[tuple[str, Future]] = deque()
-    # spawn: forking a process in which torch has threads or a GPU may hang
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        try:
-            for shard, item, photo in jobs:
-                future = pool.submit(refined_labels, shard, item, photo, test, turned)
-                waiting.append((item["id"], future))
-                while len(waiting) > 4 * processes or (waiting and waiting[0][1].done()):
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            for done, future in waiting:
-                yield done, future.result()
-        except BaseException:  # SIGTERM, too: what has not begun is not waited for
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        yield from map(work, jobs)
+    else:
+        yield from results(work, jobs, processes, "spawn", torch=False)
 
 
 def usable_cores() -> int:

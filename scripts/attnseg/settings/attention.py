@@ -1,7 +1,7 @@
 """Settings of the attention of real images, and of masks made from it (Text2Mask)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import model_validator
 
@@ -260,5 +260,6 @@ class Refinement(Settings):
 class RefinementJob(Refinement):
     """Settings of a refinement job."""
 
+    version: ClassVar[int] = 2  # the CRF leaves out labels that are nowhere likely
     crf: Crf | None = key(Crf(), "The dense CRF; null for none.")  # type: ignore[assignment]  # what the switch is for
     profile: ProfileName = same_as(ExtractionJob, "profile")

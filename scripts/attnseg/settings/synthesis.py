@@ -215,7 +215,7 @@ class Labelling(Settings):
 class LabellingJob(Labelling):
     """Settings of a labelling job."""
 
-    version: ClassVar[int] = 2  # the CRF's scores are clipped as in SimpleCRF
+    version: ClassVar[int] = 3  # a constant map is an empty mask, and the CRF leaves out labels
     crf: SimpleCrf = part(SimpleCrf)
 
     def identity(self) -> dict:

@@ -1,10 +1,9 @@
 """Scenes of one thing and its class, for pretraining: the mini scale's stand-in for ImageNet."""
 
-import multiprocessing
-
 import numpy as np
 
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
+from attnseg.io.processes import results
 from attnseg.mini.world.scenes import SIDE, object_scene
 from attnseg.mini.world.vocabulary import COCO_EXTRA_CLASSES
 
@@ -27,10 +26,8 @@ def named_scenes(seed: int, count: int, processes: int = 1) -> tuple[np.ndarray,
     """Images [count, 64, 64, 3] uint8 and classes [count] int64."""
     images = np.empty((count, SIDE, SIDE, 3), np.uint8)
     labels = np.empty(count, np.int64)
-    with multiprocessing.Pool(processes) as pool:
-        jobs = pool.imap(_numbered, ((seed, i) for i in range(count)), chunksize=64)
-        for i, (image, label) in enumerate(jobs):
-            images[i], labels[i] = image, label
-        pool.close()  # as in attnseg.io.pool: the end of the block alone may wait for ever
-        pool.join()
+    jobs = ((seed, i) for i in range(count))
+    done = results(_numbered, jobs, processes, "fork", torch=False, chunk=64)
+    for i, (image, label) in enumerate(done):
+        images[i], labels[i] = image, label
     return images, labels

@@ -1,10 +1,9 @@
 """The scenes and captions on which the miniature Stable Diffusion is trained."""
 
-import multiprocessing
-
 import numpy as np
 
 from attnseg.datasets.voc import CLASSES as VOC_CLASSES
+from attnseg.io.processes import results
 from attnseg.mini.world import scenes
 from attnseg.mini.world.captions import caption, street_caption
 from attnseg.mini.world.vocabulary import COCO_EXTRA_CLASSES
@@ -42,11 +41,9 @@ def training_scenes(seed: int, count: int, processes: int) -> tuple[np.ndarray, 
     """Images [count, 64, 64, 3] uint8, and the captions of each."""
     images = np.empty((count, scenes.SIDE, scenes.SIDE, 3), np.uint8)
     captions = []
-    with multiprocessing.Pool(processes) as pool:
-        jobs = pool.imap(_numbered, ((seed, i) for i in range(count)), chunksize=64)
-        for i, (image, texts) in enumerate(jobs):
-            images[i] = image
-            captions.append(texts)
-        pool.close()  # as in attnseg.io.pool: the end of the block alone may wait for ever
-        pool.join()
+    jobs = ((seed, i) for i in range(count))
+    done = results(_numbered, jobs, processes, "fork", torch=False, chunk=64)
+    for i, (image, texts) in enumerate(done):
+        images[i] = image
+        captions.append(texts)
     return images, captions

@@ -1,0 +1,98 @@
+"""Work shared by processes: order, reading as needed, and ends by errors and signals."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from attnseg.errors import TemporaryError, UserError
+from attnseg.io.processes import WAITING, results
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+METHODS = ["fork", "spawn"]
+
+
+def squared(number: int) -> int:
+    time.sleep(0.01 * (number % 3))  # later ones are ready first
+    return number**2
+
+
+def killed(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does if the memory is used up
+    return number
+
+
+def refused(folder: Path, number: int) -> None:
+    (folder / str(number)).touch()
+    raise UserError("no such class")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_results_come_in_the_order_of_the_jobs_which_are_read_as_needed(method, chunk):
+    read = []
+    jobs = (read.append(i) or i for i in range(100))
+    done = results(squared, jobs, 2, method, torch=False, chunk=chunk)
+    assert next(done) == 0 and len(read) <= chunk * (2 * WAITING + 1)
+    assert list(done) == [i**2 for i in range(1, 100)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_process_is_an_error_and_no_endless_wait(method):
+    with pytest.raises(TemporaryError, match="killed, perhaps because"):
+        list(results(killed, range(100), 2, method, torch=False))
+
+
+def test_after_an_error_nothing_new_is_begun(tmp_path):
+    import functools
+
+    with pytest.raises(UserError, match="no such class"):
+        list(results(functools.partial(refused, tmp_path), range(100), 2, "fork", torch=False))
+    assert len(list(tmp_path.iterdir())) < 10
+
+
+PROGRAM = """
+import sys, time
+from attnseg.errors import run
+from attnseg.io.processes import results
+
+def slow(block):
+    time.sleep(0.002)
+    return block
+
+def main():
+    for _ in results(slow, (b"0" * 200_000 for _ in range(10_000)), 4, "fork", torch=False):
+        print(flush=True)
+    return 0
+
+sys.exit(run(main))
+"""
+
+
+@pytest.mark.parametrize("group", [True, False], ids=["all", "alone"])
+def test_sigterm_ends_them_at_once(group):
+    draw = random.Random(0)
+    for _ in range(5):
+        run = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env=os.environ | {"PYTHONPATH": str(SCRIPTS)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        run.stdout.readline()
+        time.sleep(draw.random() * 0.2)
+        (os.killpg if group else os.kill)(run.pid, signal.SIGTERM)
+        _, said = run.communicate(timeout=20)
+        assert run.returncode == 128 + signal.SIGTERM, said
+        assert said.decode().splitlines() == [
+            "ended by SIGTERM: finished work is kept; run the same command to resume"
+        ]
+        with pytest.raises(ProcessLookupError):  # no process of it is left
+            os.killpg(run.pid, 0)
