@@ -59,7 +59,7 @@ def test_another_version_of_a_stage_is_another_identity_and_refused():
 
 def test_what_a_labelling_does_not_read_is_not_in_its_identity():
     assert LabellingJob(post="otsu", theta=3, crf={"iterations": 9}).identity() == {
-        "version": 2,
+        "version": 3,
         "post": "otsu",
     }
     assert LabellingJob(post="threshold", theta=64).identity()["theta"] == 64
@@ -67,7 +67,7 @@ def test_what_a_labelling_does_not_read_is_not_in_its_identity():
 
 def test_none_in_place_of_a_section_is_an_identity_of_its_own():
     assert RefinementJob().identity() == {"version": 2}
-    assert RefinementJob(crf=None).identity() == {"version": 1, "crf": None}
+    assert RefinementJob(crf=None).identity() == {"version": 2, "crf": None}
     assert RefinementJob(crf=Crf(iterations=3)).identity()["crf"] == {"iterations": 3}
 
 
