@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.weights}: trained on the classes of {about.get('dataset')}, not of "
             f"{dataset.name}; give that data set"
         )
-    started = time.time()
+    started = time.monotonic()
     unfinished = (args.output or args.save_predictions or args.submission.parent) / (
         ".unfinished" if args.submission is None else f".{args.submission.stem}"
     )
@@ -159,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
             f"pixel accuracy {metrics['pixel_accuracy']:.1f}"
         )
     shutil.rmtree(unfinished, ignore_errors=True)
-    print(f"{len(pairs.ids)} photos in {time.time() - started:.1f} s")
+    print(f"{len(pairs.ids)} photos in {time.monotonic() - started:.1f} s")
     return 0
 
 

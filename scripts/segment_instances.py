@@ -67,10 +67,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     settings = given_settings(args, SubjectSegmentationJob)
-    started = time.time()
+    started = time.monotonic()
 
     def log(line: str) -> None:
-        print(f"[{time.time() - started:6.1f} s] {line}", flush=True)
+        print(f"[{time.monotonic() - started:6.1f} s] {line}", flush=True)
 
     def progress(batches: Iterable) -> tqdm:
         return tqdm(batches, unit="batch", mininterval=2, disable=not sys.stderr.isatty())
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
         log(f"{method}: {reason or work.about[method]['model']}")
     manifest = {
         "parameters": settings.dump() | {"model": backbone.name},
-        "seconds": round(time.time() - started, 1),
+        "seconds": round(time.monotonic() - started, 1),
         "methods": work.about,
     }
     write_predictions(args.output, segments, manifest)

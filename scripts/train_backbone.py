@@ -50,17 +50,17 @@ def main(argv: list[str] | None = None) -> int:
         },
         "the command line",
     )
-    started = time.time()
+    started = time.monotonic()
     images, labels = named_scenes(args.seed, args.scenes, args.processes)
     print(
-        f"{args.scenes} scenes of {len(CLASSES)} classes in {time.time() - started:.0f} s",
+        f"{args.scenes} scenes of {len(CLASSES)} classes in {time.monotonic() - started:.0f} s",
         flush=True,
     )
     device = claim_device(args.device)
     accuracy = train_classifier(settings, images, labels, len(CLASSES), args.output, device)
     print(
         f"accuracy over the last tenth of the training: {100 * accuracy:.1f} %; "
-        f"{time.time() - started:.0f} s -> {args.output}"
+        f"{time.monotonic() - started:.0f} s -> {args.output}"
     )
     return 0
 

@@ -57,10 +57,10 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     scenes = args.workdir / f"seed{args.seed}-scenes{args.scenes}"  # each folder names what made it
     scenes.mkdir(parents=True, exist_ok=True)
-    started = time.time()
+    started = time.monotonic()
 
     def log(line: str) -> None:
-        print(f"[{(time.time() - started) / 60:6.1f} min] {line}", flush=True)
+        print(f"[{(time.monotonic() - started) / 60:6.1f} min] {line}", flush=True)
 
     images, captions = training.cached_scenes(scenes, args.seed, args.scenes, args.threads, log)
     make = new_unet if args.family == "sd" else new_mmdit

@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("target", help="a rule of the Snakefile, or a file below results/mini")
     args, options = parser.parse_known_args(argv)
-    started = time.time()
+    started = time.monotonic()
     columns = str(shutil.get_terminal_size((100, 24)).columns)
     LOG.parent.mkdir(parents=True, exist_ok=True)
     command = ["snakemake", args.target, "--cores", "all", "--configfile", "config/mini.yaml"]

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from forks import Forks, is_over
 from PIL import Image
-from programs import ARCHIVE, PROGRAMS, SENT, World, content
+from programs import ARCHIVE, PROGRAMS, SENT, World, content, finished
 
 ATTEMPTS = 20  # at a kill that counts
 COUNTS = ("SIGTERMs", "resumed units", "corrupted files", "refusals", "hostile")
@@ -172,15 +172,6 @@ def stopped(world, forks, tmp_path):
         pytest.fail(f"{name}: {ATTEMPTS} kills, none between its first and its last unit")
 
     return call
-
-
-def finished(name: str, folder: Path):
-    for _ in range(100):
-        try:
-            return PROGRAMS[name].count.finished(folder)
-        except OSError:  # it was renamed meanwhile
-            time.sleep(0.01)
-    raise AssertionError("files that come and go")
 
 
 @pytest.fixture

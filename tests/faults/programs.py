@@ -6,6 +6,7 @@ how many a run has made, from the files that are new, or from what it says.
 
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -230,6 +231,16 @@ PROGRAMS = {
     ),
     "download_dataset": Program(download, Kibibytes(), 3 * ARCHIVE // 1024, ("data/**/*", "voc.json")),
 }  # fmt: skip
+
+
+def finished(name: str, folder: Path) -> dict | range:
+    """The units of a program that are whole, while it runs."""
+    for _ in range(100):
+        try:
+            return PROGRAMS[name].count.finished(folder)
+        except OSError:  # it was renamed meanwhile
+            time.sleep(0.01)
+    raise AssertionError("files that come and go")
 
 
 def content(folder: Path, patterns: Sequence[str]) -> dict[str, object]:

@@ -1,15 +1,22 @@
 """Files that are lost, cut off, or changed by one bit behind a program's back: the documented command
 names what it cannot trust, and makes that alone again."""
 
+import importlib.util
+import itertools
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from programs import PROGRAMS, Files, content
+from programs import PROGRAMS, Files, content, finished
 
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 DAMAGES = ("removed", "truncated", "flipped")
 
 
@@ -98,6 +105,39 @@ def test_a_clock_that_jumps_costs_no_finished_unit(name, year, stopped, goes_on)
     for path in folder.rglob("*"):
         os.utime(path, (31557600 * (year - 1970),) * 2)
     goes_on(name, folder, PROGRAMS[name].count.finished(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["generate_images", "refine_masks", "train_segmentor"])
+def test_a_clock_that_jumps_under_a_running_program_changes_nothing(name, world, tmp_path):
+    """Once a unit is finished, by decades, back and forth."""
+    found = importlib.util.find_spec("libfaketime")
+    if found is None:
+        pytest.skip("libfaketime is not installed")
+    (library,) = Path(found.origin).parent.rglob("libfaketime.so.1")
+    clock, folder, whole = tmp_path / "clock", tmp_path / "made", world.made(name)
+    clock.write_text("+0")
+    folder.mkdir()
+    ((program, *words),) = PROGRAMS[name].commands(world)
+    faked = {
+        "LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }  # fmt: skip
+    begun = time.monotonic()
+    command = [sys.executable, SCRIPTS / f"{program}.py", *map(str, words)]
+    with open(tmp_path / "log", "w") as log:
+        run = subprocess.Popen(command, cwd=folder, env=os.environ | faked, stdout=log, stderr=log)
+    jumps = itertools.cycle(["-20y", "+15y"])
+    while run.poll() is None:
+        if finished(name, folder):
+            clock.write_text(next(jumps))
+        time.sleep(0.2)
+    said = (tmp_path / "log").read_text()
+    assert run.returncode == 0, said
+    assert content(folder, PROGRAMS[name].results) == content(whole, PROGRAMS[name].results)
+    records = "".join(path.read_text() for path in folder.rglob("*.json"))
+    for seconds in re.findall(r'"seconds": (-?[0-9.]+)|(-?[0-9.]+) s\b', records + said):
+        assert 0 <= float("".join(seconds)) <= time.monotonic() - begun
 
 
 # --- what another program reads

@@ -6,10 +6,15 @@ A kill counts only after the first and before the last finished unit.
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
-from programs import PROGRAMS
+from programs import PROGRAMS, Steps, content, training
 
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 KILLS = int(os.environ.get("ATTNSEG_KILLS", "1"))
 FAST = ("refine_masks", "train_segmentor", "train_dreambooth_lora")  # in `make test`
 GRACE = 30  # seconds between SIGTERM and SIGKILL: SLURM's KillWait
@@ -45,3 +50,45 @@ def test_a_killed_program_ends_with_the_same_results(
     assert status == -signal.SIGKILL
     goes_on(name, folder, finished)
     record_property("kill", name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alone", [True, False])
+def test_sigterm_ends_a_training_of_two_processes_after_a_checkpoint(
+    alone, world, tmp_path, record_property
+):
+    """Through torchrun; a cluster sends it to the processes, too."""
+    (name, *words) = training(world)[0]
+    command = [
+        sys.executable,
+        SCRIPTS / f"{name}.py",
+        *words,
+        "--gpus",
+        2,
+        "--set",
+        "iterations=60",
+    ]
+    command = [str(word) for word in command]
+    count = Steps("training-*/iter_*.pth", 60)
+
+    def start(folder: Path) -> subprocess.Popen:
+        folder.mkdir(exist_ok=True)
+        with open(folder / "log", "a") as log:
+            return subprocess.Popen(
+                command, cwd=folder, stdout=log, stderr=log, start_new_session=True
+            )
+
+    folder, whole = tmp_path / "stopped", tmp_path / "whole"
+    run = start(folder)
+    while not (before := len(count.finished(folder))):
+        assert run.poll() is None, (folder / "log").read_text()
+        time.sleep(0.05)
+    (os.kill if alone else os.killpg)(run.pid, signal.SIGTERM)
+    assert run.wait(GRACE) == 128 + signal.SIGTERM, (folder / "log").read_text()
+    assert (after := len(count.finished(folder))) > before, "no checkpoint was written"
+    assert after < 60
+    assert start(folder).wait() == 0 == start(whole).wait()
+    assert f"resumed after iteration {after}" in (folder / "log").read_text()
+    assert content(folder, ["weights.*"]) == content(whole, ["weights.*"])
+    record_property("SIGTERMs", 1)
+    record_property("resumed units", after)

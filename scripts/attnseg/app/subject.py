@@ -31,10 +31,10 @@ def teach(
     settings = given_settings(args, SubjectTrainingJob)
     if args.threads:
         torch.set_num_threads(args.threads)
-    started = time.time()
+    started = time.monotonic()
 
     def log(line: str) -> None:
-        print(f"[{time.time() - started:6.1f} s] {line}", flush=True)
+        print(f"[{time.monotonic() - started:6.1f} s] {line}", flush=True)
 
     revision = args.revision if args.model else MODEL.revision
     device = claim_device(args.device)

@@ -37,14 +37,14 @@ def make_shard(
                 shutil.rmtree(parts, ignore_errors=True)
             print(f"{output} is complete")
             return items
-    started = time.time()
+    started = time.monotonic()
     with tqdm(
         total=len(samples), desc=f"{what}s", unit=what, mininterval=2, disable=not sys.stderr.isatty()
     ) as bar:  # fmt: skip
         items, fresh = build_shard(
             output, samples, work, parameters, batch_size, still_valid, bar.update, **more
         )
-    seconds = time.time() - started
+    seconds = time.monotonic() - started
     skipped = [item for item in items if item["skipped"]]
     for item in skipped:
         print(f"skipped {item['id']}: {item['skipped'][0]}")

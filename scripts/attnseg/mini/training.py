@@ -73,7 +73,7 @@ def train_autoencoder(
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"].cpu())
         first = state["step"]
-    started, running = time.time(), 0.0
+    started, running = time.monotonic(), 0.0
     with sigterm_waits() as ended:
         for step in range(first, steps):
             optimizer.param_groups[0]["lr"] = learning_rate(
@@ -94,7 +94,7 @@ def train_autoencoder(
             running += float(error.detach().square().mean())
             check_loss(running, step + 1)
             if (step + 1) % 100 == 0:
-                rate = (step + 1 - first) * VAE_BATCH / (time.time() - started)
+                rate = (step + 1 - first) * VAE_BATCH / (time.monotonic() - started)
                 psnr = 10 * np.log10(4 / (running / 100))
                 log(f"autoencoder step {step + 1}/{steps} PSNR {psnr:.2f} dB, {rate:.0f} scenes/s")
                 running = 0.0
@@ -173,7 +173,7 @@ def train_denoiser(
         history, first, spent = state["history"], state["step"], state["seconds"]
         log(f"resumed after step {first}")
     views, scenes, captions = latents.shape[0], latents.shape[1], tokens.shape[1]
-    batch, started, running, counted = recipe.batch, time.time(), 0.0, 0
+    batch, started, running, counted = recipe.batch, time.monotonic(), 0.0, 0
     saved = started
     with sigterm_waits() as ended:
         for step in range(first, steps):
@@ -200,19 +200,19 @@ def train_denoiser(
             check_loss(running, step + 1)
             done = step + 1
             if done % checkpoint_every == 0 or done == steps:
-                rate = (done - first) * batch / (time.time() - started)
+                rate = (done - first) * batch / (time.monotonic() - started)
                 log(f"step {done}/{steps} loss {running / counted:.4f} {rate:.0f} scenes/s")
                 if done % evaluate_every == 0 or done == steps:
                     with swapped(weights, average), recording(recipe):
                         measured = evaluate()
-                    hours = (spent + time.time() - started) / 3600
+                    hours = (spent + time.monotonic() - started) / 3600
                     history.append(
                         {"step": done, "loss": running / counted, "hours": hours, **measured}
                     )
                     log("  ".join(f"{key} {value:.3f}" for key, value in history[-1].items()))
                 running, counted = 0.0, 0
             last = done == steps or ended()
-            if done % checkpoint_every == 0 or last or time.time() - saved > PATIENCE:
+            if done % checkpoint_every == 0 or last or time.monotonic() - saved > PATIENCE:
                 state = {
                     "weights": [w.detach() for w in weights],
                     "average": average,
@@ -220,10 +220,10 @@ def train_denoiser(
                     "generator": generator.get_state(),
                     "history": history,
                     "step": done,
-                    "seconds": spent + time.time() - started,
+                    "seconds": spent + time.monotonic() - started,
                 }
                 save_checkpoint(state, checkpoint, weights)
-                saved = time.time()
+                saved = time.monotonic()
             if last:
                 break
     for mine, kept in zip(weights, average, strict=True):

@@ -352,10 +352,10 @@ def learn(
     if not forced(output) and is_trained(output, plan_of(backbone, concepts, settings)):
         log(f"{output} is there already")
         return
-    started = time.time()
+    started = time.monotonic()
     checkpoint = workdir / "checkpoint.pt"
     personal = train(backbone, concepts, settings, checkpoint, settings.checkpoint_interval, log)
-    personal.info["seconds"] = round(time.time() - started, 1)
+    personal.info["seconds"] = round(time.monotonic() - started, 1)
     personal.info["device"] = provenance.device(str(backbone.device))
     save_personal(output, personal)
     remove_checkpoint(checkpoint)

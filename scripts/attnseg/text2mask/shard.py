@@ -62,7 +62,7 @@ def extract_shard(
             timing["labels"].append(sum(len(samples[i].classes) for i in batch))
             timing["seconds"].append(round(time.perf_counter() - begun, 4))
 
-    started = time.time()
+    started = time.monotonic()
     tensors, items = extract(backbone, samples, options, options.batch_size, timed)
     if source == "known":
         found = scores_of_all(backbone, dataset, root, split, samples, options)
@@ -71,7 +71,7 @@ def extract_shard(
     for item in items:
         item["photo"] = fingerprint(dataset.image_path(root, item["id"], split))
     write_shard(output, tensors, items, parameters, timing=timing, precision=precision)
-    seconds = time.time() - started
+    seconds = time.monotonic() - started
     skipped = sum(bool(item["skipped"]) for item in items)
     crowded = sum(item["sentences"] > 1 for item in items) if options.query.composed else 0
     print(
