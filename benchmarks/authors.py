@@ -11,6 +11,7 @@ is used. Sizes, the query and the random numbers are ours, so that results can b
 from collections.abc import Sequence
 
 import numpy as np
+import side_by_side  # noqa: F401  says where attnseg is
 import torch
 import torch.nn.functional as F
 

@@ -17,10 +17,8 @@ Time is CPU time, since other programs may load the machine; of a pool it is tha
 the time on the wall, which such programs lengthen. Memory is what a job adds to the peak of a process.
 """
 
-import argparse
 import multiprocessing
 import resource
-import statistics
 import sys
 import tempfile
 import time
@@ -32,23 +30,32 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from side_by_side import (
+    Jobs,
+    Measured,
+    interleaved,
+    keep,
+    machine,
+    positive,
+    program,
+    publish,
+    seconds_of,
+    table,
+    told,
+)
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-
-from side_by_side import machine, seconds_of, spread, write_block, write_csv  # noqa: E402
-
-from attnseg.core import crf  # noqa: E402
-from attnseg.errors import UserError, run  # noqa: E402
-from attnseg.io.shards import write_shard  # noqa: E402
-from attnseg.segmentation.predict import labelled  # noqa: E402
-from attnseg.settings import Crf, TestJob  # noqa: E402
+from attnseg.core import crf
+from attnseg.errors import run
+from attnseg.io.shards import write_shard
+from attnseg.segmentation.predict import labelled
+from attnseg.settings import Crf, TestJob
 
 CPU = torch.device("cpu")
 SIZE = (375, 500)
 LABELS = (2, 3, 21, 81)
 LIKELY = 3
 REFINEMENTS = 5
-Jobs = dict[str, Callable[[], object]]
+Found = dict[str, Measured]
 
 
 def photo() -> np.ndarray:
@@ -67,14 +74,10 @@ def scores_of(labels: int, seed: int = 0) -> np.ndarray:
     return np.concatenate([scores / scores.sum(0), rest])
 
 
-def rounds_of(jobs: Jobs, rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each job in each round."""
-    found: dict[str, list[float]] = {name: [] for name in jobs}
-    for turn in range(rounds):
-        for name in list(jobs)[:: 1 if turn % 2 else -1]:  # neither is always after the same
-            found[name].append(seconds_of(jobs[name], CPU))
-            print(f"round {turn}, {name}: {found[name][-1]:.2f} s", file=sys.stderr, flush=True)
-    return found
+def measured(jobs: Jobs, rounds: int, peaks: tuple[float, ...], title: str) -> Found:
+    timed = {name: lambda job=job: seconds_of(job, CPU) for name, job in jobs.items()}
+    found = interleaved(timed, rounds, title)
+    return {name: Measured(found[name], peak) for name, peak in zip(jobs, peaks, strict=True)}
 
 
 def warmed(job: Callable[[], object]) -> tuple[object, float]:
@@ -94,38 +97,37 @@ def warmed(job: Callable[[], object]) -> tuple[object, float]:
     return result, grown / 1024
 
 
-def told(values: list[float], digits: int = 2) -> str:
-    return f"{statistics.median(values):.{digits}f} ({spread(values, digits)})"
-
-
-def quotients(above: list[float], below: list[float]) -> str:
-    return told([a / b for a, b in zip(above, below, strict=True)])
-
-
-def one_photo(rounds: int) -> list[dict]:
+def one_photo(rounds: int) -> tuple[list[dict], Found]:
     """A row for each number of labels."""
-    image, rows = photo(), []
+    image, rows, kept = photo(), [], {}
     for labels in LABELS:
         scores = scores_of(labels)
         jobs: Jobs = {
-            "pydensecrf": lambda scores=scores: crf.inferred(image, scores, Crf()).argmax(0),
-            "ours": lambda scores=scores: crf.crf_probabilities(image, scores, Crf()).argmax(0),
+            f"pydensecrf, {labels} labels": lambda scores=scores: crf.inferred(
+                image, scores, Crf()
+            ).argmax(0),
+            f"ours, {labels} labels": lambda scores=scores: crf.crf_probabilities(
+                image, scores, Crf()
+            ).argmax(0),
         }
-        (plain, most), (ours, least) = (warmed(job) for job in jobs.values())
-        found = rounds_of(jobs, rounds)
+        (plain, most), (own, least) = (warmed(job) for job in jobs.values())
+        found = measured(jobs, rounds, (most, least), "photo")
+        theirs, ours = found.values()
+        kept |= found
         rows.append(
             {
                 "labels": labels,
-                **{f"{name}, s": told(seconds) for name, seconds in found.items()},
-                "times as fast": quotients(*found.values()),
-                "pixels changed": f"{100 * np.mean(plain != ours):.3f} %",
+                "pydensecrf, s": told(theirs.seconds),
+                "ours, s": told(ours.seconds),
+                "times as fast": told(theirs.shares(ours)),
+                "pixels changed": f"{100 * np.mean(plain != own):.3f} %",
                 "memory, MiB": f"{most:.0f}, {least:.0f}",
             }
         )
-    return rows
+    return rows, kept
 
 
-def refinements(rounds: int) -> list[dict]:
+def refinements(rounds: int) -> tuple[list[dict], Found]:
     """One row."""
     image, many = photo(), [scores_of(3, seed) for seed in range(REFINEMENTS)]
 
@@ -133,43 +135,53 @@ def refinements(rounds: int) -> list[dict]:
         for scores in many:
             crf.crf_probabilities(image, scores, Crf(), lattices=lattices())
 
-    def kept() -> None:
+    def together() -> None:
         one: dict = {}
         refined(lambda: one)
 
-    found = rounds_of({"each alone": lambda: refined(lambda: None), "lattices kept": kept}, rounds)
-    shown = {f"{name}, s": told(seconds) for name, seconds in found.items()}
-    return [{"refinements": REFINEMENTS, **shown, "times as fast": quotients(*found.values())}]
+    jobs = {"each alone": lambda: refined(lambda: None), "lattices kept": together}
+    found = measured(jobs, rounds, tuple(warmed(job)[1] for job in jobs.values()), "refinements")
+    alone, kept = found.values()
+    shown = {f"{name}, s": told(one.seconds) for name, one in found.items()}
+    times = told(alone.shares(kept))
+    return [{"refinements": REFINEMENTS, **shown, "times as fast": times}], found
 
 
-def pools(rounds: int, photos: int) -> list[dict]:
+def pools(rounds: int, photos: int) -> tuple[list[dict], Found]:
     """A row for each number of processes."""
-    found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
         at, shard = Path(folder, "photo.png"), Path(folder, "shard-00000.safetensors")
         Image.fromarray(photo()).save(at)
         logits = {str(n): torch.randn(LIKELY, 47, 63).half() for n in range(photos)}
         items = [{"id": name, "size": SIZE, "classes": list(range(LIKELY))} for name in logits]
         write_shard(shard, logits, items, {}, precision="float32")
-        for turn in range(rounds):
-            for processes in list(found)[:: 1 if turn % 2 else -1]:
-                before, started = cpu_seconds(), time.perf_counter()
-                for _ in labelled([(shard, i, at) for i in items], TestJob(crf=Crf()), processes):
-                    pass
-                wall, cpu = time.perf_counter() - started, cpu_seconds() - before
-                found[processes].append((wall, cpu))
-                print(f"{processes}: {wall:.1f} s, {cpu:.1f} s CPU", file=sys.stderr, flush=True)
-    alone = [wall for wall, _ in found[1]]
-    return [
+
+        def refined(processes: int) -> tuple[float, float]:
+            """Seconds on the wall, and of CPUs."""
+            before, started = cpu_seconds(), time.perf_counter()
+            for _ in labelled([(shard, i, at) for i in items], TestJob(crf=Crf()), processes):
+                pass
+            return time.perf_counter() - started, cpu_seconds() - before
+
+        jobs = {processes: lambda n=processes: refined(n) for processes in (1, 2)}
+        found = interleaved(jobs, rounds, "pool, processes")
+    walls = {count: [wall for wall, _ in seconds] for count, seconds in found.items()}
+    rows = [
         {
-            "processes": processes,
-            "wall, s": told([wall for wall, _ in values], 1),
-            "times as fast": quotients(alone, [wall for wall, _ in values]),
-            "CPU, s": told([cpu for _, cpu in values], 1),
-            "cores had": told([cpu / wall for wall, cpu in values]),
+            "processes": count,
+            "wall, s": told(walls[count], ".1f"),
+            "times as fast": told(a / b for a, b in zip(walls[1], walls[count], strict=True)),
+            "CPU, s": told((cpu for _, cpu in seconds), ".1f"),
+            "cores had": told(cpu / wall for wall, cpu in seconds),
         }
-        for processes, values in found.items()
+        for count, seconds in found.items()
     ]
+    kept = {
+        f"{count} processes, {kind}": Measured(list(values), float("nan"))
+        for count, seconds in found.items()
+        for kind, values in zip(("wall", "CPU"), zip(*seconds, strict=True), strict=True)
+    }
+    return rows, kept
 
 
 def cpu_seconds() -> float:
@@ -178,38 +190,22 @@ def cpu_seconds() -> float:
     return sum(use.ru_utime + use.ru_stime for use in map(resource.getrusage, kinds))
 
 
-def table(rows: list[dict]) -> str:
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
-
-
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--photos", type=int, default=40, help="that a pool refines")
-    parser.add_argument("--csv", type=Path, help="a folder for a <table>.csv each")
-    parser.add_argument("--write", action="store_true", help="put it into docs/performance.md")
+    parser = program(__doc__)
+    parser.add_argument("--photos", type=positive, default=40, help="that a pool refines")
     args = parser.parse_args(argv)
-    if min(args.rounds, args.photos) < 1:
-        raise UserError("--rounds and --photos must be 1 or more")
     torch.set_num_threads(1)
     about = f"{machine(CPU)}, medians of {args.rounds} interleaved rounds (least to most)."
     jobs = {
-        "photo": lambda: one_photo(args.rounds),
-        "refinements": lambda: refinements(args.rounds),
-        "pool": lambda: pools(args.rounds, args.photos),
+        "crf photo": lambda: one_photo(args.rounds),
+        "crf refinements": lambda: refinements(args.rounds),
+        "crf pool": lambda: pools(args.rounds, args.photos),
     }
+    kept = {}
     for name, job in jobs.items():
-        rows = job()
-        text = f"{about[0].upper()}{about[1:]}\n\n{table(rows)}"
-        print(f"{name}: {text}", flush=True)
-        if args.csv:
-            args.csv.mkdir(parents=True, exist_ok=True)
-            write_csv(args.csv / f"{name}.csv", rows)
-        if args.write:
-            write_block(f"crf {name}", text)
+        rows, kept[name] = job()
+        publish(args, name, f"{about[0].upper()}{about[1:]}\n\n{table(rows)}")
+    keep(args, kept)
     return 0
 
 

@@ -18,8 +18,6 @@ temporary folder unless --model names one of scripts/tools/make_random_sd.py) an
 is the miniature. One thread, in float32, unless told otherwise.
 """
 
-import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -27,29 +25,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "scripts"))
-
-from authors import authors_maps  # noqa: E402
-from side_by_side import (  # noqa: E402
+from authors import authors_maps
+from side_by_side import (
+    REPOSITORY,
     Measured,
+    costs,
+    in_words,
+    keep,
     machine,
     measured,
-    rate_of,
-    rounds_of,
-    spread,
-    write_block,
-    write_csv,
+    model_of,
+    program,
+    publish,
+    rates_of,
+    table,
+    told,
 )
 
-from attnseg.backbones import load_backbone  # noqa: E402
-from attnseg.backbones.stable_diffusion import StableDiffusion, stable_diffusion  # noqa: E402
-from attnseg.config import read_config  # noqa: E402
-from attnseg.core.geometry import model_input  # noqa: E402
-from attnseg.errors import UserError, run  # noqa: E402
-from attnseg.text2mask.attention import attention_maps  # noqa: E402
-from attnseg.text2mask.extract import (  # noqa: E402
+from attnseg.backbones import load_backbone
+from attnseg.backbones.stable_diffusion import StableDiffusion, stable_diffusion
+from attnseg.config import read_config
+from attnseg.core.geometry import model_input
+from attnseg.errors import run
+from attnseg.text2mask.attention import attention_maps
+from attnseg.text2mask.extract import (
     Options,
     Sample,
     extract,
@@ -64,51 +63,32 @@ PIXELS = {"mini": 96, "sd14": 512}
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program(__doc__, rounds=3, network=True)
     parser.add_argument("--size", choices=list(PIXELS), default="sd14")
     parser.add_argument(
         "--model", type=Path, help="folder of Stable Diffusion 1.4, for --size sd14"
     )
     parser.add_argument("--pixels", type=int, help="side of the photo (default: 96, or 512)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--write", action="store_true", help="put it into docs/performance.md")
-    parser.add_argument("--csv", type=Path, help="write the figures into this file")
     args = parser.parse_args(argv)
-    if args.rounds < 1 or args.threads < 1:
-        raise UserError("--rounds and --threads: must be 1 or more")
     torch.set_num_threads(args.threads)
     side = args.pixels or PIXELS[args.size]
     with tempfile.TemporaryDirectory() as folder:
-        model = args.model or made(args.size, Path(folder))
+        model = args.model or model_of(args.size, Path(folder))
         backbone = load_backbone(model, device=args.device, dtype=args.dtype)
         jobs = jobs_of(stable_diffusion(backbone), args.size, side)
         found = measured(jobs, args.rounds, backbone.device, args.size)
-        rates = rate_of(backbone.device, backbone.dtype)
-    text = (
-        f"{side}x{side} pixels, {args.dtype}: {machine(backbone.device)}, {rates[0] / 1e9:.0f} GFLOP/s in "
-        f"products of matrices and {rates[1] / 1e9:.0f} in convolutions, medians of {args.rounds} "
-        f"interleaved rounds.\n\n{table(found, max(rates))}\n{targets(found)}"
+        rates = rates_of(backbone.device, backbone.dtype)
+    name = f"extraction {args.size} {side} {args.device}"
+    publish(
+        args,
+        name,
+        f"{side}x{side} pixels, {args.dtype}: {machine(backbone.device)}, {in_words(rates)}, medians of "
+        f"{args.rounds} interleaved rounds.\n\n{costs(found, dict.fromkeys(found, max(rates)))}\n"
+        f"{table(targets(found))}",
     )
-    print(text)
-    if args.write:
-        write_block(f"extraction {args.size} {side} {args.device}", text)
-    if args.csv:
-        write_csv(args.csv, rounds_of(found))
+    keep(args, {name: found})
     return 0
-
-
-def made(size: str, folder: Path) -> Path:
-    """The folder of a model."""
-    if size == "mini":
-        return REPOSITORY / "assets/mini_sd"
-    make = REPOSITORY / "scripts/tools/make_random_sd.py"
-    subprocess.run([sys.executable, str(make), "--output", str(folder / "sd")], check=True)
-    return folder / "sd"
 
 
 def jobs_of(backbone: StableDiffusion, size: str, side: int) -> dict[str, Callable[[], object]]:
@@ -141,21 +121,7 @@ def jobs_of(backbone: StableDiffusion, size: str, side: int) -> dict[str, Callab
     }
 
 
-def table(found: dict[str, Measured], rate: float) -> str:
-    lines = [
-        "| | time (least to most) | TFLOP | bound | of the bound | memory |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, one in found.items():
-        bound = one.flops / rate
-        lines.append(
-            f"| {name} | {one.median:.3g} s ({spread(one.seconds)}) | {one.flops / 1e12:.3g} "
-            f"| {bound:.3g} s | {bound / one.median:.0%} | {one.peak:.0f} MiB |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def targets(found: dict[str, Measured]) -> str:
+def targets(found: dict[str, Measured]) -> list[dict]:
     """What was aimed at, and what was measured."""
     plain, part, photo, authors = (
         found[name] for name in ("plain pass", "U-Net part", "photo", "authors")
@@ -170,13 +136,10 @@ def targets(found: dict[str, Measured]) -> str:
         ("authors' algorithm, in photos", "at least 6.5", authors.shares(photo)),
         ("memory of a photo, in the authors'", "at most 0.2", [photo.peak / authors.peak]),
     ]
-    lines = ["| | target | measured (least to most) |", "|---|---|---|"]
-    for name, target, values in rows:
-        shown = f"{float(np.median(values)):.2f}"
-        lines.append(
-            f"| {name} | {target} | {shown}{f' ({spread(values)})' if len(values) > 1 else ''} |"
-        )
-    return "\n".join(lines) + "\n"
+    return [
+        {"": name, "target": target, "measured (least to most)": told(values)}
+        for name, target, values in rows
+    ]
 
 
 if __name__ == "__main__":

@@ -14,64 +14,51 @@ steps, guidance and batch:
 in float32, unless told otherwise.
 """
 
-import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from side_by_side import (
+    costs,
+    in_words,
+    keep,
+    machine,
+    measured,
+    model_of,
+    positive,
+    program,
+    publish,
+    rates_of,
+    told,
+)
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "scripts"))
-
-from side_by_side import machine, measured, rounds_of, spread, write_block, write_csv  # noqa: E402
-
-from attnseg.attn2mask.generate import ddpm_scheduler, generate  # noqa: E402
-from attnseg.attn2mask.prompt_sets import Prompt  # noqa: E402
-from attnseg.backbones import load_backbone  # noqa: E402
-from attnseg.backbones.stable_diffusion import stable_diffusion  # noqa: E402
-from attnseg.errors import UserError, run  # noqa: E402
-from attnseg.settings import Generation  # noqa: E402
+from attnseg.attn2mask.generate import ddpm_scheduler, generate
+from attnseg.attn2mask.prompt_sets import Prompt
+from attnseg.backbones import load_backbone
+from attnseg.backbones.stable_diffusion import stable_diffusion
+from attnseg.errors import UserError, run
+from attnseg.settings import Generation
 
 TEXT = "a photo of a dog on the grass"
 GUIDANCE = 7.5
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program(__doc__, network=True)
     parser.add_argument("--size", choices=("mini", "sd14"), default="mini")
     parser.add_argument("--width", type=int, default=320, help="of sd14 (default: its own, 320)")
     parser.add_argument("--pixels", type=int, help="side of the images (default: the model's)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=2, help="images at a time")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="put it into docs/performance.md")
-    parser.add_argument("--csv", type=Path, help="write the figures into this file")
+    parser.add_argument("--batch", type=positive, default=2, help="images at a time")
     args = parser.parse_args(argv)
-    if min(args.rounds, args.threads, args.batch) < 1 or args.steps < 2:
-        raise UserError("--rounds, --threads and --batch: must be 1 or more, --steps 2 or more")
+    if args.steps < 2:
+        raise UserError("--steps: must be 2 or more")
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        model = REPOSITORY / "assets/mini_sd"
-        if args.size == "sd14":
-            model = Path(folder) / "sd"
-            make = REPOSITORY / "scripts/tools/make_random_sd.py"
-            command = [
-                sys.executable,
-                str(make),
-                "--width",
-                str(args.width),
-                "--output",
-                str(model),
-            ]
-            subprocess.run(command, check=True)
+        model = model_of(args.size, Path(folder), "--width", str(args.width))
         backbone = stable_diffusion(load_backbone(model, device=args.device, dtype=args.dtype))
     side = args.pixels or backbone.size[0]
     pipeline = backbone.pipeline(ddpm_scheduler(backbone.scheduler, args.steps))
@@ -101,27 +88,19 @@ def main(argv: list[str] | None = None) -> int:
         difference = np.abs(stock() * 255 - np.stack([one.image for one in ours])).mean()
         print(f"mean difference of the images in grey levels: {difference:.3f}", file=sys.stderr)
     shares = found["captured"].shares(found["stock"])
+    rates = rates_of(backbone.device, backbone.dtype)
     wide = f", {args.width} / 320 as wide" if args.size == "sd14" else ""
-    lines = [
+    width = f" {args.width}" if args.size == "sd14" else ""
+    name = f"generation {args.size}{width} {args.device}"
+    publish(
+        args,
+        name,
         f"{side}x{side} pixels{wide}, {args.dtype}, {args.batch} images at a time, {args.steps} steps: "
-        f"{machine(backbone.device)}, medians of {args.rounds} interleaved rounds.",
-        "",
-        "| | time (least to most) | TFLOP | memory |",
-        "|---|---|---|---|",
-        *(
-            f"| {name} | {one.median:.3g} s ({spread(one.seconds)}) | {one.flops / 1e12:.3g} | {one.peak:.0f} MiB |"
-            for name, one in found.items()
-        ),
-        "",
-        f"Captured in stock's: {float(np.median(shares)):.3f} ({spread(shares, 3)}); at most 1.03 was aimed at.",
-    ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if args.write:
-        width = f" {args.width}" if args.size == "sd14" else ""
-        write_block(f"generation {args.size}{width} {args.device}", text)
-    if args.csv:
-        write_csv(args.csv, rounds_of(found))
+        f"{machine(backbone.device)}, {in_words(rates)}, medians of {args.rounds} interleaved rounds.\n\n"
+        f"{costs(found, dict.fromkeys(found, max(rates)))}\n"
+        f"Captured in stock's: {told(shares, '.3f')}; at most 1.03 was aimed at.\n",
+    )
+    keep(args, {name: found})
     return 0
 
 

@@ -21,13 +21,10 @@ of a round's quotient by its plain pass. Memory is what tensors take at the peak
 of the plain pass: PyTorch's own account, in a pass that is not timed.
 """
 
-import argparse
 import importlib.metadata
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -37,20 +34,18 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
+from side_by_side import Measured, keep, machine, measured, program, publish, table, told
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-
-from side_by_side import machine, measured, spread, write_block  # noqa: E402
-
-from attnseg.backbones.concepts import Concepts  # noqa: E402
-from attnseg.backbones.flux import Flux  # noqa: E402
-from attnseg.backbones.interface import Backbone, Text  # noqa: E402
-from attnseg.backbones.sdxl import SDXL  # noqa: E402
-from attnseg.backbones.stable_diffusion_3 import StableDiffusion3  # noqa: E402
-from attnseg.errors import UserError, run  # noqa: E402
-from attnseg.text2mask.attention import attention_maps  # noqa: E402
+from attnseg.backbones.concepts import Concepts
+from attnseg.backbones.flux import Flux
+from attnseg.backbones.interface import Backbone, Text
+from attnseg.backbones.sdxl import SDXL
+from attnseg.backbones.stable_diffusion_3 import StableDiffusion3
+from attnseg.errors import run
+from attnseg.text2mask.attention import attention_maps
 
 POSITIONS = [[[4], [6, 7]]]  # two classes, one of two tokens
+CPU = torch.device("cpu")
 PEER = "attention-map-diffusers"
 
 
@@ -178,9 +173,9 @@ def variants(subject: Subject) -> Iterator[tuple[str, Callable[[], object]]]:
 
     yield "plain", plain
     yield "recorded", recorded
-    yield f"extraction, {told(cross, own)}", extraction
+    yield f"extraction, {blocks_of(cross, own)}", extraction
     if backbone.output_blocks:
-        yield f"extraction, output, {told(backbone.default_output_blocks, own)}", output
+        yield f"extraction, output, {blocks_of(backbone.default_output_blocks, own)}", output
     for mode, name in (("exact", "full"), ("fast", "fast")):
 
         def peer(mode: str = mode) -> object:
@@ -197,7 +192,7 @@ def variants(subject: Subject) -> Iterator[tuple[str, Callable[[], object]]]:
             yield f"peer, {name}: {', '.join(subject.peer['relations'])}", peer
 
 
-def told(cross: tuple[int, ...], own: int | None) -> str:
+def blocks_of(cross: tuple[int, ...], own: int | None) -> str:
     ends = f"{cross[0]} to {cross[-1]}" if len(cross) > 1 else str(cross[0])
     return f"blocks {ends}, Self {own}"
 
@@ -210,48 +205,38 @@ def installed() -> str | None:
         return None
 
 
-def lines_of(subject: Subject, rounds: int) -> list[str]:
-    """Lines of a table."""
-    found = measured(dict(variants(subject)), rounds, torch.device("cpu"), subject.title)
+def rows_of(found: dict[str, Measured]) -> list[dict]:
+    """Rows of a table."""
     plain = found["plain"]
-    lines = []
-    for name, one in found.items():
-        shares = one.shares(plain)
-        more = f"{one.peak - plain.peak:+.1f} MiB"
-        lines.append(
-            f"| {name} | {one.median:.2f} s | {statistics.median(shares):.3f} ({spread(shares)}) "
-            f"| {f'{one.peak:.1f} MiB' if name == 'plain' else more} |"
-        )
-    return lines
+    return [
+        {
+            "": name,
+            "CPU time, s": f"{one.median:.2f}",
+            "plain passes (least to most)": told(one.shares(plain), ".3f"),
+            "memory, MiB": f"{one.peak:.1f}" if one is plain else f"{one.peak - plain.peak:+.1f}",
+        }
+        for name, one in found.items()
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program(__doc__)
     parser.add_argument("--models", nargs="+", choices=list(SUBJECTS), default=list(SUBJECTS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="put it into docs/performance.md")
     args = parser.parse_args(argv)
-    if args.rounds < 1:
-        raise UserError(f"--rounds {args.rounds}: must be 1 or more")
     torch.set_num_threads(1)
+    kept = {}
     for name in args.models:
-        subject = SUBJECTS[name]()
+        subject, mark = SUBJECTS[name](), f"recording {name}"
         blocks = len({block.number for block in subject.backbone.blocks})
-        lines = [
-            f"{subject.title}, {blocks} blocks: {machine(torch.device('cpu'))}, medians of {args.rounds} interleaved rounds, {PEER} "
-            f"{installed() or 'not installed'}.",
-            "",
-            "| | CPU time | plain passes (least to most) | memory |",
-            "|---|---|---|---|",
-            *lines_of(subject, args.rounds),
-        ]
-        text = "\n".join(lines) + "\n"
-        print(f"{text}\n", flush=True)
-        if args.write:
-            write_block(f"recording {name}", text)
+        kept[mark] = measured(dict(variants(subject)), args.rounds, CPU, subject.title)
+        publish(
+            args,
+            mark,
+            f"{subject.title}, {blocks} blocks: {machine(CPU)}, medians of {args.rounds} interleaved rounds, "
+            f"{PEER} {installed() or 'not installed'}.\n\n{table(rows_of(kept[mark]))}",
+        )
         del subject
+    keep(args, kept)
     return 0
 
 
