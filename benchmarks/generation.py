@@ -14,6 +14,7 @@ steps, guidance and batch:
 in float32, unless told otherwise.
 """
 
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -32,6 +33,7 @@ from side_by_side import (
     publish,
     rates_of,
     told,
+    verdict,
 )
 
 from attnseg.attn2mask.generate import ddpm_scheduler, generate
@@ -98,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         f"{side}x{side} pixels{wide}, {args.dtype}, {args.batch} images at a time, {args.steps} steps: "
         f"{machine(backbone.device)}, {in_words(rates)}, medians of {args.rounds} interleaved rounds.\n\n"
         f"{costs(found, dict.fromkeys(found, max(rates)))}\n"
-        f"Captured in stock's: {told(shares, '.3f')}; at most 1.03 was aimed at.\n",
+        f"Captured in stock's: {told(shares, '.3f')}; at most 1.03 was aimed at: {verdict(statistics.median(shares), 'at most', 1.03)}.\n",
     )
     keep(args, {name: found})
     return 0

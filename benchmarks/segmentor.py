@@ -46,6 +46,11 @@ from attnseg.segmentation.predict import merged_logits
 from attnseg.segmentation.train import runner_options
 from attnseg.settings import Segmentor, TestJob, read_segmentor
 
+from mmengine.logging import MMLogger  # isort: skip  after attnseg, which imports it in its own way
+from mmengine.optim import build_optim_wrapper  # isort: skip
+from mmengine.structures import PixelData  # isort: skip
+from mmseg.structures import SegDataSample  # isort: skip
+
 CLASSES = ["background", *map(str, range(1, 21))]
 NAMES = {
     "mini": {"DeepLabV2": "deeplabv2_voc", "DeepLabv3+": "beco_voc"},
@@ -62,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
+    MMLogger.get_instance("mmengine", log_level="ERROR")  # else it tells of each weight
     jobs = jobs_of(args.size, args.batch, device)
     found = measured(jobs, args.rounds, device, args.size)
     rates = {name: rates_of(device, getattr(torch, name)) for name in ("float32", "bfloat16")}
@@ -88,13 +94,14 @@ def jobs_of(size: str, batch: int | None, device: torch.device) -> dict[str, Cal
         settings = read_segmentor(values).but(learner="supervised")
         settings = settings.but(batch=batch or settings.batch, accumulate=1)
         test = TestJob(scales=values["test"]["scales"], crf=None)
+        scales = " ".join(map(str, test.scales))
         for precision in ("float32", "bfloat16"):
             for layout in LAYOUTS:
                 one = settings.but(precision=precision)
                 about = f"{precision}, {layout}"
-                label = f"{title}, training, batch of {one.batch}, {about}"
+                label = f"{title}, training, {one.batch} crops, {about}"
                 jobs[label] = training(one, layout, device)
-                label = f"{title}, prediction at {len(test.scales)} scales, {about}"
+                label = f"{title}, prediction, scales {scales}, {about}"
                 jobs[label] = prediction(one, layout, device, test, PHOTO[size])
     return jobs
 
@@ -108,10 +115,6 @@ def network(settings: Segmentor, layout: str, device: torch.device) -> torch.nn.
 
 def training(settings: Segmentor, layout: str, device: torch.device) -> Callable[[], object]:
     """An iteration: its losses."""
-    from mmengine.optim import build_optim_wrapper
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
-
     model = network(settings, layout, device).train()
     nothing = Pairs((), (), ())
     options = runner_options(settings, nothing, CLASSES, Path("unused"), device.type, None)

@@ -186,6 +186,12 @@ def told(values: Iterable[float], form: str = ".2f") -> str:
     return middle if len(values) == 1 else f"{middle} ({spread(values, form)})"
 
 
+def verdict(value: float, bound: str, target: float) -> str:
+    """Of a value and a target that is "at most" or "at least" so much."""
+    short = value / target - 1 if bound == "at most" else 1 - value / target
+    return "met" if short <= 0 else f"missed by {short:.0%}"
+
+
 def model_of(size: str, folder: Path, *flags: str) -> Path:
     """The miniature's folder, or one of Stable Diffusion 1.4's configuration with random weights."""
     if size == "mini":

@@ -67,10 +67,11 @@ def test_the_environment_is_activated_before_the_first_command_that_needs_it():
 
 @pytest.mark.parametrize("words", commands("python"), ids=lambda words: Path(words[1]).stem)
 def test_programs_take_what_the_documents_give_them(words, takes, monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(REPOSITORY / "scripts" / "tools"), *sys.path])
+    beside = [str(REPOSITORY / folder) for folder in ("scripts/tools", "benchmarks")]
+    monkeypatch.setattr(sys, "path", [*beside, *sys.path])
     _, program, *arguments = words
     assert (REPOSITORY / program).is_file()
-    module = program.removeprefix("scripts/").removesuffix(".py").replace("/", ".")
+    module = re.sub(r"^(scripts|benchmarks)/|\.py$", "", program).replace("/", ".")
     takes(importlib.import_module(module).main, arguments)
 
 

@@ -27,6 +27,7 @@ SCRIPTS = REPOSITORY / "scripts"
 LOCK = REPOSITORY / "envs" / "requirements.lock"
 PROGRAMS = sorted(SCRIPTS.glob("*.py"))
 TOOLS = sorted((SCRIPTS / "tools").glob("*.py"))
+BENCHMARKS = sorted((REPOSITORY / "benchmarks").glob("*.py"))
 
 # installed after the extra `segmentation`, without their dependencies: pyproject.toml says how
 WITHOUT_DEPENDENCIES = {"mmcv-lite", "onedl-mmsegmentation"}
@@ -223,6 +224,12 @@ def test_a_rule_s_conda_environment_holds_what_its_program_imports(
 @pytest.mark.parametrize("program", [*PROGRAMS, *TOOLS], ids=lambda path: path.stem)
 def test_the_lock_holds_what_a_program_imports(program, lacking):
     assert not lacking(program, pins(LOCK.read_text()))
+
+
+@pytest.mark.parametrize("program", BENCHMARKS, ids=lambda path: path.stem)
+def test_the_lock_holds_what_a_benchmark_imports(program, lacking):
+    peer = {"attention_map_diffusers"} if program.stem == "recording" else set()
+    assert set(lacking(program, pins(LOCK.read_text()))) <= peer | UNLOCKED
 
 
 @pytest.mark.parametrize("name", COMMANDS)
