@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     publish(
         args,
         name,
-        f"{machine(device)}; float32: {in_words(rates['float32'])}; bfloat16, {native}: "
+        f"Random weights: {machine(device)}; float32: {in_words(rates['float32'])}; bfloat16, {native}: "
         f"{in_words(rates['bfloat16'])}; medians of {args.rounds} interleaved rounds.\n\n"
         f"{costs(found, bounds)}\n{table(quotients(found))}",
     )
