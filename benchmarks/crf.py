@@ -11,7 +11,8 @@ of several rounds, one after the other:
 - photo: `inferred`, which gives pydensecrf all labels, beside `crf_probabilities`, which leaves out those
   that are nowhere likely;
 - refinements: five of the photo with three labels, each alone, and with its lattices kept for the next;
-- pool: photos whose scores are in a shard, refined as `evaluate_segmentor.py` does, by one and by two processes.
+- pool: photos whose scores are in a shard, refined as `evaluate_segmentor.py` does, by one and by two processes,
+  with their start; it imports torch here, for seconds, and not there, so that many photos show more.
 
 Time is CPU time, since other programs may load the machine; of a pool it is that of all processes, beside
 the time on the wall, which such programs lengthen. Memory is what a job adds to the peak of a process.
