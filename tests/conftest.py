@@ -105,6 +105,38 @@ def tiny_backbone(tiny_sd):
 
 
 @pytest.fixture(scope="session")
+def tiny_voc(tmp_path_factory) -> Path:
+    """A VOC2012 of six photos (`tiny_segmentor.write_voc`). Read only."""
+    import tiny_segmentor
+
+    root = tmp_path_factory.mktemp("VOC2012")
+    tiny_segmentor.write_voc(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_pairs(tiny_voc):
+    """The photos of `tiny_voc` with their masks."""
+    from attnseg.datasets.voc import DATASET
+    from attnseg.segmentation.data import split_pairs
+
+    return split_pairs(DATASET, tiny_voc, "train")[1]
+
+
+@pytest.fixture(scope="module")
+def tiny_weights(tiny_pairs, one_thread, tmp_path_factory) -> Path:
+    """Weights after the eight iterations of `tiny_segmentor.TINY`, never interrupted. Read only."""
+    from tiny_segmentor import CLASSES, TINY
+
+    from attnseg.segmentation.train import train
+    from attnseg.settings import read_segmentor
+
+    path = tmp_path_factory.mktemp("tiny_weights") / "weights.safetensors"
+    train(read_segmentor(TINY), tiny_pairs, CLASSES, path, about={"dataset": "voc"})
+    return path
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real samples: $ATTNSEG_SAMPLES, or shared/data beside the repository.
 

@@ -8,39 +8,33 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tiny_segmentor
 import torch
 import torch.nn.functional as F
 import yaml
 from PIL import Image
+from tiny_segmentor import CLASSES, interrupted, training_data
 
-from attnseg.datasets.images import PALETTE, read_image, read_mask, write_mask
+import evaluate_segmentor
+import train_segmentor
+from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError, run
 from attnseg.segmentation import beco, cotraining, predict
+from attnseg.segmentation.components import CropByArea
 from attnseg.segmentation.cotraining import NOTHING, LabelledPhotos
 from attnseg.segmentation.data import Pairs, split_pairs
 from attnseg.segmentation.model import build_model, load_pretrained, load_segmentor, read_about
-from attnseg.segmentation.train import runner_options, train
+from attnseg.segmentation.train import train
 from attnseg.settings import TestJob, read_segmentor
 
-CLASSES = ["background", *voc.classes]
-TINY = {
+TINY = tiny_segmentor.TINY | {
     "learner": "beco",
     "architecture": "deeplabv3plus",
-    "backbone": "resnet18",
-    "width": 8,
-    "stem": "small",
-    "output_stride": 8,
-    "rates": [1, 2],
-    "crop": 32,
-    "batch": 2,
     "iterations": 7,
-    "lr": 0.05,
     "classifier_lr_factor": 1,
     "weight_decay": 1e-4,
     "scales": [0.5, 1.0],
-    "loss_scales": [1.0],
-    "workers": 0,
     "checkpoint_interval": 2,
     "beco_warmup": 3,
     "beco_confidence": 0.0,
@@ -50,29 +44,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    """A VOC2012 of six noisy photos with a square of class 1 or 2; reliable/ is 1 on the squares."""
-    root = tmp_path_factory.mktemp("VOC2012")
-    generator = np.random.default_rng(0)
-    for folder in ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation", "reliable"):
-        (root / folder).mkdir(parents=True)
-    ids = [f"2012_{i:06d}" for i in range(6)]
-    for i, image_id in enumerate(ids):
-        photo = generator.integers(90, 160, (40, 36, 3), dtype=np.uint8)
-        mask = np.zeros((40, 36), np.uint8)
-        y, x = generator.integers(2, 16, 2)
-        photo[y : y + 18, x : x + 18] = (230, 20, 20) if i % 2 else (20, 20, 230)
-        mask[y : y + 18, x : x + 18] = 1 if i % 2 else 2
-        Image.fromarray(photo).save(voc.image_path(root, image_id), quality=100, subsampling=0)
-        write_mask(voc.mask_path(root, image_id), mask, PALETTE)
-        Image.fromarray((mask > 0).astype(np.uint8)).save(root / "reliable" / f"{image_id}.png")
-    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids))
-    return root
-
-
-@pytest.fixture(scope="module")
-def pairs(toy) -> Pairs:
-    return split_pairs(voc, toy, "train", reliability=toy / "reliable")[1]
+def pairs(tiny_voc) -> Pairs:
+    return split_pairs(voc, tiny_voc, "train", reliability=tiny_voc / "reliable")[1]
 
 
 @pytest.fixture(scope="module")
@@ -355,15 +328,10 @@ def test_pretrained_weights_go_into_both_networks(tmp_path):
 # -- training
 
 
-def test_reliability_follows_its_photo_and_padding_is_nothing(pairs, toy):
-    from mmseg.registry import DATASETS
-
-    without = split_pairs(voc, toy, "train")[1]
+def test_reliability_follows_its_photo_and_padding_is_nothing(pairs, tiny_voc):
+    without = split_pairs(voc, tiny_voc, "train")[1]
     for these in (pairs, without):
-        options = runner_options(read_segmentor(TINY), these, CLASSES, Path("unused"), "cpu", None)
-        dataset = DATASETS.build(
-            options["train_dataloader"]["dataset"], default_args={"_scope_": "mmseg"}
-        )
+        dataset = training_data(read_segmentor(TINY), these)
         samples = [dataset[place % 6, place] for place in range(12)]
         for sample in samples:
             labels, reliability = sample["data_samples"].gt_sem_seg.data
@@ -402,21 +370,10 @@ def test_training_knows_its_iteration_and_its_warm_up(pairs, tmp_path, monkeypat
     assert seen == [(0, 2, 1), (1, 2, 1), (2, 2, 1)]
 
 
-def test_an_interrupted_training_resumes_to_the_same_weights(
-    trained, pairs, tmp_path, monkeypatch, capsys
-):
+def test_an_interrupted_training_resumes_to_the_same_weights(trained, pairs, tmp_path, capsys):
     output = tmp_path / "weights.safetensors"
-    count = beco.CountIterations.before_train_iter
-
-    def interrupted(self, runner, batch_idx, data_batch=None):
-        if batch_idx == 5:
-            raise KeyboardInterrupt
-        count(self, runner, batch_idx, data_batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(beco.CountIterations, "before_train_iter", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+    with interrupted(5):
+        train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert not output.exists()
     train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert "resumed after iteration 4" in capsys.readouterr().out
@@ -428,10 +385,10 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     assert not torch.equal(one, two)
 
 
-def test_other_reliability_maps_do_not_resume(pairs, toy, tmp_path):
+def test_other_reliability_maps_do_not_resume(pairs, tiny_voc, tmp_path):
     other = tmp_path / "reliable"
-    shutil.copytree(toy / "reliable", other)
-    arguments = (voc, toy, "train", None)
+    shutil.copytree(tiny_voc / "reliable", other)
+    arguments = (voc, tiny_voc, "train", None)
     assert split_pairs(*arguments, other)[1].fingerprint() == pairs.fingerprint()
     noise = np.random.default_rng(0).integers(0, 2, (40, 36), dtype=np.uint8)
     Image.fromarray(noise).save(other / f"{pairs.ids[0]}.png")
@@ -454,11 +411,18 @@ def test_the_mini_scales_settings_train(name, pairs, tmp_path):
     assert all(value.isfinite().all() for value in weights.values())
 
 
-def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tmp_path):
-    import evaluate_segmentor
-
+def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, tiny_voc, tmp_path):
     arguments = [
-        *("--weights", str(trained), "--root", str(toy), "--split", "train", "--device", "cpu"),
+        *(
+            "--weights",
+            str(trained),
+            "--root",
+            str(tiny_voc),
+            "--split",
+            "train",
+            "--device",
+            "cpu",
+        ),
         *("--output", str(tmp_path / "out"), "--save-predictions", str(tmp_path / "predictions")),
         *("--set", "scales=[1]", "flip=false", "crf=null"),
     ]
@@ -471,7 +435,7 @@ def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tm
         network = build_model(read_segmentor({**about["settings"], "learner": "supervised"}), 21)
         network.load_state_dict(model.networks[i].state_dict())
         networks.append(network.eval())
-    photo = read_image(voc.image_path(toy, "2012_000003"))
+    photo = read_image(voc.image_path(tiny_voc, "2012_000003"))
     mean, std = (np.array(v, np.float32) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))  # fmt: skip
     inputs = torch.from_numpy(((photo - mean) / std).transpose(2, 0, 1))[None]
     with torch.no_grad():
@@ -483,27 +447,19 @@ def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tm
     np.testing.assert_array_equal(saved, found.argmax(0))
 
 
-def test_the_programs_flag_names_the_reliability_maps(toy, tmp_path, capsys):
-    import train_segmentor
-
+def test_the_programs_flag_names_the_reliability_maps(tiny_voc, tmp_path, capsys):
     output = tmp_path / "weights.safetensors"
     common = [
-        *(
-            "--settings",
-            json.dumps({**TINY, "iterations": 1}),
-            "--root",
-            str(toy),
-            "--device",
-            "cpu",
-        ),
+        *("--settings", json.dumps({**TINY, "iterations": 1})),
+        *("--root", str(tiny_voc), "--device", "cpu"),
         *("--train-split", "train", "--val-split", "train", "--output", str(output)),
     ]
-    reliability = ["--reliability", str(toy / "reliable")]
+    reliability = ["--reliability", str(tiny_voc / "reliable")]
     assert run(lambda: train_segmentor.main([*common, *reliability])) == 0
     out = capsys.readouterr().out
     assert "validation mIoU" in out
     assert "BECO DeepLabv3+ ResNet-18 (8 channels), 1 iterations on 6 images" in out
-    assert read_about(output)["train"]["reliability"] == str(toy / "reliable")
+    assert read_about(output)["train"]["reliability"] == str(tiny_voc / "reliable")
     for arguments, told in [
         ([*reliability, "--set", "learner=supervised"], "only learner=beco uses it"),
         (["--reliability", "absent"], "absent/2012_000000.png and 5 more: no such file"),
@@ -513,7 +469,7 @@ def test_the_programs_flag_names_the_reliability_maps(toy, tmp_path, capsys):
         assert errors.startswith("error: ") and errors.count("\n") == 1 and told in errors
 
 
-def test_a_map_of_another_size_is_refused_in_one_line(toy, tmp_path):
+def test_a_map_of_another_size_is_refused_in_one_line(tiny_voc, tmp_path):
     Image.fromarray(np.ones((4, 6), np.uint8)).save(tmp_path / "small.png")
     results = {"gt_seg_map": np.zeros((4, 5), np.uint8), "seg_fields": ["gt_seg_map"]}
     with pytest.raises(UserError, match="6x4 pixels, its mask has 5x4"):
@@ -522,7 +478,7 @@ def test_a_map_of_another_size_is_refused_in_one_line(toy, tmp_path):
     with pytest.raises(UserError, match="not readable"):
         beco.read_reliability(tmp_path / "broken.png")
     with pytest.raises(UserError, match="has colours"):
-        beco.read_reliability(voc.image_path(toy, "2012_000000"))
+        beco.read_reliability(voc.image_path(tiny_voc, "2012_000000"))
 
 
 # -- settings
@@ -595,8 +551,6 @@ def test_weights_of_openmmlab_s_classifier_fit_the_resnet_d(tmp_path):
 
 
 def test_a_crop_is_a_share_of_the_area_of_photo_and_mask():
-    from attnseg.segmentation.components import CropByArea
-
     rows, columns = np.mgrid[:90, :120].astype(np.uint8)
     crop, shares = CropByArea((0.5, 0.75), 64), []
     np.random.seed(0)
