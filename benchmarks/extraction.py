@@ -45,7 +45,7 @@ from side_by_side import (  # noqa: E402
 
 from attnseg.backbones import load_backbone  # noqa: E402
 from attnseg.backbones.stable_diffusion import StableDiffusion, stable_diffusion  # noqa: E402
-from attnseg.config import read_config  # noqa: E402
+from attnseg.config.reading import read_config  # noqa: E402
 from attnseg.core.geometry import model_input  # noqa: E402
 from attnseg.errors import UserError, run  # noqa: E402
 from attnseg.text2mask.attention import attention_maps  # noqa: E402

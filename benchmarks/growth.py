@@ -26,7 +26,7 @@ from side_by_side import machine, write_block, write_csv  # noqa: E402
 
 from attnseg.backbones import load_backbone  # noqa: E402
 from attnseg.backbones.interface import Backbone  # noqa: E402
-from attnseg.config import read_config  # noqa: E402
+from attnseg.config.reading import read_config  # noqa: E402
 from attnseg.errors import UserError, run  # noqa: E402
 from attnseg.io.shards import write_shard  # noqa: E402
 from attnseg.mini.world.splits import voc_scene  # noqa: E402

@@ -21,7 +21,6 @@ import torch
 import yaml
 from safetensors.torch import save, save_file
 
-from attnseg import config as configuration
 from attnseg import datasets
 from attnseg.app import folders
 from attnseg.app.exports.masks import read_folder
@@ -29,6 +28,7 @@ from attnseg.attn2mask.dreambooth_lora import load_lora
 from attnseg.attn2mask.prompt_sets import read_captions, read_prompts
 from attnseg.backbones import load_backbone
 from attnseg.backbones.model_files import check_model, weight_hashes
+from attnseg.config import reading as configuration
 from attnseg.datasets.completeness import read_registry
 from attnseg.datasets.dataset import Dataset
 from attnseg.datasets.labels import coco_labels, leftovers, read_labels, xml_labels

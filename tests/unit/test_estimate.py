@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from attnseg.config import read_config
+from attnseg.config.reading import read_config
 from attnseg.jobs import Jobs
 from attnseg.results.costs import Cost, Planned, Prices, Work, jobs_for, measured, read_costs
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attnseg.backbones import load_backbone
-from attnseg.config import read_config
+from attnseg.config.reading import read_config
 from attnseg.core.geometry import Fit
 from attnseg.mini.evaluation import Dev
 from attnseg.mini.world.splits import voc_scene

@@ -15,23 +15,23 @@ from pathlib import Path
 
 import yaml
 
-from attnseg.config import (
+from attnseg.config.resolved import real_path
+from attnseg.datasets.completeness import parts_of, read_registry
+from attnseg.errors import UserError
+from attnseg.io.costs import read_jobs
+from attnseg.jobs import Jobs
+from attnseg.jobs.settings import (
     class_images_job,
     extraction_job,
     generation_job,
     inversion_job,
     labelling_job,
     lora_job,
-    real_path,
     refinement_job,
     segmentor_job,
     subject_training_job,
     test_job,
 )
-from attnseg.datasets.completeness import parts_of, read_registry
-from attnseg.errors import UserError
-from attnseg.io.costs import read_jobs
-from attnseg.jobs import Jobs
 from attnseg.results import check_target
 from attnseg.results.targets import Targets
 
