@@ -104,6 +104,17 @@ def tiny_backbone(tiny_sd):
     return load_backbone(tiny_sd, device="cpu")
 
 
+@pytest.fixture(scope="module")
+def sharp_backbone(tiny_sd):
+    """`tiny_sd` with sharper attention: min-max of a nearly uniform one is rounding noise."""
+    from attnseg.backbones import load_backbone
+
+    backbone = load_backbone(tiny_sd, device="cpu")
+    for attention, *_ in backbone.blocks.values():
+        attention.to_q.weight.mul_(8)
+    return backbone
+
+
 @pytest.fixture(scope="session")
 def tiny_voc(tmp_path_factory) -> Path:
     """A VOC2012 of six photos (`tiny_segmentor.write_voc`). Read only."""
