@@ -51,6 +51,21 @@ def test_a_sample_depends_on_its_place_and_on_nothing_before(tiny_pairs):
     assert torch.equal(dataset[3, 17]["inputs"], first)
 
 
+def test_a_crop_is_a_share_of_the_area_of_photo_and_mask():
+    rows, columns = np.mgrid[:90, :120].astype(np.uint8)
+    crop, shares = components.CropByArea((0.5, 0.75), 64), []
+    np.random.seed(0)
+    for _ in range(300):
+        results = {"img": np.dstack([rows, columns]), "gt_seg_map": columns, "seg_fields": ["gt_seg_map"]}  # fmt: skip
+        made = crop.transform(results)
+        assert made["img"].shape == (64, 64, 2) and made["img_shape"] == (64, 64)
+        assert abs(made["img"][..., 1].astype(int) - made["gt_seg_map"]).max() <= 1
+        height, width = (np.ptp(made["img"][..., axis]) + 1.0 for axis in (0, 1))
+        assert 0.72 < width / height < 1.37
+        shares.append(height * width / (90 * 120))
+    assert 0.49 < min(shares) < 0.53 and 0.72 < max(shares) < 0.76
+
+
 def test_learning_rates_follow_the_recipe(tiny_pairs, tmp_path, monkeypatch):
     seen = []
 
