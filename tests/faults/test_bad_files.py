@@ -34,7 +34,8 @@ from attnseg.datasets.dataset import Dataset
 from attnseg.datasets.labels import coco_labels, leftovers, read_labels, xml_labels
 from attnseg.datasets.mug19 import read_mug19
 from attnseg.errors import UserError, one_line
-from attnseg.io.downloads import extract, read_lock
+from attnseg.io.archives import extract
+from attnseg.io.downloads import read_lock
 from attnseg.io.files import parameters_hash, sealed, sha256, start_folder
 from attnseg.io.provenance import read_config
 from attnseg.io.shards import listed_shards, read_arrays
