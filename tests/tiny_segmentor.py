@@ -10,7 +10,7 @@ from PIL import Image
 
 from attnseg.datasets.images import PALETTE, write_mask
 from attnseg.datasets.voc import DATASET as voc
-from attnseg.segmentation import components
+from attnseg.segmentation import hooks
 from attnseg.segmentation.data import Pairs
 from attnseg.segmentation.train import runner_options
 from attnseg.settings import Segmentor
@@ -67,7 +67,7 @@ def training_data(settings: Segmentor, pairs: Pairs):
 @contextmanager
 def interrupted(iteration: int) -> Iterator[None]:
     """A training in it is interrupted before this iteration (the first is 0), as by Ctrl+C."""
-    step = components.SeedEachIteration.before_train_iter
+    step = hooks.SeedEachIteration.before_train_iter
 
     def stop(self, runner, batch_idx, data_batch=None):
         if batch_idx == iteration:
@@ -75,5 +75,5 @@ def interrupted(iteration: int) -> Iterator[None]:
         step(self, runner, batch_idx, data_batch)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(components.SeedEachIteration, "before_train_iter", stop)
+        patch.setattr(hooks.SeedEachIteration, "before_train_iter", stop)
         yield

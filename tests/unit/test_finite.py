@@ -31,7 +31,7 @@ from attnseg.mini.model import new_autoencoder
 from attnseg.personalised import custom_diffusion
 from attnseg.personalised.predictions import read_rows, write_rows
 from attnseg.results.iou import write_metrics
-from attnseg.segmentation import checkpoints, components, predict
+from attnseg.segmentation import checkpoints, hooks, predict
 from attnseg.segmentation.pretraining import train_classifier
 from attnseg.segmentation.train import train
 from attnseg.settings import (
@@ -225,7 +225,7 @@ def test_a_photo_of_a_subject(tiny_sd, photos, tmp_path, augment):  # noqa: F811
 @pytest.mark.parametrize("learner", ["supervised", "beco"])
 def test_the_weights_of_a_segmentor(tiny_pairs, tmp_path, monkeypatch, learner):
     """They become NaN long before the next look at the loss; the checkpoint before is kept."""
-    seed = components.SeedEachIteration.before_train_iter
+    seed = hooks.SeedEachIteration.before_train_iter
 
     def broken(self, runner, batch_idx, data_batch=None):
         seed(self, runner, batch_idx, data_batch)
@@ -235,8 +235,8 @@ def test_the_weights_of_a_segmentor(tiny_pairs, tmp_path, monkeypatch, learner):
     settings = TINY | {"iterations": 100, "checkpoint_interval": 4, "learner": learner}
     output = tmp_path / "weights.safetensors"
     with monkeypatch.context() as patch:
-        patch.setattr(components.SeedEachIteration, "before_train_iter", broken)
-        patch.setattr(components.Progress, "mean_loss", lambda self, done: 0.0)
+        patch.setattr(hooks.SeedEachIteration, "before_train_iter", broken)
+        patch.setattr(hooks.Progress, "mean_loss", lambda self, done: 0.0)
         with refused("the weights are not finite after iteration 8; lower `lr`"):
             train(read_segmentor(settings), tiny_pairs, CLASSES, output)
     (folder,) = tmp_path.glob("training-*")
@@ -247,7 +247,7 @@ def test_the_last_update_of_a_segmentor(tiny_pairs, tmp_path, monkeypatch):
     def broken(self, runner):
         next(runner.model.parameters()).data.fill_(torch.nan)
 
-    monkeypatch.setattr(components.Progress, "after_train", broken)
+    monkeypatch.setattr(hooks.Progress, "after_train", broken)
     output = tmp_path / "weights.safetensors"
     with refused("the weights are not finite at the end"):
         train(read_segmentor(TINY | {"iterations": 2}), tiny_pairs, CLASSES, output)

@@ -6,7 +6,7 @@ import torch
 from tiny_segmentor import TINY
 
 from attnseg.errors import UserError
-from attnseg.segmentation import components
+from attnseg.segmentation import architecture
 from attnseg.segmentation.model import build_model, load_pretrained
 from attnseg.settings import read_segmentor
 
@@ -17,7 +17,7 @@ def test_deeplabv2_head_is_the_sum_of_four_dilated_classifiers():
     torch.manual_seed(0)
     rates = (6, 12, 18, 24)
     loss = {"type": "CrossEntropyLoss", "avg_non_ignore": True}
-    head = components.DeepLabV2Head(
+    head = architecture.DeepLabV2Head(
         dilations=rates, in_channels=5, num_classes=3, in_index=0, loss_decode=loss
     ).double()
     assert sorted(name.split(".")[0] for name, _ in head.named_parameters()) == ["classifiers"] * 8

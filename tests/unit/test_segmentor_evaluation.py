@@ -16,7 +16,7 @@ import predict_segmentor
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError, run
-from attnseg.segmentation import components, crf, predict
+from attnseg.segmentation import architecture, crf, predict
 from attnseg.segmentation.data import Pairs
 from attnseg.segmentation.model import load_segmentor
 from attnseg.segmentation.train import train
@@ -266,13 +266,13 @@ def test_photos_are_resized_to_the_short_side_in_training_and_tests(
         height = min(3 * (40 + 2 * index) // 2, 64)
         assert dataset[index, 0]["inputs"].shape[1:] == (height, 54)
     train(settings, tiny_pairs, CLASSES, tmp_path / "w.safetensors")
-    seen, logits = set(), components.Segmentor.logits
+    seen, logits = set(), architecture.Segmentor.logits
 
     def recorded(self, inputs):
         seen.add(tuple(inputs.shape[2:]))
         return logits(self, inputs)
 
-    monkeypatch.setattr(components.Segmentor, "logits", recorded)
+    monkeypatch.setattr(architecture.Segmentor, "logits", recorded)
     arguments = [
         *(*data, "--weights", str(tmp_path / "w.safetensors")),
         *("--set", "scales=[1]", "flip=false", "crf=null", "--device", "cpu"),

@@ -8,7 +8,7 @@ from PIL import Image
 from tiny_segmentor import TINY
 
 from attnseg.errors import UserError
-from attnseg.segmentation import components
+from attnseg.segmentation import architecture
 from attnseg.segmentation.model import build_model
 from attnseg.segmentation.train import train
 from attnseg.settings import read_segmentor
@@ -75,7 +75,7 @@ def test_balanced_loss_is_the_mean_of_the_background_s_and_the_foreground_s():
     nothing = np.full_like(labels, 255)
     for given in (labels, only_background, only_foreground, nothing):
         leaf = torch.tensor(logits, requires_grad=True)
-        loss = components.balanced_cross_entropy(leaf, torch.tensor(given))
+        loss = architecture.balanced_cross_entropy(leaf, torch.tensor(given))
         assert loss.item() == pytest.approx(expected(given), rel=1e-9)
         loss.backward()
         assert torch.isfinite(leaf.grad).all()

@@ -17,7 +17,7 @@ from tiny_segmentor import CLASSES, TINY, interrupted, training_data
 import train_segmentor
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError
-from attnseg.segmentation import components
+from attnseg.segmentation import architecture, hooks, loading
 from attnseg.segmentation.data import split_pairs
 from attnseg.segmentation.model import build_model, load_segmentor
 from attnseg.segmentation.train import train
@@ -53,7 +53,7 @@ def test_a_sample_depends_on_its_place_and_on_nothing_before(tiny_pairs):
 
 def test_a_crop_is_a_share_of_the_area_of_photo_and_mask():
     rows, columns = np.mgrid[:90, :120].astype(np.uint8)
-    crop, shares = components.CropByArea((0.5, 0.75), 64), []
+    crop, shares = loading.CropByArea((0.5, 0.75), 64), []
     np.random.seed(0)
     for _ in range(300):
         results = {"img": np.dstack([rows, columns]), "gt_seg_map": columns, "seg_fields": ["gt_seg_map"]}  # fmt: skip
@@ -77,7 +77,7 @@ def test_learning_rates_follow_the_recipe(tiny_pairs, tmp_path, monkeypatch):
         )
         assert len(seen[-1]) == len(names)
 
-    monkeypatch.setattr(components.SeedEachIteration, "before_train_iter", record)
+    monkeypatch.setattr(hooks.SeedEachIteration, "before_train_iter", record)
     train(
         read_segmentor({**TINY, "iterations": 4}), tiny_pairs, CLASSES, tmp_path / "w.safetensors"
     )
@@ -98,13 +98,13 @@ def test_two_accumulated_batches_update_as_one_of_both(tiny_pairs, tmp_path, mon
     torch.save(build_model(read_segmentor(values), 21).backbone.state_dict(), tmp_path / "b.pth")
     values["pretrained"] = str(tmp_path / "b.pth")
     passes = []
-    forward = components.Segmentor.loss
+    forward = architecture.Segmentor.loss
 
     def counted(self, inputs, data_samples):
         passes.append(len(inputs))
         return forward(self, inputs, data_samples)
 
-    monkeypatch.setattr(components.Segmentor, "loss", counted)
+    monkeypatch.setattr(architecture.Segmentor, "loss", counted)
     found = []
     for batch, accumulate in ((4, 1), (2, 2)):
         settings = read_segmentor({**values, "batch": batch, "accumulate": accumulate})
