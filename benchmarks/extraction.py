@@ -49,15 +49,8 @@ from attnseg.config.reading import read_config  # noqa: E402
 from attnseg.core.geometry import model_input  # noqa: E402
 from attnseg.errors import UserError, run  # noqa: E402
 from attnseg.text2mask.attention import attention_maps  # noqa: E402
-from attnseg.text2mask.extract import (  # noqa: E402
-    Options,
-    Sample,
-    extract,
-    fit_of,
-    queries_of,
-    sample_noise,
-    views_of,
-)
+from attnseg.text2mask.extract import Sample, extract, fit_of, queries_of, sample_noise, views_of  # noqa: E402
+from attnseg.text2mask.options import Options  # noqa: E402
 
 CLASSES = ["dog", "sofa"]
 PIXELS = {"mini": 96, "sd14": 512}

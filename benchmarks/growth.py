@@ -30,7 +30,8 @@ from attnseg.config.reading import read_config  # noqa: E402
 from attnseg.errors import UserError, run  # noqa: E402
 from attnseg.io.shards import write_shard  # noqa: E402
 from attnseg.mini.world.splits import voc_scene  # noqa: E402
-from attnseg.text2mask.extract import Options, Sample, extract  # noqa: E402
+from attnseg.text2mask.extract import Sample, extract  # noqa: E402
+from attnseg.text2mask.options import Options  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -35,7 +35,8 @@ from attnseg.datasets.images import read_image  # noqa: E402
 from attnseg.errors import run  # noqa: E402
 from attnseg.jobs.settings import segmentor_job  # noqa: E402
 from attnseg.settings import Bilateral, Crf, RefinementJob  # noqa: E402
-from attnseg.text2mask.extract import Options, Sample, extract  # noqa: E402
+from attnseg.text2mask.extract import Sample, extract  # noqa: E402
+from attnseg.text2mask.options import Options  # noqa: E402
 from attnseg.text2mask.refine import refine  # noqa: E402
 
 

@@ -41,7 +41,8 @@ from attnseg.personalised.personal import (
 from attnseg.personalised.predictions import read_predictions, read_rows
 from attnseg.personalised.referring import DIFFUSION
 from attnseg.personalised.scores import overlap, remarks, score
-from attnseg.text2mask.extract import Options, Sample, views_of
+from attnseg.text2mask.extract import Sample, views_of
+from attnseg.text2mask.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = (

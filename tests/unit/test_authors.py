@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from attnseg.settings import RefinementJob
-from attnseg.text2mask.extract import Options, Sample, queries_of, query_maps, views_of
+from attnseg.text2mask.extract import Sample, queries_of, query_maps, views_of
+from attnseg.text2mask.options import Options
 from attnseg.text2mask.refine import refine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))

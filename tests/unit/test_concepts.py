@@ -13,7 +13,7 @@ from attnseg.backbones.interface import Backbone
 from attnseg.backbones.text import Query
 from attnseg.errors import UserError
 from attnseg.text2mask.attention import attention_maps
-from attnseg.text2mask.extract import options_for
+from attnseg.text2mask.options import options_for
 from attnseg.text2mask.segment import segment
 
 

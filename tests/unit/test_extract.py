@@ -14,15 +14,14 @@ from attnseg.errors import UserError
 from attnseg.io.shards import members, problem_with, read_shards, write_shard
 from attnseg.settings import ExtractionJob
 from attnseg.text2mask.extract import (
-    Options,
     Sample,
     extract,
-    options_of,
     queries_of,
     query_maps,
     sample_noise,
     views_of,
 )
+from attnseg.text2mask.options import Options, options_of
 from attnseg.text2mask.stages import stages_of
 
 OPTIONS = Options(noises=2, resize="none")

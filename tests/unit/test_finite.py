@@ -43,7 +43,8 @@ from attnseg.settings import (
     read_segmentor,
     read_settings,
 )
-from attnseg.text2mask.extract import Options, Sample, extract
+from attnseg.text2mask.extract import Sample, extract
+from attnseg.text2mask.options import Options
 from attnseg.text2mask.refine import refine
 
 pytestmark = pytest.mark.usefixtures("one_thread")

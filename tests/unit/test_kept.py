@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from attnseg.core.maps import min_max
-from attnseg.text2mask.extract import Sample, extract, options_for
+from attnseg.text2mask.extract import Sample, extract
 from attnseg.text2mask.kept import look
+from attnseg.text2mask.options import options_for
 
 
 def photo(size=(48, 80), classes=("dog", "cat")) -> Sample:
