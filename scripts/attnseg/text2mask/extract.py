@@ -1,6 +1,6 @@
 """Extract low-resolution attention maps from photos and their labels (Text2Mask, Section 3.4)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from attnseg.core.maps import min_max
 from attnseg.core.seeds import generator_of
 from attnseg.errors import UserError
 from attnseg.io.batches import Batches
-from attnseg.text2mask.attention import Record, attention_maps
+from attnseg.text2mask.attention import AttentionMaps, Record, attention_maps
 from attnseg.text2mask.options import Options
 from attnseg.text2mask.queries import text_query
 
@@ -134,15 +134,7 @@ def extract(
         UserError: if a single class exceeds the text encoder's window; the message names the sample.
     """
     fits = [fit_of(sample.image, backbone, options) for sample in samples]
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, sample in enumerate(samples):
-        if sample.classes:
-            groups.setdefault(fits[i].padded, []).append(i)
-    batches = [
-        members[start : start + batch_size]
-        for members in groups.values()
-        for start in range(0, len(members), batch_size)
-    ]
+    sizes = {i: fits[i].padded for i, sample in enumerate(samples) if sample.classes}
     encoding, passes = Batches(batch_size, "photo"), Batches(batch_size, "U-Net pass")
     tensors: dict[str, torch.Tensor] = {}
     items = [
@@ -160,7 +152,7 @@ def extract(
         }
         for sample, fit in zip(samples, fits, strict=True)
     ]
-    for batch in progress(batches):
+    for batch in progress(_alike(sizes, batch_size)):
         views = views_of(backbone, [samples[i] for i in batch], options, encoding)
         units = [
             (i, view, columns, query)
@@ -245,15 +237,8 @@ def query_maps(
     concepts = concepts_of(backbone, [query for _, query in pairs], first) if output else None
     if options.query.emphasis != 1:
         texts = emphasised(texts, positions, options.query.emphasis)
-    shapes: dict[tuple[int, ...], list[int]] = {}
-    for i, (view, _) in enumerate(pairs):
-        shapes.setdefault(tuple(view.latents.shape), []).append(i)
-    size = passes.size  # fixed here: passes may shrink
-    steps = [
-        members[start : start + size]
-        for members in shapes.values()
-        for start in range(0, len(members), size)
-    ]
+    shapes = {i: tuple(view.latents.shape) for i, (view, _) in enumerate(pairs)}
+    steps = _alike(shapes, passes.size)  # fixed here: passes may shrink
     results = [QueryMaps({}, None, set(), []) for _ in pairs]
 
     def maps_of(part: Sequence[tuple[int, int]]) -> list:
@@ -279,31 +264,43 @@ def query_maps(
         jobs = [(i, n) for i in step for n in range(options.noises)]
         for part, found in passes.over(jobs, maps_of):
             for (i, n), maps in zip(part, found, strict=True):
-                result, fit = results[i], pairs[i][0].fit
                 check_finite(
                     "the attention is", [f"image {pairs[i][0].id}"], backbone.dtype,
                     maps.selfcross[None], maps.cross[None],
                 )  # fmt: skip
-                paper = options.profile == "paper"
-                inside = in_photo(maps.cross.shape[1:], fit) if paper else None
-                kinds = {
-                    "cross": min_max(maps.cross, inside),
-                    "selfcross": min_max(maps.selfcross, inside),
-                }
-                if options.cbp:
-                    kinds["cbp"] = cbp_scores(maps.affinity, maps.cross, seed=options.seed)
-                for kind, values in kinds.items():
-                    result.kinds[kind] = result.kinds.get(kind, 0) + values
+                _add(results[i], maps, pairs[i][0].fit, options)
                 if with_affinity and n == 0:
-                    result.affinity = maps.affinity
-                flat = kinds["selfcross"].flatten(1).amax(1) == 0
-                result.constant.update(flat.nonzero().flatten().tolist())
-                result.unboxed.extend(maps.unboxed)
-                if maps.record is not None:
-                    result.records.append(maps.record)
+                    results[i].affinity = maps.affinity
     for result in results:
         result.kinds = {kind: total / options.noises for kind, total in result.kinds.items()}
     return results
+
+
+def _alike(shapes: Mapping[int, tuple[int, ...]], count: int) -> list[list[int]]:
+    """The keys in lists of equal shapes, of at most `count`."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, shape in shapes.items():
+        groups.setdefault(shape, []).append(i)
+    return [
+        members[start : start + count]
+        for members in groups.values()
+        for start in range(0, len(members), count)
+    ]
+
+
+def _add(result: QueryMaps, maps: AttentionMaps, fit: Fit, options: Options) -> None:
+    """Add the maps of one noise, min-max normalised, to those of a query."""
+    inside = in_photo(maps.cross.shape[1:], fit) if options.profile == "paper" else None
+    kinds = {"cross": min_max(maps.cross, inside), "selfcross": min_max(maps.selfcross, inside)}
+    if options.cbp:
+        kinds["cbp"] = cbp_scores(maps.affinity, maps.cross, seed=options.seed)
+    for kind, values in kinds.items():
+        result.kinds[kind] = result.kinds.get(kind, 0) + values
+    flat = kinds["selfcross"].flatten(1).amax(1) == 0
+    result.constant.update(flat.nonzero().flatten().tolist())
+    result.unboxed.extend(maps.unboxed)
+    if maps.record is not None:
+        result.records.append(maps.record)
 
 
 def positions_in(backbone: Backbone, view: View, query: Query) -> Positions:
