@@ -148,6 +148,20 @@ def tiny_weights(tiny_pairs, one_thread, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_mug19(tmp_path_factory) -> Path:
+    """A few scenes of mini Mug19. Read only."""
+    from attnseg.mini.world import mugs19
+
+    root = tmp_path_factory.mktemp("mug19")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mugs19, "SCENES", {"semantic": 1, "visual": 1})
+        patch.setattr(mugs19, "VIEWS", 1)
+        patch.setattr(mugs19, "PHOTOS", (2, 2))
+        mugs19.write_mug19(root, 0)
+    return root
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real samples: $ATTNSEG_SAMPLES, or shared/data beside the repository.
 
