@@ -293,6 +293,7 @@ def _add(result: QueryMaps, maps: AttentionMaps, fit: Fit, options: Options) -> 
     inside = in_photo(maps.cross.shape[1:], fit) if options.profile == "paper" else None
     kinds = {"cross": min_max(maps.cross, inside), "selfcross": min_max(maps.selfcross, inside)}
     if options.cbp:
+        assert maps.affinity is not None  # it was asked for
         kinds["cbp"] = cbp_scores(maps.affinity, maps.cross, seed=options.seed)
     for kind, values in kinds.items():
         result.kinds[kind] = result.kinds.get(kind, 0) + values
