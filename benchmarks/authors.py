@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from attnseg.backbones.stable_diffusion import StableDiffusion
 from attnseg.core.boxes import box_mask
 from attnseg.core.geometry import in_photo, model_input
-from attnseg.text2mask.extract import Options, fit_of, queries_of, sample_noise
+from attnseg.text2mask.extract import fit_of, queries_of, sample_noise
+from attnseg.text2mask.options import Options
 
 GUIDANCE, STEP = 7.5, 20  # timesteps between calls: 50 steps of 1000
 

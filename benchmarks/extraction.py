@@ -46,12 +46,11 @@ from side_by_side import (
 
 from attnseg.backbones import load_backbone
 from attnseg.backbones.stable_diffusion import StableDiffusion, stable_diffusion
-from attnseg.config import read_config
+from attnseg.config.reading import read_config
 from attnseg.core.geometry import model_input
 from attnseg.errors import run
 from attnseg.text2mask.attention import attention_maps
 from attnseg.text2mask.extract import (
-    Options,
     Sample,
     extract,
     fit_of,
@@ -59,6 +58,7 @@ from attnseg.text2mask.extract import (
     sample_noise,
     views_of,
 )
+from attnseg.text2mask.options import Options
 
 CLASSES = ["dog", "sofa"]
 LEAST = {"cpu": 6.5, "cuda": 3.5}

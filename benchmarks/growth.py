@@ -38,12 +38,13 @@ from side_by_side import (
 
 from attnseg.backbones import load_backbone
 from attnseg.backbones.interface import Backbone
-from attnseg.config import read_config
+from attnseg.config.reading import read_config
 from attnseg.errors import UserError, run
 from attnseg.io.files import write_atomically
 from attnseg.io.shards import write_shard
 from attnseg.mini.world.splits import voc_scene
-from attnseg.text2mask.extract import Options, Sample, extract
+from attnseg.text2mask.extract import Sample, extract
+from attnseg.text2mask.options import Options
 
 Case = tuple[int, int]  # scenes, shards
 

@@ -15,7 +15,8 @@ from attnseg.results.chosen import with_several_classes
 from attnseg.results.pictures import attention_figure
 from attnseg.settings import ExtractionJob, Figure2
 from attnseg.settings.cli import given_settings
-from attnseg.text2mask.extract import Sample, options_of
+from attnseg.text2mask.extract import Sample
+from attnseg.text2mask.options import options_of
 from attnseg.text2mask.stages import stages_of
 
 

@@ -13,7 +13,7 @@ from attnseg.io.gpu import claim_device
 from attnseg.io.shards import members
 from attnseg.settings import PROFILES, ExtractionJob
 from attnseg.settings.cli import given_settings
-from attnseg.text2mask.extract import options_of
+from attnseg.text2mask.options import options_of
 from attnseg.text2mask.shard import extract_shard
 
 

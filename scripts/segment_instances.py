@@ -43,7 +43,8 @@ from attnseg.personalised.predictions import kept_rows, write_predictions, write
 from attnseg.personalised.referring import METHODS, OURS, Work, run_method
 from attnseg.settings import SubjectSegmentationJob
 from attnseg.settings.cli import given_settings
-from attnseg.text2mask.extract import Options, Sample, blocks_of, views_of
+from attnseg.text2mask.extract import Sample, views_of
+from attnseg.text2mask.options import Options, blocks_of
 
 
 def parser() -> argparse.ArgumentParser:

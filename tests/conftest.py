@@ -104,6 +104,63 @@ def tiny_backbone(tiny_sd):
     return load_backbone(tiny_sd, device="cpu")
 
 
+@pytest.fixture(scope="module")
+def sharp_backbone(tiny_sd):
+    """`tiny_sd` with sharper attention: min-max of a nearly uniform one is rounding noise."""
+    from attnseg.backbones import load_backbone
+
+    backbone = load_backbone(tiny_sd, device="cpu")
+    for attention, *_ in backbone.blocks.values():
+        attention.to_q.weight.mul_(8)
+    return backbone
+
+
+@pytest.fixture(scope="session")
+def tiny_voc(tmp_path_factory) -> Path:
+    """A VOC2012 of six photos (`tiny_segmentor.write_voc`). Read only."""
+    import tiny_segmentor
+
+    root = tmp_path_factory.mktemp("VOC2012")
+    tiny_segmentor.write_voc(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_pairs(tiny_voc):
+    """The photos of `tiny_voc` with their masks."""
+    from attnseg.datasets.voc import DATASET
+    from attnseg.segmentation.data import split_pairs
+
+    return split_pairs(DATASET, tiny_voc, "train")[1]
+
+
+@pytest.fixture(scope="module")
+def tiny_weights(tiny_pairs, one_thread, tmp_path_factory) -> Path:
+    """Weights after the eight iterations of `tiny_segmentor.TINY`, never interrupted. Read only."""
+    from tiny_segmentor import CLASSES, TINY
+
+    from attnseg.segmentation.train import train
+    from attnseg.settings import read_segmentor
+
+    path = tmp_path_factory.mktemp("tiny_weights") / "weights.safetensors"
+    train(read_segmentor(TINY), tiny_pairs, CLASSES, path, about={"dataset": "voc"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_mug19(tmp_path_factory) -> Path:
+    """A few scenes of mini Mug19. Read only."""
+    from attnseg.mini.world import mugs19
+
+    root = tmp_path_factory.mktemp("mug19")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mugs19, "SCENES", {"semantic": 1, "visual": 1})
+        patch.setattr(mugs19, "VIEWS", 1)
+        patch.setattr(mugs19, "PHOTOS", (2, 2))
+        mugs19.write_mug19(root, 0)
+    return root
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real samples: $ATTNSEG_SAMPLES, or shared/data beside the repository.

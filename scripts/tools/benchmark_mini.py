@@ -28,13 +28,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from attnseg.backbones import load_backbone  # noqa: E402
-from attnseg.config import read_config, segmentor_job  # noqa: E402
+from attnseg.config.reading import read_config  # noqa: E402
 from attnseg.core.geometry import Fit  # noqa: E402
 from attnseg.datasets import load  # noqa: E402
 from attnseg.datasets.images import read_image  # noqa: E402
 from attnseg.errors import run  # noqa: E402
+from attnseg.jobs.settings import segmentor_job  # noqa: E402
 from attnseg.settings import Bilateral, Crf, RefinementJob  # noqa: E402
-from attnseg.text2mask.extract import Options, Sample, extract  # noqa: E402
+from attnseg.text2mask.extract import Sample, extract  # noqa: E402
+from attnseg.text2mask.options import Options  # noqa: E402
 from attnseg.text2mask.refine import refine  # noqa: E402
 
 

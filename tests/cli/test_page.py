@@ -33,8 +33,9 @@ from attnseg.attn2mask.prompt_sets import Prompt
 from attnseg.core.geometry import to_photo
 from attnseg.errors import UserError
 from attnseg.settings import Generation, LabellingJob, read_settings
-from attnseg.text2mask.extract import Sample, options_for
+from attnseg.text2mask.extract import Sample
 from attnseg.text2mask.kept import look
+from attnseg.text2mask.options import options_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -1,12 +1,7 @@
-"""From a subject's photos to scores: the programs as they are run, on tiny random models."""
+"""From scenes with subjects to scores: the programs as they are run, on tiny random models."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +9,21 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from test_train_custom_diffusion import fails
 
 import draw_picture
 import evaluate_instances
 import segment_image
 import segment_instances
-import train_custom_diffusion
 from attnseg.backbones import load_backbone
 from attnseg.backbones.text import Query
 from attnseg.datasets.mug19 import SPLITS, read_mug19
 from attnseg.errors import run
 from attnseg.io.files import sealed
-from attnseg.mini.world import mugs19
 from attnseg.personalised import pictures as mug_pictures
 from attnseg.personalised import referring
 from attnseg.personalised.personal import (
     INFO,
-    PROJECTIONS,
     Personal,
     fingerprint,
     personalised,
@@ -41,13 +34,9 @@ from attnseg.personalised.personal import (
 from attnseg.personalised.predictions import read_predictions, read_rows
 from attnseg.personalised.referring import DIFFUSION
 from attnseg.personalised.scores import overlap, remarks, score
-from attnseg.text2mask.extract import Options, Sample, views_of
+from attnseg.text2mask.extract import Sample, views_of
+from attnseg.text2mask.options import Options
 
-ROOT = Path(__file__).resolve().parents[2]
-QUICK = (
-    "--device cpu --threads 1 --set steps=6 batch_size=1 learning_rate=0.01 size=64 initial_word=dog "
-    "checkpoint_interval=2 seed=3"
-).split()
 EXTRACTION = (
     "--device cpu --set cross_blocks=[4,5] self_block=10 resize=none foreground_threshold=0.2"
 ).split()
@@ -56,148 +45,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> dict[str, Path]:
-    rng = np.random.default_rng(0)
-    folders = {}
-    for name in ("subject", "class"):
-        folders[name] = tmp_path_factory.mktemp(name)
-        for i in range(3):
-            pixels = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folders[name] / f"{i}.png")
-    return folders
-
-
-def train_arguments(photos: dict, model: Path, output: Path) -> list[str]:
-    return [
-        "--photos", str(photos["subject"]), "--class", "cat", "--model", str(model),
-        "--regularisation", str(photos["class"]), "--output", str(output), *QUICK,
-    ]  # fmt: skip
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / PROJECTIONS) | load_file(folder / "token_1.safetensors")
-
-
-def test_a_training_killed_in_the_middle_ends_with_the_same_weights(photos, tiny_sd, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert train_custom_diffusion.main(train_arguments(photos, tiny_sd, whole)) == 0
-    process = subprocess.Popen(
-        [sys.executable, "scripts/train_custom_diffusion.py", *train_arguments(photos, tiny_sd, killed)],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    for line in process.stdout:  # a line follows each checkpoint
-        if "step 2/6" in line:
-            process.send_signal(signal.SIGKILL)
-            break
-    assert process.wait() == -signal.SIGKILL
-    process.stdout.close()
-    checkpoint = tmp_path / "killed.checkpoints" / "checkpoint.pt"
-    assert checkpoint.exists() and not (killed / INFO).exists()
-    assert train_custom_diffusion.main(train_arguments(photos, tiny_sd, killed)) == 0
-    assert not checkpoint.parent.exists()
-    first, second = weights(whole), weights(killed)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_images_of_the_class_are_generated_where_none_are_given(photos, tiny_sd, tmp_path, capsys):
-    arguments = train_arguments(photos, tiny_sd, tmp_path / "out")
-    place = arguments.index("--regularisation")
-    del arguments[place : place + 2]
-    arguments += ["--set", "regularisation_images=2", "--only-regularisation"]
-    started = time.time()
-    assert train_custom_diffusion.main(arguments) == 0
-    made = sorted((tmp_path / "regularisation" / "cat").glob("*.png"))
-    assert [path.name for path in made] == ["generated-00000.png", "generated-00001.png"]
-    assert all(path.stat().st_mtime >= started - 1 for path in made)
-    assert not (tmp_path / "out").exists()
-
-
-def fails(program, arguments: list, capsys) -> str:
-    """The one line that the program prints on its way out with a status of 1."""
-    assert run(lambda: program.main([str(argument) for argument in arguments])) == 1
-    error = capsys.readouterr().err.strip().splitlines()
-    line = [text for text in error if text.startswith("error: ")]
-    assert len(line) == 1 and line[0] == error[-1]
-    return line[0]
-
-
-def test_what_a_user_may_do_wrong_is_one_line(photos, tiny_sd, tmp_path, capsys):
-    good = train_arguments(photos, tiny_sd, tmp_path / "out")
-
-    def changed(name: str, value: object) -> list:
-        place = good.index(name) + 1
-        return [*good[:place], value, *good[place + 1 :]]
-
-    lonely, broken = tmp_path / "lonely", tmp_path / "broken"
-    for folder in (lonely, broken):
-        folder.mkdir()
-        Image.new("RGB", (64, 64)).save(folder / "0.png")
-    (broken / "1.jpg").write_text("no photo")
-    for arguments, said in (
-        (changed("--photos", lonely), "1 photo of the subject"),
-        (changed("--photos", broken), "1.jpg: not a readable image"),
-        (changed("--photos", tmp_path / "none"), "no such folder of photos"),
-        ([*good, "--token", "dog"], "already exists"),
-        ([*good, "--token", "new"], "angle brackets"),
-        ([*good, "--class", "dog"], "give one for each subject"),
-        (changed("--model", tmp_path / "none"), "no such folder"),
-        ([*good, "--set", "size=50"], "multiple of"),
-        ([*good, "--set", "prompt=a photo"], "must contain {} once"),
-        ([*good, "--set", "steps=0"], "settings.steps: 0 is too small; must be at least 1"),
-    ):
-        assert said in fails(train_custom_diffusion, arguments, capsys)
-    assert not (tmp_path / "out").exists()
-
-
-# --- from scenes to scores
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    """A few scenes of mini Mug19."""
-    root = tmp_path_factory.mktemp("mug19")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mugs19, "SCENES", {"semantic": 1, "visual": 1})
-        patch.setattr(mugs19, "VIEWS", 1)
-        patch.setattr(mugs19, "PHOTOS", (2, 2))
-        mugs19.write_mug19(root, 0)
-    return root
-
-
-def test_each_part_learns_its_own_subjects_and_none_twice(tiny_sd, world, tmp_path, capsys):
-    folder = tmp_path / "subjects"
-
-    def learn(part: str, *more: str) -> tuple[dict, str]:
-        arguments = ["--mug19", world, "--model", tiny_sd, "--output", folder, *QUICK, *more]
-        arguments += ["--set", "steps=1", "regularisation_images=2", "--part", part]
-        arguments += ["--summary", tmp_path / "summary.json"]
-        assert train_custom_diffusion.main(list(map(str, arguments))) == 0
-        return json.loads((tmp_path / "summary.json").read_text()), capsys.readouterr().out
-
-    assert learn("0/1", "--only-regularisation")[0] == {"mug": 2} and not folder.exists()
-    subjects = sorted(read_mug19(world).subjects)
-    first, _ = learn("0/10")
-    assert list(first) == subjects[::10] and min(first.values()) > 0
-    assert sorted(path.name for path in folder.iterdir()) == subjects[::10]
-    before = weights(folder / subjects[0])
-    again, printed = learn("0/10")
-    assert again == first and printed.count("is there already") == 2
-    _, printed = learn("0/10", "--set", "seed=4")
-    assert "is there already" not in printed
-    after = weights(folder / subjects[0])
-    assert any(not torch.equal(before[name], after[name]) for name in before)
-    assert list(learn("3/10")[0]) == subjects[3::10]
-    with pytest.raises(SystemExit):
-        learn("2/2")
-    assert "0/2, the first of two parts" in capsys.readouterr().err
-    arguments = ["--mug19", world, "--photos", world / "subjects/mug00", "--class", "mug"]
-    line = fails(train_custom_diffusion, [*arguments, "--output", folder], capsys)
-    assert "--mug19 takes photos and classes of its folder" in line
-
-
-@pytest.fixture(scope="module")
-def personal(tiny_sd, world, tmp_path_factory) -> Path:
+def personal(tiny_sd, tiny_mug19, tmp_path_factory) -> Path:
     """Weights that were not learnt, but are different for every subject."""
 
     folder = tmp_path_factory.mktemp("personal")
@@ -205,7 +53,7 @@ def personal(tiny_sd, world, tmp_path_factory) -> Path:
     base = text_projections(backbone.unet)
     info = {"classes": {"<new1>": "mug"}, "base": fingerprint(backbone), "model": backbone.name}
     info["seconds"] = 7.0
-    for i, subject in enumerate(read_mug19(world).subjects):
+    for i, subject in enumerate(read_mug19(tiny_mug19).subjects):
         generator = torch.Generator().manual_seed(i)
         learnt = {n: w + 0.3 * torch.randn(w.shape, generator=generator) for n, w in base.items()}
         row = torch.randn(32, generator=generator)
@@ -214,16 +62,25 @@ def personal(tiny_sd, world, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def predictions(tiny_sd, world, personal, tmp_path_factory) -> Path:
+def predictions(tiny_sd, tiny_mug19, personal, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("predictions")
-    arguments = ["--root", world, "--personal", personal, "--model", tiny_sd, "--output", folder]
+    arguments = [
+        "--root",
+        tiny_mug19,
+        "--personal",
+        personal,
+        "--model",
+        tiny_sd,
+        "--output",
+        folder,
+    ]
     assert segment_instances.main([*map(str, arguments), *EXTRACTION]) == 0
     return folder
 
 
-def test_every_method_answers_every_triplet_or_says_why_not(predictions, world):
+def test_every_method_answers_every_triplet_or_says_why_not(predictions, tiny_mug19):
     manifest = json.loads((predictions / "manifest.json").read_text())
-    data = read_mug19(world)
+    data = read_mug19(tiny_mug19)
     for method in DIFFUSION:
         rows = load_file(predictions / f"{method}.safetensors")
         assert set(rows) == {triplet.id for triplet in data.triplets}
@@ -234,7 +91,7 @@ def test_every_method_answers_every_triplet_or_says_why_not(predictions, world):
 
 
 def test_the_identifier_and_class_alone_are_read_from_the_same_passes(
-    predictions, tiny_sd, world, personal, tmp_path, monkeypatch
+    predictions, tiny_sd, tiny_mug19, personal, tmp_path, monkeypatch
 ):
     """Each query's "<new1> mug" once more, in a pass of its own."""
     counted, original = [], referring.query_maps
@@ -244,10 +101,19 @@ def test_the_identifier_and_class_alone_are_read_from_the_same_passes(
         return original(backbone, pairs, *args, **kwargs)
 
     monkeypatch.setattr(referring, "query_maps", counting)
-    arguments = ["--root", world, "--personal", personal, "--model", tiny_sd, "--output", tmp_path]
+    arguments = [
+        "--root",
+        tiny_mug19,
+        "--personal",
+        personal,
+        "--model",
+        tiny_sd,
+        "--output",
+        tmp_path,
+    ]
     arguments = [*map(str, arguments), *EXTRACTION, "--methods", *referring.OURS]
     assert segment_instances.main(arguments) == 0
-    data, found = read_mug19(world), [
+    data, found = read_mug19(tiny_mug19), [
         (load_file(tmp_path / f"{m}.safetensors"), load_file(predictions / f"{m}.safetensors"))
         for m in referring.OURS
     ]  # fmt: skip
@@ -274,12 +140,21 @@ def test_the_identifier_and_class_alone_are_read_from_the_same_passes(
 
 
 def test_finished_methods_are_kept_and_those_of_other_settings_are_not(
-    predictions, tiny_sd, world, personal, tmp_path, capsys
+    predictions, tiny_sd, tiny_mug19, personal, tmp_path, capsys
 ):
     folder = shutil.copytree(predictions, tmp_path / "answers")
     (folder / "arithmetic.safetensors").unlink()  # as after a kill
     before = {path.name: load_file(path) for path in predictions.glob("*.safetensors")}
-    arguments = ["--root", world, "--personal", personal, "--model", tiny_sd, "--output", folder]
+    arguments = [
+        "--root",
+        tiny_mug19,
+        "--personal",
+        personal,
+        "--model",
+        tiny_sd,
+        "--output",
+        folder,
+    ]
     assert segment_instances.main([*map(str, arguments), *EXTRACTION]) == 0
     assert capsys.readouterr().out.count("there already") == len(DIFFUSION) - 1
     for name, rows in before.items():
@@ -293,9 +168,9 @@ def test_finished_methods_are_kept_and_those_of_other_settings_are_not(
 
 
 def test_the_subject_alone_cannot_tell_copies_apart_and_words_alone_cannot_tell_sharers_apart(
-    predictions, world
+    predictions, tiny_mug19
 ):
-    data = read_mug19(world)
+    data = read_mug19(tiny_mug19)
     subject, context, both = (
         load_file(predictions / f"{method}.safetensors")
         for method in ("subject_only", "context_only", "custom_selfcross")
@@ -313,12 +188,12 @@ def test_the_subject_alone_cannot_tell_copies_apart_and_words_alone_cannot_tell_
     assert compared >= 3
 
 
-def test_answers_are_scored_in_every_split(predictions, world, tmp_path, capsys):
-    arguments = ["--root", world, "--predictions", predictions, "--output", tmp_path]
+def test_answers_are_scored_in_every_split(predictions, tiny_mug19, tmp_path, capsys):
+    arguments = ["--root", tiny_mug19, "--predictions", predictions, "--output", tmp_path]
     assert evaluate_instances.main(list(map(str, arguments))) == 0
     printed = capsys.readouterr().out
     assert "mask_rcnn: not run" in printed and "chance" in printed
-    data = read_mug19(world)
+    data = read_mug19(tiny_mug19)
     for split in SPLITS:
         chosen = [t for t in data.triplets if split in t.splits]
         for method in DIFFUSION:
@@ -338,15 +213,24 @@ def test_answers_are_scored_in_every_split(predictions, world, tmp_path, capsys)
 
 
 def test_a_clip_and_a_dino_that_are_not_there_leave_out_their_own_rows_alone(
-    tiny_sd, world, personal, tmp_path
+    tiny_sd, tiny_mug19, personal, tmp_path
 ):
     answers, scores = tmp_path / "answers", tmp_path / "scores"
     absent = ["--clip", tmp_path / "no_clip", "--dino", tmp_path / "no_dino"]
-    arguments = ["--root", world, "--personal", personal, "--model", tiny_sd, "--output", answers]
+    arguments = [
+        "--root",
+        tiny_mug19,
+        "--personal",
+        personal,
+        "--model",
+        tiny_sd,
+        "--output",
+        answers,
+    ]
     methods = ["--methods", "arithmetic", "dino_vit", "context_only"]
     told = [*map(str, [*arguments, *absent]), *methods, *EXTRACTION]
     assert segment_instances.main(told) == 0
-    arguments = ["--root", world, "--predictions", answers, "--output", scores]
+    arguments = ["--root", tiny_mug19, "--predictions", answers, "--output", scores]
     assert evaluate_instances.main(list(map(str, arguments))) == 0
     for split in SPLITS:
         for method, missing in (("arithmetic", "no CLIP"), ("dino_vit", "no ViT")):
@@ -356,11 +240,11 @@ def test_a_clip_and_a_dino_that_are_not_there_leave_out_their_own_rows_alone(
     assert metrics["miou"] > 0 and metrics["n_triplets"]
 
 
-def test_perfect_answers_score_full_marks(predictions, world, tmp_path):
+def test_perfect_answers_score_full_marks(predictions, tiny_mug19, tmp_path):
     """Correlations that are 1 on the true segment: every accuracy is 100."""
     from attnseg.personalised.assignment import true_segments
 
-    data = read_mug19(world)
+    data = read_mug19(tiny_mug19)
     _, segments = read_predictions(predictions)
     rows = {}
     for triplet in data.triplets:
@@ -376,7 +260,7 @@ def test_perfect_answers_score_full_marks(predictions, world, tmp_path):
     (changed / "manifest.json").write_text(json.dumps(manifest))
     save_file(load_file(predictions / "segments.safetensors"), changed / "segments.safetensors")
     save_file(rows, changed / "custom_selfcross.safetensors")
-    arguments = ["--root", world, "--predictions", changed, "--output", tmp_path / "out"]
+    arguments = ["--root", tiny_mug19, "--predictions", changed, "--output", tmp_path / "out"]
     assert evaluate_instances.main(list(map(str, arguments))) == 0
     metrics = json.loads((tmp_path / "out/all/custom_selfcross/metrics.json").read_text())
     assert metrics["bf_acc"] == metrics["af_acc"] == 100
@@ -396,13 +280,13 @@ def test_a_table_s_note_says_where_segments_are_not_the_paper_s():
     assert remarks("all", {"n_triplets": 0}, {}, {}) == ["no triplet of all"]
 
 
-def test_the_picture_shows_what_each_method_found_and_the_truth(predictions, world, tmp_path):
+def test_the_picture_shows_what_each_method_found_and_the_truth(predictions, tiny_mug19, tmp_path):
     output = tmp_path / "figure.png"
-    arguments = ["instances", "--root", world, "--predictions", predictions]
+    arguments = ["instances", "--root", tiny_mug19, "--predictions", predictions]
     arguments += ["--count", "3", "--output", output]
     assert draw_picture.main(list(map(str, arguments))) == 0
     assert np.array(Image.open(output)).std() > 10
-    data = read_mug19(world)
+    data = read_mug19(tiny_mug19)
     picked = mug_pictures.chosen_triplets(data, 3)
     kinds = {split for triplet in picked for split in triplet.splits} - {"all"}
     assert kinds == set(SPLITS[1:]) and len(picked) == 3
@@ -412,8 +296,8 @@ def test_the_picture_shows_what_each_method_found_and_the_truth(predictions, wor
     assert (shown[mask] == photo[mask]).all() and shown[~mask].min() >= 178
 
 
-def test_a_picture_s_segment_is_the_one_that_is_scored(predictions, world):
-    data = read_mug19(world)
+def test_a_picture_s_segment_is_the_one_that_is_scored(predictions, tiny_mug19):
+    data = read_mug19(tiny_mug19)
     _, segments = read_predictions(predictions)
     rows = read_rows(predictions / "custom_selfcross.safetensors")
     scores = score(data, segments, rows, threshold=0.2)
@@ -426,9 +310,9 @@ def test_a_picture_s_segment_is_the_one_that_is_scored(predictions, world):
 
 
 def test_mistakes_about_scenes_are_one_line(
-    predictions, tiny_sd, world, personal, tmp_path, capsys
+    predictions, tiny_sd, tiny_mug19, personal, tmp_path, capsys
 ):
-    good = ["--root", world, "--model", tiny_sd, "--output", tmp_path / "o", *EXTRACTION]
+    good = ["--root", tiny_mug19, "--model", tiny_sd, "--output", tmp_path / "o", *EXTRACTION]
     mine = [*good, "--personal", personal]
     assert "no weights of the subject" in fails(
         segment_instances, [*good, "--personal", tmp_path], capsys
@@ -440,12 +324,12 @@ def test_mistakes_about_scenes_are_one_line(
     assert "template" in fails(segment_instances, [*mine, "--set", "template=a mug"], capsys)
     assert "incomplete predictions" in fails(
         evaluate_instances,
-        ["--root", world, "--predictions", tmp_path, "--output", tmp_path / "o"],
+        ["--root", tiny_mug19, "--predictions", tmp_path, "--output", tmp_path / "o"],
         capsys,
     )
 
 
-def test_weights_of_another_base_model_are_refused(tiny_sd, world, personal, tmp_path, capsys):
+def test_weights_of_another_base_model_are_refused(tiny_sd, tiny_mug19, personal, tmp_path, capsys):
     other = tmp_path / "personal"
     for folder in personal.iterdir():
         (other / folder.name).mkdir(parents=True)
@@ -453,7 +337,7 @@ def test_weights_of_another_base_model_are_refused(tiny_sd, world, personal, tmp
             (other / folder.name / file.name).write_bytes(file.read_bytes())
         info = json.loads((other / folder.name / INFO).read_text())
         (other / folder.name / INFO).write_text(json.dumps(sealed(info | {"base": "0" * 16})))
-    arguments = ["--root", world, "--model", tiny_sd, "--output", tmp_path / "o", *EXTRACTION]
+    arguments = ["--root", tiny_mug19, "--model", tiny_sd, "--output", tmp_path / "o", *EXTRACTION]
     line = fails(
         segment_instances,
         [*arguments, "--personal", other, "--methods", "custom_selfcross"],
@@ -465,8 +349,8 @@ def test_weights_of_another_base_model_are_refused(tiny_sd, world, personal, tmp
 # --- one photo of a person's own
 
 
-def asked(world: Path, weights: Path, output: Path, query: str, *more: object) -> list:
-    scene = next((world / "scenes").rglob("*.jpg"))
+def asked(tiny_mug19: Path, weights: Path, output: Path, query: str, *more: object) -> list:
+    scene = next((tiny_mug19 / "scenes").rglob("*.jpg"))
     return [
         scene, "--personal", weights, "--query", query, "--output", output / "mask.png",
         "--foreground-threshold", "0.2", "--instances", "3", "--device", "cpu", *more,
@@ -474,9 +358,9 @@ def asked(world: Path, weights: Path, output: Path, query: str, *more: object) -
 
 
 def test_one_thing_of_a_person_s_own_is_found_with_the_model_it_was_learnt_on(
-    world, personal, tmp_path, capsys
+    tiny_mug19, personal, tmp_path, capsys
 ):
-    arguments = asked(world, personal / "mug00", tmp_path, "the <new1> mug filled with cola")
+    arguments = asked(tiny_mug19, personal / "mug00", tmp_path, "the <new1> mug filled with cola")
     arguments += ["--overlay", tmp_path / "overlay.png"]
     assert segment_image.main(list(map(str, arguments))) == 0
     legend = capsys.readouterr().out.splitlines()
@@ -491,17 +375,19 @@ def test_one_thing_of_a_person_s_own_is_found_with_the_model_it_was_learnt_on(
     assert (overlay[mask == 1] != photo[mask == 1]).any()
 
 
-def test_mistakes_about_one_photo_are_one_line(world, personal, tiny_sd, tmp_path, capsys):
+def test_mistakes_about_one_photo_are_one_line(tiny_mug19, personal, tiny_sd, tmp_path, capsys):
     mine, query = personal / "mug00", "the <new1> mug"
 
     def said(*arguments: object) -> str:
         return fails(segment_image, [*arguments], capsys)
 
-    assert "has no identifier (<new1>)" in said(*asked(world, mine, tmp_path, "the mug"))
-    assert "train_custom_diffusion.py" in said(*asked(world, tmp_path, tmp_path, query))
-    assert "1 or more" in said(*asked(world, mine, tmp_path, query, "--instances", "0"))
-    assert "no such" in said(*asked(world, mine, tmp_path, query, "--model", tmp_path / "none"))
-    both = asked(world, mine, tmp_path, query, "--classes", "mug")
+    assert "has no identifier (<new1>)" in said(*asked(tiny_mug19, mine, tmp_path, "the mug"))
+    assert "train_custom_diffusion.py" in said(*asked(tiny_mug19, tmp_path, tmp_path, query))
+    assert "1 or more" in said(*asked(tiny_mug19, mine, tmp_path, query, "--instances", "0"))
+    assert "no such" in said(
+        *asked(tiny_mug19, mine, tmp_path, query, "--model", tmp_path / "none")
+    )
+    both = asked(tiny_mug19, mine, tmp_path, query, "--classes", "mug")
     assert "either --classes (or --labels), or --personal" in said(*both)
     assert "--query" in said(*both[:3], *both[5:-2])
     other = tmp_path / "other"
@@ -511,12 +397,12 @@ def test_mistakes_about_one_photo_are_one_line(world, personal, tiny_sd, tmp_pat
     info = json.loads((other / INFO).read_text())
     changed = sealed(info | {"base": "0" * 16, "model": str(tiny_sd)})
     (other / INFO).write_text(json.dumps(changed))
-    assert "trained on another base model" in said(*asked(world, other, tmp_path, query))
+    assert "trained on another base model" in said(*asked(tiny_mug19, other, tmp_path, query))
     assert not (tmp_path / "mask.png").exists()
 
 
 def test_pictures_are_compared_inside_true_boxes_by_a_segmentors_backbone(
-    tiny_sd, world, personal, tmp_path
+    tiny_sd, tiny_mug19, personal, tmp_path
 ):
     from attnseg.segmentation.model import build_model, save_segmentor
     from attnseg.settings import Segmentor
@@ -527,11 +413,11 @@ def test_pictures_are_compared_inside_true_boxes_by_a_segmentors_backbone(
         weights, build_model(settings, 3), settings, dataset="mini", classes=["a", "b", "c"]
     )
     arguments = [
-        "--root", world, "--personal", personal, "--model", tiny_sd, "--output", tmp_path / "p",
+        "--root", tiny_mug19, "--personal", personal, "--model", tiny_sd, "--output", tmp_path / "p",
         "--methods", "dino_vit", "mask_rcnn", "--features", weights, *EXTRACTION,
     ]  # fmt: skip
     assert segment_instances.main(list(map(str, arguments))) == 0
-    arguments = ["--root", world, "--predictions", tmp_path / "p", "--output", tmp_path / "o"]
+    arguments = ["--root", tiny_mug19, "--predictions", tmp_path / "p", "--output", tmp_path / "o"]
     assert evaluate_instances.main(list(map(str, arguments))) == 0
     for method in ("dino_vit", "mask_rcnn"):
         metrics = json.loads((tmp_path / "o/all" / method / "metrics.json").read_text())
@@ -541,7 +427,7 @@ def test_pictures_are_compared_inside_true_boxes_by_a_segmentors_backbone(
         assert metrics["af_acc"] > metrics["chance"]
 
 
-def test_dino_and_clip_are_used_where_they_are_given(tiny_sd, world, personal, tmp_path):
+def test_dino_and_clip_are_used_where_they_are_given(tiny_sd, tiny_mug19, personal, tmp_path):
     from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
     torch.manual_seed(0)
@@ -563,7 +449,7 @@ def test_dino_and_clip_are_used_where_they_are_given(tiny_sd, world, personal, t
             )
         ).save_pretrained(tmp_path / f"clip{width}")
     arguments = [
-        "--root", world, "--personal", personal, "--model", tiny_sd, "--output", tmp_path / "p",
+        "--root", tiny_mug19, "--personal", personal, "--model", tiny_sd, "--output", tmp_path / "p",
         "--methods", "arithmetic", "dino_vit", "--dino", tmp_path / "dino",
         "--scenes", "scene00", *EXTRACTION,
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from attnseg.backbones import load_backbone
 from attnseg.backbones.qwen_image import QwenImage
 from attnseg.backbones.z_image import ZImage
 from attnseg.errors import run
-from attnseg.text2mask.extract import options_for
+from attnseg.text2mask.options import options_for
 from attnseg.text2mask.segment import segment
 
 

@@ -12,7 +12,8 @@ from attnseg.core.geometry import Fit, model_input, official_fit, to_photo
 from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.settings import Crf, RefinementJob
-from attnseg.text2mask.extract import Options, Sample, extract
+from attnseg.text2mask.extract import Sample, extract
+from attnseg.text2mask.options import Options
 from attnseg.text2mask.refine import refine
 
 pytestmark = pytest.mark.data

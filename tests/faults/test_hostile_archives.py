@@ -18,8 +18,8 @@ import fetch_backbone
 from attnseg.attn2mask.dreambooth_lora import load_lora
 from attnseg.backbones import load_backbone
 from attnseg.errors import UserError, one_line
-from attnseg.io import downloads
-from attnseg.io.downloads import extract
+from attnseg.io import archives
+from attnseg.io.archives import extract
 from attnseg.io.files import parameters_hash, sealed, sha256, write_json
 from attnseg.io.shards import read_arrays
 from attnseg.io.tensors import read_checkpoint
@@ -137,7 +137,7 @@ def test_a_link_or_device_in_a_zip(place, tmp_path, mode):
 
 def test_a_bomb_is_refused_before_it_fills_the_disk(place, tmp_path, monkeypatch):
     """Zeros: 20 MB in 20 kB; in many files, too."""
-    monkeypatch.setattr(downloads, "BOMB_BYTES", 10**6)
+    monkeypatch.setattr(archives, "BOMB_BYTES", 10**6)
     zeros = bytes(2 * 10**6)
     files = [(entry(f"{i}.bin"), zeros) for i in range(10)]
     refused(tar_of(tmp_path / "a.tar", *files), place, "over 100 times its size")
@@ -149,7 +149,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(place, tmp_path, monkeypatch
 
 
 def test_annotations_that_compress_well_are_no_bomb(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "BOMB_BYTES", 10**5)
+    monkeypatch.setattr(archives, "BOMB_BYTES", 10**5)
     text = b"".join(
         b'{"image_id": %d, "category_id": %d, "bbox": [1, 2, 3, 4]},\n' % (i, i % 80)
         for i in range(20000)

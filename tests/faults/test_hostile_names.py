@@ -18,9 +18,9 @@ import evaluate_masks
 import extract_attention
 import refine_masks
 import verify_shards
-from attnseg import config as configuration
 from attnseg.app import sheet
 from attnseg.app.folders import make_masks, pictures, read, write_entry
+from attnseg.config import reading as configuration
 from attnseg.datasets.images import PALETTE, read_mask, write_mask
 from attnseg.errors import UserError, one_line, run
 from attnseg.jobs import flags

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from attnseg.backbones import load_backbone
-from attnseg.text2mask.extract import Options, Sample, extract
+from attnseg.text2mask.extract import Sample, extract
+from attnseg.text2mask.options import Options
 
 pytestmark = [
     pytest.mark.gpu,

@@ -17,7 +17,8 @@ from attnseg.personalised import custom_diffusion as cd
 from attnseg.segmentation import predict
 from attnseg.segmentation.model import build_model
 from attnseg.settings import LoraJob, SubjectTrainingJob, TestJob, read_segmentor
-from attnseg.text2mask.extract import Options, Sample, extract, query_maps, views_of
+from attnseg.text2mask.extract import Sample, extract, query_maps, views_of
+from attnseg.text2mask.options import Options
 from attnseg.text2mask.queries import text_query
 
 

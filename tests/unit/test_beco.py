@@ -1,46 +1,37 @@
-"""BECO: mixing, boundaries and the loss against loops; training and evaluation on a few small images."""
+"""BECO: two networks that teach each other, trained and evaluated on a few small images."""
 
-import colorsys
 import json
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+import tiny_segmentor
 import torch
 import torch.nn.functional as F
 import yaml
 from PIL import Image
+from tiny_segmentor import CLASSES, interrupted, training_data
 
-from attnseg.datasets.images import PALETTE, read_image, read_mask, write_mask
+import evaluate_segmentor
+import train_segmentor
+from attnseg.datasets.images import read_image, read_mask
 from attnseg.datasets.voc import DATASET as voc
 from attnseg.errors import UserError, run
-from attnseg.segmentation import beco, cotraining, predict
+from attnseg.segmentation import beco, predict
 from attnseg.segmentation.cotraining import NOTHING, LabelledPhotos
 from attnseg.segmentation.data import Pairs, split_pairs
 from attnseg.segmentation.model import build_model, load_pretrained, load_segmentor, read_about
-from attnseg.segmentation.train import runner_options, train
+from attnseg.segmentation.train import train
 from attnseg.settings import TestJob, read_segmentor
 
-CLASSES = ["background", *voc.classes]
-TINY = {
+TINY = tiny_segmentor.TINY | {
     "learner": "beco",
     "architecture": "deeplabv3plus",
-    "backbone": "resnet18",
-    "width": 8,
-    "stem": "small",
-    "output_stride": 8,
-    "rates": [1, 2],
-    "crop": 32,
-    "batch": 2,
     "iterations": 7,
-    "lr": 0.05,
     "classifier_lr_factor": 1,
     "weight_decay": 1e-4,
     "scales": [0.5, 1.0],
-    "loss_scales": [1.0],
-    "workers": 0,
     "checkpoint_interval": 2,
     "beco_warmup": 3,
     "beco_confidence": 0.0,
@@ -50,29 +41,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    """A VOC2012 of six noisy photos with a square of class 1 or 2; reliable/ is 1 on the squares."""
-    root = tmp_path_factory.mktemp("VOC2012")
-    generator = np.random.default_rng(0)
-    for folder in ("JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation", "reliable"):
-        (root / folder).mkdir(parents=True)
-    ids = [f"2012_{i:06d}" for i in range(6)]
-    for i, image_id in enumerate(ids):
-        photo = generator.integers(90, 160, (40, 36, 3), dtype=np.uint8)
-        mask = np.zeros((40, 36), np.uint8)
-        y, x = generator.integers(2, 16, 2)
-        photo[y : y + 18, x : x + 18] = (230, 20, 20) if i % 2 else (20, 20, 230)
-        mask[y : y + 18, x : x + 18] = 1 if i % 2 else 2
-        Image.fromarray(photo).save(voc.image_path(root, image_id), quality=100, subsampling=0)
-        write_mask(voc.mask_path(root, image_id), mask, PALETTE)
-        Image.fromarray((mask > 0).astype(np.uint8)).save(root / "reliable" / f"{image_id}.png")
-    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(ids))
-    return root
-
-
-@pytest.fixture(scope="module")
-def pairs(toy) -> Pairs:
-    return split_pairs(voc, toy, "train", reliability=toy / "reliable")[1]
+def pairs(tiny_voc) -> Pairs:
+    return split_pairs(voc, tiny_voc, "train", reliability=tiny_voc / "reliable")[1]
 
 
 @pytest.fixture(scope="module")
@@ -81,192 +51,6 @@ def trained(pairs, tmp_path_factory):
     path = tmp_path_factory.mktemp("trained") / "weights.safetensors"
     train(read_segmentor(TINY), pairs, CLASSES, path, about={"dataset": "voc"})
     return path
-
-
-# -- the loss
-
-
-def test_the_loss_is_that_of_a_loop_over_pixels():
-    generator = torch.Generator().manual_seed(0)
-    logits, other = torch.randn(2, 2, 4, 5, 6, generator=generator).double()
-    labels = torch.randint(0, 4, (2, 5, 6), generator=generator)
-    labels[:, 0] = NOTHING
-    reliability = torch.tensor([0, 1, NOTHING])[torch.randint(0, 3, (2, 5, 6), generator=generator)]
-    weights = 1 + torch.randint(0, 2, (2, 5, 6), generator=generator) * 0.2
-    expected, terms = 0.0, 0
-    for b in range(2):
-        for y in range(5):
-            for x in range(6):
-                scores = logits[b, :, y, x].numpy()
-                log_softmax = scores - np.log(np.exp(scores).sum())
-                if reliability[b, y, x] == 1 and labels[b, y, x] != NOTHING:
-                    expected -= float(weights[b, y, x]) * log_softmax[labels[b, y, x]]
-                elif reliability[b, y, x] == 0:
-                    expected -= log_softmax[np.argmax(other[b, :, y, x].numpy())]
-                else:
-                    continue
-                terms += 1
-    assert 20 < terms < 50  # some pixels have no term, and count in the mean
-    loss = cotraining.cotraining_loss(logits, other, labels, reliability, weights)
-    assert loss.item() == pytest.approx(expected / 60, rel=1e-6)
-
-
-def test_the_loss_does_not_teach_the_other_network():
-    logits, other = torch.randn(2, 1, 3, 4, 4, requires_grad=True).unbind()
-    other.retain_grad()
-    logits.retain_grad()
-    zeros = torch.zeros(1, 4, 4, dtype=torch.long)
-    cotraining.cotraining_loss(logits, other, zeros, zeros, torch.ones(1, 4, 4)).backward()
-    assert other.grad is None and logits.grad.abs().sum() > 0
-
-
-# -- boundaries
-
-
-def test_boundary_of_a_square_has_both_sides_of_its_edge():
-    region = torch.zeros(1, 7, 7, dtype=torch.bool)
-    region[0, 2:5, 2:5] = True
-    expected = torch.tensor(
-        [
-            [0, 0, 0, 0, 0, 0, 0],
-            [0, 1, 1, 1, 1, 1, 0],
-            [0, 1, 1, 1, 1, 1, 0],
-            [0, 1, 1, 0, 1, 1, 0],
-            [0, 1, 1, 1, 1, 1, 0],
-            [0, 1, 1, 1, 1, 1, 0],
-            [0, 0, 0, 0, 0, 0, 0],
-        ]
-    )
-    assert torch.equal(cotraining.boundary(region, 1)[0].long(), expected)
-    weights = cotraining.boundary_weights(region, 1, 0.2)[0]
-    torch.testing.assert_close(weights, 1 + 0.2 * expected.float())
-
-
-def test_the_photos_edge_is_no_boundary():
-    left = torch.zeros(2, 4, 5, dtype=torch.bool)
-    left[0, :, :2] = True
-    left[1] = True  # pasted whole
-    columns = torch.tensor([0, 1, 1, 0, 0]).bool()
-    assert torch.equal(cotraining.boundary(left, 1)[0], columns.expand(4, 5))
-    assert not cotraining.boundary(left, 1)[1].any()
-    wide = torch.tensor([1, 1, 1, 1, 0]).bool()
-    assert torch.equal(cotraining.boundary(left, 2)[0], wide.expand(4, 5))
-
-
-# -- mixing
-
-
-def hand_made() -> LabelledPhotos:
-    """Two 3x3 photos, all 10 and all 20; the second has reliable and unsure pixels of class 5."""
-    photos = torch.stack([torch.full((3, 3, 3), 10.0), torch.full((3, 3, 3), 20.0)])
-    labels = torch.tensor([[[0, 0, 0]] * 3, [[0, 5, 5], [0, 5, NOTHING], [0, 0, 0]]])
-    reliability = torch.tensor([[[1, 0, 1]] * 3, [[1, 1, 0], [1, 1, 1], [0, 0, 0]]])
-    return LabelledPhotos(photos, labels, reliability)
-
-
-def test_foreground_is_pasted_with_its_labels_in_the_warm_up_even_where_it_is_unsure():
-    (photos, labels, reliability), pasted = cotraining.mixed(hand_made(), probability=1)
-    where = torch.tensor([[0, 1, 1], [0, 1, 0], [0, 0, 0]]).bool()
-    assert torch.equal(pasted[0], where) and not pasted[1].any()
-    assert (photos[0] == torch.where(where, 20, 10)).all()
-    assert torch.equal(labels[0], torch.where(where, 5, 0))
-    assert reliability[0].tolist() == [[1, 1, 0], [1, 1, 1], [1, 0, 1]]
-    # the first has no foreground, so nothing goes into the second
-    for mixed, before in zip((photos, labels, reliability), hand_made(), strict=True):
-        assert torch.equal(mixed[1], before[1])
-
-
-def test_online_labels_hold_for_the_pasted_pixels_or_for_the_whole_mixed_photo():
-    batch = hand_made()
-    predicted = batch._replace(
-        labels=torch.tensor([[[7, 7, 0]] * 3, [[0, 0, 3], [0, 0, 3], [0, 0, 0]]]),
-        reliability=torch.tensor([[[0, 0, 1]] * 3, [[0, 0, 1], [0, 0, 1], [0, 0, 1]]]),
-    )
-    where = torch.tensor([[0, 0, 1], [0, 0, 1], [0, 0, 0]]).bool()
-    for kind, base in (("mixed", predicted), ("pasted", batch)):
-        (photos, labels, reliability), pasted = cotraining.mixed(
-            batch, predicted, probability=1, online_labels=kind
-        )
-        assert torch.equal(pasted[0], where)
-        assert (photos[0] == torch.where(where, 20, 10)).all()
-        assert torch.equal(labels[0], torch.where(where, 3, base.labels[0]))
-        assert torch.equal(reliability[0], torch.where(where, 1, base.reliability[0]))
-        # the first photo's 7 is unsure: nothing is pasted, and the second has labels as the first
-        assert not pasted[1].any() and torch.equal(photos[1], batch.photos[1])
-        assert torch.equal(labels[1], base.labels[1])
-        assert torch.equal(reliability[1], base.reliability[1])
-
-
-def test_half_of_the_classes_are_pasted_and_never_the_background():
-    labels = torch.tensor([[0, 1, 2, 3, NOTHING, 9]])
-    sure = torch.tensor([[1, 1, 1, 1, 1, 0]])
-    seen = set()
-    for seed in range(40):
-        region = cotraining.pasted_region(
-            labels, sure, generator=torch.Generator().manual_seed(seed)
-        )
-        assert region.sum() == 2
-        seen |= set(labels[region].tolist())
-    assert seen == {1, 2, 3}
-    # a data set without a background class has foreground from 0 on
-    assert cotraining.pasted_region(labels[:, :1], sure[:, :1], first_foreground=0).all()
-
-
-def test_photos_are_mixed_with_the_probability():
-    labels = torch.ones(2000, 1, 1, dtype=torch.long)
-    batch = LabelledPhotos(torch.zeros(2000, 3, 1, 1), labels, labels)
-    generator = torch.Generator().manual_seed(0)
-    _, pasted = cotraining.mixed(batch, probability=0.5, generator=generator)
-    assert pasted.float().mean().item() == pytest.approx(0.5, abs=0.05)
-    assert not cotraining.mixed(batch, probability=0.0)[1].any()
-
-
-def test_online_labels_are_those_of_the_softmax_of_the_mean_logits():
-    # a pixel a case: agreed and sure, agreed and unsure, at odds, and padding; of the first, the mean
-    # softmax would be 0.949
-    first = torch.tensor([[0.999, 0.001], [0.90, 0.10], [0.99, 0.01], [0.97, 0.03]])
-    second = torch.tensor([[0.899, 0.101], [0.90, 0.10], [0.02, 0.98], [0.97, 0.03]])
-    logits = [p.log().T.reshape(1, 2, 1, 4) + 3 for p in (first, second)]
-    known = torch.tensor([[[0, 1, 1, NOTHING]]])
-    batch = LabelledPhotos(torch.zeros(1, 3, 1, 4), known, known)
-    predicted = cotraining.online(batch, logits, 0.95)
-    assert predicted.labels.tolist() == [[[0, 0, 0, 0]]]
-    assert predicted.reliability.tolist() == [[[1, 0, 0, NOTHING]]]
-
-
-# -- colours
-
-
-def test_hue_saturation_and_value_are_those_of_colorsys():
-    photos = torch.rand(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    photos[0, :, 0, 0], photos[0, :, 0, 1] = 0, 1  # black, white
-    hue, saturation, value = cotraining.to_hsv(photos)
-    for y in range(4):
-        for x in range(5):
-            found = [float(t[0, y, x]) for t in (hue, saturation, value)]
-            expected = colorsys.rgb_to_hsv(*photos[0, :, y, x].tolist())
-            assert found == pytest.approx(expected, abs=1e-5)
-    torch.testing.assert_close(cotraining.to_rgb(hue, saturation, value), photos, atol=1e-5, rtol=0)
-
-
-def test_blur_is_that_of_opencv():
-    photos = torch.rand(2, 3, 9, 8, generator=torch.Generator().manual_seed(0))
-    sigma = torch.tensor([0.8, 1.1]).view(2, 1, 1, 1)
-    for photo, blurred, s in zip(
-        photos, cotraining.blurred(photos, sigma), (0.8, 1.1), strict=True
-    ):
-        expected = cv2.GaussianBlur(photo.permute(1, 2, 0).numpy(), (5, 5), s)
-        np.testing.assert_allclose(blurred.permute(1, 2, 0), expected, atol=1e-5)
-
-
-def test_strong_colours_change_most_photos_and_stay_in_range():
-    photos = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).repeat(400, 1, 1, 1)
-    changed = cotraining.strong_colours(photos, torch.Generator().manual_seed(1))
-    assert changed.shape == photos.shape and changed.min() >= 0 and changed.max() <= 1 + 1e-6
-    same = (changed == photos).flatten(1).all(1).float().mean().item()
-    grey = ((changed - changed.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-5).float().mean()
-    assert same == pytest.approx(0.2 * 0.8 * 0.5, abs=0.05)
-    assert grey.item() == pytest.approx(0.2, abs=0.07)
 
 
 # -- the model
@@ -355,15 +139,10 @@ def test_pretrained_weights_go_into_both_networks(tmp_path):
 # -- training
 
 
-def test_reliability_follows_its_photo_and_padding_is_nothing(pairs, toy):
-    from mmseg.registry import DATASETS
-
-    without = split_pairs(voc, toy, "train")[1]
+def test_reliability_follows_its_photo_and_padding_is_nothing(pairs, tiny_voc):
+    without = split_pairs(voc, tiny_voc, "train")[1]
     for these in (pairs, without):
-        options = runner_options(read_segmentor(TINY), these, CLASSES, Path("unused"), "cpu", None)
-        dataset = DATASETS.build(
-            options["train_dataloader"]["dataset"], default_args={"_scope_": "mmseg"}
-        )
+        dataset = training_data(read_segmentor(TINY), these)
         samples = [dataset[place % 6, place] for place in range(12)]
         for sample in samples:
             labels, reliability = sample["data_samples"].gt_sem_seg.data
@@ -402,21 +181,10 @@ def test_training_knows_its_iteration_and_its_warm_up(pairs, tmp_path, monkeypat
     assert seen == [(0, 2, 1), (1, 2, 1), (2, 2, 1)]
 
 
-def test_an_interrupted_training_resumes_to_the_same_weights(
-    trained, pairs, tmp_path, monkeypatch, capsys
-):
+def test_an_interrupted_training_resumes_to_the_same_weights(trained, pairs, tmp_path, capsys):
     output = tmp_path / "weights.safetensors"
-    count = beco.CountIterations.before_train_iter
-
-    def interrupted(self, runner, batch_idx, data_batch=None):
-        if batch_idx == 5:
-            raise KeyboardInterrupt
-        count(self, runner, batch_idx, data_batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(beco.CountIterations, "before_train_iter", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
+    with interrupted(5):
+        train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert not output.exists()
     train(read_segmentor(TINY), pairs, CLASSES, output, about={"dataset": "voc"})
     assert "resumed after iteration 4" in capsys.readouterr().out
@@ -428,10 +196,10 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     assert not torch.equal(one, two)
 
 
-def test_other_reliability_maps_do_not_resume(pairs, toy, tmp_path):
+def test_other_reliability_maps_do_not_resume(pairs, tiny_voc, tmp_path):
     other = tmp_path / "reliable"
-    shutil.copytree(toy / "reliable", other)
-    arguments = (voc, toy, "train", None)
+    shutil.copytree(tiny_voc / "reliable", other)
+    arguments = (voc, tiny_voc, "train", None)
     assert split_pairs(*arguments, other)[1].fingerprint() == pairs.fingerprint()
     noise = np.random.default_rng(0).integers(0, 2, (40, 36), dtype=np.uint8)
     Image.fromarray(noise).save(other / f"{pairs.ids[0]}.png")
@@ -454,11 +222,18 @@ def test_the_mini_scales_settings_train(name, pairs, tmp_path):
     assert all(value.isfinite().all() for value in weights.values())
 
 
-def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tmp_path):
-    import evaluate_segmentor
-
+def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, tiny_voc, tmp_path):
     arguments = [
-        *("--weights", str(trained), "--root", str(toy), "--split", "train", "--device", "cpu"),
+        *(
+            "--weights",
+            str(trained),
+            "--root",
+            str(tiny_voc),
+            "--split",
+            "train",
+            "--device",
+            "cpu",
+        ),
         *("--output", str(tmp_path / "out"), "--save-predictions", str(tmp_path / "predictions")),
         *("--set", "scales=[1]", "flip=false", "crf=null"),
     ]
@@ -471,7 +246,7 @@ def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tm
         network = build_model(read_segmentor({**about["settings"], "learner": "supervised"}), 21)
         network.load_state_dict(model.networks[i].state_dict())
         networks.append(network.eval())
-    photo = read_image(voc.image_path(toy, "2012_000003"))
+    photo = read_image(voc.image_path(tiny_voc, "2012_000003"))
     mean, std = (np.array(v, np.float32) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))  # fmt: skip
     inputs = torch.from_numpy(((photo - mean) / std).transpose(2, 0, 1))[None]
     with torch.no_grad():
@@ -483,27 +258,19 @@ def test_evaluation_is_that_of_the_mean_of_both_networks_logits(trained, toy, tm
     np.testing.assert_array_equal(saved, found.argmax(0))
 
 
-def test_the_programs_flag_names_the_reliability_maps(toy, tmp_path, capsys):
-    import train_segmentor
-
+def test_the_programs_flag_names_the_reliability_maps(tiny_voc, tmp_path, capsys):
     output = tmp_path / "weights.safetensors"
     common = [
-        *(
-            "--settings",
-            json.dumps({**TINY, "iterations": 1}),
-            "--root",
-            str(toy),
-            "--device",
-            "cpu",
-        ),
+        *("--settings", json.dumps({**TINY, "iterations": 1})),
+        *("--root", str(tiny_voc), "--device", "cpu"),
         *("--train-split", "train", "--val-split", "train", "--output", str(output)),
     ]
-    reliability = ["--reliability", str(toy / "reliable")]
+    reliability = ["--reliability", str(tiny_voc / "reliable")]
     assert run(lambda: train_segmentor.main([*common, *reliability])) == 0
     out = capsys.readouterr().out
     assert "validation mIoU" in out
     assert "BECO DeepLabv3+ ResNet-18 (8 channels), 1 iterations on 6 images" in out
-    assert read_about(output)["train"]["reliability"] == str(toy / "reliable")
+    assert read_about(output)["train"]["reliability"] == str(tiny_voc / "reliable")
     for arguments, told in [
         ([*reliability, "--set", "learner=supervised"], "only learner=beco uses it"),
         (["--reliability", "absent"], "absent/2012_000000.png and 5 more: no such file"),
@@ -513,7 +280,7 @@ def test_the_programs_flag_names_the_reliability_maps(toy, tmp_path, capsys):
         assert errors.startswith("error: ") and errors.count("\n") == 1 and told in errors
 
 
-def test_a_map_of_another_size_is_refused_in_one_line(toy, tmp_path):
+def test_a_map_of_another_size_is_refused_in_one_line(tiny_voc, tmp_path):
     Image.fromarray(np.ones((4, 6), np.uint8)).save(tmp_path / "small.png")
     results = {"gt_seg_map": np.zeros((4, 5), np.uint8), "seg_fields": ["gt_seg_map"]}
     with pytest.raises(UserError, match="6x4 pixels, its mask has 5x4"):
@@ -522,7 +289,7 @@ def test_a_map_of_another_size_is_refused_in_one_line(toy, tmp_path):
     with pytest.raises(UserError, match="not readable"):
         beco.read_reliability(tmp_path / "broken.png")
     with pytest.raises(UserError, match="has colours"):
-        beco.read_reliability(voc.image_path(toy, "2012_000000"))
+        beco.read_reliability(voc.image_path(tiny_voc, "2012_000000"))
 
 
 # -- settings
@@ -592,20 +359,3 @@ def test_weights_of_openmmlab_s_classifier_fit_the_resnet_d(tmp_path):
     load_pretrained(model, str(tmp_path / "resnetv1d50.pth"))
     for name, values in model.backbone.state_dict().items():
         assert torch.equal(values, source[f"backbone.{name}"]), name
-
-
-def test_a_crop_is_a_share_of_the_area_of_photo_and_mask():
-    from attnseg.segmentation.components import CropByArea
-
-    rows, columns = np.mgrid[:90, :120].astype(np.uint8)
-    crop, shares = CropByArea((0.5, 0.75), 64), []
-    np.random.seed(0)
-    for _ in range(300):
-        results = {"img": np.dstack([rows, columns]), "gt_seg_map": columns, "seg_fields": ["gt_seg_map"]}  # fmt: skip
-        made = crop.transform(results)
-        assert made["img"].shape == (64, 64, 2) and made["img_shape"] == (64, 64)
-        assert abs(made["img"][..., 1].astype(int) - made["gt_seg_map"]).max() <= 1
-        height, width = (np.ptp(made["img"][..., axis]) + 1.0 for axis in (0, 1))
-        assert 0.72 < width / height < 1.37
-        shares.append(height * width / (90 * 120))
-    assert 0.49 < min(shares) < 0.53 and 0.72 < max(shares) < 0.76

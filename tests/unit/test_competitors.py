@@ -2,7 +2,7 @@
 
 import pytest
 
-from attnseg.config import prepare
+from attnseg.config.reading import prepare
 from attnseg.errors import UserError
 from attnseg.results import TABLES, competitors, evaluations_needed
 from attnseg.results.description import with_cells

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from attnseg.config import read_config
+from attnseg.config.reading import read_config
 from attnseg.jobs import Jobs
-from attnseg.results.costs import Cost, Planned, Prices, Work, jobs_for, measured, read_costs
+from attnseg.results.costs import Cost, Prices, measured, read_costs
+from attnseg.results.planned import Planned, jobs_for
+from attnseg.results.work import Work
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 HOUR = 3600

@@ -19,7 +19,7 @@ from attnseg.backbones.text import Query, TooLong
 from attnseg.errors import TemporaryError, UserError
 from attnseg.settings import Generation
 from attnseg.text2mask.attention import attention_maps
-from attnseg.text2mask.extract import options_for
+from attnseg.text2mask.options import options_for
 
 FAMILIES = ["sd2", "sdxl", "pixart-alpha", "pixart-sigma", "sana"]
 TEXT = "a photo including dog, potted plant, and Cat."

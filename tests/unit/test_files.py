@@ -10,7 +10,7 @@ import pytest
 
 from attnseg.errors import UserError
 from attnseg.io import files
-from attnseg.io.downloads import extract
+from attnseg.io.archives import extract
 from attnseg.io.files import safe_name, start_folder, write_atomically, write_json
 
 
@@ -69,9 +69,9 @@ with write_atomically(sys.argv[1]) as partial:
 """
 UNPACKER = """
 import sys, time
-from attnseg.io import downloads
-downloads.check_space = lambda *_: (print("begun", flush=True), time.sleep(60))
-downloads.extract(*sys.argv[1:])
+from attnseg.io import archives
+archives.check_space = lambda *_: (print("begun", flush=True), time.sleep(60))
+archives.extract(*sys.argv[1:])
 """
 
 

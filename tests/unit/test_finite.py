@@ -12,7 +12,7 @@ from test_attn2mask_lora import trained as train_lora
 from test_custom_diffusion import SETTINGS, concept, photos  # noqa: F401  a fixture
 from test_mini_mmdit import SHIPPED
 from test_mini_mmdit import run as train_mini
-from test_segmentor import CLASSES, TINY, pairs, toy, trained  # noqa: F401  fixtures
+from tiny_segmentor import CLASSES, TINY
 
 from attnseg.attn2mask import generate as generation
 from attnseg.attn2mask import invert as inversion
@@ -31,7 +31,7 @@ from attnseg.mini.model import new_autoencoder
 from attnseg.personalised import custom_diffusion
 from attnseg.personalised.predictions import read_rows, write_rows
 from attnseg.results.iou import write_metrics
-from attnseg.segmentation import checkpoints, components, predict
+from attnseg.segmentation import checkpoints, hooks, predict
 from attnseg.segmentation.pretraining import train_classifier
 from attnseg.segmentation.train import train
 from attnseg.settings import (
@@ -43,7 +43,8 @@ from attnseg.settings import (
     read_segmentor,
     read_settings,
 )
-from attnseg.text2mask.extract import Options, Sample, extract
+from attnseg.text2mask.extract import Sample, extract
+from attnseg.text2mask.options import Options
 from attnseg.text2mask.refine import refine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -223,9 +224,9 @@ def test_a_photo_of_a_subject(tiny_sd, photos, tmp_path, augment):  # noqa: F811
 
 
 @pytest.mark.parametrize("learner", ["supervised", "beco"])
-def test_the_weights_of_a_segmentor(pairs, tmp_path, monkeypatch, learner):  # noqa: F811
+def test_the_weights_of_a_segmentor(tiny_pairs, tmp_path, monkeypatch, learner):
     """They become NaN long before the next look at the loss; the checkpoint before is kept."""
-    seed = components.SeedEachIteration.before_train_iter
+    seed = hooks.SeedEachIteration.before_train_iter
 
     def broken(self, runner, batch_idx, data_batch=None):
         seed(self, runner, batch_idx, data_batch)
@@ -235,26 +236,26 @@ def test_the_weights_of_a_segmentor(pairs, tmp_path, monkeypatch, learner):  # n
     settings = TINY | {"iterations": 100, "checkpoint_interval": 4, "learner": learner}
     output = tmp_path / "weights.safetensors"
     with monkeypatch.context() as patch:
-        patch.setattr(components.SeedEachIteration, "before_train_iter", broken)
-        patch.setattr(components.Progress, "mean_loss", lambda self, done: 0.0)
+        patch.setattr(hooks.SeedEachIteration, "before_train_iter", broken)
+        patch.setattr(hooks.Progress, "mean_loss", lambda self, done: 0.0)
         with refused("the weights are not finite after iteration 8; lower `lr`"):
-            train(read_segmentor(settings), pairs, CLASSES, output)
+            train(read_segmentor(settings), tiny_pairs, CLASSES, output)
     (folder,) = tmp_path.glob("training-*")
     assert checkpoints.newest(folder).name == "iter_4.pth" and not output.exists()
 
 
-def test_the_last_update_of_a_segmentor(pairs, tmp_path, monkeypatch):  # noqa: F811
+def test_the_last_update_of_a_segmentor(tiny_pairs, tmp_path, monkeypatch):
     def broken(self, runner):
         next(runner.model.parameters()).data.fill_(torch.nan)
 
-    monkeypatch.setattr(components.Progress, "after_train", broken)
+    monkeypatch.setattr(hooks.Progress, "after_train", broken)
     output = tmp_path / "weights.safetensors"
     with refused("the weights are not finite at the end"):
-        train(read_segmentor(TINY | {"iterations": 2}), pairs, CLASSES, output)
+        train(read_segmentor(TINY | {"iterations": 2}), tiny_pairs, CLASSES, output)
     assert not output.exists()
 
 
-def test_the_scores_of_a_photo(trained, pairs, tmp_path, monkeypatch):  # noqa: F811
+def test_the_scores_of_a_photo(tiny_weights, tiny_pairs, tmp_path, monkeypatch):
     """They would be a photo without any class that is likely somewhere, and a traceback."""
     original, seen = predict.merged_logits, []
 
@@ -266,8 +267,8 @@ def test_the_scores_of_a_photo(trained, pairs, tmp_path, monkeypatch):  # noqa: 
         return logits
 
     monkeypatch.setattr(predict, "merged_logits", broken)
-    with refused(f"^{pairs.ids[2]}: the scores are not finite"):
-        predict.write_scores(tmp_path, pairs, trained, TestJob(crf=None), "cpu", size=2)
+    with refused(f"^{tiny_pairs.ids[2]}: the scores are not finite"):
+        predict.write_scores(tmp_path, tiny_pairs, tiny_weights, TestJob(crf=None), "cpu", size=2)
     assert [path.name for path in sorted(tmp_path.glob("*.json"))] == ["shard-00000.json"]
 
 

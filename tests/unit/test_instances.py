@@ -24,7 +24,8 @@ from attnseg.personalised.instances import (
 from attnseg.personalised.personal import Personal, fingerprint, phrase_query, text_projections
 from attnseg.personalised.scores import order_notes, score, split_metrics
 from attnseg.text2mask.attention import attention_maps
-from attnseg.text2mask.extract import Options, Sample, query_maps, sample_noise, views_of
+from attnseg.text2mask.extract import Sample, query_maps, sample_noise, views_of
+from attnseg.text2mask.options import Options
 
 OPTIONS = Options(cross_blocks=[4, 5], self_block=8, resize="none", noises=2)
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from attnseg.config import prepare, read_config, segmentor_job
+from attnseg.config.reading import prepare, read_config
 from attnseg.errors import UserError
 from attnseg.jobs import Jobs, flags
 from attnseg.jobs.base import shard_files
+from attnseg.jobs.settings import segmentor_job
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 

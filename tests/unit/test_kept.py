@@ -4,19 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from attnseg.backbones import load_backbone
 from attnseg.core.maps import min_max
-from attnseg.text2mask.extract import Sample, extract, options_for
+from attnseg.text2mask.extract import Sample, extract
 from attnseg.text2mask.kept import look
-
-
-@pytest.fixture(scope="module")
-def backbone(tiny_sd):
-    """The random model with sharper attention: min-max of a nearly uniform one is rounding noise."""
-    backbone = load_backbone(tiny_sd, device="cpu")
-    for attention, *_ in backbone.blocks.values():
-        attention.to_q.weight.mul_(8)
-    return backbone
+from attnseg.text2mask.options import options_for
 
 
 def photo(size=(48, 80), classes=("dog", "cat")) -> Sample:
@@ -25,30 +16,32 @@ def photo(size=(48, 80), classes=("dog", "cat")) -> Sample:
 
 
 @pytest.mark.parametrize("classes", [["dog", "cat"], [f"traffic light {i}" for i in range(30)]])
-def test_maps_of_any_number_of_propagations_are_those_of_extraction(backbone, classes):
+def test_maps_of_any_number_of_propagations_are_those_of_extraction(sharp_backbone, classes):
     sample = photo(classes=classes)
-    kept = look(backbone, sample, options_for(backbone, noises=2))
+    kept = look(sharp_backbone, sample, options_for(sharp_backbone, noises=2))
     assert kept.passes == 2 * len(kept.sentences) and (len(classes) == 2) == (kept.passes == 2)
     for iterations in (0, 1, 2, 5):
-        options = options_for(backbone, noises=2, iterations=iterations)
-        tensors, _ = extract(backbone, [sample], options, batch_size=8)
+        options = options_for(sharp_backbone, noises=2, iterations=iterations)
+        tensors, _ = extract(sharp_backbone, [sample], options, batch_size=8)
         torch.testing.assert_close(
             kept.maps(iterations), tensors["photo/selfcross"].float(), rtol=0, atol=0
         )
 
 
-def test_a_block_s_map_is_cross_of_that_block_alone(backbone):
+def test_a_block_s_map_is_cross_of_that_block_alone(sharp_backbone):
     sample, blocks = photo(), [4, 6]
-    kept = look(backbone, sample, options_for(backbone, blocks, noises=2)).blocks()
+    kept = look(sharp_backbone, sample, options_for(sharp_backbone, blocks, noises=2)).blocks()
     for block, maps in zip(blocks, kept, strict=True):
-        tensors, _ = extract(backbone, [sample], options_for(backbone, [block], noises=2))
+        tensors, _ = extract(
+            sharp_backbone, [sample], options_for(sharp_backbone, [block], noises=2)
+        )
         torch.testing.assert_close(maps, tensors["photo/cross"].float(), rtol=0, atol=2e-3)
 
 
-def test_a_pixel_s_row_is_that_of_the_matrix(backbone):
+def test_a_pixel_s_row_is_that_of_the_matrix(sharp_backbone):
     """Self of a photo of 64x64 by its definition, from the queries and keys of a pass of our own."""
-    sample, options = photo((64, 64)), options_for(backbone, noises=1)
-    kept = look(backbone, sample, options)
+    sample, options = photo((64, 64)), options_for(sharp_backbone, noises=1)
+    kept = look(sharp_backbone, sample, options)
     grid = kept.maps(0).shape[1:]
     (record,) = kept.sentences[0][1]
     rows = []

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnseg.io import precision
 from attnseg.io.precision import computes_bfloat16, number_format
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -43,7 +42,6 @@ def test_onednns_own_limit_counts(monkeypatch, limit):
 def test_a_format_that_is_named_is_taken():
     assert number_format("bfloat16", "cpu") == "bfloat16"
     assert number_format("float32", "cpu") == "float32"
-    assert "auto" in precision.PRECISIONS
 
 
 def test_a_segmentor_trains_and_predicts_without_bfloat16(tmp_path):

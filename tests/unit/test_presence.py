@@ -9,7 +9,7 @@ from attnseg.backbones import load_backbone
 from attnseg.core.presence import best_threshold, presence
 from attnseg.datasets.labels import read_labels
 from attnseg.io.shards import read_arrays
-from attnseg.text2mask.extract import Options
+from attnseg.text2mask.options import Options
 from attnseg.text2mask.presence import DEFAULT, present_classes, scores_of, sentences
 from attnseg.text2mask.shard import extract_shard
 

@@ -149,7 +149,7 @@ def test_training_reads_photos_as_everything_else_does(turn, tmp_path):
     from mmseg.registry import TRANSFORMS
 
     from attnseg.datasets.images import read_image
-    from attnseg.segmentation import components  # noqa: F401  registers it
+    from attnseg.segmentation import loading  # noqa: F401  registers it
 
     exif = Image.Exif()
     exif[0x0112] = 3

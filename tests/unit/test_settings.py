@@ -7,8 +7,9 @@ from typing import ClassVar
 import pytest
 from pydantic import Field
 
-from attnseg import config as jobs
+from attnseg.config.reading import read_config
 from attnseg.errors import UserError
+from attnseg.jobs import settings as jobs
 from attnseg.settings import (
     Crf,
     ExtractionJob,
@@ -73,7 +74,7 @@ def test_none_in_place_of_a_section_is_an_identity_of_its_own():
 
 @pytest.mark.parametrize("files", [["config.yaml"], ["config.yaml", "mini.yaml"]], ids=len)
 def test_every_job_of_the_shipped_configurations_comes_back_from_its_identity(files):
-    config = jobs.read_config(*(CONFIG / file for file in files))
+    config = read_config(*(CONFIG / file for file in files))
     told = [
         *(jobs.extraction_job(config, name) for name in config["variants"]),
         *(jobs.refinement_job(config, "base", name) for name in config["refinements"]),

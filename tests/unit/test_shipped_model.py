@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from attnseg.backbones import load_backbone
-from attnseg.config import read_config
+from attnseg.config.reading import read_config
 from attnseg.core.geometry import Fit
 from attnseg.mini.evaluation import Dev
 from attnseg.mini.world.splits import voc_scene
 from attnseg.settings import Bilateral, Crf, RefinementJob
 from attnseg.text2mask.attention import attention_maps
-from attnseg.text2mask.extract import Options, Sample, extract
+from attnseg.text2mask.extract import Sample, extract
+from attnseg.text2mask.options import Options
 from attnseg.text2mask.refine import refine
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"

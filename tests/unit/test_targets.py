@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from attnseg.config import read_config, resolve_variant
+from attnseg.config.reading import read_config
+from attnseg.config.resolved import resolve_variant
 from attnseg.evaluations import Evaluation
 from attnseg.jobs import Jobs
 from attnseg.results import PICTURES, TARGETS

@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
-from attnseg.config import merge, read_config, resolve_segmentor, resolve_variant
+from attnseg.config.reading import read_config
+from attnseg.config.resolved import merge, resolve_segmentor, resolve_variant
 from attnseg.errors import UserError
 from attnseg.settings import Config, Settings
 from attnseg.settings.base import options_of
@@ -239,7 +240,7 @@ def test_the_schema_for_editors_accepts_the_shipped_configurations(file):
 
 def test_the_settings_need_neither_numpy_nor_torch():
     code = (
-        "import sys, attnseg.config, attnseg.settings.cli\n"
+        "import sys, attnseg.config.reading, attnseg.settings.cli\n"
         "print(sorted({'numpy', 'torch', 'jsonschema', 'PIL', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from attnseg.config import read_config
+from attnseg.config.reading import read_config
 from attnseg.results.costs import Cost, estimate
 
 REPOSITORY = Path(__file__).resolve().parents[2]

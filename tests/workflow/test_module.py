@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from attnseg.config import merge
+from attnseg.config.resolved import merge
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")

@@ -11,13 +11,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from attnseg import config as settings_of
 from attnseg import datasets
 from attnseg.app import command
+from attnseg.config.reading import read_config
 from attnseg.core.crf import crf_probabilities
 from attnseg.datasets.labels import known_labels, without_suffix
 from attnseg.errors import run
 from attnseg.jobs import Jobs
+from attnseg.jobs.settings import test_job
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -46,7 +47,7 @@ def init(*words: object) -> int:
 
 def written(path: Path) -> dict:
     """The configuration that the workflow reads, with every default."""
-    return settings_of.read_config(REPOSITORY / "config" / "config.yaml", path)
+    return read_config(REPOSITORY / "config" / "config.yaml", path)
 
 
 def test_labels_come_from_what_is_there(photos, tmp_path, monkeypatch, capsys):
@@ -320,10 +321,10 @@ def test_a_project_makes_masks_a_segmentor_a_picture_and_measures_them(
     from attnseg.segmentation.predict import probabilities
 
     model, _ = load_segmentor(tmp_path / "work/pets/segmentors/pets/weights.safetensors")
-    config = settings_of.read_config(
+    config = read_config(
         REPOSITORY / "config" / "config.yaml", Path("pets.yaml"), Path("tiny.yaml")
     )
-    test = settings_of.test_job(config, "pets")
+    test = test_job(config, "pets")
     photo = np.asarray(Image.open(more / "two.png"))
     scores = crf_probabilities(photo, probabilities(model, photo[None], test)[0], test.crf)
     predicted = np.asarray(Image.open(further / "two.png"))

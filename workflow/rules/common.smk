@@ -13,11 +13,13 @@ REPOSITORY = Path(str(workflow.current_basedir)).parents[1]
 CAPTIONS = REPOSITORY / "workflow" / "report"
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
-from attnseg import config as settings_of
+from attnseg.config.reading import prepare
+from attnseg.config.resolved import real_path
 from attnseg.errors import UserError, one_line
 from attnseg.evaluations import GIVEN
 from attnseg.io.runs import failures, guard
 from attnseg.jobs import REFERENCES, Jobs, device, flags
+from attnseg.jobs import settings as settings_of
 from attnseg.results import GENERATED_PICTURES, PICTURES, TABLES, check_target
 from attnseg.results.competitors import with_methods
 from attnseg.results.targets import Targets, masks_of
@@ -32,7 +34,7 @@ def checked_config():
     """The configuration with its defaults, and the tables with its methods. A mistake in it ends the
     run with one line."""
     try:
-        checked = settings_of.prepare(config, workflow.configfiles)
+        checked = prepare(config, workflow.configfiles)
         if checked["targets"] != "all":
             for target in checked["targets"]:
                 check_target(target, (*checked["pictures"], *checked["predictions"]))
@@ -149,7 +151,7 @@ model_files = of(jobs.models.files)
 def settings_for(job, *names):
     """The settings of a job, as a param: those that are not the default and can change the result.
 
-    `job` is a function of attnseg.config; `names` are the wildcards that it takes.
+    `job` is a function of attnseg.jobs.settings; `names` are the wildcards that it takes.
     """
     return of(lambda *values: {"settings": job(config, *values).identity()}, *names)
 

@@ -21,7 +21,7 @@ rule draw_dag:
         snakemake=f"{shlex.quote(sys.executable)} -m snakemake",
         snakefile=str(workflow.main_snakefile),
         targets=[
-            shlex.quote(settings_of.real_path(result_of(target), config))
+            shlex.quote(real_path(result_of(target), config))
             for target in WANTED_TARGETS
         ],
     shell:

@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> int:
 
 def resolved(repository: Path, files: list[Path]) -> dict:
     """The configuration of a clone with `files` over it, as `snakemake --configfile` reads them."""
-    from attnseg.config import read_config
+    from attnseg.config.reading import read_config
 
     base = repository / "config" / "config.yaml"
     return read_config(base, *(file for file in files if file.resolve() != base.resolve()))

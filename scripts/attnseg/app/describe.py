@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
 def lines(backbone: "Backbone", args: argparse.Namespace) -> Iterator[str]:
     import torch
 
-    from attnseg.text2mask.extract import blocks_of, options_for
+    from attnseg.text2mask.options import blocks_of, options_for
     from attnseg.text2mask.queries import text_query
 
     (height, width), (channels, rows, columns) = backbone.size, backbone.latent_shape(backbone.size)

@@ -21,7 +21,7 @@ from attnseg.io.gpu import claim_device
 from attnseg.personalised.instances import locate
 from attnseg.personalised.personal import Personal, check_base, check_identifier, read_personal
 from attnseg.settings.cli import assigned
-from attnseg.text2mask.extract import Options, options_for
+from attnseg.text2mask.options import Options, options_for
 from attnseg.text2mask.segment import segment
 from attnseg.text2mask.sizes import refinement_for
 

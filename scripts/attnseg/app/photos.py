@@ -21,7 +21,8 @@ from attnseg.core.sizes import reduced
 from attnseg.datasets.labels import read_labels
 from attnseg.errors import UserError, some
 from attnseg.io.processes import pool
-from attnseg.text2mask.extract import Options, Sample, fit_of
+from attnseg.text2mask.extract import Sample, fit_of
+from attnseg.text2mask.options import Options
 from attnseg.text2mask.segment import maps_of
 from attnseg.text2mask.sizes import refinement_for
 

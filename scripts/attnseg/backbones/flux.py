@@ -1,6 +1,5 @@
 """FLUX.1: T5 and a pooled CLIP, a transformer of double blocks and of single ones."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel, SchedulerMixin
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
-from attnseg.backbones.diffusion_transformer import TransformerNetwork
-from attnseg.backbones.interface import Attention, Backbone, Block, Text
+from attnseg.backbones.diffusion_transformer import FluxTransformer
+from attnseg.backbones.interface import Backbone, Text
 from attnseg.backbones.latents import KLLatents, packed, unpacked
 from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
 from attnseg.backbones.noise import FlowNoise
@@ -21,12 +20,8 @@ GUIDANCE = 3.5  # that dev is told; the pipeline's
 
 
 @dataclass
-class Flux(FlowNoise, TransformerNetwork, KLLatents, Backbone):
-    """A complete model, on one device in one dtype.
-
-    Blocks are numbered from the double ones, in which text and image have weights of their own, on
-    to the single ones, in which they are one sequence; dev has 19 and 38.
-    """
+class Flux(FlowNoise, FluxTransformer, KLLatents, Backbone):
+    """A complete model, on one device in one dtype. Dev has 19 double blocks and 38 single ones."""
 
     transformer: FluxTransformer2DModel
     vae: AutoencoderKL
@@ -56,28 +51,12 @@ class Flux(FlowNoise, TransformerNetwork, KLLatents, Backbone):
         )
 
     @property
-    def size(self) -> tuple[int, int]:
-        return self.vae.config.sample_size, self.vae.config.sample_size
-
-    @property
     def multiple(self) -> int:
         return 2 * self.vae_scale_factor
 
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         height, width = (side // self.vae_scale_factor for side in size)
         return self.vae.config.latent_channels, height, width
-
-    @functools.cached_property
-    def blocks(self) -> dict[Block, Attention]:
-        network = self.transformer
-        every = [*network.transformer_blocks, *network.single_transformer_blocks]
-        return {Block(n, "joint"): Attention(block.attn, 1) for n, block in enumerate(every)}
-
-    @property
-    def default_blocks(self) -> tuple[tuple[int, ...], int]:
-        """All, and of 57 the 12th for the propagation (GoCA, which has the 18th as well)."""
-        count = len(self.blocks)
-        return tuple(range(count)), 12 * count // 57
 
     @property
     def window(self) -> int:

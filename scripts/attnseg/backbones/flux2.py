@@ -17,23 +17,22 @@ from diffusers import (
 )
 from transformers import Qwen2Tokenizer, Qwen3Model
 
-from attnseg.backbones.diffusion_transformer import TransformerNetwork
-from attnseg.backbones.interface import Attention, Backbone, Block, Posterior, Text
+from attnseg.backbones.diffusion_transformer import FluxTransformer
+from attnseg.backbones.interface import Backbone, Posterior, Text
 from attnseg.backbones.latents import pixels_of
-from attnseg.backbones.loading import load_network, load_scheduler
 from attnseg.backbones.noise import FlowNoise
-from attnseg.backbones.qwen3 import Qwen3Text, load_chat
+from attnseg.backbones.qwen3 import Qwen3Text, load_parts
 
 LAYERS = (9, 18, 27)  # of Qwen3, as in diffusers' pipeline
 
 
 @dataclass
-class Flux2Klein(FlowNoise, Qwen3Text, TransformerNetwork, Backbone):
+class Flux2Klein(FlowNoise, Qwen3Text, FluxTransformer, Backbone):
     """A complete model, on one device in one dtype.
 
     Latents are the autoencoder's, 2 x 2 cells in the channels of one, less their mean and over their
-    standard deviation, so that a token is a cell. Blocks are numbered from the double ones on to the
-    single ones; 4B has 5 and 20. The network also sees a text's padding.
+    standard deviation, so that a token is a cell. 4B has 5 double blocks and 20 single ones. The network
+    also sees a text's padding.
     """
 
     transformer: Flux2Transformer2DModel
@@ -45,23 +44,12 @@ class Flux2Klein(FlowNoise, Qwen3Text, TransformerNetwork, Backbone):
     folder: Path = Path()
 
     thinking = False
+    halvings = 0
 
     @classmethod
     def load(cls, folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Self:
-        transformer = load_network(folder, "transformer", Flux2Transformer2DModel, dtype)
-        return cls(
-            transformer=transformer.to(device),
-            vae=load_network(folder, "vae", AutoencoderKLFlux2, dtype).to(device),
-            tokenizer=load_chat(folder),
-            text_encoder=load_network(folder, "text_encoder", Qwen3Model, dtype).to(device),
-            scheduler=load_scheduler(folder),
-            name=name,
-            folder=folder,
-        )
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.vae.config.sample_size, self.vae.config.sample_size
+        networks = {"transformer": Flux2Transformer2DModel, "vae": AutoencoderKLFlux2}
+        return cls(**load_parts(folder, networks, device, dtype), name=name, folder=folder)
 
     @property
     def multiple(self) -> int:
@@ -70,18 +58,6 @@ class Flux2Klein(FlowNoise, Qwen3Text, TransformerNetwork, Backbone):
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         height, width = (side // self.multiple for side in size)
         return self.transformer.config.in_channels, height, width
-
-    @functools.cached_property
-    def blocks(self) -> dict[Block, Attention]:
-        network = self.transformer
-        every = [*network.transformer_blocks, *network.single_transformer_blocks]
-        return {Block(n, "joint"): Attention(block.attn, 0) for n, block in enumerate(every)}
-
-    @property
-    def default_blocks(self) -> tuple[tuple[int, ...], int]:
-        """As of FLUX.1 (GoCA), whose Self is the 12th of 57; none is published of this model."""
-        count = len(self.blocks)
-        return tuple(range(count)), 12 * count // 57
 
     def encode_text(self, texts: Sequence[str]) -> Text:
         return Text(self.states(texts, LAYERS)[0])

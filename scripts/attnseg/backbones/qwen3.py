@@ -1,18 +1,32 @@
 """Texts as Qwen3 reads them, asked in a chat; families of models inherit it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+from diffusers import ModelMixin
 from transformers import Qwen2Tokenizer, Qwen3Model
 
-from attnseg.backbones.loading import load_tokenizer
+from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
 from attnseg.backbones.text import Query, checked, places
 from attnseg.errors import UserError
 
 WINDOW = 512  # tokens of a text, the chat's around it included
 MARK = "\ue000"  # stands for a text
+
+
+def load_parts(
+    folder: Path, networks: Mapping[str, type[ModelMixin]], device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
+    """The parts of a model's folder by name: `networks` of these classes, Qwen3 with its tokenizer, the
+    scheduler."""
+    every = {**networks, "text_encoder": Qwen3Model}
+    return {
+        **{n: load_network(folder, n, cls, dtype).to(device) for n, cls in every.items()},
+        "tokenizer": load_chat(folder),
+        "scheduler": load_scheduler(folder),
+    }
 
 
 def load_chat(folder: Path) -> Qwen2Tokenizer:

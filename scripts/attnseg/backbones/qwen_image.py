@@ -17,8 +17,8 @@ from diffusers import (
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-from attnseg.backbones.diffusion_transformer import TransformerNetwork
-from attnseg.backbones.interface import Attention, Backbone, Block, Posterior, Text
+from attnseg.backbones.diffusion_transformer import JointTransformer
+from attnseg.backbones.interface import Backbone, Posterior, Text
 from attnseg.backbones.latents import packed, pixels_of, unpacked
 from attnseg.backbones.loading import load_network, load_scheduler, load_tokenizer
 from attnseg.backbones.noise import FlowNoise
@@ -34,7 +34,7 @@ AFTER = "<|im_end|>\n<|im_start|>assistant\n"
 
 
 @dataclass
-class QwenImage(FlowNoise, TransformerNetwork, Backbone):
+class QwenImage(FlowNoise, JointTransformer, Backbone):
     """A complete model, on one device in one dtype.
 
     Texts are padded to the longest among those encoded together; a mask hides the padding.
@@ -71,17 +71,6 @@ class QwenImage(FlowNoise, TransformerNetwork, Backbone):
     def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
         height, width = (side // self.vae.spatial_compression_ratio for side in size)
         return self.vae.config.z_dim, height, width
-
-    @functools.cached_property
-    def blocks(self) -> dict[Block, Attention]:
-        every = self.transformer.transformer_blocks
-        return {Block(n, "joint"): Attention(block.attn, 1) for n, block in enumerate(every)}
-
-    @property
-    def default_blocks(self) -> tuple[tuple[int, ...], int]:
-        """At the depth that is Seg4Diff's of Stable Diffusion 3; none is published of this model."""
-        best = 9 * len(self.blocks) // 24
-        return (best,), best
 
     @functools.cached_property
     def dropped(self) -> int:

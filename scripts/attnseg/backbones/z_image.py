@@ -1,6 +1,5 @@
 """Z-Image: hidden states of Qwen3, a transformer in whose blocks image and text are one sequence."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +9,17 @@ import torch
 from diffusers import AutoencoderKL, SchedulerMixin, ZImagePipeline, ZImageTransformer2DModel
 from transformers import Qwen2Tokenizer, Qwen3Model
 
-from attnseg.backbones.diffusion_transformer import TransformerNetwork
-from attnseg.backbones.interface import Attention, Backbone, Block, Text
+from attnseg.backbones.diffusion_transformer import JointTransformer
+from attnseg.backbones.interface import Backbone, Text
 from attnseg.backbones.latents import KLLatents
-from attnseg.backbones.loading import load_network, load_scheduler
 from attnseg.backbones.noise import FlowNoise
-from attnseg.backbones.qwen3 import Qwen3Text, load_chat
+from attnseg.backbones.qwen3 import Qwen3Text, load_parts
 
 SIDE = 1024  # pixels of an image, as in diffusers' pipeline
 
 
 @dataclass
-class ZImage(FlowNoise, Qwen3Text, TransformerNetwork, KLLatents, Backbone):
+class ZImage(FlowNoise, Qwen3Text, JointTransformer, KLLatents, Backbone):
     """A complete model, on one device in one dtype.
 
     The network fills up the tokens of an image, and those of a text, to a multiple of 32. Its blocks
@@ -43,31 +41,16 @@ class ZImage(FlowNoise, Qwen3Text, TransformerNetwork, KLLatents, Backbone):
 
     @classmethod
     def load(cls, folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> Self:
-        transformer = load_network(folder, "transformer", ZImageTransformer2DModel, dtype)
-        return cls(
-            transformer=transformer.to(device),
-            vae=load_network(folder, "vae", AutoencoderKL, dtype).to(device),
-            tokenizer=load_chat(folder),
-            text_encoder=load_network(folder, "text_encoder", Qwen3Model, dtype).to(device),
-            scheduler=load_scheduler(folder),
-            name=name,
-            folder=folder,
-        )
+        networks = {"transformer": ZImageTransformer2DModel, "vae": AutoencoderKL}
+        return cls(**load_parts(folder, networks, device, dtype), name=name, folder=folder)
 
     @property
     def multiple(self) -> int:
         return 2 * self.vae_scale_factor
 
-    @functools.cached_property
-    def blocks(self) -> dict[Block, Attention]:
-        every = self.transformer.layers
-        return {Block(n, "joint"): Attention(block.attention, 1) for n, block in enumerate(every)}
-
     @property
-    def default_blocks(self) -> tuple[tuple[int, ...], int]:
-        """At the depth that is Seg4Diff's of Stable Diffusion 3; none is published of this model."""
-        best = 9 * len(self.blocks) // 24
-        return (best,), best
+    def attentions(self) -> list[torch.nn.Module]:
+        return [block.attention for block in self.transformer.layers]
 
     def encode_text(self, texts: Sequence[str]) -> Text:
         hidden, mask = self.states(texts, [-2])

@@ -60,13 +60,10 @@ class Dataset:
     masks: str | None = "masks/{split}/{id}.png"
     mask_values: tuple[int, ...] = ()  # of the classes in ground-truth files, if not their numbers
     lists: str | None = None  # ids of a split, one per line; None: the ids of its photos
-    annotations: str | None = (
-        None  # VOC's XML files, for the label source "xml"; a COCO file for "instances"
-    )
+    # VOC's XML files, for the label source "xml"; a COCO file for "instances"
+    annotations: str | None = None
     # the default first
-    label_sources: tuple[str, ...] = (
-        *("csv", "mask", "folders", "xml", "instances", "known", "all"),
-    )
+    label_sources: tuple[str, ...] = ("csv", "mask", "folders", "xml", "instances", "known", "all")
     exif: str = "ignore"  # or "turn" photos upright by their EXIF orientation
 
     # queries of real photos (Text2Mask)

@@ -6,7 +6,9 @@ from pathlib import Path
 from attnseg.datasets.completeness import part_problem, parts_of
 from attnseg.datasets.dataset import Dataset
 from attnseg.errors import UserError
-from attnseg.io import downloads
+from attnseg.io.archives import extract
+from attnseg.io.downloads import download
+from attnseg.io.space import check_space
 
 
 def get_parts(
@@ -43,7 +45,7 @@ def get_parts(
             for name, part in fetched.items()
             if not part.get("optional")
         )
-        downloads.check_space(root, needed, f"{entry['title']} (archives and content)")
+        check_space(root, needed, f"{entry['title']} (archives and content)")
     for part in lacking.values():
         try:
             if "build" in part:
@@ -69,7 +71,7 @@ def get_part(part: dict, root: Path, archives: Path) -> None:
     elif not archive.exists():
         return
     print(f"unpacking {archive}", file=sys.stderr, flush=True)
-    downloads.extract(
+    extract(
         archive,
         root / part.get("into", "."),
         strip=part.get("strip", ""),
@@ -82,7 +84,7 @@ def download_from_any(part: dict, archive: Path, lock: Path) -> None:
     checksums = {key: part[key] for key in ("sha256", "md5") if key in part}
     for i, url in enumerate(part["urls"]):
         try:
-            downloads.download(url, archive, lock=lock, **checksums)
+            download(url, archive, lock=lock, **checksums)
             return
         except UserError as error:
             if i == len(part["urls"]) - 1:

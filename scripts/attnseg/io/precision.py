@@ -7,7 +7,6 @@ import os
 
 import torch
 
-PRECISIONS = ("auto", "float32", "bfloat16")
 NATIVE = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # of torch.cpu.get_capabilities()
 
 

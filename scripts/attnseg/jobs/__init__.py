@@ -2,7 +2,7 @@
 
 `Jobs` holds one object per concern. Their methods take the values of wildcards and return a path, a
 list of paths, or a program's flags by name. Input paths begin with Snakemake's <work> or <resources>;
-in flags, the configured folders stand in their place. Settings of jobs: attnseg.config. Standard
+in flags, the configured folders stand in their place. Their settings are in `jobs.settings`. Standard
 library, PyYAML and pydantic only: rules ask these objects while the Snakefile is parsed.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["REFERENCES", "Jobs", "Flags", "device", "flags"]
 
 
 class Jobs:
-    """The jobs of a configuration with every default, as attnseg.config.prepare returns it."""
+    """The jobs of a configuration with every default, as `prepare` of attnseg.config.reading returns it."""
 
     def __init__(self, config: Mapping):
         self.config = config

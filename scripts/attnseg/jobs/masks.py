@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnseg.config import model_of, resolve_variant
+from attnseg.config.resolved import model_of, resolve_variant
 from attnseg.errors import UserError
 from attnseg.jobs.base import Flags, shard_files
 from attnseg.jobs.data import Data

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnseg.config import model_of
+from attnseg.config.resolved import model_of
 from attnseg.errors import UserError
 from attnseg.jobs.base import Flags
 from attnseg.jobs.data import Data

@@ -4,15 +4,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from attnseg.config import (
-    backbone_weights,
-    resolve_run,
-    resolve_segmentor,
-    segmentor_job,
-)
+from attnseg.config.resolved import backbone_weights, resolve_run, resolve_segmentor
 from attnseg.errors import UserError
 from attnseg.jobs.base import Flags
 from attnseg.jobs.data import Data
+from attnseg.jobs.settings import segmentor_job
 
 FEW = 1000  # photos
 

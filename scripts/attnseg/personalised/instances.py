@@ -26,7 +26,8 @@ from attnseg.personalised.personal import (
     personalised,
     phrase_query,
 )
-from attnseg.text2mask.extract import Options, Sample, View, query_maps, views_of
+from attnseg.text2mask.extract import Sample, View, query_maps, views_of
+from attnseg.text2mask.options import Options
 from attnseg.text2mask.queries import text_query
 
 

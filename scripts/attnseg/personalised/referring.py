@@ -33,7 +33,8 @@ from attnseg.personalised.personal import (
     read_personal,
     text_projections,
 )
-from attnseg.text2mask.extract import Edit, Options, View, query_maps
+from attnseg.text2mask.extract import Edit, View, query_maps
+from attnseg.text2mask.options import Options
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer

@@ -1,232 +1,27 @@
 """What making targets costs before anything runs: Snakemake's plan times the costs of one unit of work.
 
-The jobs are those of a dry run; the units of a job (passes, images, megapixels, ...) follow from the
-settings; what a unit costs is written in config/costs.yaml, and corrected by the records of finished
-jobs (attnseg.io.costs).
+What a unit costs is written in config/costs.yaml, and corrected by the records of finished jobs
+(attnseg.io.costs).
 """
 
-import re
-import subprocess
-import sys
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import yaml
 
-from attnseg.config import (
-    class_images_job,
-    extraction_job,
-    generation_job,
-    inversion_job,
-    labelling_job,
-    lora_job,
-    real_path,
-    refinement_job,
-    segmentor_job,
-    subject_training_job,
-    test_job,
-)
+from attnseg.config.resolved import real_path
 from attnseg.datasets.completeness import parts_of, read_registry
-from attnseg.errors import UserError
 from attnseg.io.costs import read_jobs
 from attnseg.jobs import Jobs
 from attnseg.results import check_target
+from attnseg.results.planned import Planned, jobs_for, planned
 from attnseg.results.targets import Targets
+from attnseg.results.work import Units, Work
 
 CLONE = Path(__file__).parents[3]
-Units = dict[str, float]  # how many of each unit a job has
-
-
-# -- the plan
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A job of a dry run."""
-
-    rule: str
-    fields: Mapping[str, str]  # as printed: output, log, wildcards, threads, ...
-
-    def files(self, field: str) -> list[str]:
-        return [file for file in self.fields.get(field, "").split(", ") if file]
-
-    @property
-    def wildcards(self) -> dict[str, str]:
-        return dict(re.findall(r"(\w+)=([^,]*)", self.fields.get("wildcards", "")))
-
-    @property
-    def gpus(self) -> int:
-        found = re.search(r"\bgpu=(\d+)", self.fields.get("resources", ""))
-        return int(found[1]) if found else 0
-
-    @property
-    def threads(self) -> int:
-        return int(self.fields.get("threads", 1))
-
-
-def read_plan(output: str) -> list[Planned]:
-    """The jobs that a dry run prints."""
-    block = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?: {4}.*\n)*)", re.M)
-    return [
-        Planned(rule, dict(line.strip().partition(": ")[::2] for line in lines.splitlines()))
-        for rule, lines in block.findall(output)
-    ]
-
-
-def planned(
-    goals: Sequence[str], files: Iterable[str | Path], folder: Path, *more: str
-) -> list[Planned]:
-    """The jobs that make `goals` in `folder` under the configuration in `files`.
-
-    Raises:
-        UserError: with Snakemake's last line, if it cannot plan them.
-    """
-    # more cores than any job uses: with fewer, its threads would be reduced
-    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1000", *more, *goals]
-    named = [str(Path(file).absolute()) for file in files]
-    command += ["--configfile", *named] if named else []
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr + done.stdout).strip().splitlines()[-1:]
-        raise UserError(f"snakemake -n {' '.join(goals)} in {folder}: {' '.join(last)}")
-    return read_plan(done.stdout)
-
-
-def jobs_for(goal: str, plan: Sequence[Planned]) -> list[Planned]:
-    """Jobs of a plan that a file, or a rule without one, depends on; each once."""
-    makers = {file: number for number, job in enumerate(plan) for file in job.files("output")}
-    waiting = [number for number, job in enumerate(plan) if job.rule == goal]
-    waiting += [makers[goal]] if goal in makers else []
-    found: set[int] = set()
-    while waiting:
-        number = waiting.pop()
-        if number not in found:
-            found.add(number)
-            waiting += [makers[file] for file in plan[number].files("input") if file in makers]
-    return [plan[number] for number in sorted(found)]
-
-
-# -- how much there is to do
-
-
-@dataclass(frozen=True)
-class Work:
-    """The units of jobs, from the settings."""
-
-    jobs: Jobs
-    costs: Mapping  # of config/costs.yaml
-
-    def units(self, job: Planned) -> Units:
-        """How many of each unit a job has; no passes where another job's predictions are refined."""
-        count = getattr(self, job.rule, None)
-        units = {"job": 1} | (count(**job.wildcards) if count else {})
-        if not job.gpus and "label update" in units:
-            units.pop("pass", None)
-        return units
-
-    @property
-    def config(self) -> Mapping:
-        return self.jobs.config
-
-    def labels(self, dataset: str) -> float:
-        """Classes of a photo, on average."""
-        layout = self.config["datasets"][dataset]["layout"] or dataset
-        return self.costs["labels"].get(layout, self.costs["labels"]["other"])
-
-    # by the names and the wildcards of rules
-
-    def extract_attention(self, dataset: str, split: str, variant: str, shard: str) -> Units:
-        settings = extraction_job(self.config, variant)
-        photos = in_shard(self.jobs.data.images(dataset, split), settings.shard_size, shard)
-        classes = photos * self.labels(dataset)
-        asked = photos if settings.query.composed else classes
-        return {"pass": asked * settings.noises, "class": classes}
-
-    def refine_masks(self, dataset: str, split: str, variant: str, refinement: str) -> Units:
-        crf = refinement_job(self.config, variant, refinement).crf
-        photos = self.jobs.data.images(dataset, split)
-        labels = photos * (self.labels(dataset) + 1)
-        return {"photo": photos, "label update": labels * (crf.iterations if crf else 0)}
-
-    def generate_images(self, synthesis: str, shard: str) -> Units:
-        settings = generation_job(self.config)
-        count = self.config["synthesis"][synthesis]["count"]
-        images = in_shard(count, settings.shard_size, shard)
-        return {"step": images * settings.steps, "image": images}
-
-    def refine_synthetic(self, synthesis: str, labelling: str, number: str) -> Units:
-        dataset = self.config["synthesis"][synthesis]["dataset"]
-        return self._labelled(int(number), dataset, labelling)
-
-    def refine_inversion(self, dataset: str, split: str, inversion: str, labelling: str) -> Units:
-        photos = self.jobs.masks.inverted_images(dataset, split, inversion)
-        return self._labelled(photos, dataset, labelling)
-
-    def _labelled(self, images: int, dataset: str, labelling: str) -> Units:
-        settings = labelling_job(self.config, labelling)
-        updates = settings.crf.iterations if settings.post == "crf" else 0
-        return {"photo": images, "label update": images * (self.labels(dataset) + 1) * updates}
-
-    def invert_image(self, dataset: str, split: str, inversion: str, shard: str) -> Units:
-        settings = inversion_job(self.config, inversion)
-        photos = self.jobs.masks.inverted_images(dataset, split, inversion)
-        photos = in_shard(photos, settings.shard_size, shard)
-        # DDIM's inversion, then at each step both texts, and the updates there and back
-        passes = settings.steps * (1 + 2 + 3 * settings.inner_iterations)
-        return {"pass": photos * passes, "class": photos * self.labels(dataset)}
-
-    def train_segmentor(self, segmentor: str) -> Units:
-        settings = segmentor_job(self.config, segmentor)
-        crops = settings.iterations * settings.images_per_update
-        kind = "beco" if settings.learner == "beco" else settings.architecture
-        return {f"megapixel of {kind}": crops * settings.crop**2 / 1e6}
-
-    def predict_segmentor(self, segmentor: str, split: str) -> Units:
-        photos = self.jobs.data.images(self.jobs.segmentors.training(segmentor).dataset, split)
-        settings = test_job(self.config, segmentor)
-        return {"pass": photos * len(settings.scales) * (2 if settings.flip else 1)}
-
-    def evaluate_segmentor(self, segmentor: str, split: str) -> Units:
-        dataset = self.jobs.segmentors.training(segmentor).dataset
-        crf = test_job(self.config, segmentor).crf
-        labels = self.jobs.data.images(dataset, split) * len(
-            self.jobs.data.facts[dataset].class_names
-        )
-        updates = labels * (crf.iterations if crf else 0)
-        return self.predict_segmentor(segmentor, split) | {"label update": updates}
-
-    make_submission = evaluate_segmentor
-
-    def evaluate_masks(self, dataset: str, split: str, **_: str) -> Units:
-        return {"photo": self.jobs.data.images(dataset, split)}
-
-    make_reference_masks = write_true_masks = measure_similarity = evaluate_masks
-
-    def train_dreambooth_lora(self, lora: str) -> Units:
-        settings = lora_job(self.config, lora)
-        return {"image": settings.steps * settings.batch_size}
-
-    def generate_class_images(self) -> Units:
-        return {"image": class_images_job(self.config).regularisation_images}
-
-    def train_custom_diffusion(self, number: str) -> Units:
-        settings = subject_training_job(self.config)
-        subjects = self.costs["subjects"] / self.config["personalised"]["jobs"]
-        # as many photos as images of the class
-        return {"subject": subjects, "image": subjects * settings.steps * 2 * settings.batch_size}
-
-    def segment_instances(self) -> Units:
-        return {"question": self.jobs.data.images("mug19", "all")}
-
-
-def in_shard(images: int, size: int, shard: str) -> int:
-    """How many images a shard holds."""
-    return min(size, images - int(shard) * size)
-
-
-# -- what it costs
 
 
 @dataclass(frozen=True)
@@ -240,7 +35,7 @@ class Cost:
     disk: float = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(*(getattr(self, name) + getattr(other, name) for name in FIELDS))
+        return Cost(*map(operator.add, astuple(self), astuple(other)))
 
     def text(self) -> str:
         """In words, without downloads."""
@@ -253,9 +48,6 @@ def hours(seconds: float) -> str:
     """Two digits of what is below ten."""
     value = seconds / 3600
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-FIELDS = ("jobs", "gpu", "cpu", "download", "disk")
 
 
 def read_costs() -> dict:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from attnseg.config import model_of, real_path, resolve_variant
+from attnseg.config.resolved import model_of, real_path, resolve_variant
 from attnseg.evaluations import GIVEN, Evaluation
 from attnseg.jobs import REFERENCES, Flags, Jobs, device
 from attnseg.results import (

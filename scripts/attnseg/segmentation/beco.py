@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from attnseg.errors import UserError
-from attnseg.segmentation.components import GradientAccumulation
+from attnseg.segmentation.architecture import GradientAccumulation
 from attnseg.segmentation.cotraining import (
     NOTHING,
     LabelledPhotos,

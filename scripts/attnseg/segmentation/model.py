@@ -20,7 +20,8 @@ from attnseg.errors import WRONG, UserError
 from attnseg.io.costs import job_log
 from attnseg.io.files import set_aside, write_atomically
 from attnseg.io.tensors import digest_of, save_tensors
-from attnseg.segmentation import beco, components  # noqa: F401  registers them
+from attnseg.segmentation import architecture, beco, hooks, loading  # noqa: F401  registers them
+from attnseg.segmentation.data import IGNORED
 from attnseg.settings import Segmentor, read_segmentor
 
 RESNETS = {
@@ -96,7 +97,7 @@ def model_config(settings: Segmentor, classes: int) -> dict:
         "std": (1.0, 1.0, 1.0) if s.style == "caffe" else STD,
         "bgr_to_rgb": True,
         "pad_val": 0,
-        "seg_pad_val": components.IGNORED,
+        "seg_pad_val": IGNORED,
         "size": (s.crop, s.crop),
     }
     network = {
@@ -136,7 +137,7 @@ def model_config(settings: Segmentor, classes: int) -> dict:
     }
 
 
-def build_model(settings: Segmentor, classes: int) -> components.Segmentor:
+def build_model(settings: Segmentor, classes: int) -> architecture.Segmentor:
     """The network without weights of its own yet."""
     with DefaultScope.overwrite_default_scope("mmseg"):
         model = MODELS.build(model_config(settings, classes))
@@ -156,7 +157,7 @@ def load_pretrained(model: nn.Module, source: str) -> None:
         return
     state = _read_weights(source)
     if not any(key.startswith("backbone.") for key in state):
-        if isinstance(model.backbone, components.CaffeResNet):
+        if isinstance(model.backbone, architecture.CaffeResNet):
             state = from_caffe(state)
         state = {f"backbone.{key}": value for key, value in state.items()}
     if isinstance(model.backbone, ResNetV1d):
@@ -280,7 +281,7 @@ def read_about(path: Path) -> dict:
 
 def load_segmentor(
     path: Path, device: str | torch.device = "cpu"
-) -> tuple[components.Segmentor, dict]:
+) -> tuple[architecture.Segmentor, dict]:
     """(network in evaluation mode, what `read_about` returns) of a file of `save_segmentor`."""
     about = read_about(path)
     settings = read_segmentor(about["settings"], str(path))

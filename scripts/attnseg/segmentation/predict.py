@@ -29,13 +29,13 @@ from attnseg.io.precision import number_format
 from attnseg.io.processes import results
 from attnseg.io.runs import forget_once
 from attnseg.io.shards import is_complete, manifest_path, members, write_shard
-from attnseg.segmentation.components import resized
 from attnseg.segmentation.crf import refined_item
 from attnseg.segmentation.data import Pairs
+from attnseg.segmentation.loading import resized
 from attnseg.settings import TestJob, read_segmentor
 
 if TYPE_CHECKING:
-    from attnseg.segmentation.components import Segmentor
+    from attnseg.segmentation.architecture import Segmentor
 
 # consecutive photos of one size pass the network together: so many, of so many pixels in all
 TOGETHER, PIXELS = 8, 2**20

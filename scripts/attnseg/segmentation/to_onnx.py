@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attnseg.errors import UserError
 from attnseg.io.files import write_atomically
-from attnseg.segmentation import components
+from attnseg.segmentation import architecture
 
 OPSET = 17
 INPUT, OUTPUT = "photos", "logits"
@@ -26,7 +26,7 @@ class WithPreprocessing(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: components.Segmentor):
+    def __init__(self, model: architecture.Segmentor):
         super().__init__()
         self.model = model
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))

@@ -20,8 +20,8 @@ from attnseg.core.finite import all_finite
 from attnseg.errors import UserError, sigterm_waits
 from attnseg.io.files import parameters_hash, sha256
 from attnseg.segmentation import checkpoints
-from attnseg.segmentation.components import bounds
 from attnseg.segmentation.data import Pairs
+from attnseg.segmentation.loading import bounds
 from attnseg.segmentation.model import (
     load_pretrained,
     model_config,

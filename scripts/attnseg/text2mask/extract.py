@@ -1,15 +1,13 @@
 """Extract low-resolution attention maps from photos and their labels (Text2Mask, Section 3.4)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from attnseg.backbones.concepts import concepts_of
-from attnseg.backbones.interface import Backbone, Block, Text
-from attnseg.backbones.stable_diffusion import StableDiffusion
+from attnseg.backbones.interface import Backbone, Text
 from attnseg.backbones.text import Query, TooLong
 from attnseg.core.clusters import cbp_scores
 from attnseg.core.finite import check_finite
@@ -25,31 +23,12 @@ from attnseg.core.maps import min_max
 from attnseg.core.seeds import generator_of
 from attnseg.errors import UserError
 from attnseg.io.batches import Batches
-from attnseg.settings import ExtractionJob
-from attnseg.settings.attention import BLOCKS, Resize
-from attnseg.settings.base import Blocks, SelfBlocks, Timestep, key
-from attnseg.text2mask.attention import Record, attention_maps
-from attnseg.text2mask.queries import USUAL, text_query
+from attnseg.text2mask.attention import AttentionMaps, Record, attention_maps
+from attnseg.text2mask.options import Options
+from attnseg.text2mask.queries import text_query
 
 Positions = list[list[int]]  # token positions per class
 Edit = Callable[[torch.Tensor, Query], torch.Tensor]  # a query's hidden states [L, D] -> the same
-
-
-class Options(ExtractionJob):
-    """Settings of the extraction for a model, and those that depend on the data set.
-
-    The defaults are Text2Mask's, of Stable Diffusion 1.x and 2.x.
-    """
-
-    cross_blocks: Blocks = key(BLOCKS, "As of Model.")
-    self_block: SelfBlocks | None = key(11, "As of Model.")
-    timestep: Timestep = key(150, "As of Extraction.")
-    resize: Resize = key("official", "As of Extraction.")
-    vocabulary: Any = USUAL  # a Dataset: its synonyms and background words are used
-    box_threshold: float | None = None  # only in the official profile
-
-    def identity(self) -> dict:
-        return super().identity() | {"vocabulary": self.vocabulary.vocabulary()}
 
 
 @dataclass
@@ -86,64 +65,6 @@ class QueryMaps:
     constant: set[int]
     unboxed: list[int]
     records: list[Record] = field(default_factory=list)
-
-
-def options_for(
-    backbone: Backbone,
-    cross_blocks: Sequence[int | str] | None = None,
-    self_block: int | str | list[int | str] | None = None,
-    **others: Any,
-) -> Options:
-    """Options, by default those that suit the model.
-
-    Raises:
-        UserError: if the model lacks a block, or cannot be read so.
-    """
-    if cross_blocks:
-        others["cross_blocks"] = list(cross_blocks)
-    if self_block is not None:
-        others["self_block"] = self_block
-    options = Options(**usual_of(backbone, others.get("reading")) | others)
-    blocks_of(backbone, options)
-    return options
-
-
-def usual_of(backbone: Backbone, reading: str | None) -> dict[str, Any]:
-    """The options that suit the model."""
-    cross_blocks, self_block = backbone.default_blocks
-    if reading == "output":
-        cross_blocks = backbone.default_output_blocks or cross_blocks
-    return {
-        "cross_blocks": list(cross_blocks),
-        "self_block": self_block,
-        "timestep": backbone.default_timestep,
-        "resize": backbone.default_resize,
-    }
-
-
-def options_of(backbone: Backbone, job: ExtractionJob, **others: Any) -> Options:
-    """Options of a job: what is `usual` is the paper's of Stable Diffusion 1.x and 2.x, else the model's.
-
-    Raises:
-        UserError: if the model lacks a block, or cannot be read so.
-    """
-    told = {name: value for name, value in job.dump().items() if value != "usual"}
-    usual = {} if isinstance(backbone, StableDiffusion) else usual_of(backbone, job.reading)
-    options = Options(**usual | told | others)
-    blocks_of(backbone, options)
-    return options
-
-
-def blocks_of(backbone: Backbone, options: Options) -> tuple[list[Block], list[Block]]:
-    """The blocks whose Cross is read, and those whose Self propagates it.
-
-    Raises:
-        UserError: if the model lacks one, or does not have the reading.
-    """
-    crosses, selves = backbone.select(options.cross_blocks, options.self_block)
-    if options.reading == "output":
-        backbone.check_output(max(block.number for block in crosses))
-    return crosses, selves
 
 
 def sample_noise(shape: Sequence[int], *names: object) -> torch.Tensor:
@@ -213,15 +134,7 @@ def extract(
         UserError: if a single class exceeds the text encoder's window; the message names the sample.
     """
     fits = [fit_of(sample.image, backbone, options) for sample in samples]
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, sample in enumerate(samples):
-        if sample.classes:
-            groups.setdefault(fits[i].padded, []).append(i)
-    batches = [
-        members[start : start + batch_size]
-        for members in groups.values()
-        for start in range(0, len(members), batch_size)
-    ]
+    sizes = {i: fits[i].padded for i, sample in enumerate(samples) if sample.classes}
     encoding, passes = Batches(batch_size, "photo"), Batches(batch_size, "U-Net pass")
     tensors: dict[str, torch.Tensor] = {}
     items = [
@@ -239,7 +152,7 @@ def extract(
         }
         for sample, fit in zip(samples, fits, strict=True)
     ]
-    for batch in progress(batches):
+    for batch in progress(_alike(sizes, batch_size)):
         views = views_of(backbone, [samples[i] for i in batch], options, encoding)
         units = [
             (i, view, columns, query)
@@ -324,15 +237,8 @@ def query_maps(
     concepts = concepts_of(backbone, [query for _, query in pairs], first) if output else None
     if options.query.emphasis != 1:
         texts = emphasised(texts, positions, options.query.emphasis)
-    shapes: dict[tuple[int, ...], list[int]] = {}
-    for i, (view, _) in enumerate(pairs):
-        shapes.setdefault(tuple(view.latents.shape), []).append(i)
-    size = passes.size  # fixed here: passes may shrink
-    steps = [
-        members[start : start + size]
-        for members in shapes.values()
-        for start in range(0, len(members), size)
-    ]
+    shapes = {i: tuple(view.latents.shape) for i, (view, _) in enumerate(pairs)}
+    steps = _alike(shapes, passes.size)  # fixed here: passes may shrink
     results = [QueryMaps({}, None, set(), []) for _ in pairs]
 
     def maps_of(part: Sequence[tuple[int, int]]) -> list:
@@ -358,31 +264,44 @@ def query_maps(
         jobs = [(i, n) for i in step for n in range(options.noises)]
         for part, found in passes.over(jobs, maps_of):
             for (i, n), maps in zip(part, found, strict=True):
-                result, fit = results[i], pairs[i][0].fit
                 check_finite(
                     "the attention is", [f"image {pairs[i][0].id}"], backbone.dtype,
                     maps.selfcross[None], maps.cross[None],
                 )  # fmt: skip
-                paper = options.profile == "paper"
-                inside = in_photo(maps.cross.shape[1:], fit) if paper else None
-                kinds = {
-                    "cross": min_max(maps.cross, inside),
-                    "selfcross": min_max(maps.selfcross, inside),
-                }
-                if options.cbp:
-                    kinds["cbp"] = cbp_scores(maps.affinity, maps.cross, seed=options.seed)
-                for kind, values in kinds.items():
-                    result.kinds[kind] = result.kinds.get(kind, 0) + values
+                _add(results[i], maps, pairs[i][0].fit, options)
                 if with_affinity and n == 0:
-                    result.affinity = maps.affinity
-                flat = kinds["selfcross"].flatten(1).amax(1) == 0
-                result.constant.update(flat.nonzero().flatten().tolist())
-                result.unboxed.extend(maps.unboxed)
-                if maps.record is not None:
-                    result.records.append(maps.record)
+                    results[i].affinity = maps.affinity
     for result in results:
         result.kinds = {kind: total / options.noises for kind, total in result.kinds.items()}
     return results
+
+
+def _alike(shapes: Mapping[int, tuple[int, ...]], count: int) -> list[list[int]]:
+    """The keys in lists of equal shapes, of at most `count`."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, shape in shapes.items():
+        groups.setdefault(shape, []).append(i)
+    return [
+        members[start : start + count]
+        for members in groups.values()
+        for start in range(0, len(members), count)
+    ]
+
+
+def _add(result: QueryMaps, maps: AttentionMaps, fit: Fit, options: Options) -> None:
+    """Add the maps of one noise, min-max normalised, to those of a query."""
+    inside = in_photo(maps.cross.shape[1:], fit) if options.profile == "paper" else None
+    kinds = {"cross": min_max(maps.cross, inside), "selfcross": min_max(maps.selfcross, inside)}
+    if options.cbp:
+        assert maps.affinity is not None  # it was asked for
+        kinds["cbp"] = cbp_scores(maps.affinity, maps.cross, seed=options.seed)
+    for kind, values in kinds.items():
+        result.kinds[kind] = result.kinds.get(kind, 0) + values
+    flat = kinds["selfcross"].flatten(1).amax(1) == 0
+    result.constant.update(flat.nonzero().flatten().tolist())
+    result.unboxed.extend(maps.unboxed)
+    if maps.record is not None:
+        result.records.append(maps.record)
 
 
 def positions_in(backbone: Backbone, view: View, query: Query) -> Positions:

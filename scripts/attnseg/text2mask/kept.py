@@ -9,7 +9,8 @@ from attnseg.core.geometry import Fit, in_photo
 from attnseg.core.maps import min_max
 from attnseg.io.batches import Batches
 from attnseg.text2mask.attention import Record
-from attnseg.text2mask.extract import Options, Sample, blocks_of, queries_of, query_maps, views_of
+from attnseg.text2mask.extract import Sample, queries_of, query_maps, views_of
+from attnseg.text2mask.options import Options, blocks_of
 
 
 @dataclass

@@ -9,7 +9,8 @@ import torch
 from attnseg.backbones.interface import Backbone
 from attnseg.core.sizes import enlarged, reduced
 from attnseg.errors import UserError
-from attnseg.text2mask.extract import Options, Sample, extract, options_for
+from attnseg.text2mask.extract import Sample, extract
+from attnseg.text2mask.options import Options, options_for
 from attnseg.text2mask.sizes import photo_scores, refinement_for
 
 

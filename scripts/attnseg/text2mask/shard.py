@@ -12,7 +12,8 @@ from attnseg.datasets import Dataset
 from attnseg.datasets.labels import known_labels
 from attnseg.io.files import fingerprint
 from attnseg.io.shards import is_complete, write_shard
-from attnseg.text2mask.extract import Options, Sample, blocks_of, extract
+from attnseg.text2mask.extract import Sample, extract
+from attnseg.text2mask.options import Options, blocks_of
 from attnseg.text2mask.presence import scores_of
 
 

@@ -8,7 +8,8 @@ import torch
 from attnseg.backbones.interface import Backbone
 from attnseg.core.clusters import spectral_segments
 from attnseg.core.geometry import in_photo, to_photo
-from attnseg.text2mask.extract import Options, Sample, queries_of, query_maps, views_of
+from attnseg.text2mask.extract import Sample, queries_of, query_maps, views_of
+from attnseg.text2mask.options import Options
 
 CLUSTERS = 5
 

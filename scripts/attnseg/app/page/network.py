@@ -18,8 +18,9 @@ from attnseg.backbones import load_backbone
 from attnseg.errors import UserError
 from attnseg.io.gpu import claim_device
 from attnseg.settings import Generation, read_settings
-from attnseg.text2mask.extract import Options, Sample
+from attnseg.text2mask.extract import Sample
 from attnseg.text2mask.kept import Kept, look
+from attnseg.text2mask.options import Options
 
 EXAMPLES = (0, 2, 5, 8, 11, 21)  # scenes of mini VOC's split val
 
