@@ -37,7 +37,8 @@ from side_by_side import (
     told,
 )
 
-from attnseg.config import read_config, resolve_segmentor
+from attnseg.config.reading import read_config
+from attnseg.config.resolved import resolve_segmentor
 from attnseg.errors import run
 from attnseg.io.precision import computes_bfloat16
 from attnseg.segmentation.data import Pairs
