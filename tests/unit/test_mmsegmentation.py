@@ -23,7 +23,7 @@ from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import SegDataSample
 from PIL import Image
 
-from attnseg.segmentation import architecture
+from attnseg.segmentation import loading
 from attnseg.segmentation.data import Pairs
 from attnseg.segmentation.model import build_model
 from attnseg.segmentation.train import runner_options
@@ -169,7 +169,7 @@ def test_its_test_pipeline_is_ours(options, files):
     for photo in files.photos:  # of predictions, to the pixel
         sample = load({"img_path": str(photo)})
         own = sample["img"].shape[:2]
-        assert tuple(architecture.resized(own, 512)) == resize(sample)["img"].shape[:2]
+        assert tuple(loading.resized(own, 512)) == resize(sample)["img"].shape[:2]
 
 
 def test_its_schedule_is_ours_but_for_what_the_paper_states(options, settings):
