@@ -161,8 +161,14 @@ def test_the_command_line_that_the_page_gives_makes_the_same_files(
     files = {name: visitor.raw(f"api/photos/{number}/file/{name}").read() for name in ("mask", "overlay", "photo")}  # fmt: skip
     assert np.array_equal(png(files["mask"]), shown)
     (tmp_path / "my photo.png").write_bytes(files["photo"])
+    # the model is named from where the page was started, the command is run in the photo's folder
+    monkeypatch.setattr(page.network.args, "model", os.path.relpath(page.network.args.model))
+    asking = f"api/photos/{number}/command"
+    words = shlex.split(visitor.post(asking)["command"])
+    with monkeypatch.context() as elsewhere:  # visitors see no more of the folder than was typed
+        elsewhere.setattr(page.network.args, "host", "0.0.0.0")
+        assert f"--model {shlex.quote(page.network.args.model)} " in visitor.post(asking)["command"]
     monkeypatch.chdir(tmp_path)
-    words = shlex.split(visitor.post(f"api/photos/{number}/command")["command"])
     assert words[:2] == ["attnseg", "segment"] and command.main(words[1:]) == 0
     for kind in ("mask", "overlay"):
         made = np.asarray(Image.open(tmp_path / f"my photo_{kind}.png"))

@@ -12,6 +12,7 @@ from attnseg.app import overlay
 from attnseg.app.page.answers import pixels_of, refinement_of
 from attnseg.app.page.network import Network
 from attnseg.app.page.sessions import Photo
+from attnseg.app.serve import own
 from attnseg.core.sizes import enlarged_labels
 from attnseg.errors import UserError
 
@@ -91,10 +92,11 @@ def command_of(network: Network, photo: Photo) -> str:
         words += ["--synonyms", ",".join(f"{n}={s}" for n, s in asked["synonyms"].items())]
     if asked["background"] is not None:
         words += ["--background-words", asked["background"]]
-    words += ["--model", str(args.model)]
-    for flag in ("revision", "model_file"):
-        if getattr(args, flag) is not None:
-            words += [f"--{flag.replace('_', '-')}", str(getattr(args, flag))]
+    words += ["--model", where(args.model, args.host)]
+    if args.revision is not None:
+        words += ["--revision", args.revision]
+    if args.model_file is not None:
+        words += ["--model-file", where(args.model_file, args.host)]
     for flag in ("cross_blocks", "self_block"):
         if getattr(args, flag):
             words += [f"--{flag.replace('_', '-')}", *map(str, getattr(args, flag))]
@@ -112,6 +114,12 @@ def command_of(network: Network, photo: Photo) -> str:
         words += ["--set", *assignments(changes)]
     words += ["--output", f"{photo.stem}_mask.png", "--overlay", f"{photo.stem}_overlay.png"]
     return shlex.join(words)
+
+
+def where(value: str, host: str) -> str:
+    """A file or folder of this machine by its whole path, since a command is run in the photo's folder; as it is
+    otherwise, and for visitors from elsewhere."""
+    return str(Path(value).resolve()) if own(host) and Path(value).exists() else str(value)
 
 
 def assignments(changes: Mapping, above: str = "") -> list[str]:
