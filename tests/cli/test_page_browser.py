@@ -334,6 +334,45 @@ def test_words_are_found_in_all_photos_by_one_press(browser, scene, tmp_path, do
     assert np.array_equal(shown_labels(browser), labels)
 
 
+def test_a_wrong_word_is_corrected_in_all_photos_that_had_it(browser, scene, tmp_path, network):
+    paths = [scene]
+    for i in (2, 3):
+        paths.append(tmp_path / f"photo {i}.png")
+        Image.fromarray(voc_scene(0, "val", i).image).save(paths[-1])
+    drop(browser, *paths)
+    browser.wait(lambda: browser.text("#look-all") == "Find in all 3")
+
+    def ask(words: str, button: str) -> None:
+        browser.js("$('classes').value = ''")
+        browser.type("#classes", words)
+        browser.click(button)
+        browser.wait(lambda: browser.js("return current.asked.classes === arguments[0] && !$('look').disabled && !$('look-all').disabled", words))  # fmt: skip
+
+    asked = "return photos.map((photo) => photo.asked.classes)"
+    ask("shep", "#look-all")
+    assert browser.js(asked) == ["shep"] * 3 and not browser.shown("#look-all")
+    browser.js("$('noises').value = 1")
+    browser.type("#classes", "!")
+    assert browser.text("#look-all") == "Find in all 3"
+    ask("sheep", "#look-all")
+    assert browser.js(asked) == ["sheep"] * 3
+    assert browser.js("return photos.map((photo) => photo.asked.noises)") == [1] * 3
+    ask("dog", "#look")  # the third has other words, and keeps them
+    browser.js("$('photos').querySelector('button').click()")
+    browser.wait(lambda: browser.js("return current.name") == "my scene.png")
+    browser.type("#classes", ", sofa")
+    assert browser.text("#look-all") == "Find in the 2 alike"
+    calls = len(network.batches)
+    browser.js("$('classes').value = 'traffic light '.repeat(60)")
+    browser.click("#look-all")
+    browser.wait(
+        lambda: browser.shown("#error") and not browser.js("return $('look-all').disabled")
+    )
+    assert browser.js(asked) == ["sheep", "sheep", "dog"] and len(network.batches) == calls
+    ask("sheep, sofa", "#look-all")
+    assert browser.js(asked) == ["sheep, sofa", "sheep, sofa", "dog"]
+
+
 def test_two_tabs_at_once_have_their_own_photos(browser, address, scene, tmp_path, slow):
     one = browser.call("GET", "/window")
     other = tmp_path / "other.png"

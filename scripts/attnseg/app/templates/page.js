@@ -394,13 +394,8 @@ function show(photo) {
   $("look").disabled = !photo;
   view.image = photo && photo.image;
   view.cursor = null;
-  $("classes").value = photo && photo.asked.classes ? photo.asked.classes : photo ? $("classes").value : "";
-  if (photo && photo.asked.classes) {
-    $("noises").value = photo.asked.noises;
-    $("seed").value = photo.asked.seed;
-    $("no-background").checked = photo.asked.background === "";
-    $("background").value = photo.asked.background || "";
-  }
+  if (!photo) $("classes").value = "";
+  else if (photo.asked.classes) setQuestion(photo.asked);
   $("pixel-text").textContent = "Point at the photo.";
   $("pixel-scores").replaceChildren();
   $("attended").hidden = true;
@@ -409,13 +404,27 @@ function show(photo) {
   render();
 }
 
+/** What the form asks of a photo. */
+function question() {
+  const asked = { classes: $("classes").value, noises: Number($("noises").value), seed: Number($("seed").value) };
+  if ($("no-background").checked) asked.background = "";
+  else if ($("background").value.trim()) asked.background = $("background").value.trim();
+  return asked;
+}
+
+function setQuestion({ classes, noises, seed, background }) {
+  $("classes").value = classes;
+  $("noises").value = noises;
+  $("seed").value = seed;
+  $("no-background").checked = $("background").disabled = background === "";
+  $("background").value = background || "";
+}
+
 async function lookAt() {
   const photo = current;
   if (!photo) return;
   await trying(async () => {
-    const body = { classes: $("classes").value, noises: Number($("noises").value), seed: Number($("seed").value) };
-    if ($("no-background").checked) body.background = "";
-    else if ($("background").value.trim()) body.background = $("background").value.trim();
+    const body = question();
     photo.look = await working("find", $("look"), $("figure"), (tell, signal) => {
       tell(`Looking at ${photo.name}, on ${model.device}…`);
       return json(`api/photos/${photo.number}/look`, body, signal);
@@ -435,16 +444,32 @@ async function lookAt() {
 
 const unseen = () => photos.filter((photo) => !photo.looked);
 
-/** The same words for all photos that nobody has looked at; Cancel, or words that cannot be found, end it. */
+/** The photos that one press asks: those that nobody has looked at; if there is none, and the words of the one that
+    is shown were changed, those that had the same words. */
+function askable() {
+  const left = unseen();
+  if (left.length || !current || $("classes").value === current.asked.classes) return left;
+  return photos.filter((photo) => photo.asked.classes === current.asked.classes);
+}
+
+function offerAll() {
+  const button = $("look-all"), left = unseen().length, { length } = askable();
+  button.hidden = length < 2 && !(left && current?.looked);
+  button.textContent = `Find in ${length === photos.length ? `all ${length}` : left ? `the other ${length}` : `the ${length} alike`}`;
+  button.title = left ? "" : "In photos that had the same words";
+}
+$("classes").addEventListener("input", offerAll);
+
+/** The same words for several photos; Cancel, or words that cannot be found, end it. */
 async function lookAtAll() {
-  const words = $("classes").value, button = $("look-all");
+  const asked = question(), button = $("look-all");
   button.disabled = true;
-  for (const photo of unseen()) {
+  for (const photo of askable()) {
     if (!photos.includes(photo)) continue; // removed meanwhile
     await trying(() => choose(photo));
-    $("classes").value = words;
+    setQuestion(asked);
     await lookAt();
-    if (!photo.looked) break;
+    if (photo.asked.classes !== asked.classes) break;
   }
   button.disabled = false;
 }
@@ -487,9 +512,7 @@ function render() {
   const coco = document.querySelector("[data-file=coco]"), looked = photos.filter((each) => each.looked).length;
   coco.disabled = !looked;
   coco.textContent = looked === photos.length ? "COCO, all photos" : `COCO, ${looked} of ${photos.length} photos`;
-  const left = unseen().length;
-  $("look-all").hidden = left < 2 && !(left && photo?.looked);
-  $("look-all").textContent = looked ? `Find in the other ${left}` : `Find in all ${left}`;
+  offerAll();
   $("sliders").disabled = $("canvas-hint").hidden = !answer;
   if (answer) legend();
   if (photo) $("status").textContent = statusOf(photo);
