@@ -462,6 +462,33 @@ def test_everything_can_be_done_by_keyboard_and_has_a_name(browser, scene):
     assert browser.shown("#find")
 
 
+def test_the_focus_stays_where_the_keyboard_left_it(browser, scene, tmp_path):
+    other = tmp_path / "other.png"
+    Image.fromarray(voc_scene(0, "val", 2).image).save(other)
+    drop(browser, scene, other)
+    browser.wait(lambda: browser.text("#look-all") == "Find in all 2")
+    browser.type("#classes", "sheep, dog" + KEYS["tab"] * 2)
+    browser.press(KEYS["enter"])
+    browser.wait(lambda: browser.text("[data-file=coco]") == "COCO, all photos")
+    focused = "const e = document.activeElement; return e.ariaLabel || e.id || e.innerText"
+    browser.wait(lambda: browser.js(focused) == "look")  # the button for all is gone
+    browser.press(KEYS["enter"])
+    browser.wait(lambda: not browser.shown("#find-working"))
+    assert browser.js(focused) == "look"
+    browser.js("$('photos').querySelector('button').focus()")
+    browser.press(KEYS["enter"])
+    browser.wait(lambda: browser.js("return current.name") == "my scene.png")
+    assert browser.js(focused).startswith("my scene.png")
+    browser.press(KEYS["tab"])
+    assert browser.js(focused) == "Remove my scene.png"
+    browser.press(KEYS["enter"])
+    browser.wait(lambda: browser.js("return photos.length === 1 && current.name === 'other.png'"))
+    assert browser.js(focused) == "Remove other.png"
+    browser.press(KEYS["enter"])
+    browser.wait(lambda: browser.js("return photos.length") == 0)
+    browser.wait(lambda: browser.js(focused) == "choose")
+
+
 def test_an_example_is_looked_at_by_one_click(browser):
     browser.click("#examples li:nth-of-type(2) button")
     browser.wait(lambda: browser.js("return current?.answer && true"))

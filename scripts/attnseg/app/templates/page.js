@@ -78,10 +78,21 @@ async function trying(work) {
   }
 }
 
+/** A function that gives the focus back to what has it now, if the page takes it away meanwhile. */
+function keptFocus(instead) {
+  const had = document.activeElement;
+  return () => {
+    if (had === document.body || document.activeElement !== document.body) return;
+    const able = had.isConnected && !had.disabled && had.checkVisibility();
+    (able ? had : instead()).focus({ preventScroll: true });
+  };
+}
+
 /** Run a long work of a tab: its seconds, a button that cancels it, and what it tells by `tell`. */
 async function working(tab, button, figure, work) {
   const box = $(`${tab}-working`), bar = box.querySelector("progress"), said = box.querySelector("span");
   const cancel = box.querySelector("button"), stop = new AbortController(), start = performance.now();
+  const refocus = keptFocus(() => button);
   let words = "";
   const show = () => (said.textContent = `${words} ${Math.round((performance.now() - start) / 1000)} s`);
   const tell = (text, done = null, of = 1) => {
@@ -106,6 +117,7 @@ async function working(tab, button, figure, work) {
     if (box.contains(document.activeElement)) button.focus();
     box.hidden = true;
     figure.classList.remove("busy");
+    refocus();
   }
 }
 
@@ -346,6 +358,7 @@ function dataBlob(address) {
 }
 
 function listPhotos() {
+  const place = [...$("photos").querySelectorAll("button")].indexOf(document.activeElement);
   $("photos").replaceChildren(
     ...photos.map((photo) => {
       const image = element("img", { src: photo.picture, alt: "" });
@@ -364,6 +377,9 @@ function listPhotos() {
       return element("li", {}, pick, away);
     }),
   );
+  if (place < 0) return; // else the focus stays where it was; of the last one removed, it goes to the one before
+  const buttons = [...$("photos").querySelectorAll("button")];
+  (buttons[place] || buttons.at(-1) || $("choose")).focus({ preventScroll: true });
 }
 
 async function remove(photo) {
@@ -462,7 +478,7 @@ $("classes").addEventListener("input", offerAll);
 
 /** The same words for several photos; Cancel, or words that cannot be found, end it. */
 async function lookAtAll() {
-  const asked = question(), button = $("look-all");
+  const asked = question(), button = $("look-all"), refocus = keptFocus(() => $("look"));
   button.disabled = true;
   for (const photo of askable()) {
     if (!photos.includes(photo)) continue; // removed meanwhile
@@ -472,6 +488,7 @@ async function lookAtAll() {
     if (photo.asked.classes !== asked.classes) break;
   }
   button.disabled = false;
+  refocus();
 }
 
 /** The mask as the sliders want it, from what is kept. */
