@@ -337,6 +337,7 @@ def test_mistakes_are_sentences(page, monkeypatch):
     ask = f"api/photos/{number}/look"
     assert "name what is in the photo" in said(ask, {"classes": " , "}).lower()
     assert "dog is named twice" in said(ask, {"classes": "dog, dog"}).lower()
+    assert "2,001 characters; write at most 2,000" in said(ask, {"classes": "a" * 2001})
     long = " ".join(["traffic"] * 80)
     assert "past the text encoder's window" in said(ask, {"classes": long})
     assert "noises: must be a whole number" in said(ask, {"classes": "dog", "noises": 99}).lower()
@@ -555,3 +556,8 @@ def test_torch_is_not_asked_for_gradients_by_any_thread(page, network):
     kept = page.store.get(visitor.session).photos[number].kept
     assert not any(t.requires_grad for _, rs in kept.sentences for r in rs for t in (r.crosses, *r.selves[0][:2]))  # fmt: skip
     assert isinstance(kept.maps(1), torch.Tensor) and not kept.maps(1).requires_grad
+
+
+def test_words_are_parted_by_commas_or_as_in_labels_csv():
+    assert answers.named("dog , sofa= couch,") == (["dog", "sofa"], {"sofa": "couch"})
+    assert answers.named("dog; sofa=couch") == (["dog", "sofa"], {"sofa": "couch"})

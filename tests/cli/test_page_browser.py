@@ -281,6 +281,15 @@ def test_mistakes_are_said_in_the_page(browser, scene, tmp_path):
     browser.click("#look")
     browser.wait(lambda: "Name what is in the photo" in browser.text("#error"))
     assert browser.js("return current.answer.classes[1].name") == "sheep"  # is still there
+    # on a small screen, the words and what is wrong with them are in sight at once
+    browser.size(380, 760, "light")
+    browser.js("$('classes').scrollIntoView({block: 'center'})")
+    browser.js("$('classes').value = 'sheep, sheep'")
+    browser.click("#look")
+    browser.wait(lambda: "named twice" in browser.text("#error"))
+    inside = "const b = $(arguments[0]).getBoundingClientRect(); return b.top >= 0 && b.bottom <= innerHeight"  # fmt: skip
+    assert browser.js("return scrollY") > 100
+    assert browser.js(inside, "error") and browser.js(inside, "classes")
 
 
 def test_several_files_are_added_past_a_damaged_one_and_named_in_a_row(browser, scene, tmp_path):
@@ -289,8 +298,13 @@ def test_several_files_are_added_past_a_damaged_one_and_named_in_a_row(browser, 
     damaged.write_bytes(scene.read_bytes()[:50])
     other = tmp_path / "other.png"
     Image.fromarray(voc_scene(0, "val", 2).image).save(other)
-    drop(browser, scene, damaged, other)
-    browser.wait(lambda: "holiday.jpg: not a readable image" in browser.text("#error"))
+    note = tmp_path / "note.jpg"
+    note.write_text("no picture")
+    drop(browser, scene, damaged, note, other)
+    browser.wait(lambda: browser.shown("#error"))
+    damage, no_picture = browser.text("#error").splitlines()
+    assert damage.startswith("holiday.jpg: not a readable image")
+    assert no_picture.startswith("note.jpg is not a picture")
     assert browser.js("return [current.name, photos.length, document.activeElement.id]") == ["my scene.png", 2, "classes"]  # fmt: skip
     coco = "[data-file=coco]"
     assert browser.text(coco) == "COCO, 0 of 2 photos"

@@ -35,6 +35,7 @@ from attnseg.text2mask.sizes import refinement_for
 BYTES = 40 * 2**20  # of a photo's file
 PIXELS = 60_000_000  # of a photo
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # none that starts a program
+LETTERS = 2000  # of the words for a photo, and of a prompt
 SHOWN = 256  # long side in pixels of maps that are sent
 MOST = {"noises": 16, "steps": 250, "iterations": 12, "classes": 40}
 SLIDERS = {
@@ -175,12 +176,13 @@ def look(
 
 
 def named(text: str) -> tuple[list[str], dict[str, str]]:
-    """Classes and synonyms of "dog, sofa=couch".
+    """Classes and synonyms of "dog, sofa=couch"; semicolons, as in labels.csv, part them as well.
 
     Raises:
         UserError: if there is none, one twice, or too many.
     """
-    pairs = [(a.strip(), b.strip()) for a, _, b in (part.partition("=") for part in words_of(text))]
+    parts = [part.partition("=") for part in words_of(text.replace(";", ","))]
+    pairs = [(name.strip(), synonym.strip()) for name, _, synonym in parts]
     classes = [name for name, _ in pairs]
     if not classes or not all(classes):
         raise UserError("name what is in the photo, as in: dog, sofa")
@@ -348,8 +350,10 @@ def in_base64(values: np.ndarray) -> str:
 
 def text_in(request: Mapping, name: str) -> str:
     value = request.get(name)
-    if not isinstance(value, str) or len(value) > 2000:
-        raise UserError(f"{name}: must be a text of at most 2,000 characters")
+    if not isinstance(value, str):
+        raise UserError(f"{name}: must be a text")
+    if len(value) > LETTERS:
+        raise UserError(f"{len(value):,} characters; write at most {LETTERS:,}")
     return value
 
 

@@ -327,7 +327,7 @@ async function add(files) {
       if (innerWidth < 1100) $("ask").scrollIntoView(); // the photo is below the list
       else askWords();
     }
-    if (problems.size) throw new Error([...problems].join(" "));
+    if (problems.size) throw new Error([...problems].join("\n"));
   });
 }
 
