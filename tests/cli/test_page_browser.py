@@ -460,6 +460,8 @@ def test_everything_can_be_done_by_keyboard_and_has_a_name(browser, scene):
     find(browser, scene, "sheep, sofa")
     unnamed = "return [...document.querySelectorAll('button, input, canvas, summary')].filter((e) => e.checkVisibility() && !(e.labels?.length || e.getAttribute('aria-label') || e.innerText?.trim())).map((e) => e.outerHTML)"  # fmt: skip
     assert browser.js(unnamed) == []
+    said = "return [...document.querySelectorAll('#sliders [type=range]')].map((e) => [e.ariaValueText, e.labels[0].querySelector('output').textContent])"  # fmt: skip
+    assert all(spoken == shown for spoken, shown in browser.js(said))
     browser.js("document.activeElement.blur()")
     reached = set()
     for _ in range(60):

@@ -364,7 +364,7 @@ function listPhotos() {
       const image = element("img", { src: photo.picture, alt: "" });
       if (photo.width < 200) image.className = "small";
       const about = photo.classes.length ? photo.classes.join(", ") : "not looked at yet";
-      const pick = element("button", { type: "button" }, image, element("div", {}, photo.name, element("span", { textContent: about })));
+      const pick = element("button", { type: "button" }, image, element("div", {}, photo.name, element("span", { textContent: about, title: about })));
       pick.setAttribute("aria-current", String(photo === current));
       pick.onclick = () =>
         trying(async () => {
@@ -659,8 +659,9 @@ $("canvas").addEventListener("keydown", (event) => {
 function output(name) {
   const input = $(name), label = document.querySelector(`label[for="${name}"] output`);
   label.textContent = name === "opacity" ? percent(input.value).replace(".0", "") : Number(Number(input.value).toFixed(2));
-  if (name === "opacity" || !current || current.sliders[name] !== undefined) return;
-  label.textContent = Number(current.usual[name].toFixed(2)); // exactly the usual, which steps may miss
+  const usual = name !== "opacity" && current && current.sliders[name] === undefined;
+  if (usual) label.textContent = Number(current.usual[name].toFixed(2)); // exactly, which steps may miss
+  input.setAttribute("aria-valuetext", label.textContent);
 }
 
 function setSliders(photo) {
