@@ -38,7 +38,7 @@ def refused(folder: Path, number: int) -> None:
 def test_results_come_in_the_order_of_the_jobs_which_are_read_as_needed(method, chunk):
     read = []
     jobs = (read.append(i) or i for i in range(100))
-    done = results(squared, jobs, 2, method, torch=False, chunk=chunk)
+    done = results(squared, jobs, 2, method, chunk=chunk)
     assert next(done) == 0 and len(read) <= chunk * (2 * WAITING + 1)
     assert list(done) == [i**2 for i in range(1, 100)]
 
@@ -46,14 +46,14 @@ def test_results_come_in_the_order_of_the_jobs_which_are_read_as_needed(method, 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_process_is_an_error_and_no_endless_wait(method):
     with pytest.raises(TemporaryError, match="killed, perhaps because"):
-        list(results(killed, range(100), 2, method, torch=False))
+        list(results(killed, range(100), 2, method))
 
 
 def test_after_an_error_nothing_new_is_begun(tmp_path):
     import functools
 
     with pytest.raises(UserError, match="no such class"):
-        list(results(functools.partial(refused, tmp_path), range(100), 2, "fork", torch=False))
+        list(results(functools.partial(refused, tmp_path), range(100), 2, "fork"))
     assert len(list(tmp_path.iterdir())) < 10
 
 
@@ -67,7 +67,7 @@ def slow(block):
     return block
 
 def main():
-    for _ in results(slow, (b"0" * 200_000 for _ in range(10_000)), 4, "fork", torch=False):
+    for _ in results(slow, (b"0" * 200_000 for _ in range(10_000)), 4, "fork"):
         print(flush=True)
     return 0
 

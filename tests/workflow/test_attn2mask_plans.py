@@ -70,9 +70,9 @@ def test_a_table_generates_no_more_images_than_it_needs(plan):
     jobs, output = plan("results/attn2mask_voc_table5.csv", "--cores", "2")
     assert jobs["generate_images"] == 10_000 // 500
     assert jobs["refine_synthetic"] == jobs["train_segmentor"] == 8
-    for post in ('{"post":"threshold","theta":64.0,"version":2}', '{"post":"otsu","version":2}'):
+    for post in ('{"post":"threshold","theta":64.0,"version":3}', '{"post":"otsu","version":3}'):
         assert post in output
-    assert '{"beta":0.0,"version":2}' in output
+    assert '{"beta":0.0,"version":3}' in output
 
 
 def test_only_the_adapted_images_come_from_the_lora(mini):

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from attnseg.app import kept_attention
 from attnseg.app.folders import make_masks, pictures, read
@@ -102,7 +103,9 @@ def made(
     with contextlib.ExitStack() as stack:
         submit = None
         if processes > 1:
-            submit = stack.enter_context(pool(processes, "spawn"))
+            submit = stack.enter_context(
+                pool(processes, "spawn", functools.partial(torch.set_num_threads, 1))
+            )
         for group in groups(read(todo, args.exif == "turn")):
             samples, sizes = [], {}
             for image_id, image in group:

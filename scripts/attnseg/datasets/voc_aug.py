@@ -58,7 +58,7 @@ def build(
     own = {*VOC.read_split(root, "train"), *val}
     work = partial(_make, root, sbd, own)
     every = sorted({*ids, *val})
-    done = list(progress(results(work, every, processes, "fork", torch=False, chunk=16)))
+    done = list(progress(results(work, every, processes, "fork", chunk=16)))
     sources, ignored = Counter(source for source, _ in done), sum(bool(n) for _, n in done)
     summary = {
         "trainaug": len(ids),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from attnseg.errors import UserError
@@ -44,8 +45,9 @@ def write_items(
     items: list[dict] = []
     digests: list[dict[str, str]] = [{} for _ in folders]
     tried = functools.partial(_tried, work, folders, names)
+    one_thread = functools.partial(torch.set_num_threads, 1)
     with (
-        closing(results(tried, jobs, processes, "fork")) as done,
+        closing(results(tried, jobs, processes, "fork", begin=one_thread)) as done,
         tqdm(desc="masks", unit=unit, mininterval=2, disable=not sys.stderr.isatty()) as bar,
     ):
         for item, written, error in done:

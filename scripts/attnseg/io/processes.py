@@ -26,7 +26,9 @@ WAITING = 4  # results of each process that wait to be taken
 
 
 @contextmanager
-def pool(processes: int, method: str, torch: bool = True) -> Iterator[Callable[..., Future]]:
+def pool(
+    processes: int, method: str, begin: Callable[[], object] = int
+) -> Iterator[Callable[..., Future]]:
     """Processes for a block, which is given `submit(work, job)`, as of an executor.
 
     When the block ends, also by an error or SIGTERM, what is at work is finished, and nothing new begun.
@@ -34,7 +36,7 @@ def pool(processes: int, method: str, torch: bool = True) -> Iterator[Callable[.
     Args:
         method: "fork" spares them the imports; "spawn" where torch may have threads or a GPU, as a fork of
             these may hang.
-        torch: whether they use it, with one thread each.
+        begin: called by each process first, as to take one thread where it uses torch.
 
     Raises:
         TemporaryError: as the result of a job whose process was killed.
@@ -44,7 +46,7 @@ def pool(processes: int, method: str, torch: bool = True) -> Iterator[Callable[.
     for _ in range(processes):
         here, there = context.Pipe()
         process = context.Process(  # type: ignore[attr-defined]
-            target=_serve, args=(here, there, torch), daemon=True
+            target=_serve, args=(here, there, begin), daemon=True
         )
         process.start()
         there.close()
@@ -79,16 +81,13 @@ def _ask(idle: SimpleQueue, work: Callable[[Job], Result], job: Job) -> Result:
     return result
 
 
-def _serve(here: Connection, there: Connection, torch: bool) -> None:
+def _serve(here: Connection, there: Connection, begin: Callable[[], object]) -> None:
     """Do jobs until the other end is closed."""
     here.close()
     # not the program's handlers: in Python, they miss a signal that comes as a wait begins
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if torch:
-        from torch import set_num_threads  # some need no torch, and start faster without
-
-        set_num_threads(1)
+    begin()
     with suppress(EOFError, ConnectionError):
         while True:
             there.send(_answer(*there.recv()))
@@ -110,13 +109,13 @@ def results(
     processes: int,
     method: str,
     *,
-    torch: bool = True,
+    begin: Callable[[], object] = int,
     chunk: int = 1,
 ) -> Generator[Result]:
     """Yield `work(job)` of each job, in order; jobs are read as they are needed.
 
     Args:
-        processes, method, torch: as of `pool`.
+        processes, method, begin: as of `pool`.
         chunk: jobs that a process takes at a time: more of those that take less than a millisecond.
 
     Raises:
@@ -124,7 +123,7 @@ def results(
     """
     jobs = iter(jobs)
     waiting: deque[Future] = deque()
-    with pool(processes, method, torch) as submit:
+    with pool(processes, method, begin) as submit:
         while some := list(itertools.islice(jobs, chunk)):
             waiting.append(submit(partial(_each, work), some))
             while len(waiting) > WAITING * processes or (waiting and waiting[0].done()):

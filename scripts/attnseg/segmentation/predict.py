@@ -173,7 +173,7 @@ def labelled(
     if processes == 1:
         yield from map(work, jobs)
     else:
-        yield from results(work, jobs, processes, "spawn", torch=False)
+        yield from results(work, jobs, processes, "spawn")
 
 
 def usable_cores() -> int:

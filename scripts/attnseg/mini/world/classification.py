@@ -27,7 +27,7 @@ def named_scenes(seed: int, count: int, processes: int = 1) -> tuple[np.ndarray,
     images = np.empty((count, SIDE, SIDE, 3), np.uint8)
     labels = np.empty(count, np.int64)
     jobs = ((seed, i) for i in range(count))
-    done = results(_numbered, jobs, processes, "fork", torch=False, chunk=64)
+    done = results(_numbered, jobs, processes, "fork", chunk=64)
     for i, (image, label) in enumerate(done):
         images[i], labels[i] = image, label
     return images, labels

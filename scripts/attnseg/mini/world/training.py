@@ -42,7 +42,7 @@ def training_scenes(seed: int, count: int, processes: int) -> tuple[np.ndarray, 
     images = np.empty((count, scenes.SIDE, scenes.SIDE, 3), np.uint8)
     captions = []
     jobs = ((seed, i) for i in range(count))
-    done = results(_numbered, jobs, processes, "fork", torch=False, chunk=64)
+    done = results(_numbered, jobs, processes, "fork", chunk=64)
     for i, (image, texts) in enumerate(done):
         images[i] = image
         captions.append(texts)
