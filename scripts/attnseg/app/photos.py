@@ -7,7 +7,6 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -99,11 +98,11 @@ def made(
     changed = refinement(args)
     keep = functools.partial(kept_attention.write, args.output) if args.keep_attention else None
     processes = args.processes or len(os.sched_getaffinity(0))
-    waiting: deque[tuple[str, Future]] = deque()
+    waiting: deque[tuple[str, int]] = deque()
     with contextlib.ExitStack() as stack:
-        submit = None
+        workers = None
         if processes > 1:
-            submit = stack.enter_context(
+            workers = stack.enter_context(
                 pool(processes, "spawn", functools.partial(torch.set_num_threads, 1))
             )
         for group in groups(read(todo, args.exif == "turn")):
@@ -127,15 +126,20 @@ def made(
                     refinement_for(sample.image.shape, args.crf, changed),
                     args.output,
                 )
-                if submit is None:
+                if workers is None:
                     yield sample.id, write(unit)
                 else:
-                    waiting.append((sample.id, submit(write, unit)))
-            while waiting and (len(waiting) > 4 * processes or waiting[0][1].done()):
-                image_id, future = waiting.popleft()
-                yield image_id, future.result()
-        for image_id, future in waiting:
-            yield image_id, future.result()
+                    waiting.append((sample.id, workers.submit(write, unit)))
+            while (
+                workers
+                and waiting
+                and (len(waiting) > 4 * processes or workers.done(waiting[0][1]))
+            ):
+                image_id, number = waiting.popleft()
+                yield image_id, workers.result(number)
+        while workers and waiting:
+            image_id, number = waiting.popleft()
+            yield image_id, workers.result(number)
 
 
 def groups(

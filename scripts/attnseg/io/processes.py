@@ -1,84 +1,114 @@
 """Work shared by several processes, which end with their program however it ends.
 
-Each has a pipe of its own and a thread here that waits for it. So whatever kills a process, at whatever
-moment, is seen as the end of its pipe: nothing is waited for for ever, as in multiprocessing.Pool, and in
-concurrent.futures if one is killed while it sends a long result.
+Each has a pipe of its own, so whatever kills a process, at whatever moment, is seen as the end of its pipe;
+and the program has no thread or lock for them, which SIGTERM could leave behind in an error. So nothing is
+waited for for ever, as can happen in multiprocessing.Pool and concurrent.futures.
 """
 
 import itertools
 import multiprocessing
 import signal
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from attnseg.errors import TemporaryError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-WAITING = 4  # results of each process that wait to be taken
+WAITING = 4  # jobs of each process that are sent ahead
+
+
+class Pool:
+    """Processes that do jobs. One that is asked for later may be done before."""
+
+    def __init__(self, connections: list[Connection]) -> None:
+        self.sent: dict[Connection, deque[int]] = {each: deque() for each in connections}
+        self.results: dict[int, tuple[Any, Exception | None]] = {}
+        self.number = itertools.count()
+
+    def submit(self, work: Callable, job: object) -> int:
+        """Send `work(job)` to the process that has the least to do; return the job's number."""
+        connection = min(self.sent, key=lambda each: len(self.sent[each]))
+        number = next(self.number)
+        with _killed():
+            connection.send((work, job))
+        self.sent[connection].append(number)
+        return number
+
+    def done(self, number: int) -> bool:
+        """Whether a job is done."""
+        self._take(0)
+        return number in self.results
+
+    def result(self, number: int) -> Any:
+        """Wait for a job, and return its result once.
+
+        Raises:
+            TemporaryError: if a process was killed.
+            Exception: what the job raised.
+        """
+        while number not in self.results:
+            self._take(None)
+        result, error = self.results.pop(number)
+        if error is not None:
+            raise error
+        return result
+
+    def _take(self, timeout: float | None) -> None:
+        busy = [connection for connection, numbers in self.sent.items() if numbers]
+        for connection in wait(busy, timeout):
+            assert isinstance(connection, Connection)
+            with _killed():
+                self.results[self.sent[connection][0]] = connection.recv()
+            self.sent[connection].popleft()
 
 
 @contextmanager
-def pool(
-    processes: int, method: str, begin: Callable[[], object] = int
-) -> Iterator[Callable[..., Future]]:
-    """Processes for a block, which is given `submit(work, job)`, as of an executor.
+def _killed() -> Iterator[None]:
+    """Say what the end of a pipe means."""
+    try:
+        yield
+    except (EOFError, ConnectionError):
+        raise TemporaryError(
+            "a process that shared the work was killed, perhaps because the memory was used up; run the same "
+            "command again, with fewer --processes or more memory: finished work is kept"
+        ) from None
 
-    When the block ends, also by an error or SIGTERM, what is at work is finished, and nothing new begun.
+
+@contextmanager
+def pool(processes: int, method: str, begin: Callable[[], object] = int) -> Iterator[Pool]:
+    """Processes for a block. When it ends, also by an error or SIGTERM, what each has at work is finished, and
+    nothing new begun.
 
     Args:
         method: "fork" spares them the imports; "spawn" where torch may have threads or a GPU, as a fork of
             these may hang.
         begin: called by each process first, as to take one thread where it uses torch.
-
-    Raises:
-        TemporaryError: as the result of a job whose process was killed.
     """
     context = multiprocessing.get_context(method)
-    started, idle = [], SimpleQueue[Connection]()
-    for _ in range(processes):
-        here, there = context.Pipe()
-        process = context.Process(  # type: ignore[attr-defined]
-            target=_serve, args=(here, there, begin), daemon=True
-        )
-        process.start()
-        there.close()
-        started.append((process, here))
-        idle.put(here)
-    threads = ThreadPoolExecutor(processes)
+    started = []
     try:
-        yield lambda work, job: threads.submit(_ask, idle, work, job)
+        for _ in range(processes):
+            here, there = context.Pipe()
+            process = context.Process(  # type: ignore[attr-defined]
+                target=_serve, args=(here, there, begin), daemon=True
+            )
+            process.start()
+            there.close()
+            started.append((process, here))
+        yield Pool([here for _, here in started])
     finally:
-        threads.shutdown(cancel_futures=True)
         for _, here in started:  # all before any is waited for: a fork holds those of earlier ones
             here.close()
         for process, _ in started:
             process.join()
-
-
-def _ask(idle: SimpleQueue, work: Callable[[Job], Result], job: Job) -> Result:
-    """Let a process that is idle do a job."""
-    connection = idle.get()
-    try:
-        connection.send((work, job))
-        result, error = connection.recv()
-    except (EOFError, OSError):
-        raise TemporaryError(
-            "a process that shared the work was killed, perhaps because the memory was used up; run the same "
-            "command again, with fewer --processes or more memory: finished work is kept"
-        ) from None
-    finally:
-        idle.put(connection)
-    if error is not None:
-        raise error
-    return result
 
 
 def _serve(here: Connection, there: Connection, begin: Callable[[], object]) -> None:
@@ -88,14 +118,23 @@ def _serve(here: Connection, there: Connection, begin: Callable[[], object]) -> 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     begin()
-    with suppress(EOFError, ConnectionError):
+    jobs: SimpleQueue[tuple[Callable, object] | None] = SimpleQueue()
+    # what is sent ahead is read at once: the program must not wait until a job is done
+    threading.Thread(target=_read, args=(there, jobs), daemon=True).start()
+    with suppress(ConnectionError):
+        while (job := jobs.get()) is not None:
+            there.send(_answer(*job))
+
+
+def _read(there: Connection, jobs: SimpleQueue) -> None:
+    try:
         while True:
-            there.send(_answer(*there.recv()))
+            jobs.put(there.recv())
+    except (EOFError, OSError):
+        jobs.put(None)
 
 
-def _answer(
-    work: Callable[[Job], Result], job: Job
-) -> tuple[Result, None] | tuple[None, Exception]:
+def _answer(work: Callable, job: object) -> tuple[Any, Exception | None]:
     try:
         return work(job), None
     except Exception as error:
@@ -122,14 +161,14 @@ def results(
         TemporaryError: if a process was killed.
     """
     jobs = iter(jobs)
-    waiting: deque[Future] = deque()
-    with pool(processes, method, begin) as submit:
+    waiting: deque[int] = deque()
+    with pool(processes, method, begin) as workers:
         while some := list(itertools.islice(jobs, chunk)):
-            waiting.append(submit(partial(_each, work), some))
-            while len(waiting) > WAITING * processes or (waiting and waiting[0].done()):
-                yield from waiting.popleft().result()
+            waiting.append(workers.submit(partial(_each, work), some))
+            while len(waiting) > WAITING * processes or (waiting and workers.done(waiting[0])):
+                yield from workers.result(waiting.popleft())
         while waiting:
-            yield from waiting.popleft().result()
+            yield from workers.result(waiting.popleft())
 
 
 def _each(work: Callable[[Job], Result], jobs: list[Job]) -> list[Result]:
