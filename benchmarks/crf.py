@@ -93,6 +93,7 @@ def warmed(job: Callable[[], object]) -> tuple[object, float]:
     here, there = context.Pipe()
     process = context.Process(target=measure, args=(there,))
     process.start()
+    there.close()
     result, grown = here.recv()
     process.join()
     return result, grown / 1024

@@ -16,7 +16,7 @@ from PIL import Image
 from attnseg.app import flags
 from attnseg.errors import UserError, run
 from attnseg.io.files import parameters_hash
-from attnseg.io.pool import write_items
+from attnseg.io.items import write_items
 
 KINDS = ("all_background", "random_labels")
 

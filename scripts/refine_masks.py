@@ -15,7 +15,7 @@ import numpy as np
 
 from attnseg.app import flags
 from attnseg.errors import run
-from attnseg.io.pool import write_items
+from attnseg.io.items import write_items
 from attnseg.io.shards import listed_shards, read_arrays, read_manifest
 from attnseg.settings import RefinementJob
 from attnseg.settings.cli import given_settings

@@ -21,7 +21,7 @@ from attnseg.app import flags
 from attnseg.attn2mask.labelling import write_labels
 from attnseg.errors import UserError, run
 from attnseg.io.files import is_same
-from attnseg.io.pool import write_items
+from attnseg.io.items import write_items
 from attnseg.io.shards import listed_shards, read_arrays, read_manifest, withdrawn
 from attnseg.settings import LabellingJob
 from attnseg.settings.cli import given_settings

@@ -15,7 +15,7 @@ from pathlib import Path
 from attnseg import datasets
 from attnseg.app import flags
 from attnseg.errors import UserError, run
-from attnseg.io.pool import write_items
+from attnseg.io.items import write_items
 
 
 def main(argv: list[str] | None = None) -> int:

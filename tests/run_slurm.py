@@ -83,7 +83,7 @@ def check(folder: Path, scenes: int, devices_seen: Path) -> None:
     needs(len(memory) == 2 and memory[1] == 2 * memory[0], f"memory of the shards' jobs: {memory}")
 
     training = "".join(
-        path.read_text() for path in there.glob("work/mini/logs/**/*train_segmentor*")
+        path.read_text() for path in there.glob("work/mini/logs/train_segmentor/*.log")
     )
     resumed = re.search(r"resumed after iteration (\d+)", training)
     needs(resumed is not None, f"the training was not resumed: {training}")

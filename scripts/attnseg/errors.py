@@ -77,7 +77,8 @@ def sigterm_waits() -> Iterator[Callable[[], bool]]:
 def run(main: Callable[[], int]) -> int:
     """Run a program and return its exit status; a `UserError` is printed in one line, with status 1.
 
-    SIGTERM ends it in one line, too, with status 143: what is being written is removed.
+    SIGTERM ends it in one line, too, with status 143: what is being written is removed, at the latest by the
+    next run, where another process was at it.
 
     The cost of a job of the workflow is recorded (attnseg.io.costs). A job that an error of a user's
     has ended ends with it at once when the same run tries it again, as nothing has changed.

@@ -21,7 +21,7 @@ from attnseg.errors import UserError
 from attnseg.io import gpu
 from attnseg.io.downloads import download
 from attnseg.io.files import sha256
-from attnseg.io.pool import write_items
+from attnseg.io.items import write_items
 from attnseg.io.shard_parts import build_shard
 from attnseg.io.shards import problem_with, read_arrays
 

@@ -13,7 +13,7 @@ from attnseg.errors import UserError
 from attnseg.io import digests
 from attnseg.io.digests import check_files
 from attnseg.io.files import start_folder
-from attnseg.io.pool import write_items
+from attnseg.io.items import write_items
 
 NAMES = ["a.png", "b.png", "far/c.png", "sure/a.png", "sure/b.png", "sure/far/c.png"]
 

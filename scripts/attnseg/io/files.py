@@ -182,7 +182,8 @@ def _seal(content: dict) -> str:
 
 def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.png",)) -> None:
     """Remove a folder's files if they were made with other parameters, and record these; also once in a
-    run that was told to make them again. Those that were edited since are set aside.
+    run that was told to make them again. In a finished folder, those that were edited or added since, or whose
+    digests are lost, are set aside.
 
     Raises:
         UserError: if the folder has files of these patterns but no parameters.json: these may be
@@ -201,7 +202,7 @@ def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.pn
         record = {}
     if record.get("hash") == wanted and again in (None, record.get("run")):
         return
-    digests = read_digests(folder)
+    digests, finished = read_digests(folder), (folder / "manifest.json").exists()
     for name in (
         "manifest.json",
         "digests.json",
@@ -209,8 +210,8 @@ def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.pn
         (folder / name).unlink(missing_ok=True)
     for path in files:
         known = digests.get(path.relative_to(folder).as_posix())
-        if known is not None and path.is_file() and sha256(path) != known:
-            print(f"{path}: edited since it was made; {renamed(path)}", file=sys.stderr)
+        if path.is_file() and (known is not None or finished) and sha256(path) != known:
+            print(f"{path}: not as it was made here; {renamed(path)}", file=sys.stderr)
         path.unlink(missing_ok=True)
     write_json(kept, {"hash": wanted} | ({"run": again} if again else {}))
 

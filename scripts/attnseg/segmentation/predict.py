@@ -33,6 +33,7 @@ from attnseg.segmentation.crf import refined_item
 from attnseg.segmentation.data import Pairs
 from attnseg.segmentation.loading import resized
 from attnseg.settings import TestJob, read_segmentor
+from attnseg.settings.segmentor import Test
 
 if TYPE_CHECKING:
     from attnseg.segmentation.architecture import Segmentor
@@ -121,7 +122,8 @@ def write_scores(
 
     made_with = {
         "weights": sha256(weights),
-        "test": test.but(crf=None, profile="paper").record(),
+        # the version of what the scores depend on: TestJob's is of the CRF, too
+        "test": test.but(crf=None, profile="paper").record() | {"version": Test.version},
         "least": LEAST,
     }
     samples = list(zip(pairs.ids, pairs.photos, strict=True))

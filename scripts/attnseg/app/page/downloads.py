@@ -92,11 +92,11 @@ def command_of(network: Network, photo: Photo) -> str:
         words += ["--synonyms", ",".join(f"{n}={s}" for n, s in asked["synonyms"].items())]
     if asked["background"] is not None:
         words += ["--background-words", asked["background"]]
-    words += ["--model", where(args.model, args.host)]
+    words += ["--model", whole_path(args.model, args.host)]
     if args.revision is not None:
         words += ["--revision", args.revision]
     if args.model_file is not None:
-        words += ["--model-file", where(args.model_file, args.host)]
+        words += ["--model-file", whole_path(args.model_file, args.host)]
     for flag in ("cross_blocks", "self_block"):
         if getattr(args, flag):
             words += [f"--{flag.replace('_', '-')}", *map(str, getattr(args, flag))]
@@ -116,7 +116,7 @@ def command_of(network: Network, photo: Photo) -> str:
     return shlex.join(words)
 
 
-def where(value: str, host: str) -> str:
+def whole_path(value: str, host: str) -> str:
     """A file or folder of this machine by its whole path, since a command is run in the photo's folder; as it is
     otherwise, and for visitors from elsewhere."""
     return str(Path(value).resolve()) if own(host) and Path(value).exists() else str(value)

@@ -358,7 +358,7 @@ function dataBlob(address) {
 }
 
 function listPhotos() {
-  const place = [...$("photos").querySelectorAll("button")].indexOf(document.activeElement);
+  const before = [...$("photos").querySelectorAll("button")], place = before.indexOf(document.activeElement);
   $("photos").replaceChildren(
     ...photos.map((photo) => {
       const image = element("img", { src: photo.picture, alt: "" });
@@ -377,9 +377,10 @@ function listPhotos() {
       return element("li", {}, pick, away);
     }),
   );
-  if (place < 0) return; // else the focus stays where it was; of the last one removed, it goes to the one before
+  if (place < 0) return; // else the focus stays where it was; of a photo removed, it goes to the next, or the one before
   const buttons = [...$("photos").querySelectorAll("button")];
-  (buttons[place] || buttons.at(-1) || $("choose")).focus({ preventScroll: true });
+  const next = buttons.length < before.length ? place - (place % 2) : place;
+  (buttons[next] || buttons.at(-2) || $("choose")).focus({ preventScroll: true });
 }
 
 async function remove(photo) {
@@ -483,6 +484,7 @@ async function lookAtAll() {
   for (const photo of askable()) {
     if (!photos.includes(photo)) continue; // removed meanwhile
     await trying(() => choose(photo));
+    if (photo !== current) break; // another was chosen meanwhile
     setQuestion(asked);
     await lookAt();
     if (photo.asked.classes !== asked.classes) break;
