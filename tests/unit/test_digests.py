@@ -51,6 +51,21 @@ def test_a_run_with_other_parameters_that_was_killed_keeps_the_masks_it_finished
     assert made(tmp_path, 2) == ["a.png"]
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["digests", "without digests"])
+def test_other_parameters_delete_no_mask_that_was_corrected_or_added(tmp_path, capsys, lost):
+    made(tmp_path)
+    draw(tmp_path / "a.png", 77)
+    draw(tmp_path / "mine.png", 78)
+    if lost:
+        (tmp_path / "digests.json").unlink()
+    corrected = (tmp_path / "a.png").read_bytes()
+    start_folder(tmp_path, {"a": 2})
+    assert (tmp_path / "a.png.bad").read_bytes() == corrected
+    assert (tmp_path / "mine.png.bad").exists()
+    assert (tmp_path / "b.png.bad").exists() == lost  # nobody knows whether it was corrected
+    assert "a.png: not as it was made here; renamed to a.png.bad" in capsys.readouterr().err
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-14] ^= 1  # of the pixels' checksum

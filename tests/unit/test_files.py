@@ -16,10 +16,10 @@ from attnseg.io.files import safe_name, start_folder, write_atomically, write_js
 
 def test_what_other_parameters_made_goes_and_what_the_same_made_stays(tmp_path):
     start_folder(tmp_path, {"a": 1})
-    for name in ("1.png", "manifest.json", "notes.txt"):
+    for name in ("1.png", "notes.txt"):
         (tmp_path / name).touch()
     start_folder(tmp_path, {"a": 1})
-    assert (tmp_path / "1.png").exists() and (tmp_path / "manifest.json").exists()
+    assert (tmp_path / "1.png").exists()
     start_folder(tmp_path, {"a": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "parameters.json"]
 
