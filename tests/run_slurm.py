@@ -5,8 +5,8 @@
 
 Installs Debian's slurm-wlm and munge where they are missing (as root), starts them, and runs a few
 scenes of the mini scale twice: here, and submitted through profiles/slurm, with a GPU a job
-(`device: cpu`, `gpu_per_job: 1`). One job is killed while it runs, and the training gets SIGTERM, as at a
-time limit. Passes where every job went through SLURM, jobs at the same time had different GPUs, the killed
+(`device: cpu`, `gpu_per_job: 1`). One job is killed while it runs, and the training's step gets
+SIGTERM. Passes where every job went through SLURM, jobs at the same time had different GPUs, the killed
 job was submitted again with more memory, the training from its checkpoint, and both runs wrote the same
 numbers. Skipped, with the reason, where SLURM cannot be started.
 """
@@ -33,6 +33,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ETC = Path("/etc/slurm")
 MARK = "# written by attnseg's tests/run_slurm.py"
 TARGET = "work/mini/evaluation/segmentors/deeplabv2_voc/val/metrics.json"
+INTERVAL = 7  # iterations between two checkpoints of the training
 GPU_RULES = {"extract_attention", "train_segmentor", "evaluate_segmentor"}
 EVERY = "%i|%T|%m|%b|%k"  # squeue: number, state, memory, gres, comment
 
@@ -87,6 +88,7 @@ def check(folder: Path, scenes: int, devices_seen: Path) -> None:
     )
     resumed = re.search(r"resumed after iteration (\d+)", training)
     needs(resumed is not None, f"the training was not resumed: {training}")
+    needs(int(resumed[1]) % INTERVAL > 0, f"SIGTERM left no checkpoint: resumed after {resumed[1]}")
 
     times = device_times(devices_seen)
     for job in submitted:
@@ -169,7 +171,7 @@ def checkout(folder: Path, scenes: int) -> Path:
                 "iterations": 60,
                 "warmup": 1,
                 "batch": 2,
-                "checkpoint_interval": 5,
+                "checkpoint_interval": INTERVAL,
             }
         },
     }
@@ -217,21 +219,23 @@ def megabytes(text: str) -> int:
 
 
 def kill_one(folder: Path) -> None:
-    """SIGKILL to the first extraction that is seen running."""
-    stop_one("extract_attention", "KILL", lambda: True)
+    """SIGKILL to all of the first extraction that is seen running."""
+    stop_one("extract_attention", lambda: True, "--signal=KILL", "--full")
 
 
 def end_training(folder: Path) -> None:
-    """SIGTERM to all processes of the training, once it has a checkpoint."""
-    stop_one("train_segmentor", "TERM", lambda: any(folder.glob("work/mini/**/iter_*.sha256")))
+    """SIGTERM to the training's step, once it has a checkpoint. Not to the batch script with its srun: that
+    would have SLURM kill the step at once."""
+    found = "work/mini/segmentors/**/iter_*.sha256"
+    stop_one("train_segmentor", lambda: any(folder.glob(found)), "--signal=TERM")
 
 
-def stop_one(rule: str, signal_name: str, ready: Callable[[], bool]) -> None:
-    """Send a signal to the first job of a rule that is seen running and ready."""
+def stop_one(rule: str, ready: Callable[[], bool], *how: str) -> None:
+    """`scancel` the first job of a rule that is seen running and ready."""
     while True:
         for job in jobs():
             if job["rule"] == rule and job["state"] == "RUNNING" and ready():
-                run("scancel", f"--signal={signal_name}", "--full", job["number"])
+                run("scancel", *how, job["number"])
                 return
         time.sleep(0.2)
 
