@@ -499,7 +499,8 @@ def test_the_focus_stays_where_the_keyboard_left_it(browser, scene, tmp_path):
     assert browser.js(focused) == "Remove my scene.png"
     browser.press(KEYS["enter"])
     browser.wait(lambda: browser.js("return photos.length === 1 && current.name === 'other.png'"))
-    assert browser.js(focused) == "Remove other.png"
+    assert browser.js(focused).startswith("other.png")  # Enter twice removes one photo
+    browser.press(KEYS["tab"])
     browser.press(KEYS["enter"])
     browser.wait(lambda: browser.js("return photos.length") == 0)
     browser.wait(lambda: browser.js(focused) == "choose")
