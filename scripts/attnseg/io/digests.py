@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from attnseg.errors import UserError
-from attnseg.io.files import AGAIN, read_digests, renamed, set_aside, sha256, write_json
+from attnseg.io.files import AGAIN, files_in, read_digests, renamed, set_aside, sha256, write_json
 
 
 def write_digests(folder: Path, digests: dict[str, str]) -> None:
@@ -35,7 +35,7 @@ def problem_with(path: Path, digest: str | None) -> str | None:
 def remove_damaged(folder: Path) -> None:
     """Set aside the pictures of a folder that a job goes on with, where they are damaged or edited."""
     digests = read_digests(folder)
-    for path in folder.rglob("[!.]*.png"):
+    for path in files_in(folder, "**/*.png"):
         problem = problem_with(path, digests.get(path.relative_to(folder).as_posix()))
         if problem:
             print(f"{path}: {problem} or edited; {renamed(path)}", file=sys.stderr)

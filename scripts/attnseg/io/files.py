@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import fnmatch
 import functools
 import hashlib
 import json
@@ -180,6 +181,19 @@ def _seal(content: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder by a pattern of their names, after `**/` at any depth. Hidden files and folders,
+    which another process may be writing and removing, are left out."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = (
+            [n for n in folders if not n.startswith(".")] if pattern.startswith("**/") else []
+        )
+        matching = fnmatch.filter(names, pattern.removeprefix("**/"))
+        found += [Path(parent, name) for name in matching if not name.startswith(".")]
+    return found
+
+
 def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.png",)) -> None:
     """Remove a folder's files if they were made with other parameters, and record these; also once in a
     run that was told to make them again. In a finished folder, those that were edited or added since, or whose
@@ -190,7 +204,7 @@ def start_folder(folder: Path, made_with: dict, patterns: Sequence[str] = ("*.pn
             the user's, and are left alone.
     """
     kept, wanted = folder / "parameters.json", parameters_hash(made_with)
-    files = [path for pattern in patterns for path in folder.glob(pattern)]
+    files = [path for pattern in patterns for path in files_in(folder, pattern)]
     if not kept.exists() and files:
         raise UserError(f"{folder}: holds files that this program did not make; name a new folder")
     again = forced(folder)
