@@ -61,19 +61,15 @@ def personal(tiny_sd, tiny_mug19, tmp_path_factory) -> Path:
     return folder
 
 
+def segmenting(mug19: Path, personal: Path, model: Path, output: Path) -> list[object]:
+    """The arguments of segment_instances.py."""
+    return ["--root", mug19, "--personal", personal, "--model", model, "--output", output]
+
+
 @pytest.fixture(scope="module")
 def predictions(tiny_sd, tiny_mug19, personal, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("predictions")
-    arguments = [
-        "--root",
-        tiny_mug19,
-        "--personal",
-        personal,
-        "--model",
-        tiny_sd,
-        "--output",
-        folder,
-    ]
+    arguments = segmenting(tiny_mug19, personal, tiny_sd, folder)
     assert segment_instances.main([*map(str, arguments), *EXTRACTION]) == 0
     return folder
 
@@ -101,16 +97,7 @@ def test_the_identifier_and_class_alone_are_read_from_the_same_passes(
         return original(backbone, pairs, *args, **kwargs)
 
     monkeypatch.setattr(referring, "query_maps", counting)
-    arguments = [
-        "--root",
-        tiny_mug19,
-        "--personal",
-        personal,
-        "--model",
-        tiny_sd,
-        "--output",
-        tmp_path,
-    ]
+    arguments = segmenting(tiny_mug19, personal, tiny_sd, tmp_path)
     arguments = [*map(str, arguments), *EXTRACTION, "--methods", *referring.OURS]
     assert segment_instances.main(arguments) == 0
     data, found = read_mug19(tiny_mug19), [
@@ -145,16 +132,7 @@ def test_finished_methods_are_kept_and_those_of_other_settings_are_not(
     folder = shutil.copytree(predictions, tmp_path / "answers")
     (folder / "arithmetic.safetensors").unlink()  # as after a kill
     before = {path.name: load_file(path) for path in predictions.glob("*.safetensors")}
-    arguments = [
-        "--root",
-        tiny_mug19,
-        "--personal",
-        personal,
-        "--model",
-        tiny_sd,
-        "--output",
-        folder,
-    ]
+    arguments = segmenting(tiny_mug19, personal, tiny_sd, folder)
     assert segment_instances.main([*map(str, arguments), *EXTRACTION]) == 0
     assert capsys.readouterr().out.count("there already") == len(DIFFUSION) - 1
     for name, rows in before.items():
@@ -217,16 +195,7 @@ def test_a_clip_and_a_dino_that_are_not_there_leave_out_their_own_rows_alone(
 ):
     answers, scores = tmp_path / "answers", tmp_path / "scores"
     absent = ["--clip", tmp_path / "no_clip", "--dino", tmp_path / "no_dino"]
-    arguments = [
-        "--root",
-        tiny_mug19,
-        "--personal",
-        personal,
-        "--model",
-        tiny_sd,
-        "--output",
-        answers,
-    ]
+    arguments = segmenting(tiny_mug19, personal, tiny_sd, answers)
     methods = ["--methods", "arithmetic", "dino_vit", "context_only"]
     told = [*map(str, [*arguments, *absent]), *methods, *EXTRACTION]
     assert segment_instances.main(told) == 0

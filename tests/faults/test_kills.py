@@ -59,16 +59,8 @@ def test_sigterm_ends_a_training_of_two_processes_after_a_checkpoint(
 ):
     """Through torchrun; a cluster sends it to the processes, too."""
     (name, *words) = training(world)[0]
-    command = [
-        sys.executable,
-        SCRIPTS / f"{name}.py",
-        *words,
-        "--gpus",
-        2,
-        "--set",
-        "iterations=60",
-    ]
-    command = [str(word) for word in command]
+    more = ("--gpus", 2, "--set", "iterations=60")
+    command = [sys.executable, *map(str, (SCRIPTS / f"{name}.py", *words, *more))]
     count = Steps("training-*/iter_*.pth", 60)
 
     def start(folder: Path) -> subprocess.Popen:
